@@ -1,0 +1,156 @@
+//! Errors of opening a model file. Every message names the file, what was found and what to do.
+
+use std::io;
+
+use safetensors::SafeTensorError;
+
+use crate::tensor::DType;
+
+/// Why a file cannot be opened as a model.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatError {
+    /// The operating system refused to open, measure or map the file.
+    #[error("{file}: {source}")]
+    Io {
+        /// Path of the file.
+        file: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The content is recognisably something else than a model in a supported format.
+    #[error("{file}: this is {found}; {advice}")]
+    NotAModel {
+        /// Path or given name of the file.
+        file: String,
+        /// What the file seems to be, for example "a Git LFS pointer".
+        found: &'static str,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// A GGUF file of a version or byte order that is not read.
+    #[error("{file}: {found}, but GGUF version 2 or 3 in little-endian byte order is needed; {advice}")]
+    GgufVersion {
+        /// Path or given name of the file.
+        file: String,
+        /// The version as found, in words.
+        found: String,
+        /// What to do about it.
+        advice: &'static str,
+    },
+    /// The file ends before an item is complete, or an item claims an impossible length.
+    #[error(
+        "{file}: {item} at byte {at} needs {n_bytes} bytes but only {n_left} are left; \
+         the file is cut short or damaged, get it again"
+    )]
+    Truncated {
+        /// Path or given name of the file.
+        file: String,
+        /// What was being read.
+        item: String,
+        /// Where it starts, in bytes from the start of the file.
+        at: usize,
+        /// How many bytes it needs.
+        n_bytes: u64,
+        /// How many bytes the file has from there on.
+        n_left: usize,
+    },
+    /// An entry of the header is not valid.
+    #[error("{file}: {item}: {problem}")]
+    Header {
+        /// Path or given name of the file.
+        file: String,
+        /// Which entry.
+        item: String,
+        /// What is wrong with it, and what is allowed.
+        problem: String,
+    },
+    /// The file is well formed but holds no tensors.
+    #[error("{file}: there are no tensors in this file; it may be a vocabulary or a configuration instead of a model")]
+    NoTensors {
+        /// Path or given name of the file.
+        file: String,
+    },
+    /// A tensor's entry is not valid.
+    #[error("{file}: tensor {tensor}: {problem}")]
+    Tensor {
+        /// Path or given name of the file.
+        file: String,
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong with it.
+        problem: TensorProblem,
+    },
+    /// The header of a safetensors file is not valid.
+    #[error("{file}: the safetensors header is not valid: {source}; the file is damaged, get it again")]
+    Safetensors {
+        /// Path or given name of the file.
+        file: String,
+        /// What the parser said.
+        source: SafeTensorError,
+    },
+}
+
+/// What is wrong with one tensor's entry.
+#[derive(Debug, thiserror::Error)]
+pub enum TensorProblem {
+    /// The element type is not one of [`DType::ALL`].
+    #[error("its type is {found}, which is not supported; convert the model to F16, BF16, Q8_0, Q6_K, Q5_K or Q4_K")]
+    DType {
+        /// The type in the file's own words.
+        found: String,
+    },
+    /// Rows of a quantized type must be whole blocks.
+    #[error("its rows of {n_cols} elements are no multiple of {dtype}'s block of {} elements", dtype.block_len())]
+    RowLength {
+        /// Elements per row.
+        n_cols: usize,
+        /// The tensor's type.
+        dtype: DType,
+    },
+    /// More or fewer dimensions than allowed.
+    #[error("it has {found} dimensions, but 1 to {limit} are allowed")]
+    NDims {
+        /// Number of dimensions in the file.
+        found: u64,
+        /// The most that is allowed.
+        limit: usize,
+    },
+    /// The number of bytes does not fit in a `usize`.
+    #[error("its size overflows: dimensions {shape:?} of {dtype}")]
+    TooLarge {
+        /// Shape, slowest dimension first.
+        shape: Vec<u64>,
+        /// The tensor's type.
+        dtype: DType,
+    },
+    /// The data lies outside of the file.
+    #[error(
+        "its data, {n_bytes} bytes at offset {offset} of the data section, ends after the end of that section \
+         ({section_n_bytes} bytes); the file is cut short or damaged, get it again"
+    )]
+    OutOfBounds {
+        /// Offset in the data section.
+        offset: u64,
+        /// Bytes that the tensor needs.
+        n_bytes: usize,
+        /// Bytes that the data section has.
+        section_n_bytes: usize,
+    },
+    /// The data does not start at a multiple of the file's alignment.
+    #[error("its offset {offset} is no multiple of the file's alignment {alignment}")]
+    Misaligned {
+        /// Offset in the data section.
+        offset: u64,
+        /// Alignment that the file announces, in bytes.
+        alignment: usize,
+    },
+    /// Two tensors share bytes.
+    #[error("its data overlaps that of tensor {other}")]
+    Overlap {
+        /// Name of the other tensor.
+        other: String,
+    },
+    /// The name occurs twice.
+    #[error("the file has two tensors of this name")]
+    Duplicate,
+}

@@ -1,0 +1,95 @@
+//! Bounds-checked reading of little-endian fields.
+
+use std::fmt::Display;
+
+use crate::error::FormatError;
+
+/// A position in a file that only moves forward and never beyond the end.
+///
+/// Each read names the item it is for; the name is formatted only if the read fails.
+pub(super) struct Cursor<'a> {
+    file: &'a str,
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(file: &'a str, bytes: &'a [u8]) -> Cursor<'a> {
+        Cursor { file, bytes, at: 0 }
+    }
+
+    /// Bytes from the start of the file.
+    pub(super) fn position(&self) -> usize {
+        self.at
+    }
+
+    /// Bytes from here to the end of the file.
+    pub(super) fn n_left(&self) -> usize {
+        self.bytes.len() - self.at
+    }
+
+    /// An error about an entry of this file's header.
+    pub(super) fn invalid(&self, item: impl Display, problem: impl Display) -> FormatError {
+        FormatError::Header { file: self.file.to_owned(), item: item.to_string(), problem: problem.to_string() }
+    }
+
+    /// Checks that `count` entries of at least `min_n_bytes` each can still follow; to be asked before allocating.
+    pub(super) fn count(&self, count: u64, min_n_bytes: usize, item: impl Display) -> Result<usize, FormatError> {
+        let n_bytes = count.saturating_mul(min_n_bytes as u64);
+        match usize::try_from(count) {
+            Ok(count) if n_bytes <= self.n_left() as u64 => Ok(count),
+            _ => Err(self.truncated(n_bytes, item)),
+        }
+    }
+
+    pub(super) fn take(&mut self, n_bytes: u64, item: impl Display) -> Result<&'a [u8], FormatError> {
+        let rest = &self.bytes[self.at..];
+        match usize::try_from(n_bytes).ok().and_then(|n| rest.get(..n)) {
+            Some(taken) => {
+                self.at += taken.len();
+                Ok(taken)
+            }
+            None => Err(self.truncated(n_bytes, item)),
+        }
+    }
+
+    pub(super) fn array<const N: usize>(&mut self, item: impl Display) -> Result<[u8; N], FormatError> {
+        match self.bytes[self.at..].first_chunk() {
+            Some(chunk) => {
+                self.at += N;
+                Ok(*chunk)
+            }
+            None => Err(self.truncated(N as u64, item)),
+        }
+    }
+
+    pub(super) fn u32(&mut self, item: impl Display) -> Result<u32, FormatError> {
+        self.array(item).map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self, item: impl Display) -> Result<u64, FormatError> {
+        self.array(item).map(u64::from_le_bytes)
+    }
+
+    /// A length-prefixed string of at most `limit` bytes.
+    pub(super) fn string(&mut self, limit: u64, item: impl Display) -> Result<&'a str, FormatError> {
+        let n_bytes = self.u64(&item)?;
+        if n_bytes > limit {
+            return Err(
+                self.invalid(item, format_args!("a length of {n_bytes} bytes, but at most {limit} are allowed"))
+            );
+        }
+        let bytes = self.take(n_bytes, &item)?;
+        std::str::from_utf8(bytes).map_err(|error| self.invalid(item, format_args!("not UTF-8: {error}")))
+    }
+
+    fn truncated(&self, n_bytes: u64, item: impl Display) -> FormatError {
+        FormatError::Truncated {
+            file: self.file.to_owned(),
+            item: item.to_string(),
+            at: self.at,
+            n_bytes,
+            n_left: self.n_left(),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The GGUF reader: one pass over the header, nothing of the data.
+
+use std::fmt::Display;
+
+use super::cursor::Cursor;
+use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_KEY_N_BYTES, MAX_N_DIMS, MAX_NAME_N_BYTES, meta_type};
+use crate::error::{FormatError, TensorProblem};
+use crate::file::{FileKind, Parsed, TensorEntry};
+use crate::metadata::{MetaArray, MetaValue, StrArray};
+use crate::tensor::DType;
+
+/// The least bytes of a metadata entry: length of an empty key, type, a one-byte value.
+const MIN_ENTRY_N_BYTES: usize = 8 + 4 + 1;
+
+/// The least bytes of a tensor's entry: length of an empty name, number of dimensions, one dimension, type, offset.
+const MIN_TENSOR_N_BYTES: usize = 8 + 4 + 8 + 4 + 8;
+
+/// A tensor's entry as it stands in the file.
+struct RawTensor<'a> {
+    name: &'a str,
+    /// Slowest dimension first.
+    shape: Vec<u64>,
+    type_id: u32,
+    /// Bytes from the start of the data section.
+    offset: u64,
+}
+
+/// Reads the header of a GGUF file of length `bytes.len()`.
+pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
+    let mut cursor = Cursor::new(file, bytes);
+    cursor.take(MAGIC.len() as u64, "the magic")?;
+    let version = cursor.u32("the version")?;
+    check_version(file, version)?;
+    let n_tensors = cursor.u64("the number of tensors")?;
+    let n_entries = cursor.u64("the number of metadata entries")?;
+
+    let n_entries = cursor.count(n_entries, MIN_ENTRY_N_BYTES, format_args!("metadata of {n_entries} entries"))?;
+    let mut metadata = Vec::new();
+    for _ in 0..n_entries {
+        metadata.push(read_entry(&mut cursor)?);
+    }
+    let alignment = alignment(&cursor, &metadata)?;
+
+    let n_tensors = cursor.count(n_tensors, MIN_TENSOR_N_BYTES, format_args!("a table of {n_tensors} tensors"))?;
+    let mut raw_tensors = Vec::new();
+    for number in 0..n_tensors {
+        raw_tensors.push(read_tensor(file, &mut cursor, number)?);
+    }
+
+    // A table that ends less than an alignment before the end of the file leaves an empty data section.
+    let data_start = cursor.position().checked_next_multiple_of(alignment).unwrap_or(bytes.len()).min(bytes.len());
+    let section = Section { start: data_start, n_bytes: bytes.len() - data_start, alignment };
+    let tensors = raw_tensors
+        .into_iter()
+        .map(|raw| {
+            let name = raw.name.to_owned();
+            section.place(raw).map_err(|problem| FormatError::Tensor { file: file.to_owned(), tensor: name, problem })
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Parsed { kind: FileKind::Gguf { version }, tensors, metadata })
+}
+
+fn check_version(file: &str, version: u32) -> Result<(), FormatError> {
+    let (found, advice) = match version {
+        2 | 3 => return Ok(()),
+        1 => ("version 1".to_owned(), "convert the original model again with a current converter"),
+        _ if matches!(version.swap_bytes(), 1..=0xffff) => (
+            format!("version {} in big-endian byte order", version.swap_bytes()),
+            "convert the file or the original model to little-endian",
+        ),
+        0 => ("version 0".to_owned(), "the file is damaged, get it again"),
+        _ => (format!("version {version}"), "the file is damaged or newer than this program"),
+    };
+    Err(FormatError::GgufVersion { file: file.to_owned(), found, advice })
+}
+
+fn read_entry(cursor: &mut Cursor<'_>) -> Result<(String, MetaValue), FormatError> {
+    let key = cursor.string(MAX_KEY_N_BYTES, "a metadata key")?;
+    let item = format_args!("metadata {key}");
+    let type_id = cursor.u32(item)?;
+    let value = match type_id {
+        meta_type::U8 => MetaValue::U8(u8::from_le_bytes(cursor.array(item)?)),
+        meta_type::I8 => MetaValue::I8(i8::from_le_bytes(cursor.array(item)?)),
+        meta_type::U16 => MetaValue::U16(u16::from_le_bytes(cursor.array(item)?)),
+        meta_type::I16 => MetaValue::I16(i16::from_le_bytes(cursor.array(item)?)),
+        meta_type::U32 => MetaValue::U32(u32::from_le_bytes(cursor.array(item)?)),
+        meta_type::I32 => MetaValue::I32(i32::from_le_bytes(cursor.array(item)?)),
+        meta_type::U64 => MetaValue::U64(u64::from_le_bytes(cursor.array(item)?)),
+        meta_type::I64 => MetaValue::I64(i64::from_le_bytes(cursor.array(item)?)),
+        meta_type::F32 => MetaValue::F32(f32::from_le_bytes(cursor.array(item)?)),
+        meta_type::F64 => MetaValue::F64(f64::from_le_bytes(cursor.array(item)?)),
+        meta_type::BOOL => {
+            let [byte] = cursor.array(item)?;
+            MetaValue::Bool(boolean(byte).ok_or_else(|| cursor.invalid(item, not_a_boolean(byte)))?)
+        }
+        meta_type::STR => MetaValue::Str(cursor.string(u64::MAX, item)?.to_owned()),
+        meta_type::ARRAY => MetaValue::Array(read_array(cursor, item)?),
+        _ => return Err(cursor.invalid(item, format_args!("unknown type {type_id} of a value, 0 to 12 are known"))),
+    };
+    Ok((key.to_owned(), value))
+}
+
+fn read_array(cursor: &mut Cursor<'_>, item: impl Display + Copy) -> Result<MetaArray, FormatError> {
+    let type_id = cursor.u32(item)?;
+    let n = cursor.u64(item)?;
+    Ok(match type_id {
+        meta_type::U8 => MetaArray::U8(numbers(cursor, n, u8::from_le_bytes, item)?),
+        meta_type::I8 => MetaArray::I8(numbers(cursor, n, i8::from_le_bytes, item)?),
+        meta_type::U16 => MetaArray::U16(numbers(cursor, n, u16::from_le_bytes, item)?),
+        meta_type::I16 => MetaArray::I16(numbers(cursor, n, i16::from_le_bytes, item)?),
+        meta_type::U32 => MetaArray::U32(numbers(cursor, n, u32::from_le_bytes, item)?),
+        meta_type::I32 => MetaArray::I32(numbers(cursor, n, i32::from_le_bytes, item)?),
+        meta_type::U64 => MetaArray::U64(numbers(cursor, n, u64::from_le_bytes, item)?),
+        meta_type::I64 => MetaArray::I64(numbers(cursor, n, i64::from_le_bytes, item)?),
+        meta_type::F32 => MetaArray::F32(numbers(cursor, n, f32::from_le_bytes, item)?),
+        meta_type::F64 => MetaArray::F64(numbers(cursor, n, f64::from_le_bytes, item)?),
+        meta_type::BOOL => {
+            let bytes = cursor.take(n, item)?;
+            match bytes.iter().find(|&&byte| boolean(byte).is_none()) {
+                Some(&byte) => return Err(cursor.invalid(item, not_a_boolean(byte))),
+                None => MetaArray::Bool(bytes.iter().map(|&byte| byte == 1).collect()),
+            }
+        }
+        meta_type::STR => {
+            let n = cursor.count(n, size_of::<u64>(), item)?;
+            let mut strings = StrArray::with_capacity(n);
+            for number in 0..n {
+                strings.push(cursor.string(u64::MAX, format_args!("{item}, string {number}"))?);
+            }
+            MetaArray::Str(strings)
+        }
+        meta_type::ARRAY => return Err(cursor.invalid(item, "an array of arrays, which is not supported")),
+        _ => return Err(cursor.invalid(item, format_args!("unknown type {type_id} of array elements"))),
+    })
+}
+
+fn numbers<const N: usize, T>(
+    cursor: &mut Cursor<'_>,
+    n: u64,
+    from_le_bytes: impl Fn([u8; N]) -> T,
+    item: impl Display,
+) -> Result<Box<[T]>, FormatError> {
+    let bytes = cursor.take(n.saturating_mul(N as u64), item)?;
+    let (numbers, _) = bytes.as_chunks();
+    Ok(numbers.iter().map(|&number| from_le_bytes(number)).collect())
+}
+
+fn boolean(byte: u8) -> Option<bool> {
+    match byte {
+        0 => Some(false),
+        1 => Some(true),
+        _ => None,
+    }
+}
+
+fn not_a_boolean(byte: u8) -> String {
+    format!("the byte {byte} where 0 or 1 is expected")
+}
+
+fn alignment(cursor: &Cursor<'_>, metadata: &[(String, MetaValue)]) -> Result<usize, FormatError> {
+    let Some((_, value)) = metadata.iter().find(|(key, _)| key == ALIGNMENT_KEY) else {
+        return Ok(DEFAULT_ALIGNMENT);
+    };
+    let alignment = value.as_u64().and_then(|alignment| usize::try_from(alignment).ok());
+    alignment.filter(|alignment| alignment.is_power_of_two()).ok_or_else(|| {
+        cursor
+            .invalid(format_args!("metadata {ALIGNMENT_KEY}"), format_args!("{value:?} where a power of two is needed"))
+    })
+}
+
+fn read_tensor<'a>(file: &str, cursor: &mut Cursor<'a>, number: usize) -> Result<RawTensor<'a>, FormatError> {
+    let name = cursor.string(MAX_NAME_N_BYTES, format_args!("the name of tensor number {number}"))?;
+    if name.is_empty() {
+        return Err(cursor.invalid(format_args!("tensor number {number}"), "its name is empty"));
+    }
+    let item = format_args!("the entry of tensor {name}");
+    let n_dims = cursor.u32(item)? as usize;
+    if n_dims == 0 || n_dims > MAX_N_DIMS {
+        return Err(FormatError::Tensor {
+            file: file.to_owned(),
+            tensor: name.to_owned(),
+            problem: TensorProblem::NDims { found: n_dims as u64, limit: MAX_N_DIMS },
+        });
+    }
+    let mut shape = vec![0; n_dims];
+    for n in shape.iter_mut().rev() {
+        *n = cursor.u64(item)?;
+    }
+    Ok(RawTensor { name, shape, type_id: cursor.u32(item)?, offset: cursor.u64(item)? })
+}
+
+/// The part of the file that holds tensor data.
+struct Section {
+    /// Bytes from the start of the file.
+    start: usize,
+    n_bytes: usize,
+    alignment: usize,
+}
+
+impl Section {
+    /// Checks a tensor's entry against the section.
+    fn place(&self, raw: RawTensor<'_>) -> Result<TensorEntry, TensorProblem> {
+        let dtype =
+            DType::from_ggml_id(raw.type_id).ok_or_else(|| TensorProblem::DType { found: type_name(raw.type_id) })?;
+        let too_large = || TensorProblem::TooLarge { shape: raw.shape.clone(), dtype };
+        let to_usize = |&n: &u64| usize::try_from(n).map_err(|_| too_large());
+        let shape = raw.shape.iter().map(to_usize).collect::<Result<Vec<usize>, _>>()?;
+        // `read_tensor` lets no shape without dimensions through.
+        let (&n_cols, outer) = shape.split_last().ok_or(TensorProblem::NDims { found: 0, limit: MAX_N_DIMS })?;
+        if !n_cols.is_multiple_of(dtype.block_len()) {
+            return Err(TensorProblem::RowLength { n_cols, dtype });
+        }
+        let row_n_bytes = dtype.row_n_bytes(n_cols).ok_or_else(too_large)?;
+        let n_bytes = outer.iter().try_fold(row_n_bytes, |n_bytes, &n| n_bytes.checked_mul(n)).ok_or_else(too_large)?;
+
+        if !raw.offset.is_multiple_of(self.alignment as u64) {
+            return Err(TensorProblem::Misaligned { offset: raw.offset, alignment: self.alignment });
+        }
+        let start = usize::try_from(raw.offset).ok();
+        let end = start.and_then(|start| start.checked_add(n_bytes)).filter(|&end| end <= self.n_bytes);
+        match (start, end) {
+            (Some(start), Some(end)) => {
+                Ok(TensorEntry { name: raw.name.to_owned(), dtype, shape, range: self.start + start..self.start + end })
+            }
+            _ => Err(TensorProblem::OutOfBounds { offset: raw.offset, n_bytes, section_n_bytes: self.n_bytes }),
+        }
+    }
+}
+
+/// What a type number that is not supported stands for.
+fn type_name(type_id: u32) -> String {
+    let name = match type_id {
+        4 | 5 | 31..=33 | 36..=38 => return format!("number {type_id}, which was removed from GGUF"),
+        9 => "Q8_1",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        24 => "I8 (integer)",
+        25 => "I16 (integer)",
+        26 => "I32 (integer)",
+        27 => "I64 (integer)",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        _ => return format!("number {type_id}, which is unknown"),
+    };
+    name.to_owned()
+}
