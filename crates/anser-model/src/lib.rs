@@ -1,1 +1,57 @@
-//! x
+//! What RWKV computes: each version written once, as a linear [`Plan`] of operations that executors run.
+//!
+//! Read [`v7`] first: it follows the published reference line by line. [`plan`] defines the closed vocabulary of
+//! operations ([`Op`]), [`config`] finds the sizes in a model file, [`weights`] finds its tensors by name and checks
+//! their shapes, [`state`] describes the recurrent state, [`step`] what one call of an executor is asked to do, and
+//! [`cases`] holds one-operation plans that every executor is tested and timed with.
+//!
+//! # Glossary
+//! Shapes are written slowest dimension first, with the same letters everywhere:
+//!
+//! | letter | meaning |
+//! |---|---|
+//! | B | sequences in one step |
+//! | T | tokens in one step, all sequences together |
+//! | O | token rows whose output is wanted (`Step::outputs`) |
+//! | C | width of the residual stream (`n_embd`) |
+//! | H, N | heads and head size, C = H·N |
+//! | F | width of the feed-forward layer (`n_ffn`) |
+//! | R | inner width of a low-rank pair |
+//! | L | layers |
+//! | V | vocabulary |
+//!
+//! This crate does no I/O, starts no threads and runs no loop over activations.
+
+mod builder;
+
+pub mod config;
+mod dump;
+mod error;
+mod names;
+pub mod plan;
+pub mod state;
+pub mod step;
+pub mod v7;
+pub mod weights;
+
+pub use builder::PlanBuilder;
+pub use config::{Config, Version};
+pub use error::ModelError;
+pub use plan::{Activation, Node, Op, Plan, Rows, Value, ValueId, WeightId};
+pub use state::{State, StateError, StateLayout, StatePart, StateRef};
+pub use step::{Sequence, Step, StepError};
+pub use weights::Weight;
+
+use anser_format::ModelFile;
+use std::sync::Arc;
+
+/// Reads the sizes of `file`, finds and checks its weights, and writes down what the model computes.
+///
+/// Touches the file's index and a handful of small tensors only; no weight is copied.
+pub fn load(file: &Arc<ModelFile>) -> Result<(Config, Plan), ModelError> {
+    let config = Config::from_file(file)?;
+    let plan = match config.version {
+        Version::V7 => v7::plan(file, &config)?,
+    };
+    Ok((config, plan))
+}

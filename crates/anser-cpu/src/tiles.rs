@@ -1,0 +1,30 @@
+//! Safe disjoint pieces of row-major matrices, for threads that each compute some columns of every row.
+
+/// Splits `matrix` `[T, n_cols]` into tiles of `width` columns (the last may be narrower): per tile, its T row pieces.
+pub(crate) fn column_tiles(matrix: &mut [f32], n_cols: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
+    let n_rows = matrix.len() / n_cols;
+    let mut tiles: Vec<Vec<&mut [f32]>> = (0..n_cols.div_ceil(width)).map(|_| Vec::with_capacity(n_rows)).collect();
+    for row in matrix.chunks_exact_mut(n_cols) {
+        for (tile, piece) in tiles.iter_mut().zip(row.chunks_mut(width)) {
+            tile.push(piece);
+        }
+    }
+    tiles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_cover_every_element_once() {
+        let mut matrix: Vec<f32> = vec![0.0; 3 * 10];
+        for (i, tile) in column_tiles(&mut matrix, 10, 4).into_iter().enumerate() {
+            for (t, piece) in tile.into_iter().enumerate() {
+                assert_eq!(piece.len(), if i == 2 { 2 } else { 4 });
+                piece.iter_mut().enumerate().for_each(|(j, x)| *x += (t * 10 + i * 4 + j) as f32);
+            }
+        }
+        assert!(matrix.iter().enumerate().all(|(i, &x)| x == i as f32));
+    }
+}

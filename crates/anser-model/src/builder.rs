@@ -1,0 +1,219 @@
+//! Writes down a [`Plan`]: one method per operation, values named on the way, memory slots given out at the end.
+
+use crate::plan::{Activation, Node, Op, Plan, Rows, Slot, Value, ValueId, WeightId};
+use crate::state::{StateLayout, StateRef};
+use crate::weights::Weight;
+
+/// Collects operations in execution order. Node and value names are the caller's; shapes follow from the inputs.
+#[derive(Debug)]
+pub struct PlanBuilder {
+    plan: Plan,
+}
+
+impl PlanBuilder {
+    /// An empty plan.
+    pub fn new(title: String, state: StateLayout, n_vocab: usize) -> PlanBuilder {
+        let plan = Plan {
+            title,
+            nodes: vec![],
+            values: vec![],
+            slots: vec![],
+            weights: vec![],
+            state,
+            n_vocab,
+            residuals: vec![],
+            hidden: None,
+            logits: None,
+        };
+        PlanBuilder { plan }
+    }
+
+    /// A value that the caller of a step provides.
+    pub fn input(&mut self, name: &str, rows: Rows, n_cols: usize) -> ValueId {
+        self.value(name, rows, n_cols)
+    }
+
+    /// Marks the residual stream after a layer.
+    pub fn mark_residual(&mut self, x: ValueId) {
+        self.plan.residuals.push(x);
+    }
+
+    /// See [`Op::Embed`].
+    pub fn embed(&mut self, name: &str, table: Weight) -> ValueId {
+        let out = self.value(name, Rows::Tokens, table.n_cols());
+        let table = self.weight(table);
+        self.push(name, Op::Embed { table, out });
+        out
+    }
+
+    /// See [`Op::LayerNorm`].
+    pub fn layer_norm(&mut self, name: &str, x: ValueId, [weight, bias]: [Weight; 2], eps: f32) -> ValueId {
+        let out = self.like(name, x);
+        let [weight, bias] = [weight, bias].map(|w| self.weight(w));
+        self.push(name, Op::LayerNorm { x, weight, bias, eps, out });
+        out
+    }
+
+    /// See [`Op::TokenShift`]; the results are called `names`.
+    pub fn token_shift<const K: usize>(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        state: StateRef,
+        mix: [Weight; K],
+        names: [String; K],
+    ) -> [ValueId; K] {
+        let out = names.map(|n| self.like(&n, x));
+        let mix = mix.map(|w| self.weight(w)).to_vec();
+        self.push(name, Op::TokenShift { x, state, mix, out: out.to_vec() });
+        out
+    }
+
+    /// See [`Op::MatMul`]: weight · x.
+    pub fn matmul(&mut self, name: &str, weight: Weight, x: ValueId) -> ValueId {
+        self.matmul_with(name, weight, x, None, Activation::Identity, None)
+    }
+
+    /// See [`Op::MatMul`]: residual + activation(weight · x + bias).
+    pub fn matmul_with(
+        &mut self,
+        name: &str,
+        weight: Weight,
+        x: ValueId,
+        bias: Option<Weight>,
+        activation: Activation,
+        residual: Option<ValueId>,
+    ) -> ValueId {
+        debug_assert_eq!(self.plan.value(x).n_cols, weight.n_cols(), "{name}");
+        let out = self.value(name, self.plan.value(x).rows, weight.n_rows());
+        let weight = self.weight(weight);
+        let bias = bias.map(|b| self.weight(b));
+        self.push(name, Op::MatMul { weight, x, bias, activation, residual, out });
+        out
+    }
+
+    /// See [`Op::ValueResidual`].
+    pub fn value_residual(&mut self, name: &str, v: ValueId, v_first: ValueId, gate: ValueId) -> ValueId {
+        let out = self.like(name, v);
+        self.push(name, Op::ValueResidual { v, v_first, gate, out });
+        out
+    }
+
+    /// See [`Op::KeyControl`]; the results `[kk, k_out]` are called `names`.
+    pub fn key_control(
+        &mut self,
+        name: &str,
+        [k, a]: [ValueId; 2],
+        [k_k, k_a]: [Weight; 2],
+        head_size: usize,
+        names: [String; 2],
+    ) -> [ValueId; 2] {
+        let [kk, k_out] = names.map(|n| self.like(&n, k));
+        let [k_k, k_a] = [k_k, k_a].map(|w| self.weight(w));
+        self.push(name, Op::KeyControl { k, a, k_k, k_a, head_size, kk, k_out });
+        [kk, k_out]
+    }
+
+    /// See [`Op::Wkv7`]; the inputs are in the order of the recurrence: r, w, k, v, kk, a.
+    pub fn wkv7(
+        &mut self,
+        name: &str,
+        [r, w, k, v, kk, a]: [ValueId; 6],
+        state: StateRef,
+        head_size: usize,
+    ) -> ValueId {
+        let out = self.like(name, r);
+        self.push(name, Op::Wkv7 { r, w, k, v, kk, a, state, head_size, out });
+        out
+    }
+
+    /// See [`Op::NormBonusGate`]; values y, r, k, v, g and weights r_k, norm weight, norm bias.
+    pub fn norm_bonus_gate(
+        &mut self,
+        name: &str,
+        [y, r, k, v, g]: [ValueId; 5],
+        [r_k, weight, bias]: [Weight; 3],
+        eps: f32,
+        head_size: usize,
+    ) -> ValueId {
+        let out = self.like(name, y);
+        let [r_k, weight, bias] = [r_k, weight, bias].map(|w| self.weight(w));
+        self.push(name, Op::NormBonusGate { y, r, k, v, g, r_k, weight, bias, eps, head_size, out });
+        out
+    }
+
+    /// See [`Op::Select`].
+    pub fn select(&mut self, name: &str, x: ValueId) -> ValueId {
+        let out = self.value(name, Rows::Outputs, self.plan.value(x).n_cols);
+        self.push(name, Op::Select { x, out });
+        out
+    }
+
+    /// The finished plan; `hidden` and `logits` are what a model hands out.
+    pub fn finish(mut self, hidden: Option<ValueId>, logits: Option<ValueId>) -> Plan {
+        self.plan.hidden = hidden;
+        self.plan.logits = logits;
+        assign_slots(&mut self.plan);
+        self.plan
+    }
+
+    fn value(&mut self, name: &str, rows: Rows, n_cols: usize) -> ValueId {
+        self.plan.values.push(Value { name: name.into(), rows, n_cols, slot: usize::MAX });
+        ValueId(self.plan.values.len() as u32 - 1)
+    }
+
+    fn like(&mut self, name: &str, x: ValueId) -> ValueId {
+        let Value { rows, n_cols, .. } = *self.plan.value(x);
+        self.value(name, rows, n_cols)
+    }
+
+    fn weight(&mut self, weight: Weight) -> WeightId {
+        self.plan.weights.push(weight);
+        WeightId(self.plan.weights.len() as u32 - 1)
+    }
+
+    fn push(&mut self, name: &str, op: Op) {
+        self.plan.nodes.push(Node { name: name.into(), op });
+    }
+}
+
+/// Gives every value a slot that no value alive at the same time has: linear scan over the nodes with one free list per
+/// shape. A node's outputs never share a slot with its inputs, so kernels may read and write without regard to order.
+fn assign_slots(plan: &mut Plan) {
+    let mut last_use = vec![0; plan.values.len()];
+    for (i, node) in plan.nodes.iter().enumerate() {
+        for v in node.op.inputs().into_iter().chain(node.op.outputs()) {
+            last_use[v.index()] = i;
+        }
+    }
+    let mut slots: Vec<Slot> = vec![];
+    let mut free: Vec<usize> = vec![];
+    let mut take = |value: &mut Value, free: &mut Vec<usize>| {
+        let wanted = Slot { rows: value.rows, n_cols: value.n_cols };
+        value.slot = match free.iter().position(|&s| slots[s] == wanted) {
+            Some(i) => free.swap_remove(i),
+            None => {
+                slots.push(wanted);
+                slots.len() - 1
+            }
+        };
+    };
+    let written: std::collections::HashSet<ValueId> = plan.nodes.iter().flat_map(|n| n.op.outputs()).collect();
+    for (i, value) in plan.values.iter_mut().enumerate() {
+        if !written.contains(&ValueId(i as u32)) {
+            take(value, &mut free); // a plan's input: alive from the start
+        }
+    }
+    for (i, node) in plan.nodes.iter().enumerate() {
+        for v in node.op.outputs() {
+            take(&mut plan.values[v.index()], &mut free);
+        }
+        let mut ended = node.op.inputs();
+        ended.extend(node.op.outputs());
+        ended.retain(|v| last_use[v.index()] == i);
+        ended.sort();
+        ended.dedup();
+        free.extend(ended.iter().map(|v| plan.values[v.index()].slot));
+    }
+    plan.slots = slots;
+}

@@ -1,0 +1,371 @@
+//! The vocabulary of operations and the list of them that is a model.
+//!
+//! A [`Plan`] is straight-line code: [`Node`]s in execution order over [`Value`]s that are each written once. T, the
+//! number of tokens, is a parameter of running it, so that one plan serves decoding, prompts and batches. [`Op`] is a
+//! closed enum in RWKV's own words; executors match it exhaustively.
+
+use crate::state::{StateLayout, StateRef};
+use crate::weights::Weight;
+use std::fmt;
+
+/// Index of a value in [`Plan::values`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ValueId(pub(crate) u32);
+
+impl ValueId {
+    /// Position in [`Plan::values`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+impl fmt::Display for ValueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "%{}", self.0)
+    }
+}
+
+/// Index of a weight in [`Plan::weights`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WeightId(pub(crate) u32);
+
+impl WeightId {
+    /// Position in [`Plan::weights`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// How many rows a value has when a step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Rows {
+    /// One row per token of the step: T.
+    Tokens,
+    /// One row per wanted output: O.
+    Outputs,
+}
+
+/// A matrix of activations, f32, row-major: `[T, n_cols]` or `[O, n_cols]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// Name for dumps and hooks, e.g. `blocks.3.att.r`.
+    pub name: String,
+    /// Kind of rows.
+    pub rows: Rows,
+    /// Width of a row.
+    pub n_cols: usize,
+    /// Memory slot: index into [`Plan::slots`]. Values whose lifetimes do not overlap share one.
+    pub slot: usize,
+}
+
+/// A function applied to each element of a matrix product, after the bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// z
+    Identity,
+    /// tanh z
+    Tanh,
+    /// σ(z) = 1 / (1 + e^−z)
+    Sigmoid,
+    /// max(z, 0)²
+    ReluSquared,
+    /// exp(−0.606531·σ(z)), the decay of RWKV-7; 0.606531 ≈ e^−½
+    Decay,
+}
+
+impl Activation {
+    /// Every activation, for tables and tests.
+    pub const ALL: [Activation; 5] =
+        [Activation::Identity, Activation::Tanh, Activation::Sigmoid, Activation::ReluSquared, Activation::Decay];
+
+    /// Name in dumps.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Identity => "identity",
+            Activation::Tanh => "tanh",
+            Activation::Sigmoid => "sigmoid",
+            Activation::ReluSquared => "relu²",
+            Activation::Decay => "decay",
+        }
+    }
+}
+
+/// One operation. Matrices `weight` are `[out features, in features]`; vectors apply to every row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Op {
+    /// out `[T, C]` = rows of `table` `[V, C]` at the step's token ids.
+    Embed {
+        /// Embedding table.
+        table: WeightId,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[·, C]` = (x − mean) / √(var + eps) ∘ weight + bias, per row, with the biased variance.
+    LayerNorm {
+        /// Input, same shape as `out`.
+        x: ValueId,
+        /// Scale `[C]`.
+        weight: WeightId,
+        /// Offset `[C]`.
+        bias: WeightId,
+        /// Added to the variance.
+        eps: f32,
+        /// Result.
+        out: ValueId,
+    },
+    /// outᵢ `[T, C]` = x + (x_prev − x) ∘ mixᵢ, where x_prev is the row of the sequence's previous token: the state for
+    /// its first token of the step. Afterwards the state is the row of its last token.
+    TokenShift {
+        /// Input `[T, C]`.
+        x: ValueId,
+        /// Last row of the sequence so far, `[C]`.
+        state: StateRef,
+        /// Mix vectors `[C]`.
+        mix: Vec<WeightId>,
+        /// One result per mix vector.
+        out: Vec<ValueId>,
+    },
+    /// out `[·, n_rows]` = residual + activation(x · weightᵀ + bias).
+    MatMul {
+        /// Matrix `[n_rows, n_cols]`.
+        weight: WeightId,
+        /// Input `[·, n_cols]`.
+        x: ValueId,
+        /// Offset `[n_rows]`.
+        bias: Option<WeightId>,
+        /// Applied after the bias.
+        activation: Activation,
+        /// Added last, same shape as `out`.
+        residual: Option<ValueId>,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[T, C]` = v + (v_first − v) ∘ gate.
+    ValueResidual {
+        /// The layer's own value.
+        v: ValueId,
+        /// Layer 0's value.
+        v_first: ValueId,
+        /// How much of it to take.
+        gate: ValueId,
+        /// Result.
+        out: ValueId,
+    },
+    /// kk = k ∘ k_k, normalised to length 1 per head (a length below 1e-12 counts as 1e-12);
+    /// k_out = k ∘ (1 + (a − 1) ∘ k_a). All `[T, C]`.
+    KeyControl {
+        /// Key.
+        k: ValueId,
+        /// In-context learning rate.
+        a: ValueId,
+        /// Removal key scale `[C]`.
+        k_k: WeightId,
+        /// Replacement key scale `[C]`.
+        k_a: WeightId,
+        /// N.
+        head_size: usize,
+        /// Removal key κ̂.
+        kk: ValueId,
+        /// Replacement key.
+        k_out: ValueId,
+    },
+    /// Per head and token, with the head's state S `[N, N]` (value row, key column):
+    /// S ← S·diag(w) − (S·kk)(kk ∘ a)ᵀ + v kᵀ, then out = S·r. All values `[T, C]`.
+    Wkv7 {
+        /// Receptance.
+        r: ValueId,
+        /// Decay.
+        w: ValueId,
+        /// Replacement key.
+        k: ValueId,
+        /// Value.
+        v: ValueId,
+        /// Removal key.
+        kk: ValueId,
+        /// In-context learning rate.
+        a: ValueId,
+        /// S of every head, `[H, N, N]`.
+        state: StateRef,
+        /// N.
+        head_size: usize,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[T, C]` = (norm(y) ∘ weight + bias + (Σ r ∘ k ∘ r_k)·v) ∘ g, where norm and the sum are per head.
+    NormBonusGate {
+        /// Output of the recurrence.
+        y: ValueId,
+        /// Receptance.
+        r: ValueId,
+        /// Replacement key.
+        k: ValueId,
+        /// Value.
+        v: ValueId,
+        /// Gate.
+        g: ValueId,
+        /// Bonus `[C]`.
+        r_k: WeightId,
+        /// Scale of the norm `[C]`.
+        weight: WeightId,
+        /// Offset of the norm `[C]`.
+        bias: WeightId,
+        /// Added to the variance.
+        eps: f32,
+        /// N.
+        head_size: usize,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[O, C]` = the rows of x `[T, C]` that the step wants outputs for.
+    Select {
+        /// Input.
+        x: ValueId,
+        /// Result.
+        out: ValueId,
+    },
+}
+
+impl Op {
+    /// Values that the operation reads.
+    pub fn inputs(&self) -> Vec<ValueId> {
+        match self {
+            Op::Embed { .. } => vec![],
+            Op::LayerNorm { x, .. } | Op::TokenShift { x, .. } | Op::Select { x, .. } => vec![*x],
+            Op::MatMul { x, residual, .. } => std::iter::once(*x).chain(*residual).collect(),
+            Op::ValueResidual { v, v_first, gate, .. } => vec![*v, *v_first, *gate],
+            Op::KeyControl { k, a, .. } => vec![*k, *a],
+            Op::Wkv7 { r, w, k, v, kk, a, .. } => vec![*r, *w, *k, *v, *kk, *a],
+            Op::NormBonusGate { y, r, k, v, g, .. } => vec![*y, *r, *k, *v, *g],
+        }
+    }
+
+    /// Values that the operation writes.
+    pub fn outputs(&self) -> Vec<ValueId> {
+        match self {
+            Op::Embed { out, .. }
+            | Op::LayerNorm { out, .. }
+            | Op::MatMul { out, .. }
+            | Op::ValueResidual { out, .. }
+            | Op::Wkv7 { out, .. }
+            | Op::NormBonusGate { out, .. }
+            | Op::Select { out, .. } => vec![*out],
+            Op::TokenShift { out, .. } => out.clone(),
+            Op::KeyControl { kk, k_out, .. } => vec![*kk, *k_out],
+        }
+    }
+
+    /// Weights that the operation reads.
+    pub fn weights(&self) -> Vec<WeightId> {
+        match self {
+            Op::Embed { table, .. } => vec![*table],
+            Op::LayerNorm { weight, bias, .. } => vec![*weight, *bias],
+            Op::TokenShift { mix, .. } => mix.clone(),
+            Op::MatMul { weight, bias, .. } => std::iter::once(*weight).chain(*bias).collect(),
+            Op::KeyControl { k_k, k_a, .. } => vec![*k_k, *k_a],
+            Op::NormBonusGate { r_k, weight, bias, .. } => vec![*r_k, *weight, *bias],
+            Op::ValueResidual { .. } | Op::Wkv7 { .. } | Op::Select { .. } => vec![],
+        }
+    }
+
+    /// The part of the state that the operation reads and writes.
+    pub fn state(&self) -> Option<StateRef> {
+        match self {
+            Op::TokenShift { state, .. } | Op::Wkv7 { state, .. } => Some(*state),
+            Op::Embed { .. }
+            | Op::LayerNorm { .. }
+            | Op::MatMul { .. }
+            | Op::ValueResidual { .. }
+            | Op::KeyControl { .. }
+            | Op::NormBonusGate { .. }
+            | Op::Select { .. } => None,
+        }
+    }
+}
+
+/// An operation with its name, e.g. `blocks.3.att.wkv`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Name for dumps, profiles and errors.
+    pub name: String,
+    /// The operation.
+    pub op: Op,
+}
+
+/// Memory for values, one after another in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot {
+    /// Kind of rows.
+    pub rows: Rows,
+    /// Width of a row.
+    pub n_cols: usize,
+}
+
+/// What a model computes, in execution order. Made by a version's module, e.g. [`crate::v7::plan`].
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// One line about the model, e.g. `rwkv7 L=6 C=256 H=4 N=64 F=1024 V=65536`.
+    pub title: String,
+    /// Operations in execution order.
+    pub nodes: Vec<Node>,
+    /// Activations, each written by one operation (inputs: by none).
+    pub values: Vec<Value>,
+    /// Memory slots of the values.
+    pub slots: Vec<Slot>,
+    /// Weights, in the order of first use.
+    pub weights: Vec<Weight>,
+    /// The recurrent state.
+    pub state: StateLayout,
+    /// V: token ids are below.
+    pub n_vocab: usize,
+    /// The residual stream after each layer, `[T, C]` each.
+    pub residuals: Vec<ValueId>,
+    /// After the final norm, `[O, C]`.
+    pub hidden: Option<ValueId>,
+    /// After the head, `[O, V]`.
+    pub logits: Option<ValueId>,
+}
+
+impl Plan {
+    /// A value.
+    ///
+    /// # Panics
+    /// If `id` belongs to another plan and is out of range.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.values[id.index()]
+    }
+
+    /// A weight. Panics as [`Plan::value`] does.
+    pub fn weight(&self, id: WeightId) -> &Weight {
+        &self.weights[id.index()]
+    }
+
+    /// The value called `name`, e.g. `blocks.3.att.r`.
+    pub fn find_value(&self, name: &str) -> Option<ValueId> {
+        self.values.iter().position(|v| v.name == name).map(|i| ValueId(i as u32))
+    }
+
+    /// Elements of a value in a step of `n_tokens` tokens and `n_outputs` outputs.
+    pub fn value_len(&self, id: ValueId, n_tokens: usize, n_outputs: usize) -> usize {
+        let value = self.value(id);
+        value.n_cols
+            * match value.rows {
+                Rows::Tokens => n_tokens,
+                Rows::Outputs => n_outputs,
+            }
+    }
+
+    /// How many nodes, from the first, must run so that all states advance and `reads` are computed.
+    pub fn n_nodes_for(&self, reads: &[ValueId]) -> usize {
+        let needed = |node: &Node| node.op.state().is_some() || node.op.outputs().iter().any(|v| reads.contains(v));
+        self.nodes.iter().rposition(needed).map_or(0, |last| last + 1)
+    }
+
+    /// Bytes of all weights that a step of one token reads: every matrix once, one row of an embedding table.
+    pub fn n_bytes_per_token(&self) -> usize {
+        let read = |op: &Op| match op {
+            Op::Embed { table, .. } => self.weight(*table).row_n_bytes(),
+            op => op.weights().iter().map(|&w| self.weight(w).bytes().len()).sum(),
+        };
+        self.nodes.iter().map(|n| read(&n.op)).sum()
+    }
+}

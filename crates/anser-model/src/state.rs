@@ -1,0 +1,152 @@
+//! The recurrent state: what a model remembers of the tokens it has read.
+
+use std::ops::Range;
+use std::sync::Arc;
+use thiserror::Error;
+
+/// One kind of state vector or matrix, present once in every layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StatePart {
+    /// Name in the field's terms: `att_shift`, `wkv`, `ffn_shift`.
+    pub name: &'static str,
+    /// Shape in one layer: `[C]`, or `[H, N, N]` (head, value row, key column).
+    pub shape: Vec<usize>,
+}
+
+impl StatePart {
+    /// Elements in one layer.
+    pub fn layer_len(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+/// Which part of the state of which layer an operation reads and writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateRef {
+    /// Index into [`StateLayout::parts`].
+    pub part: usize,
+    /// Layer, 0 to L-1.
+    pub layer: usize,
+}
+
+/// How the state of one sequence lies in memory: part after part, each `[L, …shape]`, f32, without gaps.
+///
+/// For RWKV-7: att_shift `[L, C]`, wkv `[L, H, N, N]`, ffn_shift `[L, C]`. A fresh state is all zeros.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StateLayout {
+    /// L, number of layers.
+    pub n_layer: usize,
+    /// Parts in memory order.
+    pub parts: Vec<StatePart>,
+}
+
+impl StateLayout {
+    /// Elements of one sequence's state.
+    pub fn len(&self) -> usize {
+        self.parts.iter().map(|p| p.layer_len() * self.n_layer).sum()
+    }
+
+    /// Whether a state has no elements.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Elements of part `part`, all layers.
+    pub fn part_range(&self, part: usize) -> Range<usize> {
+        let start = self.parts[..part].iter().map(|p| p.layer_len() * self.n_layer).sum();
+        start..start + self.parts[part].layer_len() * self.n_layer
+    }
+
+    /// Elements of one part of one layer.
+    pub fn range(&self, at: StateRef) -> Range<usize> {
+        let len = self.parts[at.part].layer_len();
+        let start = self.part_range(at.part).start + at.layer * len;
+        start..start + len
+    }
+
+    /// Index of the part called `name`.
+    pub fn part(&self, name: &str) -> Option<usize> {
+        self.parts.iter().position(|p| p.name == name)
+    }
+}
+
+/// Why numbers are not a state of this model.
+#[derive(Debug, Error, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum StateError {
+    /// Another number of elements than the model's state has.
+    #[error("a state of this model has {expected} numbers, found {found}")]
+    Length {
+        /// Elements of the layout.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// A number that is not finite would spoil every later token.
+    #[error("state part {part}, layer {layer}: element {index} is {value}; a state must be finite")]
+    NotFinite {
+        /// Name of the part.
+        part: &'static str,
+        /// Layer of the number.
+        layer: usize,
+        /// Index within the part of that layer.
+        index: usize,
+        /// The number.
+        value: f32,
+    },
+}
+
+/// The state of one sequence, owned: one buffer in the order of its [`StateLayout`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    layout: Arc<StateLayout>,
+    data: Vec<f32>,
+}
+
+impl State {
+    /// The state before any token.
+    pub fn zeros(layout: Arc<StateLayout>) -> State {
+        let data = vec![0.0; layout.len()];
+        State { layout, data }
+    }
+
+    /// Takes over `data`, in the order of `layout`.
+    ///
+    /// # Errors
+    /// A wrong length, or a number that is not finite.
+    pub fn from_vec(layout: Arc<StateLayout>, data: Vec<f32>) -> Result<State, StateError> {
+        if data.len() != layout.len() {
+            return Err(StateError::Length { expected: layout.len(), found: data.len() });
+        }
+        if let Some(at) = data.iter().position(|v| !v.is_finite()) {
+            for (i, part) in layout.parts.iter().enumerate() {
+                let range = layout.part_range(i);
+                if range.contains(&at) {
+                    let (layer, index) = ((at - range.start) / part.layer_len(), (at - range.start) % part.layer_len());
+                    return Err(StateError::NotFinite { part: part.name, layer, index, value: data[at] });
+                }
+            }
+        }
+        Ok(State { layout, data })
+    }
+
+    /// How the numbers lie.
+    pub fn layout(&self) -> &Arc<StateLayout> {
+        &self.layout
+    }
+
+    /// All numbers, in the order of the layout.
+    pub fn data(&self) -> &[f32] {
+        &self.data
+    }
+
+    /// Part `name`, all layers, `[L, …shape]`; `None` if the layout has no such part.
+    pub fn part(&self, name: &str) -> Option<&[f32]> {
+        self.layout.part(name).map(|p| &self.data[self.layout.part_range(p)])
+    }
+
+    /// Gives the buffer away, without a copy.
+    pub fn into_vec(self) -> Vec<f32> {
+        self.data
+    }
+}
