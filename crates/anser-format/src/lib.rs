@@ -19,6 +19,7 @@ mod index;
 mod metadata;
 #[cfg(not(target_arch = "wasm32"))]
 mod mmap;
+pub mod quant;
 mod safetensors;
 mod sniff;
 mod tensor;

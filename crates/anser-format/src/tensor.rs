@@ -62,7 +62,7 @@ impl DType {
     ];
 
     /// The type's name as GGUF tools write it, for example `"Q4_K"`.
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             DType::F32 => "F32",
             DType::F16 => "F16",
@@ -83,7 +83,7 @@ impl DType {
     }
 
     /// The number that stands for the type in a GGUF tensor table.
-    pub fn ggml_id(self) -> u32 {
+    pub const fn ggml_id(self) -> u32 {
         match self {
             DType::F32 => 0,
             DType::F16 => 1,
@@ -109,7 +109,7 @@ impl DType {
     }
 
     /// Elements per block: 1 for floats, 32 or 256 for quantized types.
-    pub fn block_len(self) -> usize {
+    pub const fn block_len(self) -> usize {
         match self {
             DType::F32 | DType::F16 | DType::BF16 => 1,
             DType::Q8_0 | DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::IQ4_NL => 32,
@@ -118,7 +118,7 @@ impl DType {
     }
 
     /// Bytes per block.
-    pub fn block_n_bytes(self) -> usize {
+    pub const fn block_n_bytes(self) -> usize {
         match self {
             DType::F32 => 4,
             DType::F16 | DType::BF16 => 2,

@@ -1,0 +1,41 @@
+//! IQ4_NL: 32 4-bit indices into a table of unevenly spaced values.
+
+use half::f16;
+
+use super::fields::{bytes_at, f16_at};
+use crate::tensor::DType;
+
+/// The values that the 4-bit indices of IQ4_NL and IQ4_XS stand for: denser around zero, where weights are.
+pub const IQ4_VALUES: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// 32 elements in 18 bytes: element i = `d` · [`IQ4_VALUES`]\[q\], q = 0..=15.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct BlockIq4Nl {
+    /// Scale.
+    pub d: f16,
+    /// Byte j: low nibble q of element j, high nibble q of element j + 16.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockIq4Nl>() == 18 && DType::IQ4_NL.block_n_bytes() == 18);
+
+impl BlockIq4Nl {
+    /// Reads a block: bytes 0..2 `d`, 2..18 `qs`.
+    pub fn from_bytes(block: &[u8; 18]) -> BlockIq4Nl {
+        BlockIq4Nl { d: f16_at::<0, 18>(block), qs: bytes_at::<2, 16, 18>(block) }
+    }
+
+    /// The table's value for every element: −127..=113.
+    pub fn quants(&self) -> [i8; 32] {
+        std::array::from_fn(|i| IQ4_VALUES[usize::from(self.qs[i % 16] >> (i / 16 * 4) & 15)])
+    }
+
+    /// The 32 values.
+    pub fn dequantize(&self, out: &mut [f32; 32]) {
+        let d = self.d.to_f32();
+        for (out, quant) in out.iter_mut().zip(self.quants()) {
+            *out = d * f32::from(quant);
+        }
+    }
+}

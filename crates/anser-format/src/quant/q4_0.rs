@@ -1,0 +1,38 @@
+//! Q4_0: 32 4-bit quants under one scale.
+
+use half::f16;
+
+use super::fields::{bytes_at, f16_at};
+use crate::tensor::DType;
+
+/// 32 elements in 18 bytes: element i = `d` · (q − 8), q = 0..=15.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct BlockQ4_0 {
+    /// Scale.
+    pub d: f16,
+    /// Byte j: low nibble q of element j, high nibble q of element j + 16.
+    pub qs: [u8; 16],
+}
+
+const _: () = assert!(size_of::<BlockQ4_0>() == 18 && DType::Q4_0.block_n_bytes() == 18);
+
+impl BlockQ4_0 {
+    /// Reads a block: bytes 0..2 `d`, 2..18 `qs`.
+    pub fn from_bytes(block: &[u8; 18]) -> BlockQ4_0 {
+        BlockQ4_0 { d: f16_at::<0, 18>(block), qs: bytes_at::<2, 16, 18>(block) }
+    }
+
+    /// q − 8 of every element: −8..=7.
+    pub fn quants(&self) -> [i8; 32] {
+        std::array::from_fn(|i| (self.qs[i % 16] >> (i / 16 * 4) & 15) as i8 - 8)
+    }
+
+    /// The 32 values.
+    pub fn dequantize(&self, out: &mut [f32; 32]) {
+        let d = self.d.to_f32();
+        for (out, quant) in out.iter_mut().zip(self.quants()) {
+            *out = f32::from(quant) * d;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Q4_K: 256 4-bit quants in 8 sub-blocks of 32.
+
+use half::f16;
+
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{AffineBlock, fit_affine_block};
+use super::k_scales::scale_min;
+use crate::tensor::DType;
+
+/// 256 elements in 144 bytes: element i of sub-block s = i / 32 is (`d` · scale(s)) · q − `dmin` · min(s), q = 0..=15.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct BlockQ4K {
+    /// Scale of the scales.
+    pub d: f16,
+    /// Scale of the minima.
+    pub dmin: f16,
+    /// 6-bit scales and minima, packed as [`scale_min`](super::scale_min()) describes.
+    pub scales: [u8; 12],
+    /// Element i = 64·g + 32·n + r (g < 4, n < 2, r < 32): nibble n (0 low, 1 high) of byte 32·g + r.
+    pub qs: [u8; 128],
+}
+
+const _: () = assert!(size_of::<BlockQ4K>() == 144 && DType::Q4_K.block_n_bytes() == 144);
+
+impl BlockQ4K {
+    /// Reads a block: bytes 0..2 `d`, 2..4 `dmin`, 4..16 `scales`, 16..144 `qs`.
+    pub fn from_bytes(block: &[u8; 144]) -> BlockQ4K {
+        BlockQ4K {
+            d: f16_at::<0, 144>(block),
+            dmin: f16_at::<2, 144>(block),
+            scales: bytes_at::<4, 12, 144>(block),
+            qs: bytes_at::<16, 128, 144>(block),
+        }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 144] {
+        concat(&[&self.d.to_le_bytes(), &self.dmin.to_le_bytes(), &self.scales, &self.qs])
+    }
+
+    /// Scale and minimum of a sub-block, 0..=63 each.
+    ///
+    /// # Panics
+    /// If `sub_block` is not below 8.
+    pub fn scale_min(&self, sub_block: usize) -> (u8, u8) {
+        scale_min(&self.scales, sub_block)
+    }
+
+    /// q of every element: 0..=15.
+    pub fn quants(&self) -> [u8; 256] {
+        std::array::from_fn(|i| self.qs[i / 64 * 32 + i % 32] >> (i % 64 / 32 * 4) & 15)
+    }
+
+    /// The 256 values.
+    pub fn dequantize(&self, out: &mut [f32; 256]) {
+        let (d, dmin) = (self.d.to_f32(), self.dmin.to_f32());
+        let quants = self.quants();
+        for (s, (out, quants)) in out.as_chunks_mut::<32>().0.iter_mut().zip(quants.as_chunks::<32>().0).enumerate() {
+            let (scale, min) = self.scale_min(s);
+            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
+            for (out, &quant) in out.iter_mut().zip(quants) {
+                *out = scale * f32::from(quant) - min;
+            }
+        }
+    }
+
+    /// A block of small squared error; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 256]) -> BlockQ4K {
+        let AffineBlock { d, dmin, scales, quants } = fit_affine_block::<15>(values);
+        let qs = std::array::from_fn(|at| {
+            let first = at / 32 * 64 + at % 32;
+            quants[first] | quants[first + 32] << 4
+        });
+        BlockQ4K { d, dmin, scales, qs }
+    }
+}
