@@ -1,0 +1,28 @@
+// What every kernel may know about the step it runs in; written once per step.
+
+struct Step {
+    n_tokens: u32,    // T
+    n_outputs: u32,   // O
+    n_sequences: u32, // B
+}
+
+// Consecutive tokens of one sequence.
+struct Sequence {
+    slot: u32,      // state slot
+    first: u32,     // row of its first token
+    n_tokens: u32,
+    // Which of the two halves of a token-shift state `[slots, 2, C]` holds the state before the step. The kernel writes
+    // the other half, so that no element is both read and written in one dispatch.
+    half: u32,
+}
+
+struct Token {
+    sequence: u32,
+}
+
+// Set by the host to 1 where a kernel's rows are the step's outputs instead of its tokens.
+override OUTPUTS: bool = false;
+
+fn step_n_rows(step: Step) -> u32 {
+    return select(step.n_tokens, step.n_outputs, OUTPUTS);
+}
