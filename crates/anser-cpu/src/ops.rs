@@ -3,7 +3,7 @@
 //! Slices are row-major with the shapes of [`anser_model::Op`]. The loops over tokens and heads are the callers' where
 //! they may run in parallel; a function here computes one row, or one head of one sequence.
 
-use anser_format::dequantize;
+use anser_format::quant::dequantize;
 use anser_model::{Activation, Weight};
 
 /// Applies `activation` to one element.

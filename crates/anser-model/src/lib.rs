@@ -23,6 +23,7 @@
 //! This crate does no I/O, starts no threads and runs no loop over activations.
 
 mod builder;
+pub mod cases;
 
 pub mod config;
 mod dump;

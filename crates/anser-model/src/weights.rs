@@ -2,7 +2,8 @@
 
 use crate::error::ModelError;
 use crate::names;
-use anser_format::{DType, FileKind, ModelFile, Tensor, dequantize};
+use anser_format::quant::dequantize;
+use anser_format::{DType, FileKind, ModelFile, Tensor};
 use std::sync::Arc;
 
 /// A matrix or vector of the model, borrowed from its file: row-major, `n_rows` × `n_cols`.

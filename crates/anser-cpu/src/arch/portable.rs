@@ -1,6 +1,7 @@
 //! The product in plain Rust, shaped so that the compiler vectorises it for whatever it is compiled for.
 
-use anser_format::{DType, dequantize};
+use anser_format::DType;
+use anser_format::quant::dequantize;
 
 /// Tokens whose sums are kept in registers while a weight row passes by.
 const TOKENS: usize = 4;

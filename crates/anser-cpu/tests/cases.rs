@@ -1,0 +1,36 @@
+//! The threaded kernels against the plain loops, case by case.
+
+use anser_cpu::{Cpu, Mode, Options};
+use anser_model::cases::{Case, all, nmse};
+use anser_model::{Sequence, Step};
+
+/// What the case's operation wrote, value after value, then every sequence's state.
+fn run(case: &Case, options: Options) -> Vec<Vec<f32>> {
+    let mut cpu = Cpu::new(case.plan.clone(), options).unwrap();
+    let mut sequences = vec![];
+    for (state, &n_tokens) in case.states.iter().zip(&case.lengths) {
+        let slot = cpu.create_state();
+        cpu.state_mut(slot).unwrap().copy_from_slice(state);
+        sequences.push(Sequence { slot, n_tokens });
+    }
+    let inputs: Vec<_> = case.inputs.iter().map(|(id, data)| (*id, &data[..])).collect();
+    let Case { tokens, outputs, reads, .. } = case;
+    let mut results = cpu.step(&Step { tokens, sequences: &sequences, outputs, reads, inputs: &inputs }).unwrap();
+    results.extend(sequences.iter().map(|s| cpu.state(s.slot).unwrap().to_vec()));
+    results
+}
+
+#[test]
+fn threaded_kernels_equal_the_plain_loops() {
+    for case in all() {
+        let expected = run(&case, Options { mode: Mode::Reference, ..Options::default() });
+        for n_threads in [1, 3] {
+            let actual = run(&case, Options { n_threads: Some(n_threads), mode: Mode::Fast });
+            assert_eq!(actual.len(), expected.len());
+            for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
+                let error = nmse(a, e);
+                assert!(error <= case.bound, "{}: result {i}, {n_threads} threads: nmse {error:e}", case.name);
+            }
+        }
+    }
+}

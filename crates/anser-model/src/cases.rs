@@ -1,0 +1,369 @@
+//! One-operation plans with seeded inputs: the table that tests and times every executor's kernels.
+//!
+//! A case is checked by running it on two executors and comparing what the operation wrote, and the states after it,
+//! with [`nmse`] against the case's bound. The plain loops of `anser-cpu` are the oracle.
+
+use crate::builder::PlanBuilder;
+use crate::plan::{Activation, Plan, Rows, ValueId};
+use crate::state::{StateLayout, StatePart, StateRef};
+use crate::weights::Weight;
+use anser_format::{DType, GgufWriter, ModelFile};
+use std::sync::Arc;
+
+/// A plan of one operation and everything needed to run it.
+#[derive(Debug, Clone)]
+pub struct Case {
+    /// Operation, types and sizes, e.g. `matmul Q4_K 96x512 T=8 relu²`.
+    pub name: String,
+    /// The plan: inputs and one operation.
+    pub plan: Arc<Plan>,
+    /// `[T]` token ids.
+    pub tokens: Vec<u32>,
+    /// Tokens of each sequence; their sum is T.
+    pub lengths: Vec<usize>,
+    /// `[O]` rows for `Op::Select`.
+    pub outputs: Vec<u32>,
+    /// Contents of the plan's inputs.
+    pub inputs: Vec<(ValueId, Vec<f32>)>,
+    /// Each sequence's state before the step.
+    pub states: Vec<Vec<f32>>,
+    /// What the operation writes.
+    pub reads: Vec<ValueId>,
+    /// Largest [`nmse`] that f32 arithmetic in any order may show: rounding is 2⁻²⁴ per operation, so the squared
+    /// relative error stays near 1e-13 for sums of some thousand terms; cancellation costs up to two digits.
+    pub bound: f64,
+}
+
+/// Normalised mean squared error: Σ (actual − expected)² / Σ expected²; the plain Σ if everything expected is zero.
+/// Infinite if the lengths differ or anything is not finite.
+pub fn nmse(actual: &[f32], expected: &[f32]) -> f64 {
+    if actual.len() != expected.len() || actual.iter().chain(expected).any(|x| !x.is_finite()) {
+        return f64::INFINITY;
+    }
+    let error: f64 = actual.iter().zip(expected).map(|(&a, &e)| (f64::from(a) - f64::from(e)).powi(2)).sum();
+    let scale: f64 = expected.iter().map(|&e| f64::from(e).powi(2)).sum();
+    if scale > 0.0 { error / scale } else { error }
+}
+
+/// Every case.
+pub fn all() -> Vec<Case> {
+    let mut cases = vec![];
+    for dtype in [DType::F32, DType::F16, DType::Q8_0, DType::Q4_K] {
+        cases.push(embed(dtype));
+    }
+    for (t, c) in [(1, 256), (5, 192), (70, 1024), (3, 2560)] {
+        cases.push(layer_norm(t, c));
+    }
+    for (lengths, c, n_mix) in [(vec![1], 256, 6), (vec![1, 4, 3], 192, 6), (vec![40, 1, 1], 64, 1)] {
+        cases.push(token_shift(&lengths, c, n_mix));
+    }
+    cases.extend(matmuls());
+    for t in [1, 9] {
+        cases.push(value_residual(t, 192));
+    }
+    for (t, h, n) in [(1, 4, 64), (5, 3, 64), (2, 4, 32), (3, 2, 128)] {
+        cases.push(key_control(t, h, n));
+        cases.push(norm_bonus_gate(t, h, n));
+    }
+    for (lengths, h, n) in
+        [(vec![1], 4, 64), (vec![9, 1, 40], 3, 64), (vec![2, 17], 4, 32), (vec![5], 2, 128), (vec![1; 9], 2, 64)]
+    {
+        cases.push(wkv7(&lengths, h, n));
+    }
+    cases.push(select(7, 192, &[6]));
+    cases.push(select(7, 192, &[0, 2, 3, 6]));
+    cases
+}
+
+/// Every storage type at every kind of token count, shapes that fill no tile, and every epilogue.
+fn matmuls() -> Vec<Case> {
+    let plain = Epilogue { bias: false, activation: Activation::Identity, residual: false };
+    let mut cases = vec![];
+    for dtype in DType::ALL {
+        for t in [1, 3, 8, 17] {
+            cases.push(matmul(dtype, [96, 512], t, plain));
+        }
+    }
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        for (shape, t) in [([40, 192], 1), ([192, 24], 5), ([7, 8], 2), ([192, 24], 33), ([320, 200], 9)] {
+            cases.push(matmul(dtype, shape, t, plain));
+        }
+    }
+    for dtype in [DType::Q8_0, DType::Q4_K, DType::Q6_K] {
+        cases.push(matmul(dtype, [1030, 256], 1, plain));
+        cases.push(matmul(dtype, [70, 2560], 65, plain));
+    }
+    for activation in Activation::ALL {
+        for (t, residual) in [(1, false), (1, true), (20, true)] {
+            cases.push(matmul(DType::F16, [72, 64], t, Epilogue { bias: true, activation, residual }));
+        }
+    }
+    cases.push(matmul(DType::Q4_K, [64, 256], 2, Epilogue { bias: false, activation: Activation::ReluSquared, residual: true }));
+    cases
+}
+
+/// What a matmul case does after the product.
+#[derive(Debug, Clone, Copy)]
+struct Epilogue {
+    bias: bool,
+    activation: Activation,
+    residual: bool,
+}
+
+fn embed(dtype: DType) -> Case {
+    let mut b = CaseBuilder::new(format!("embed {dtype} 300x256 T=5"), &[5]);
+    let table = b.matrix("table", dtype, [300, 256]);
+    let out = b.plan.embed("out", table);
+    b.tokens = vec![0, 299, 7, 7, 128];
+    b.finish(&[out])
+}
+
+fn layer_norm(t: usize, c: usize) -> Case {
+    let mut b = CaseBuilder::new(format!("layer_norm T={t} C={c}"), &[t]);
+    let x = b.input("x", c, -3.0..5.0);
+    let weights = [b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -1.0..1.0)];
+    let out = b.plan.layer_norm("out", x, weights, 1e-5);
+    b.finish(&[out])
+}
+
+fn token_shift(lengths: &[usize], c: usize, n_mix: usize) -> Case {
+    let part = StatePart { name: "att_shift", shape: vec![c] };
+    let mut b = CaseBuilder::with_state(format!("token_shift {n_mix} mixes B×T={lengths:?} C={c}"), lengths, part);
+    let x = b.input("x", c, -2.0..2.0);
+    let state = StateRef { part: 0, layer: 1 };
+    let out = match n_mix {
+        1 => {
+            let mix = [b.vector("m0", c, 0.0..1.0)];
+            b.plan.token_shift("shift", x, state, mix, ["o0".into()]).to_vec()
+        }
+        _ => {
+            let mix = [0, 1, 2, 3, 4, 5].map(|i| b.vector(&format!("m{i}"), c, 0.0..1.0));
+            b.plan.token_shift("shift", x, state, mix, [0, 1, 2, 3, 4, 5].map(|i| format!("o{i}"))).to_vec()
+        }
+    };
+    b.finish(&out)
+}
+
+fn matmul(dtype: DType, shape: [usize; 2], t: usize, epilogue: Epilogue) -> Case {
+    let [rows, cols] = shape;
+    let Epilogue { bias, activation, residual } = epilogue;
+    let marks = [(bias, " bias"), (residual, " residual")].map(|(on, mark)| if on { mark } else { "" }).concat();
+    let name = format!("matmul {dtype} {rows}x{cols} T={t} {}{marks}", activation.name());
+    let mut b = CaseBuilder::new(name, &[t]);
+    let x = b.input("x", cols, -1.0..1.0);
+    let weight = b.matrix("weight", dtype, shape);
+    let bias = bias.then(|| b.vector("bias", rows, -1.0..1.0));
+    let residual = residual.then(|| b.input("residual", rows, -2.0..2.0));
+    let out = b.plan.matmul_with("out", weight, x, bias, activation, residual);
+    b.finish(&[out])
+}
+
+fn value_residual(t: usize, c: usize) -> Case {
+    let mut b = CaseBuilder::new(format!("value_residual T={t} C={c}"), &[t]);
+    let [v, first] = ["v", "v_first"].map(|n| b.input(n, c, -2.0..2.0));
+    let gate = b.input("gate", c, 0.0..1.0);
+    let out = b.plan.value_residual("out", v, first, gate);
+    b.finish(&[out])
+}
+
+fn key_control(t: usize, h: usize, n: usize) -> Case {
+    let c = h * n;
+    let mut b = CaseBuilder::new(format!("key_control T={t} H={h} N={n}"), &[t]);
+    let (k, a) = (b.input("k", c, -2.0..2.0), b.input("a", c, 0.0..1.0));
+    let weights = [b.vector("k_k", c, 0.5..1.0), b.vector("k_a", c, 0.8..1.2)];
+    let out = b.plan.key_control("key", [k, a], weights, n, ["kk".into(), "k_out".into()]);
+    b.finish(&out)
+}
+
+fn wkv7(lengths: &[usize], h: usize, n: usize) -> Case {
+    let c = h * n;
+    let part = StatePart { name: "wkv", shape: vec![h, n, n] };
+    let mut b = CaseBuilder::with_state(format!("wkv7 B×T={lengths:?} H={h} N={n}"), lengths, part);
+    let r = b.input("r", c, -1.0..1.0);
+    let w = b.input("w", c, 0.55..1.0);
+    let [k, v] = ["k", "v"].map(|name| b.input(name, c, -1.0..1.0));
+    let kk = b.input("kk", c, -1.0..1.0);
+    b.normalise_heads(kk, n);
+    let a = b.input("a", c, 0.0..1.0);
+    let out = b.plan.wkv7("wkv", [r, w, k, v, kk, a], StateRef { part: 0, layer: 1 }, n);
+    b.finish(&[out])
+}
+
+fn norm_bonus_gate(t: usize, h: usize, n: usize) -> Case {
+    let c = h * n;
+    let mut b = CaseBuilder::new(format!("norm_bonus_gate T={t} H={h} N={n}"), &[t]);
+    let values = ["y", "r", "k", "v", "g"].map(|name| b.input(name, c, -2.0..2.0));
+    let weights =
+        [b.vector("r_k", c, -0.5..0.5), b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -0.5..0.5)];
+    let out = b.plan.norm_bonus_gate("out", values, weights, 64e-5, n);
+    b.finish(&[out])
+}
+
+fn select(t: usize, c: usize, rows: &[u32]) -> Case {
+    let mut b = CaseBuilder::new(format!("select {rows:?} of T={t} C={c}"), &[t]);
+    let x = b.input("x", c, -2.0..2.0);
+    let out = b.plan.select("out", x);
+    b.outputs = rows.to_vec();
+    b.finish(&[out])
+}
+
+/// Makes inputs and weights from a seed that depends on the case's name alone.
+struct CaseBuilder {
+    name: String,
+    plan: PlanBuilder,
+    layout: StateLayout,
+    tokens: Vec<u32>,
+    lengths: Vec<usize>,
+    outputs: Vec<u32>,
+    inputs: Vec<(ValueId, Vec<f32>)>,
+    random: Random,
+}
+
+/// Layers of a case's state: more than one, so that a kernel that forgets the layer's offset is caught.
+const N_LAYER: usize = 3;
+
+impl CaseBuilder {
+    fn new(name: String, lengths: &[usize]) -> CaseBuilder {
+        CaseBuilder::with_layout(name, lengths, StateLayout { n_layer: 0, parts: vec![] })
+    }
+
+    fn with_state(name: String, lengths: &[usize], part: StatePart) -> CaseBuilder {
+        CaseBuilder::with_layout(name, lengths, StateLayout { n_layer: N_LAYER, parts: vec![part] })
+    }
+
+    fn with_layout(name: String, lengths: &[usize], layout: StateLayout) -> CaseBuilder {
+        let random = Random::new(&name);
+        let n_vocab = 300;
+        let tokens = vec![0; lengths.iter().sum()];
+        let plan = PlanBuilder::new(name.clone(), layout.clone(), n_vocab);
+        CaseBuilder { name, plan, layout, tokens, lengths: lengths.to_vec(), outputs: vec![], inputs: vec![], random }
+    }
+
+    fn input(&mut self, name: &str, n_cols: usize, range: std::ops::Range<f32>) -> ValueId {
+        let id = self.plan.input(name, Rows::Tokens, n_cols);
+        self.inputs.push((id, self.random.vector(self.tokens.len() * n_cols, range)));
+        id
+    }
+
+    /// Scales every head of an input to length 1, as `Op::KeyControl` leaves it: the recurrence is stable only then.
+    fn normalise_heads(&mut self, id: ValueId, n: usize) {
+        for (_, data) in self.inputs.iter_mut().filter(|(i, _)| *i == id) {
+            for head in data.chunks_exact_mut(n) {
+                let length = head.iter().map(|x| x * x).sum::<f32>().sqrt();
+                head.iter_mut().for_each(|x| *x /= length);
+            }
+        }
+    }
+
+    fn vector(&mut self, name: &str, len: usize, range: std::ops::Range<f32>) -> Weight {
+        let bytes = self.random.vector(len, range).into_iter().flat_map(f32::to_le_bytes).collect();
+        weight(name, DType::F32, [1, len], bytes)
+    }
+
+    fn matrix(&mut self, name: &str, dtype: DType, shape: [usize; 2]) -> Weight {
+        let bytes = self.random.blocks(dtype, shape[0] * shape[1] / dtype.block_len());
+        weight(name, dtype, shape, bytes)
+    }
+
+    fn finish(mut self, reads: &[ValueId]) -> Case {
+        let len = self.layout.len();
+        let states = self.lengths.iter().map(|_| self.random.vector(len, -1.0..1.0)).collect();
+        Case {
+            name: self.name,
+            plan: Arc::new(self.plan.finish(None, None)),
+            tokens: self.tokens,
+            lengths: self.lengths,
+            outputs: self.outputs,
+            inputs: self.inputs,
+            states,
+            reads: reads.to_vec(),
+            bound: 1e-10,
+        }
+    }
+}
+
+/// A weight in a file of its own, in memory.
+#[allow(clippy::expect_used, reason = "the table's own shapes are valid")]
+fn weight(name: &str, dtype: DType, shape: [usize; 2], bytes: Vec<u8>) -> Weight {
+    let mut writer = GgufWriter::new();
+    writer.tensor(name, dtype, &shape).expect("a valid tensor");
+    let mut file = writer.begin(vec![]).expect("memory takes all bytes");
+    file.write_tensor(name, [bytes]).expect("bytes as declared");
+    let file = ModelFile::from_bytes("case", file.finish().expect("all tensors written")).expect("a valid file");
+    let tensor = file.tensor(name).expect("just written");
+    Weight::from_tensor(name, tensor, shape[0], shape[1]).expect("bytes as declared")
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014), seeded by a name.
+struct Random(u64);
+
+impl Random {
+    fn new(name: &str) -> Random {
+        // FNV-1a
+        Random(name.bytes().fold(0xcbf2_9ce4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)))
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn vector(&mut self, len: usize, range: std::ops::Range<f32>) -> Vec<f32> {
+        let unit = |bits: u64| (bits >> 40) as f32 / (1u32 << 24) as f32;
+        (0..len).map(|_| range.start + (range.end - range.start) * unit(self.next())).collect()
+    }
+
+    /// Blocks of random bits, with scales that keep the elements near ±1.
+    fn blocks(&mut self, dtype: DType, n_blocks: usize) -> Vec<u8> {
+        let mut bytes = vec![];
+        for _ in 0..n_blocks {
+            match dtype {
+                DType::F32 => bytes.extend(self.vector(1, -1.0..1.0)[0].to_le_bytes()),
+                DType::F16 => bytes.extend(f16_bits(self.vector(1, -1.0..1.0)[0]).to_le_bytes()),
+                DType::BF16 => bytes.extend(&self.vector(1, -1.0..1.0)[0].to_le_bytes()[2..]),
+                _ => self.quantized_block(dtype, &mut bytes),
+            }
+        }
+        bytes
+    }
+
+    fn quantized_block(&mut self, dtype: DType, bytes: &mut Vec<u8>) {
+        let start = bytes.len();
+        bytes.resize_with(start + dtype.block_n_bytes(), || self.next() as u8);
+        for &(at, scale) in scale_fields(dtype) {
+            let scale = f16_bits(self.vector(1, scale * 0.5..scale)[0]);
+            bytes[start + at..start + at + 2].copy_from_slice(&scale.to_le_bytes());
+        }
+    }
+}
+
+/// Where a block keeps its F16 scales, and the size that brings its elements near ±1.
+fn scale_fields(dtype: DType) -> &'static [(usize, f32)] {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => &[],
+        DType::Q8_0 => &[(0, 1.0 / 128.0)],
+        DType::Q4_0 => &[(0, 1.0 / 8.0)],
+        DType::Q4_1 => &[(0, 1.0 / 8.0), (2, -1.0)],
+        DType::Q5_0 => &[(0, 1.0 / 16.0)],
+        DType::Q5_1 => &[(0, 1.0 / 16.0), (2, -1.0)],
+        DType::Q2_K => &[(80, 1.0 / 24.0), (82, 1.0 / 16.0)],
+        DType::Q3_K => &[(108, 1.0 / 128.0)],
+        DType::Q4_K => &[(0, 1.0 / 480.0), (2, 1.0 / 64.0)],
+        DType::Q5_K => &[(0, 1.0 / 960.0), (2, 1.0 / 64.0)],
+        DType::Q6_K => &[(208, 1.0 / 4096.0)],
+        DType::IQ4_NL => &[(0, 1.0 / 128.0)],
+        DType::IQ4_XS => &[(0, 1.0 / 4096.0)],
+    }
+}
+
+/// The F16 at or just below |x| with x's sign; |x| must lie between 2⁻¹⁴ and 65504, or be tiny and become zero.
+fn f16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let sign = (bits >> 16) as u16 & 0x8000;
+    match ((bits >> 23) as i32 & 0xff) - 112 {
+        ..=0 => sign,
+        exponent => sign | (exponent as u16) << 10 | (bits >> 13) as u16 & 0x3ff,
+    }
+}
