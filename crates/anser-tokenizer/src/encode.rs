@@ -1,0 +1,82 @@
+//! The encoder's loop.
+
+use crate::index::{Index, KEY_LEN};
+
+/// Bytes of text looked at together: enough to forget the costs of a round, few enough to stay in the L1 cache.
+const WINDOW: usize = 512;
+
+/// A window of text and room for loading a whole key at its last byte. What lies after the text is masked away.
+type Window = [u8; WINDOW + KEY_LEN];
+
+/// Appends the ids of `text`.
+pub(crate) fn encode(index: Index<'_>, text: &[u8], ids: &mut Vec<u32>) {
+    let mut window: Window = [0; WINDOW + KEY_LEN];
+    let mut ends = [0u16; WINDOW];
+    let mut rest = text;
+    while !rest.is_empty() {
+        let n_bytes = rest.len().min(WINDOW);
+        window[..n_bytes].copy_from_slice(&rest[..n_bytes]);
+
+        // Every place is written and only cuts are kept: no branch depends on the text.
+        let mut n_pieces = 0;
+        for i in 1..n_bytes {
+            ends[n_pieces % WINDOW] = i as u16;
+            n_pieces += usize::from(index.cut(window[i - 1], window[i]));
+        }
+        if n_bytes == rest.len() {
+            ends[n_pieces % WINDOW] = n_bytes as u16;
+            n_pieces += 1;
+        }
+        let Some((&last_end, _)) = ends[..n_pieces.min(WINDOW)].split_last() else {
+            rest = encode_long_piece(index, rest, ids);
+            continue;
+        };
+
+        let mut start = 0;
+        for &end in &ends[..n_pieces.min(WINDOW)] {
+            let end = usize::from(end);
+            match find(index, &window, start, end) {
+                Some(id) => ids.push(id),
+                None => encode_piece(index, &window, start, end, ids),
+            }
+            start = end;
+        }
+        rest = &rest[usize::from(last_end)..];
+    }
+}
+
+/// The id of the piece, if it is one token.
+#[inline(always)]
+fn find(index: Index<'_>, window: &Window, start: usize, end: usize) -> Option<u32> {
+    let bytes = window[start % WINDOW..].first_chunk()?;
+    index.find(bytes, end - start)
+}
+
+/// Appends the ids of a piece that is several tokens. What remains after one is often a token itself.
+#[inline(never)]
+fn encode_piece(index: Index<'_>, window: &Window, mut start: usize, end: usize, ids: &mut Vec<u32>) {
+    while let [first, others @ ..] = &window[start..end] {
+        let (id, len) = index.longest(*first, others);
+        ids.push(id);
+        start += len;
+        if start < end
+            && let Some(id) = find(index, window, start, end)
+        {
+            ids.push(id);
+            return;
+        }
+    }
+}
+
+/// Appends the ids of a piece that is longer than a window, and returns the text after it.
+#[cold]
+fn encode_long_piece<'a>(index: Index<'_>, text: &'a [u8], ids: &mut Vec<u32>) -> &'a [u8] {
+    let end = text.windows(2).position(|pair| index.cut(pair[0], pair[1]) == 1).map_or(text.len(), |i| i + 1);
+    let (mut piece, rest) = text.split_at(end);
+    while let [first, others @ ..] = piece {
+        let (id, len) = index.longest(*first, others);
+        ids.push(id);
+        piece = &piece[len..];
+    }
+    rest
+}

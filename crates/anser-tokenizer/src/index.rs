@@ -1,0 +1,162 @@
+//! The look-up tables that encoding reads. `index_build` makes them, `encode` says how they work together.
+
+/// Bytes of text that a piece key is loaded from.
+pub(crate) const KEY_LEN: usize = 16;
+/// Longest piece that has a key: the sixteenth byte of a key holds the piece's length.
+pub(crate) const MAX_KEYED_LEN: usize = KEY_LEN - 1;
+
+/// The tables of one vocabulary, borrowed. All numbers are little-endian, so that the embedded ones are used in place.
+#[derive(Clone, Copy)]
+pub(crate) struct Index<'a> {
+    /// 1 where no token holds the byte pair: every parse has a token boundary between the two. Indexed by
+    /// first + 256 · second.
+    pub(crate) cuts: &'a [u8; 1 << 16],
+    /// Perfect hash, first level: what sends the keys of a bucket to free slots, u16. A power of two of buckets.
+    pub(crate) pilots: &'a [[u8; 2]],
+    /// Perfect hash, second level: the key in each slot, 0 where the slot is free (no piece has key 0).
+    pub(crate) keys: &'a [[u8; KEY_LEN]],
+    /// The id in each slot, u32.
+    pub(crate) ids: &'a [[u8; 4]],
+    /// Double array of [`Node`]s. The root's children begin at [`ROOT_BASE`]; slots below stay free.
+    pub(crate) trie: &'a [[u8; 8]],
+}
+
+/// What [`Index`] borrows from, where it is not embedded.
+pub(crate) struct IndexBuf {
+    pub(crate) cuts: Box<[u8; 1 << 16]>,
+    pub(crate) pilots: Vec<[u8; 2]>,
+    pub(crate) keys: Vec<[u8; KEY_LEN]>,
+    pub(crate) ids: Vec<[u8; 4]>,
+    pub(crate) trie: Vec<[u8; 8]>,
+}
+
+impl IndexBuf {
+    pub(crate) fn view(&self) -> Index<'_> {
+        Index { cuts: &self.cuts, pilots: &self.pilots, keys: &self.keys, ids: &self.ids, trie: &self.trie }
+    }
+}
+
+impl Index<'_> {
+    /// 1 when every parse has a token boundary between these neighbours, else 0.
+    #[inline(always)]
+    pub(crate) fn cut(self, first: u8, second: u8) -> u8 {
+        self.cuts[usize::from(u16::from_le_bytes([first, second]))]
+    }
+
+    /// The id of the token that is exactly the first `len` bytes, if it is among the keyed ones.
+    #[inline(always)]
+    pub(crate) fn find(self, bytes: &[u8; KEY_LEN], len: usize) -> Option<u32> {
+        let key = key(bytes, len);
+        let hash = hash(key);
+        let pilot = u16::from_le_bytes(self.pilots[bucket(hash, self.pilots.len())]);
+        let slot = slot(hash, pilot, self.keys.len());
+        (u128::from_le_bytes(self.keys[slot]) == key).then(|| u32::from_le_bytes(self.ids[slot]))
+    }
+
+    /// The longest token that `bytes` begin with: its id and its length.
+    #[inline(always)]
+    pub(crate) fn longest(self, first: u8, others: &[u8]) -> (u32, usize) {
+        let mut node = Node::from_le_bytes(self.trie[ROOT_BASE + usize::from(first)]);
+        let mut depth = 1;
+        for &byte in others {
+            let next = Node::from_le_bytes(self.trie[node.child_slot(byte)]);
+            if !next.is_entered_by(byte) {
+                break;
+            }
+            node = next;
+            depth += 1;
+        }
+        (node.id(), depth - node.excess())
+    }
+}
+
+/// The first slots of the trie stay free: a leaf has base 0, and so finds no child, without a test of its own.
+pub(crate) const ROOT_BASE: usize = 256;
+
+/// A trie node, packed into 64 bits: bits 0–8 the byte that enters it + 256 (0 where a slot is free), 9–28 the id of
+/// the longest token on the way to it, 32–39 how many bytes it is deeper than that token, 40–63 its base.
+#[derive(Clone, Copy)]
+pub(crate) struct Node(u64);
+
+impl Node {
+    /// Bases are below this.
+    pub(crate) const BASE_END: usize = 1 << 24;
+
+    pub(crate) fn new(byte: u8, id: u32, excess: usize, base: usize) -> Self {
+        Self(0x100 | u64::from(byte) | u64::from(id) << 9 | (excess as u64) << 32 | (base as u64) << 40)
+    }
+
+    #[inline(always)]
+    pub(crate) fn from_le_bytes(bytes: [u8; 8]) -> Self {
+        Self(u64::from_le_bytes(bytes))
+    }
+
+    pub(crate) fn to_le_bytes(self) -> [u8; 8] {
+        self.0.to_le_bytes()
+    }
+
+    /// Where the child that `byte` leads to would be. Bases differ, so a slot entered by `byte` is this node's child.
+    #[inline(always)]
+    fn child_slot(self, byte: u8) -> usize {
+        (self.0 >> 40) as usize ^ usize::from(byte)
+    }
+
+    #[inline(always)]
+    fn is_entered_by(self, byte: u8) -> bool {
+        self.0 & 0x1ff == 0x100 | u64::from(byte)
+    }
+
+    #[inline(always)]
+    fn id(self) -> u32 {
+        (self.0 >> 9) as u32 & 0xf_ffff
+    }
+
+    #[inline(always)]
+    fn excess(self) -> usize {
+        (self.0 >> 32) as usize & 0xff
+    }
+}
+
+/// Masks that keep the first `len` bytes of a key, and 0 beyond [`MAX_KEYED_LEN`].
+const KEY_MASKS: [u128; KEY_LEN + 1] = {
+    let mut masks = [0; KEY_LEN + 1];
+    let mut len = 1;
+    while len <= MAX_KEYED_LEN {
+        masks[len] = u128::MAX >> (8 * (KEY_LEN - len));
+        len += 1;
+    }
+    masks
+};
+
+/// The first `len` bytes and, in the top byte, their number: different pieces have different keys. A piece that is
+/// too long gets a key that no token has.
+#[inline(always)]
+pub(crate) fn key(bytes: &[u8; KEY_LEN], len: usize) -> u128 {
+    let len = len.min(KEY_LEN);
+    u128::from_le_bytes(*bytes) & KEY_MASKS[len] | (len as u128) << 120
+}
+
+/// Odd numbers without pattern: the first digits of the golden ratio's and of pi's fractions, in base 2^64.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+const PI: u64 = 0x243f_6a88_85a3_08d3;
+
+/// Multiplication carries upwards only; the shift lets the upper half act on the lower.
+#[inline(always)]
+pub(crate) fn hash(key: u128) -> u64 {
+    let mixed = (key as u64).wrapping_mul(PI) ^ ((key >> 64) as u64).wrapping_mul(GOLDEN);
+    mixed ^ mixed >> 32
+}
+
+/// The bucket of a hash, below `n_buckets`, a power of two.
+#[inline(always)]
+pub(crate) fn bucket(hash: u64, n_buckets: usize) -> usize {
+    hash as usize & (n_buckets - 1)
+}
+
+/// The slot of a hash under its bucket's pilot, below `n_slots`. The pilot changes the multiplier, so that it also
+/// moves keys of one bucket against each other.
+#[inline(always)]
+pub(crate) fn slot(hash: u64, pilot: u16, n_slots: usize) -> usize {
+    let product = hash.wrapping_mul(GOLDEN.wrapping_add(u64::from(pilot) << 1));
+    ((product >> 32) * n_slots as u64 >> 32) as usize
+}

@@ -1,0 +1,174 @@
+//! The tokenizer: a vocabulary and its index behind one handle.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::escape::unescape_gguf_token;
+use crate::index::{Index, IndexBuf};
+use crate::vocabulary::{Vocabulary, VocabularyBuf, VocabularyError};
+use crate::{encode, index_build, vocab_text, world};
+
+/// GGUF `tokenizer.ggml.token_type` of tokens that steer a model; their text never stands for them.
+const GGUF_TYPE_CONTROL: i32 = 3;
+/// GGUF `tokenizer.ggml.token_type` of ids that only fill the vocabulary up.
+const GGUF_TYPE_UNUSED: i32 = 5;
+
+/// Encodes bytes as token ids by greedy longest match, and decodes them.
+///
+/// Cloning is cheap: clones share their tables.
+#[derive(Clone)]
+pub struct Tokenizer(Source);
+
+#[derive(Clone)]
+enum Source {
+    World,
+    Own(Arc<Tables>),
+}
+
+struct Tables {
+    vocabulary: VocabularyBuf,
+    index: IndexBuf,
+}
+
+impl Tokenizer {
+    /// The RWKV World tokenizer, 65,536 ids. Its tables are part of the program: this costs nothing.
+    ///
+    /// ```
+    /// let world = anser_tokenizer::Tokenizer::world();
+    /// let ids = world.encode(b"Hello, world!");
+    /// assert_eq!(ids, [33155, 45, 40213, 34]);
+    /// assert_eq!(world.decode(&ids).unwrap(), b"Hello, world!");
+    /// ```
+    #[must_use]
+    pub fn world() -> Self {
+        Self(Source::World)
+    }
+
+    /// A tokenizer for tokens in id order. `None` is an id without text: it is never matched and decodes to nothing.
+    ///
+    /// Of equal tokens the lowest id is matched; an empty token is never matched. The World vocabulary is recognised
+    /// and costs no building.
+    ///
+    /// # Errors
+    /// When a single byte is no token (some texts could not be encoded then), or when the list is larger than
+    /// [`MAX_VOCAB_SIZE`](crate::MAX_VOCAB_SIZE), [`MAX_TOKEN_LEN`](crate::MAX_TOKEN_LEN) or
+    /// [`MAX_TEXT_LEN`](crate::MAX_TEXT_LEN) allow.
+    pub fn from_tokens<B: AsRef<[u8]>>(tokens: impl IntoIterator<Item = Option<B>>) -> Result<Self, VocabularyError> {
+        Self::from_vocabulary(VocabularyBuf::collect(tokens.into_iter().map(Ok))?)
+    }
+
+    /// A tokenizer for the `tokenizer.ggml.tokens` of a GGUF file, each with its `tokenizer.ggml.token_type`.
+    ///
+    /// Control and unused tokens (types 3 and 5) have no text here: `<s>` in a prompt is three characters, never the
+    /// end of text.
+    ///
+    /// # Errors
+    /// As [`from_tokens`](Self::from_tokens), and when a token's text cannot be unescaped.
+    pub fn from_gguf<S: AsRef<[u8]>>(tokens: impl IntoIterator<Item = (S, i32)>) -> Result<Self, VocabularyError> {
+        let tokens = tokens.into_iter().enumerate().map(|(id, (text, token_type))| match token_type {
+            GGUF_TYPE_CONTROL | GGUF_TYPE_UNUSED => Ok(None),
+            _ => unescape_gguf_token(text).map(Some).map_err(|source| VocabularyError::Escape { id, source }),
+        });
+        Self::from_vocabulary(VocabularyBuf::collect(tokens)?)
+    }
+
+    /// A tokenizer for the text of a vocabulary file like `rwkv_vocab_v20230424.txt`: one `ID LITERAL LENGTH` per
+    /// line, the literal in Python's notation. The vocabulary ends with the highest id named; ids left out have no
+    /// text.
+    ///
+    /// # Errors
+    /// As [`from_tokens`](Self::from_tokens), and with its number when a line cannot be read.
+    pub fn from_vocab_text(text: &str) -> Result<Self, VocabularyError> {
+        Self::from_tokens(vocab_text::parse(text)?)
+    }
+
+    fn from_vocabulary(vocabulary: VocabularyBuf) -> Result<Self, VocabularyError> {
+        let view = vocabulary.view();
+        if view.offsets == world::VOCABULARY.offsets && view.text == world::VOCABULARY.text {
+            return Ok(Self::world());
+        }
+        let index = index_build::build(view)?;
+        Ok(Self(Source::Own(Arc::new(Tables { vocabulary, index }))))
+    }
+
+    fn vocabulary(&self) -> Vocabulary<'_> {
+        match &self.0 {
+            Source::World => world::VOCABULARY,
+            Source::Own(tables) => tables.vocabulary.view(),
+        }
+    }
+
+    fn index(&self) -> Index<'_> {
+        match &self.0 {
+            Source::World => world::INDEX,
+            Source::Own(tables) => tables.index.view(),
+        }
+    }
+
+    /// The ids of `text`: at each place the longest token that matches. Any bytes can be encoded, and
+    /// [`decode`](Self::decode) gives them back.
+    #[must_use]
+    pub fn encode(&self, text: &[u8]) -> Vec<u32> {
+        // Prose and code have three to four bytes a token.
+        let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+        self.encode_into(text, &mut ids);
+        ids
+    }
+
+    /// Appends the ids of `text` to `ids`.
+    pub fn encode_into(&self, text: &[u8], ids: &mut Vec<u32>) {
+        encode::encode(self.index(), text, ids);
+    }
+
+    /// The bytes that `ids` stand for, which need not be UTF-8; [`Utf8Stream`](crate::Utf8Stream) makes text of them.
+    /// Ids without text stand for nothing.
+    ///
+    /// # Errors
+    /// When an id is not below [`vocab_size`](Self::vocab_size).
+    pub fn decode(&self, ids: &[u32]) -> Result<Vec<u8>, DecodeError> {
+        let vocabulary = self.vocabulary();
+        let mut text = Vec::with_capacity(ids.len().saturating_mul(4));
+        for &id in ids {
+            let token = vocabulary.token(id as usize);
+            text.extend_from_slice(token.ok_or(DecodeError { id, vocab_size: vocabulary.size() })?);
+        }
+        Ok(text)
+    }
+
+    /// The bytes of a token, empty for an id without text; `None` when the id is not below
+    /// [`vocab_size`](Self::vocab_size).
+    #[must_use]
+    pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
+        self.vocabulary().token(id as usize)
+    }
+
+    /// Number of ids, V, those without text included.
+    #[must_use]
+    pub fn vocab_size(&self) -> usize {
+        self.vocabulary().size()
+    }
+
+    /// Length of the longest token in bytes.
+    #[must_use]
+    pub fn max_token_len(&self) -> usize {
+        self.vocabulary().max_token_len
+    }
+}
+
+impl fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokenizer").field("vocab_size", &self.vocab_size()).finish_non_exhaustive()
+    }
+}
+
+/// An id that the vocabulary does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("token id {id} is not in the vocabulary; expected an id below {vocab_size}")]
+pub struct DecodeError {
+    /// The id.
+    pub id: u32,
+    /// Number of ids that the vocabulary has.
+    pub vocab_size: usize,
+}
