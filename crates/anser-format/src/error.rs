@@ -94,7 +94,7 @@ pub enum FormatError {
 #[derive(Debug, thiserror::Error)]
 pub enum TensorProblem {
     /// The element type is not one of [`DType::ALL`].
-    #[error("its type is {found}, which is not supported; convert the model to F16, BF16, Q8_0, Q6_K, Q5_K or Q4_K")]
+    #[error("its type {found} is not supported; convert the model to F16, BF16, Q8_0, Q6_K, Q5_K or Q4_K")]
     DType {
         /// The type in the file's own words.
         found: String,
@@ -149,6 +149,34 @@ pub enum TensorProblem {
     Overlap {
         /// Name of the other tensor.
         other: String,
+    },
+    /// Type and shape ask for another number of bytes than the entry sets aside.
+    #[error("{dtype} of shape {shape:?} needs {expected} bytes, but its entry sets {found} aside")]
+    Length {
+        /// The tensor's type.
+        dtype: DType,
+        /// Shape, slowest dimension first.
+        shape: Vec<usize>,
+        /// Bytes that type and shape need.
+        expected: usize,
+        /// Bytes between the start and the end that the entry gives.
+        found: usize,
+    },
+    /// The data neither starts the data section nor follows that of another tensor.
+    #[error("its data is at offsets {start} to {end}, but the tensor before it ends at {expected}")]
+    Gap {
+        /// Where the data starts, in bytes from the start of the data section.
+        start: usize,
+        /// Where it ends.
+        end: usize,
+        /// Where it should start.
+        expected: usize,
+    },
+    /// The entry cannot be understood.
+    #[error("its entry cannot be read: {message}")]
+    Entry {
+        /// What the parser said.
+        message: String,
     },
     /// The name occurs twice.
     #[error("the file has two tensors of this name")]

@@ -26,5 +26,6 @@ mod tensor;
 
 pub use error::{FormatError, TensorProblem};
 pub use file::{FileKind, ModelFile, Tensor};
+pub use gguf::{GgufDataWriter, GgufWriteError, GgufWriter};
 pub use metadata::{MetaArray, MetaValue, StrArray};
 pub use tensor::{DType, TensorView};

@@ -121,12 +121,6 @@ impl MetaValue {
     }
 }
 
-impl From<&str> for MetaValue {
-    fn from(text: &str) -> MetaValue {
-        MetaValue::Str(text.to_owned())
-    }
-}
-
 /// An array of metadata values of one type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetaArray {

@@ -1,7 +1,10 @@
 //! The safetensors reader: the `safetensors` crate parses and validates the header, we bound its input and its output.
 
+use std::collections::BTreeMap;
+
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use serde_json::Value;
 
 use crate::error::{FormatError, TensorProblem};
 use crate::file::{FileKind, Parsed, TensorEntry};
@@ -12,8 +15,8 @@ use crate::tensor::DType;
 const LENGTH_N_BYTES: usize = 8;
 
 /// The longest header that is parsed. The largest RWKV models have headers of about 0.3 MB; the parser may allocate
-/// several times the header's length, so the limit keeps a hostile file from asking for gigabytes.
-const MAX_HEADER_N_BYTES: u64 = 16 << 20;
+/// tens of times the header's length, so the limit keeps a hostile file from asking for gigabytes.
+const MAX_HEADER_N_BYTES: u64 = 4 << 20;
 
 /// The longest tensor name.
 const MAX_NAME_N_BYTES: usize = 1024;
@@ -28,8 +31,10 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
     let text = std::str::from_utf8(header).map_err(|error| invalid(SafeTensorError::InvalidHeader(error)))?;
     // Not `SafeTensors::read_metadata`: it adds up lengths from the file without a check for overflow. Deserializing
     // applies the same validation (shapes agree with offsets, no gaps, no overlaps) but for the total length.
-    let metadata: Metadata =
-        serde_json::from_str(text).map_err(|error| invalid(SafeTensorError::InvalidHeaderDeserialization(error)))?;
+    let metadata: Metadata = serde_json::from_str(text).map_err(|error| match faulty_tensor(text) {
+        Some((tensor, problem)) => FormatError::Tensor { file: file.to_owned(), tensor, problem },
+        None => invalid(SafeTensorError::InvalidHeaderDeserialization(error)),
+    })?;
 
     let data_start = LENGTH_N_BYTES + header.len();
     let section_n_bytes = bytes.len() - data_start;
@@ -44,12 +49,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
         }
         let error = |problem| FormatError::Tensor { file: file.to_owned(), tensor: name.clone(), problem };
         let Some(info) = metadata.info(&name) else { continue };
-        let dtype = match info.dtype {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
-            other => return Err(error(TensorProblem::DType { found: other.to_string() })),
-        };
+        let dtype = supported(info.dtype).map_err(error)?;
         if info.shape.len() > MAX_N_DIMS {
             return Err(error(TensorProblem::NDims { found: info.shape.len() as u64, limit: MAX_N_DIMS }));
         }
@@ -93,4 +93,53 @@ fn header<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
     }
     // Not longer than `rest`, so it fits in a `usize`.
     Ok(&rest[..n_bytes as usize])
+}
+
+fn supported(dtype: Dtype) -> Result<DType, TensorProblem> {
+    match dtype {
+        Dtype::F32 => Ok(DType::F32),
+        Dtype::F16 => Ok(DType::F16),
+        Dtype::BF16 => Ok(DType::BF16),
+        other => Err(TensorProblem::DType { found: other.to_string() }),
+    }
+}
+
+/// Looks for the tensor that made the parser refuse a header; the parser itself names it for some faults only.
+fn faulty_tensor(text: &str) -> Option<(String, TensorProblem)> {
+    let entries: BTreeMap<String, Value> = serde_json::from_str(text).ok()?;
+    let mut tensors: Vec<(String, TensorInfo)> = Vec::new();
+    for (name, entry) in entries {
+        if name == "__metadata__" {
+            continue;
+        }
+        match serde_json::from_value(entry) {
+            Ok(info) => tensors.push((name, info)),
+            Err(error) => return Some((name, TensorProblem::Entry { message: error.to_string() })),
+        }
+    }
+    tensors.sort_unstable_by_key(|(_, info)| info.data_offsets);
+    let mut expected = 0;
+    for (name, info) in tensors {
+        let dtype = match supported(info.dtype) {
+            Ok(dtype) => dtype,
+            Err(problem) => return Some((name, problem)),
+        };
+        let (start, end) = info.data_offsets;
+        if start != expected || end < start {
+            return Some((name, TensorProblem::Gap { start, end, expected }));
+        }
+        let shape = info.shape;
+        let n_bytes = shape.iter().try_fold(dtype.block_n_bytes(), |n_bytes, &n| n_bytes.checked_mul(n));
+        let found = end - start;
+        match n_bytes {
+            Some(n_bytes) if n_bytes == found => {}
+            Some(expected) => return Some((name, TensorProblem::Length { dtype, shape, expected, found })),
+            None => {
+                let shape = shape.into_iter().map(|n| n as u64).collect();
+                return Some((name, TensorProblem::TooLarge { shape, dtype }));
+            }
+        }
+        expected = end;
+    }
+    None
 }

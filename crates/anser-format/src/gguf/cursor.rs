@@ -35,11 +35,13 @@ impl<'a> Cursor<'a> {
 
     /// Checks that `count` entries of at least `min_n_bytes` each can still follow; to be asked before allocating.
     pub(super) fn count(&self, count: u64, min_n_bytes: usize, item: impl Display) -> Result<usize, FormatError> {
-        let n_bytes = count.saturating_mul(min_n_bytes as u64);
-        match usize::try_from(count) {
-            Ok(count) if n_bytes <= self.n_left() as u64 => Ok(count),
-            _ => Err(self.truncated(n_bytes, item)),
-        }
+        let limit = self.n_left() / min_n_bytes;
+        usize::try_from(count).ok().filter(|&count| count <= limit).ok_or_else(|| {
+            self.invalid(
+                item,
+                format_args!("{count} entries are announced, but the rest of the file has room for at most {limit}"),
+            )
+        })
     }
 
     pub(super) fn take(&mut self, n_bytes: u64, item: impl Display) -> Result<&'a [u8], FormatError> {

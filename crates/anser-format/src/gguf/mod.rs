@@ -11,11 +11,16 @@
 
 mod cursor;
 mod reader;
+mod writer;
 
 pub(crate) use reader::read;
+pub use writer::{GgufDataWriter, GgufWriteError, GgufWriter};
 
 /// The bytes that every GGUF file starts with.
 const MAGIC: &[u8; 4] = b"GGUF";
+
+/// The version that is written.
+const VERSION: u32 = 3;
 
 /// Metadata key of the alignment of tensor data.
 const ALIGNMENT_KEY: &str = "general.alignment";

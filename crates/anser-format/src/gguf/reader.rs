@@ -34,14 +34,14 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
     let n_tensors = cursor.u64("the number of tensors")?;
     let n_entries = cursor.u64("the number of metadata entries")?;
 
-    let n_entries = cursor.count(n_entries, MIN_ENTRY_N_BYTES, format_args!("metadata of {n_entries} entries"))?;
+    let n_entries = cursor.count(n_entries, MIN_ENTRY_N_BYTES, "the metadata")?;
     let mut metadata = Vec::new();
     for _ in 0..n_entries {
         metadata.push(read_entry(&mut cursor)?);
     }
     let alignment = alignment(&cursor, &metadata)?;
 
-    let n_tensors = cursor.count(n_tensors, MIN_TENSOR_N_BYTES, format_args!("a table of {n_tensors} tensors"))?;
+    let n_tensors = cursor.count(n_tensors, MIN_TENSOR_N_BYTES, "the tensor table")?;
     let mut raw_tensors = Vec::new();
     for number in 0..n_tensors {
         raw_tensors.push(read_tensor(file, &mut cursor, number)?);
@@ -161,11 +161,13 @@ fn alignment(cursor: &Cursor<'_>, metadata: &[(String, MetaValue)]) -> Result<us
     let Some((_, value)) = metadata.iter().find(|(key, _)| key == ALIGNMENT_KEY) else {
         return Ok(DEFAULT_ALIGNMENT);
     };
-    let alignment = value.as_u64().and_then(|alignment| usize::try_from(alignment).ok());
-    alignment.filter(|alignment| alignment.is_power_of_two()).ok_or_else(|| {
-        cursor
-            .invalid(format_args!("metadata {ALIGNMENT_KEY}"), format_args!("{value:?} where a power of two is needed"))
-    })
+    match value.as_u64().map(usize::try_from) {
+        Some(Ok(alignment)) if alignment.is_power_of_two() => Ok(alignment),
+        _ => Err(cursor.invalid(
+            format_args!("metadata {ALIGNMENT_KEY}"),
+            format_args!("{value:?}, but a power of two is needed"),
+        )),
+    }
 }
 
 fn read_tensor<'a>(file: &str, cursor: &mut Cursor<'a>, number: usize) -> Result<RawTensor<'a>, FormatError> {
@@ -230,7 +232,7 @@ impl Section {
 /// What a type number that is not supported stands for.
 fn type_name(type_id: u32) -> String {
     let name = match type_id {
-        4 | 5 | 31..=33 | 36..=38 => return format!("number {type_id}, which was removed from GGUF"),
+        4 | 5 | 31..=33 | 36..=38 => return format!("number {type_id} (removed from GGUF)"),
         9 => "Q8_1",
         15 => "Q8_K",
         16 => "IQ2_XXS",
@@ -248,7 +250,7 @@ fn type_name(type_id: u32) -> String {
         34 => "TQ1_0",
         35 => "TQ2_0",
         39 => "MXFP4",
-        _ => return format!("number {type_id}, which is unknown"),
+        _ => return format!("number {type_id} (unknown)"),
     };
     name.to_owned()
 }
