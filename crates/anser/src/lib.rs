@@ -1,1 +1,41 @@
-//! x
+//! RWKV inference: load a model, feed tokens, sample text, keep and restore states.
+//!
+//! ```no_run
+//! use anser::{GenerateOptions, Model, Options};
+//!
+//! let model = Model::load("rwkv7-g1-0.4b-q8_0.gguf", &Options::default())?;
+//! let mut session = model.session()?;
+//! let mut generation = session.generate_text("Once upon a time", &GenerateOptions::default())?;
+//! while let Some(piece) = generation.next() {
+//!     print!("{}", piece?.text);
+//! }
+//! # Ok::<(), anser::Error>(())
+//! ```
+//!
+//! The calls block; a [`Model`] is cheap to clone and may be shared between threads, each [`Session`] has its own state.
+
+mod conversation;
+mod device;
+mod embed;
+mod error;
+mod generate;
+mod model;
+mod perplexity;
+mod session;
+mod state_file;
+
+pub mod chat;
+pub mod sampler;
+pub mod stop;
+
+pub use anser_model::{Config, Plan, State, StateLayout, Version};
+pub use anser_tokenizer::{Tokenizer, Utf8Stream};
+pub use conversation::{Answer, AnswerPiece, Conversation, ConversationOptions};
+pub use device::Device;
+pub use embed::{EmbedOptions, Pooling};
+pub use error::Error;
+pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Piece};
+pub use model::{Model, Options};
+pub use perplexity::Perplexity;
+pub use sampler::{Sampler, SamplerOptions, SamplerOrder};
+pub use session::{Fed, Session, Want, Which};

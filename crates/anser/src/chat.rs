@@ -1,0 +1,236 @@
+//! Conversations as RWKV-7 G1 models were trained on them, and what comes back.
+//!
+//! A turn is `Role: text`, a blank line ends it, and the prompt ends with the opening of the answer, such as
+//! `Assistant:`, without a space after it. So a blank line inside a text would be the end of its turn: [`clean`] leaves
+//! none, and no text can forge a turn. [`ReplyParser`] reads the answer.
+
+mod reply;
+#[cfg(test)]
+mod tests;
+
+pub use reply::{Reply, ReplyEnd, ReplyParser, ReplyStep, split_reply};
+
+/// What ends a turn: token 261 of the World vocabulary, or part of longer white space.
+pub const TURN_END: &str = "\n\n";
+
+/// Tokens that end an answer in every mode: only 0, the end of a document.
+///
+/// The blank line (token 261) is not listed: a model that thinks writes blank lines into its thought, and a blank line
+/// may also come inside another token (3328 is three line ends). [`ReplyParser`] looks for it in the text, where it
+/// knows what the model is doing.
+pub const STOP_TOKENS: [u32; 1] = [0];
+
+/// Who speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Instructions for the whole conversation.
+    System,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a function that the model called; it is told to the model in the user's turn.
+    Tool,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// The text, as it was written: it is cleaned when it is rendered.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of `role`.
+    pub fn new(role: Role, content: impl Into<String>) -> Self {
+        Message { role, content: content.into() }
+    }
+
+    /// Instructions for the whole conversation.
+    pub fn system(content: impl Into<String>) -> Self {
+        Message::new(Role::System, content)
+    }
+
+    /// What the person says.
+    pub fn user(content: impl Into<String>) -> Self {
+        Message::new(Role::User, content)
+    }
+
+    /// What the model answered; thoughts in it, up to `</think>`, are dropped when it is rendered.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Message::new(Role::Assistant, content)
+    }
+
+    /// What the model answered when it called a function, from the JSON of the call.
+    pub fn tool_call(json: &str) -> Self {
+        Message::new(Role::Assistant, format!("```json\n{}\n```", json.trim()))
+    }
+
+    /// The result of a function that the model called.
+    pub fn tool(content: impl Into<String>) -> Self {
+        Message::new(Role::Tool, content)
+    }
+}
+
+/// Whether the model thinks before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Thinking {
+    /// It answers at once: `Assistant:`. It may still choose to think.
+    #[default]
+    Off,
+    /// It thinks first: `Assistant: <think`.
+    On(ThinkLength),
+    /// It is shown an empty thought and answers better than without one: `Assistant: <think>⏎</think`.
+    Fake,
+    /// The same in one line, which some versions prefer: `Assistant: <think></think`.
+    FakeInline,
+}
+
+/// How long the model shall think; G1c models and later know the hints, which follow the last user text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ThinkLength {
+    /// No hint.
+    #[default]
+    Unhinted,
+    /// ` (think)`
+    Normal,
+    /// ` (think a bit)`
+    Short,
+    /// ` (think a lot)`
+    Long,
+}
+
+impl ThinkLength {
+    fn hint(self) -> &'static str {
+        match self {
+            ThinkLength::Unhinted => "",
+            ThinkLength::Normal => " (think)",
+            ThinkLength::Short => " (think a bit)",
+            ThinkLength::Long => " (think a lot)",
+        }
+    }
+}
+
+/// How the answer begins: the end of the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Opening {
+    /// An answer in words.
+    Answer(Thinking),
+    /// A function call: `` Assistant: ```json ``. List the functions with [`tools_text`] in the system turn.
+    ToolCall,
+}
+
+impl From<Thinking> for Opening {
+    fn from(thinking: Thinking) -> Self {
+        Opening::Answer(thinking)
+    }
+}
+
+impl Opening {
+    /// The text, which has no space at its end and no `>`: models write that `>` in one token with what follows.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Opening::Answer(Thinking::Off) => "Assistant:",
+            Opening::Answer(Thinking::On(_)) => "Assistant: <think",
+            Opening::Answer(Thinking::Fake) => "Assistant: <think>\n</think",
+            Opening::Answer(Thinking::FakeInline) => "Assistant: <think></think",
+            Opening::ToolCall => "Assistant: ```json",
+        }
+    }
+
+    fn hint(self) -> &'static str {
+        match self {
+            Opening::Answer(Thinking::On(length)) => length.hint(),
+            Opening::Answer(Thinking::Off | Thinking::Fake | Thinking::FakeInline) | Opening::ToolCall => "",
+        }
+    }
+}
+
+/// How a conversation becomes a prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum ChatTemplate {
+    /// RWKV-7 G1.
+    #[default]
+    G1,
+}
+
+impl ChatTemplate {
+    /// The whole conversation as a prompt for the next answer. `opening` may be a [`Thinking`].
+    pub fn render(self, messages: &[Message], opening: impl Into<Opening>) -> String {
+        let mut prompt = String::new();
+        render_into(&mut prompt, messages, opening.into());
+        prompt
+    }
+
+    /// What a session has to read on top of what it has read, when its state already holds the conversation up to the
+    /// model's last answer: the end of that turn, the `new` messages and the opening of the next answer.
+    ///
+    /// `read` is what the session has read of that answer (its end is enough): the blank line that ends the turn is
+    /// completed if the session has read none of it, or only one line end.
+    ///
+    /// After an answer without a thought the result is what [`ChatTemplate::render`] of the whole conversation adds
+    /// after that answer. A thought stays in the state of the session, whereas `render` leaves it out.
+    pub fn render_turn(self, read: &str, new: &[Message], opening: impl Into<Opening>) -> String {
+        let missing = match read {
+            _ if read.ends_with(TURN_END) => "",
+            _ if read.ends_with('\n') => "\n",
+            _ => TURN_END,
+        };
+        let mut prompt = missing.to_string();
+        render_into(&mut prompt, new, opening.into());
+        prompt
+    }
+}
+
+fn render_into(prompt: &mut String, messages: &[Message], opening: Opening) {
+    for (at, message) in messages.iter().enumerate() {
+        let (name, mut text) = match message.role {
+            Role::System => ("System:", clean(&message.content)),
+            Role::User => ("User:", clean(&message.content)),
+            Role::Assistant => ("Assistant:", clean(without_thought(&message.content))),
+            Role::Tool => ("User:", format!("Function output:\n{}", clean(&message.content))),
+        };
+        if at + 1 == messages.len() && message.role == Role::User {
+            text += opening.hint();
+        }
+        prompt.push_str(name);
+        if !text.is_empty() {
+            prompt.push(' ');
+            prompt.push_str(text.trim());
+        }
+        prompt.push_str(TURN_END);
+    }
+    prompt.push_str(opening.text());
+}
+
+/// The text of a system turn that lists functions, each given by its signature such as `weather(city: str)`, and asks
+/// for a call. Put the rest of the system text in front of it, after a line end.
+pub fn tools_text<S: AsRef<str>>(signatures: &[S]) -> String {
+    let line = |signature: &S| format!("- {}\n", clean(signature.as_ref()).replace('\n', " "));
+    let list: String = signatures.iter().map(line).collect();
+    format!("Tools:\n{list}Return only a JSON function call.")
+}
+
+/// A text as it may stand in a turn: line ends are `\n`, no blank lines, no white space around it.
+pub fn clean(text: &str) -> String {
+    let mut cleaned = String::with_capacity(text.len());
+    for line in text.split(['\n', '\r']).filter(|line| !line.is_empty()) {
+        if !cleaned.is_empty() {
+            cleaned.push('\n');
+        }
+        cleaned.push_str(line);
+    }
+    cleaned.trim().to_string()
+}
+
+/// An answer without everything up to its last `</think>`; a thought that never ended leaves nothing.
+fn without_thought(answer: &str) -> &str {
+    match answer.rsplit_once("</think>") {
+        Some((_, content)) => content,
+        None if answer.trim_start().starts_with("<think") => "",
+        None => answer,
+    }
+}

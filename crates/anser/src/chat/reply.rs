@@ -1,0 +1,253 @@
+//! Reading an answer: what is thought, what is said, and where it ends.
+
+use super::{Opening, TURN_END, Thinking};
+use crate::stop::{StopError, StopMatcher, StopStep};
+
+const THOUGHT_START: &str = "<think";
+const THOUGHT_END: &str = "</think>";
+const NEXT_TURN: &str = "\n\nUser:";
+const FENCE_END: &str = "\n```";
+
+/// Splits an answer into thought and content while it is generated, and finds its end.
+///
+/// What ends an answer depends on where the model is. While it thinks, blank lines are part of the thought, so that
+/// only `⏎⏎User:` (a turn that it makes up) ends it. After `</think>` blank lines before the first word of the content
+/// are skipped; from then on a blank line ends the turn. An answer that starts with a blank line, where no thought came
+/// before it, is empty. A function call also ends with its code fence.
+///
+/// White space around the thought and around the content is dropped.
+#[derive(Debug, Clone)]
+pub struct ReplyParser {
+    phase: Phase,
+    /// Text of the current phase that it cannot place yet.
+    undecided: String,
+    in_thought: StopMatcher,
+    /// The first `n_turn_ends` of its stop texts end the turn, the others are the caller's.
+    in_content: StopMatcher,
+    n_turn_ends: usize,
+    reasoning: Trimmed,
+    content: Trimmed,
+}
+
+/// Where the model is in its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// The prompt ended with `Assistant:`; the model may still choose to think.
+    Start,
+    /// After `<think`, before the first character of the thought.
+    ThoughtOpening,
+    Thought,
+    /// After a thought, or the fence of a call, and before the first character of the content.
+    ContentOpening,
+    Content,
+    Ended,
+}
+
+/// What a piece of an answer has led to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReplyStep {
+    /// More of the thought.
+    pub reasoning: String,
+    /// More of the content.
+    pub content: String,
+    /// Set when the answer has ended: no more text is wanted.
+    pub end: Option<ReplyEnd>,
+}
+
+/// What ended an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyEnd {
+    /// The end of the turn.
+    Turn,
+    /// The caller's stop text of this index.
+    Stop(usize),
+}
+
+/// An answer in its two parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// What the model thought; empty if it did not.
+    pub reasoning: String,
+    /// What it said.
+    pub content: String,
+}
+
+/// Splits a whole answer, generated after `opening`, as [`ReplyParser`] does; what follows its end is dropped.
+pub fn split_reply(text: &str, opening: impl Into<Opening>) -> Reply {
+    let mut parser = ReplyParser::with_stop_texts(opening.into(), vec![]);
+    let step = parser.push(text);
+    let last = parser.finish();
+    Reply { reasoning: step.reasoning + &last.reasoning, content: step.content + &last.content }
+}
+
+impl ReplyParser {
+    /// A parser for the answer to a prompt that ended with `opening`. The texts of `stop` end the content too; a thought
+    /// may contain them.
+    ///
+    /// # Errors
+    /// A stop text is empty.
+    pub fn new(opening: impl Into<Opening>, stop: Vec<String>) -> Result<Self, StopError> {
+        match stop.iter().position(String::is_empty) {
+            Some(index) => Err(StopError::Empty { index }),
+            None => Ok(ReplyParser::with_stop_texts(opening.into(), stop)),
+        }
+    }
+
+    /// None of `stop` may be empty.
+    fn with_stop_texts(opening: Opening, stop: Vec<String>) -> Self {
+        let phase = match opening {
+            Opening::Answer(Thinking::Off) => Phase::Start,
+            Opening::Answer(Thinking::On(_)) => Phase::ThoughtOpening,
+            Opening::Answer(Thinking::Fake | Thinking::FakeInline) | Opening::ToolCall => Phase::ContentOpening,
+        };
+        let mut in_content = vec![TURN_END.to_string()];
+        if opening == Opening::ToolCall {
+            in_content.push(FENCE_END.to_string());
+        }
+        let n_turn_ends = in_content.len();
+        in_content.extend(stop);
+        ReplyParser {
+            phase,
+            undecided: String::new(),
+            in_thought: StopMatcher::of_non_empty(vec![THOUGHT_END.to_string(), NEXT_TURN.to_string()]),
+            in_content: StopMatcher::of_non_empty(in_content),
+            n_turn_ends,
+            reasoning: Trimmed::default(),
+            content: Trimmed::default(),
+        }
+    }
+
+    /// Takes the next piece of the answer. After the end of the answer pieces are ignored.
+    pub fn push(&mut self, piece: &str) -> ReplyStep {
+        let mut step = ReplyStep::default();
+        let mut left = Some(piece.to_string());
+        while let Some(text) = left {
+            left = match self.phase {
+                Phase::Start => self.start(text, &mut step),
+                Phase::ThoughtOpening => self.open_thought(text),
+                Phase::Thought => self.think(&text, &mut step),
+                Phase::ContentOpening => self.open_content(text, &mut step),
+                Phase::Content => self.say(&text, &mut step),
+                Phase::Ended => None,
+            };
+        }
+        step
+    }
+
+    /// Gives out what was held back: no more text will come.
+    pub fn finish(&mut self) -> ReplyStep {
+        let mut step = ReplyStep::default();
+        let undecided = std::mem::take(&mut self.undecided);
+        match self.phase {
+            Phase::Thought => {
+                let held = self.in_thought.finish();
+                let cut_tag = THOUGHT_END.trim_end_matches('>');
+                step.reasoning = self.reasoning.push(held.strip_suffix(cut_tag).unwrap_or(&held));
+            }
+            Phase::Start | Phase::ContentOpening => step.content = self.content.push(without_bracket(&undecided)),
+            Phase::Content => step.content = self.content.push(&self.in_content.finish()),
+            Phase::ThoughtOpening | Phase::Ended => {}
+        }
+        self.phase = Phase::Ended;
+        step
+    }
+
+    // Each of the following reads text in one phase, and returns what is left of it for the next phase.
+
+    fn start(&mut self, text: String, step: &mut ReplyStep) -> Option<String> {
+        self.undecided += &text;
+        let (space, words) = split_leading_space(&self.undecided);
+        if space.contains(TURN_END) {
+            return self.end(ReplyEnd::Turn, step);
+        }
+        if let Some(thought) = words.strip_prefix(THOUGHT_START) {
+            return self.enter(Phase::ThoughtOpening, thought.to_string());
+        }
+        if THOUGHT_START.starts_with(words) {
+            return None;
+        }
+        self.enter(Phase::Content, words.to_string())
+    }
+
+    fn open_thought(&mut self, text: String) -> Option<String> {
+        if text.is_empty() {
+            return None;
+        }
+        self.enter(Phase::Thought, without_bracket(&text).to_string())
+    }
+
+    fn think(&mut self, text: &str, step: &mut ReplyStep) -> Option<String> {
+        let StopStep { emit, hit, rest } = self.in_thought.push(text);
+        step.reasoning += &self.reasoning.push(&emit);
+        match hit? {
+            0 => self.enter(Phase::ContentOpening, rest),
+            _ => self.end(ReplyEnd::Turn, step),
+        }
+    }
+
+    fn open_content(&mut self, text: String, step: &mut ReplyStep) -> Option<String> {
+        self.undecided += &text;
+        let (space, words) = split_leading_space(without_bracket(&self.undecided));
+        let next_turn = NEXT_TURN.trim_start();
+        if space.ends_with(TURN_END) && words.starts_with(next_turn) {
+            return self.end(ReplyEnd::Turn, step);
+        }
+        if words.is_empty() || (space.ends_with(TURN_END) && next_turn.starts_with(words)) {
+            return None;
+        }
+        self.enter(Phase::Content, words.to_string())
+    }
+
+    fn say(&mut self, text: &str, step: &mut ReplyStep) -> Option<String> {
+        let StopStep { emit, hit, .. } = self.in_content.push(text);
+        step.content += &self.content.push(&emit);
+        match hit?.checked_sub(self.n_turn_ends) {
+            None => self.end(ReplyEnd::Turn, step),
+            Some(index) => self.end(ReplyEnd::Stop(index), step),
+        }
+    }
+
+    fn enter(&mut self, phase: Phase, rest: String) -> Option<String> {
+        self.phase = phase;
+        self.undecided.clear();
+        Some(rest)
+    }
+
+    fn end(&mut self, end: ReplyEnd, step: &mut ReplyStep) -> Option<String> {
+        self.phase = Phase::Ended;
+        self.undecided.clear();
+        step.end = Some(end);
+        None
+    }
+}
+
+/// Without the `>` that closes the tag at the end of the prompt.
+fn without_bracket(text: &str) -> &str {
+    text.strip_prefix('>').unwrap_or(text)
+}
+
+fn split_leading_space(text: &str) -> (&str, &str) {
+    text.split_at(text.len() - text.trim_start().len())
+}
+
+/// Drops the white space around a text that arrives in pieces.
+#[derive(Debug, Clone, Default)]
+struct Trimmed {
+    has_begun: bool,
+    /// White space that is part of the text only if more follows.
+    space: String,
+}
+
+impl Trimmed {
+    fn push(&mut self, piece: &str) -> String {
+        let piece = if self.has_begun { piece } else { piece.trim_start() };
+        let words = piece.trim_end();
+        let space = &piece[words.len()..];
+        if words.is_empty() {
+            self.space += space;
+            return String::new();
+        }
+        self.has_begun = true;
+        std::mem::replace(&mut self.space, space.to_string()) + words
+    }
+}

@@ -1,0 +1,287 @@
+//! A conversation: turns rendered as the model was trained on them, its answers streamed, every token read once.
+
+use crate::chat::{ChatTemplate, Message, Opening, Reply, ReplyEnd, ReplyParser, TURN_END, Thinking};
+use crate::error::Error;
+use crate::generate::{FinishReason, GenerateOptions, Generation};
+use crate::model::Model;
+use crate::session::{Session, Want};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// How to converse.
+#[derive(Debug, Clone, Default)]
+pub struct ConversationOptions {
+    /// How turns are written.
+    pub template: ChatTemplate,
+    /// Whether the model thinks before it answers.
+    pub thinking: Thinking,
+    /// Instructions for the whole conversation.
+    pub system: Option<String>,
+    /// How answers are generated; `stop` texts end them early.
+    pub generate: GenerateOptions,
+}
+
+/// A conversation with one model. The state carries what was said: a turn costs its own tokens only.
+#[derive(Debug)]
+pub struct Conversation {
+    session: Session,
+    options: ConversationOptions,
+    history: Vec<Message>,
+    /// The text that the session has read or will read first; its end decides how the next turn starts.
+    read: String,
+    /// The point before the last answer's opening, and what had been read there.
+    before_answer: Option<(Session, String)>,
+    /// The last answer had a thought: it is not part of the conversation, and is taken out before the next turn.
+    has_thought: bool,
+    /// How often the last answer was made anew; varies a fixed seed.
+    n_regenerated: u64,
+}
+
+/// More of an answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AnswerPiece {
+    /// More of the thought.
+    pub reasoning: String,
+    /// More of what is said.
+    pub content: String,
+}
+
+/// An answer being generated: iterate for its pieces. Dropped early, what came until then stays in the history.
+#[derive(Debug)]
+pub struct Answer<'a> {
+    generation: Generation<'a>,
+    parser: ReplyParser,
+    reply: Reply,
+    end: Option<FinishReason>,
+    history: &'a mut Vec<Message>,
+    read: &'a mut String,
+    has_thought: &'a mut bool,
+}
+
+impl Conversation {
+    /// A new conversation.
+    ///
+    /// # Errors
+    /// If the model has no tokenizer, or the device no memory for another state.
+    pub fn new(model: &Model, options: ConversationOptions) -> Result<Conversation, Error> {
+        model.tokenizer()?;
+        Ok(Conversation {
+            session: model.session()?,
+            options,
+            history: vec![],
+            read: String::new(),
+            before_answer: None,
+            has_thought: false,
+            n_regenerated: 0,
+        })
+    }
+
+    /// The turns so far; answers without their thoughts.
+    pub fn history(&self) -> &[Message] {
+        &self.history
+    }
+
+    /// How it converses; changes count from the next turn on.
+    pub fn options_mut(&mut self) -> &mut ConversationOptions {
+        &mut self.options
+    }
+
+    /// Forgets everything; `system` gives new instructions.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn reset(&mut self, system: Option<String>) -> Result<(), Error> {
+        self.session.reset()?;
+        self.options.system = system;
+        self.begin_anew(String::new());
+        Ok(())
+    }
+
+    fn begin_anew(&mut self, read: String) {
+        self.history.clear();
+        self.read = read;
+        self.before_answer = None;
+        self.has_thought = false;
+    }
+
+    /// Saves the state of the conversation; see [`Session::save_state`]. The history is not saved, only what the model
+    /// remembers of it.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.drop_thought()?;
+        if !self.session.is_fresh() && !self.read.ends_with(TURN_END) {
+            self.feed(TURN_END)?;
+        }
+        self.session.save_state(path)
+    }
+
+    /// Goes on from a saved state, taken to stand at the end of a turn.
+    ///
+    /// # Errors
+    /// If the file is damaged or of another model; the conversation is unchanged then.
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.session.load_state(path)?;
+        self.begin_anew(TURN_END.into());
+        Ok(())
+    }
+
+    /// Says `text` and generates the answer.
+    ///
+    /// # Errors
+    /// Options out of range; [`Error::Cancelled`] while the turn is read: the conversation is as before then.
+    pub fn say(&mut self, text: &str) -> Result<Answer<'_>, Error> {
+        self.drop_thought()?;
+        let opening = Opening::from(self.options.thinking);
+        let message = Message::user(text);
+        let system = self.options.system.iter().filter(|_| self.session.is_fresh()).map(Message::system);
+        let new: Vec<Message> = system.chain([message.clone()]).collect();
+        let template = self.options.template;
+        let prompt = match self.session.is_fresh() {
+            true => template.render(&new, opening),
+            false => template.render_turn(&self.read, &new, opening),
+        };
+        let turn = prompt.strip_suffix(opening.text()).unwrap_or(&prompt);
+        let before = (self.session.fork()?, self.read.clone());
+        if let Err(error) = self.feed(turn) {
+            (self.session, self.read) = before;
+            return Err(error);
+        }
+        self.before_answer = Some((self.session.fork()?, self.read.clone()));
+        self.history.push(message);
+        self.n_regenerated = 0;
+        self.answer(opening)
+    }
+
+    /// Takes the last answer back and generates another one; `None` if there is no answer yet.
+    ///
+    /// # Errors
+    /// As [`Conversation::say`].
+    pub fn regenerate(&mut self) -> Option<Result<Answer<'_>, Error>> {
+        self.before_answer.as_ref()?;
+        Some(self.answer_anew())
+    }
+
+    fn answer_anew(&mut self) -> Result<Answer<'_>, Error> {
+        if self.history.last().is_some_and(|m| m.role == crate::chat::Role::Assistant) {
+            self.history.pop();
+        }
+        self.return_to_before_answer()?;
+        self.n_regenerated += 1;
+        self.answer(Opening::from(self.options.thinking))
+    }
+
+    fn answer(&mut self, opening: Opening) -> Result<Answer<'_>, Error> {
+        let mut options = self.options.generate.clone();
+        let parser = ReplyParser::new(opening, std::mem::take(&mut options.stop))
+            .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
+        options.sampler.seed = options.sampler.seed.map(|s| s.wrapping_add(self.n_regenerated));
+        let opening = self.session.model().encode(opening.text())?;
+        self.read.push_str(Opening::from(self.options.thinking).text());
+        Ok(Answer {
+            generation: self.session.generate(&opening, &options)?,
+            parser,
+            reply: Reply::default(),
+            end: None,
+            history: &mut self.history,
+            read: &mut self.read,
+            has_thought: &mut self.has_thought,
+        })
+    }
+
+    /// Reads `text`.
+    fn feed(&mut self, text: &str) -> Result<(), Error> {
+        let cancel = self.options.generate.cancel.clone();
+        let progress = |_, _| if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        let tokens = self.session.model().encode(text)?;
+        self.session.feed_for(&tokens, Want::NOTHING, progress)?;
+        self.read.push_str(text);
+        Ok(())
+    }
+
+    fn return_to_before_answer(&mut self) -> Result<(), Error> {
+        if let Some((session, read)) = &self.before_answer {
+            self.session = session.fork()?;
+            self.read.clone_from(read);
+        }
+        Ok(())
+    }
+
+    /// Models are trained on histories without old thoughts: goes back to before the last answer and reads it without.
+    fn drop_thought(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.has_thought) {
+            return Ok(());
+        }
+        self.return_to_before_answer()?;
+        match self.history.last().map(|answer| format!("Assistant: {}{TURN_END}", answer.content)) {
+            Some(turn) => self.feed(&turn),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Answer<'_> {
+    /// Why it ended; `None` while it goes on.
+    pub fn finish_reason(&self) -> Option<FinishReason> {
+        self.end
+    }
+
+    /// Tokens drawn so far.
+    pub fn tokens(&self) -> &[u32] {
+        self.generation.tokens()
+    }
+
+    /// Thought and content so far.
+    pub fn reply(&self) -> &Reply {
+        &self.reply
+    }
+
+    fn advance(&mut self) -> Result<Option<AnswerPiece>, Error> {
+        while self.end.is_none() {
+            let step = match self.generation.next() {
+                Some(piece) => self.parser.push(&piece?.text),
+                None => {
+                    self.end = self.generation.finish_reason();
+                    self.parser.finish()
+                }
+            };
+            self.end = self.end.or(step.end.map(|end| match end {
+                ReplyEnd::Turn => FinishReason::TurnEnd,
+                ReplyEnd::Stop(index) => FinishReason::StopText(index),
+            }));
+            self.reply.reasoning += &step.reasoning;
+            self.reply.content += &step.content;
+            let piece = AnswerPiece { reasoning: step.reasoning, content: step.content };
+            if piece != AnswerPiece::default() {
+                return Ok(Some(piece));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Answer<'_> {
+    type Item = Result<AnswerPiece, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}
+
+impl Drop for Answer<'_> {
+    /// Enters the answer into the history, and the text as the model wrote it into what has been read.
+    fn drop(&mut self) {
+        let mut text = String::from_utf8_lossy(&self.generation.text_bytes()).into_owned();
+        if self.end == Some(FinishReason::TurnEnd) {
+            // The token that ended the turn may go on after it. It has not been read yet: only its beginning will be.
+            let surplus = text.rfind(TURN_END).map_or(0, |at| text.len() - at - TURN_END.len());
+            if self.generation.shorten_pending(surplus) {
+                text.truncate(text.len() - surplus);
+            }
+        }
+        self.read.push_str(&text);
+        *self.has_thought = !self.reply.reasoning.is_empty();
+        self.history.push(Message::assistant(std::mem::take(&mut self.reply.content)));
+    }
+}

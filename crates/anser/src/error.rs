@@ -1,0 +1,77 @@
+use thiserror::Error;
+
+/// Everything that can go wrong. Messages name the file, option or id concerned, what was expected and what was found.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file cannot be read as GGUF or safetensors.
+    #[error(transparent)]
+    Format(#[from] anser_format::FormatError),
+    /// The file holds no model that Anser can run.
+    #[error(transparent)]
+    Model(#[from] anser_model::ModelError),
+    /// The CPU executor cannot be set up.
+    #[error(transparent)]
+    Cpu(#[from] anser_cpu::CpuError),
+    /// A step was refused: a token id out of range.
+    #[error(transparent)]
+    Step(#[from] anser_model::StepError),
+    /// Numbers that are not a state of this model.
+    #[error(transparent)]
+    State(#[from] anser_model::StateError),
+    /// A state file that cannot be used.
+    #[error("{file}: {reason}")]
+    StateFile {
+        /// Name of the file.
+        file: String,
+        /// What is wrong with it, and what was expected.
+        reason: String,
+    },
+    /// The model has no tokenizer, or an unusable one.
+    #[error("{file}: {reason}")]
+    Tokenizer {
+        /// Name of the model file.
+        file: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// Ids that cannot be decoded.
+    #[error(transparent)]
+    Decode(#[from] anser_tokenizer::DecodeError),
+    /// Sampling options or logits that no token can be drawn from.
+    #[error(transparent)]
+    Sampler(#[from] crate::sampler::SamplerError),
+    /// Another option is out of range.
+    #[error("{option}: {reason}")]
+    Option {
+        /// Name of the option.
+        option: &'static str,
+        /// What is allowed.
+        reason: String,
+    },
+    /// The device asked for cannot be used.
+    #[error("device {device}: {reason}")]
+    Device {
+        /// The device as it was asked for.
+        device: String,
+        /// Why not, and what to do.
+        reason: String,
+    },
+    /// The caller cancelled; what had been read until then is in the session's state.
+    #[error("cancelled")]
+    Cancelled,
+    /// Reading or writing a file failed.
+    #[error("{file}: {source}")]
+    Io {
+        /// Name of the file.
+        file: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(file: &std::path::Path, source: std::io::Error) -> Error {
+        Error::Io { file: file.display().to_string(), source }
+    }
+}

@@ -1,0 +1,205 @@
+//! A loaded model: file, plan, tokenizer and the executor that runs it.
+
+use crate::device::{Device, Executor};
+use crate::error::Error;
+use crate::session::Session;
+use anser_format::{MetaValue, ModelFile};
+use anser_model::{Config, Plan, StateLayout};
+use anser_tokenizer::Tokenizer;
+use sha2::{Digest, Sha256};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+/// How to load a model.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Where to run it.
+    pub device: Device,
+    /// Threads of the CPU executor; `None` means one per core.
+    pub n_threads: Option<usize>,
+    /// A vocabulary in the format of `rwkv_vocab_v20230424.txt`, instead of the file's own.
+    pub vocabulary: Option<PathBuf>,
+}
+
+/// A model, ready to run. Clones share everything.
+#[derive(Clone)]
+pub struct Model {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    file: Arc<ModelFile>,
+    config: Config,
+    plan: Arc<Plan>,
+    layout: Arc<StateLayout>,
+    vocabulary: Option<PathBuf>,
+    tokenizer: OnceLock<Result<Tokenizer, String>>,
+    fingerprint: OnceLock<String>,
+    executor: Mutex<Executor>,
+    device: String,
+}
+
+impl std::fmt::Debug for Model {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Model({}, {}, {})", self.inner.file.name(), self.inner.plan.title, self.inner.device)
+    }
+}
+
+impl Model {
+    /// Opens the GGUF or safetensors file at `path`. The file is mapped and used in place.
+    ///
+    /// # Errors
+    /// If the file is no RWKV model that can be run, or the device cannot be used.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Model, Error> {
+        Model::from_file(ModelFile::open(path)?, options)
+    }
+
+    /// The demo model that is compiled into the library: small, trained on synthetic stories, chats and e-mails.
+    ///
+    /// # Errors
+    /// If the device cannot be used.
+    #[cfg(feature = "embedded-model")]
+    pub fn embedded(options: &Options) -> Result<Model, Error> {
+        static DEMO: &[u8] = include_bytes!("../../../models/demo-q8_0.gguf");
+        Model::from_file(ModelFile::from_static("demo", DEMO)?, options)
+    }
+
+    /// A model in an open file.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_file(file: Arc<ModelFile>, options: &Options) -> Result<Model, Error> {
+        let (config, plan) = anser_model::load(&file)?;
+        let plan = Arc::new(plan);
+        let (executor, device) = Executor::new(&plan, options)?;
+        Ok(Model {
+            inner: Arc::new(Inner {
+                layout: Arc::new(plan.state.clone()),
+                file,
+                config,
+                plan,
+                vocabulary: options.vocabulary.clone(),
+                tokenizer: OnceLock::new(),
+                fingerprint: OnceLock::new(),
+                executor: Mutex::new(executor),
+                device,
+            }),
+        })
+    }
+
+    /// Name of the file.
+    pub fn name(&self) -> &str {
+        self.inner.file.name()
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Arc<ModelFile> {
+        &self.inner.file
+    }
+
+    /// Version and sizes.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// What the model computes.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.inner.plan
+    }
+
+    /// How a state of this model lies in memory.
+    pub fn state_layout(&self) -> &Arc<StateLayout> {
+        &self.inner.layout
+    }
+
+    /// Where the model runs and why, in one line.
+    pub fn device(&self) -> &str {
+        &self.inner.device
+    }
+
+    /// A new session with a fresh state.
+    ///
+    /// # Errors
+    /// If the device has no memory for another state.
+    pub fn session(&self) -> Result<Session, Error> {
+        Session::new(self.clone())
+    }
+
+    /// The model's tokenizer; made at the first call.
+    ///
+    /// # Errors
+    /// If the file has none and its vocabulary is not the World one, or the one it has is unusable.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
+        let made = self.inner.tokenizer.get_or_init(|| self.make_tokenizer());
+        made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
+    }
+
+    fn make_tokenizer(&self) -> Result<Tokenizer, String> {
+        let n_vocab = self.inner.config.n_vocab;
+        let tokenizer = if let Some(path) = &self.inner.vocabulary {
+            let text = std::fs::read_to_string(path).map_err(|e| format!("vocabulary {}: {e}", path.display()))?;
+            Tokenizer::from_vocab_text(&text).map_err(|e| format!("vocabulary {}: {e}", path.display()))?
+        } else if let Some(tokens) = self.inner.file.metadata("tokenizer.ggml.tokens") {
+            gguf_tokenizer(&self.inner.file, tokens)?
+        } else if n_vocab == Tokenizer::world().vocab_size() {
+            Tokenizer::world()
+        } else {
+            return Err(format!(
+                "the file has no tokenizer, and its vocabulary of {n_vocab} is not the World one of {}; \
+                 name a vocabulary file, or give token ids instead of text",
+                Tokenizer::world().vocab_size()
+            ));
+        };
+        if tokenizer.vocab_size() > n_vocab {
+            let found = tokenizer.vocab_size();
+            return Err(format!("the tokenizer has {found} tokens, the model only {n_vocab}"));
+        }
+        Ok(tokenizer)
+    }
+
+    /// Token ids of `text`.
+    ///
+    /// # Errors
+    /// As [`Model::tokenizer`].
+    pub fn encode(&self, text: impl AsRef<[u8]>) -> Result<Vec<u32>, Error> {
+        Ok(self.tokenizer()?.encode(text.as_ref()))
+    }
+
+    /// Tells models apart, whatever file type or quantization they are stored in: SHA-256 over the sizes and the final
+    /// norm, whose numbers no converter quantizes (rounded to bf16, which F16, BF16 and F32 files share).
+    pub fn fingerprint(&self) -> &str {
+        self.inner.fingerprint.get_or_init(|| {
+            let mut hash = Sha256::new();
+            hash.update(self.inner.plan.title.as_bytes());
+            for weight in self.inner.plan.weights.iter().filter(|w| w.name().starts_with("ln_out.")) {
+                let bf16 = weight.to_f32().into_iter().flat_map(|x| {
+                    let rounded = x.to_bits().wrapping_add(0x8000);
+                    [(rounded >> 16) as u8, (rounded >> 24) as u8]
+                });
+                hash.update(bf16.collect::<Vec<u8>>());
+            }
+            hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+        })
+    }
+
+    /// The executor. A panic in another thread's step leaves buffers that the next step overwrites.
+    pub(crate) fn executor(&self) -> MutexGuard<'_, Executor> {
+        self.inner.executor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The tokenizer that a GGUF file carries.
+fn gguf_tokenizer(file: &ModelFile, tokens: &MetaValue) -> Result<Tokenizer, String> {
+    if let Some(model) = file.metadata("tokenizer.ggml.model").and_then(MetaValue::as_str).filter(|m| *m != "rwkv") {
+        return Err(format!("its tokenizer is of kind {model:?}; Anser reads \"rwkv\""));
+    }
+    let tokens = tokens.as_str_array().ok_or("tokenizer.ggml.tokens is not a list of strings")?;
+    let types = file.metadata("tokenizer.ggml.token_type").and_then(MetaValue::as_i64_array);
+    let types = types.ok_or("tokenizer.ggml.token_type is missing or not a list of numbers")?;
+    if types.len() != tokens.len() {
+        return Err(format!("tokenizer.ggml.token_type has {} entries for {} tokens", types.len(), tokens.len()));
+    }
+    let types = types.into_iter().map(|t| i32::try_from(t).unwrap_or_default());
+    Tokenizer::from_gguf(tokens.iter().zip(types)).map_err(|e| format!("tokenizer.ggml.tokens: {e}"))
+}

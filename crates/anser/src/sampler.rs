@@ -1,0 +1,148 @@
+//! From logits to the next token: penalties, filters, temperature and a seeded draw.
+//!
+//! Everything here is arithmetic on its arguments: no clock, no file, no thread. Logits \[V\] are read, never changed.
+//! A draw costs two passes over the row and a selection among the few tokens that matter; the row is never sorted.
+
+mod candidates;
+mod options;
+mod seen;
+mod softmax;
+#[cfg(test)]
+mod tests;
+
+use anser_tokenizer::Tokenizer;
+use candidates::Candidates;
+pub use options::{SamplerError, SamplerOptions, SamplerOrder};
+use rand_pcg::Pcg64;
+use rand_pcg::rand_core::{Rng, SeedableRng};
+use seen::Seen;
+use std::hash::{BuildHasher, RandomState};
+
+/// Draws tokens, and remembers those it was told of for the penalties.
+///
+/// The random numbers come from PCG (the PCG-XSL-RR-128/64 generator of `rand_pcg`): small, without dependencies of its
+/// own, and defined by integer arithmetic only, so that a seed means the same tokens on every platform.
+#[derive(Debug, Clone)]
+pub struct Sampler {
+    options: SamplerOptions,
+    /// Tokens that are present but add nothing to their count; sorted.
+    uncounted: Vec<u32>,
+    seen: Seen,
+    seed: u64,
+    rng: Pcg64,
+    candidates: Candidates,
+}
+
+impl Sampler {
+    /// A sampler that has seen no token. `uncounted` lists the tokens whose count stays 0, see [`uncounted_tokens`].
+    ///
+    /// `options` are taken as they are: call [`SamplerOptions::validate`] first where they come from outside.
+    pub fn new(options: SamplerOptions, uncounted: Vec<u32>) -> Self {
+        let mut uncounted = uncounted;
+        uncounted.sort_unstable();
+        let seed = options.seed.unwrap_or_else(fresh_seed);
+        Sampler {
+            options,
+            uncounted,
+            seen: Seen::default(),
+            seed,
+            rng: Pcg64::seed_from_u64(seed),
+            candidates: Candidates::default(),
+        }
+    }
+
+    /// The options it draws with.
+    pub fn options(&self) -> &SamplerOptions {
+        &self.options
+    }
+
+    /// The seed in use: that of the options, or the fresh one taken in its place. With it the same draws can be
+    /// repeated.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// Counts `token` for the penalties, after letting all counts so far decay. Call it for every generated token; for
+    /// those of the prompt only if they shall be penalised too.
+    pub fn accept(&mut self, token: u32) {
+        let amount = if self.uncounted.binary_search(&token).is_ok() { 0.0 } else { 1.0 };
+        self.seen.count(token, amount, self.options.penalty_decay);
+    }
+
+    /// Draws the next token from `logits` \[V\]. Does not count it: see [`Sampler::accept`].
+    ///
+    /// # Errors
+    /// A logit is NaN or +∞, or all are −∞.
+    pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplerError> {
+        let candidates = &mut self.candidates;
+        load(candidates, logits, &self.options, &self.seen);
+        let max = candidates.max_logit()?;
+        if self.options.is_greedy() {
+            return Ok(candidates.most_likely(max));
+        }
+        let share = above_0_to_1(&mut self.rng);
+        let sum = candidates.filter(&self.options, max, share);
+        candidates.token_at(share * sum).ok_or(SamplerError::NoCandidate { n_vocab: logits.len() })
+    }
+
+    /// The tokens that [`Sampler::sample`] would draw from for `logits` \[V\], with their probabilities, the most likely
+    /// first. Allocates.
+    ///
+    /// # Errors
+    /// As [`Sampler::sample`].
+    pub fn distribution(&self, logits: &[f32]) -> Result<Vec<(u32, f32)>, SamplerError> {
+        let mut candidates = Candidates::default();
+        load(&mut candidates, logits, &self.options, &self.seen);
+        let max = candidates.max_logit()?;
+        if self.options.is_greedy() {
+            return Ok(vec![(candidates.most_likely(max), 1.0)]);
+        }
+        let sum = candidates.filter(&self.options, max, 1.0);
+        Ok(candidates.ranked(sum))
+    }
+
+    /// Forgets all counted tokens and starts the random numbers again: from the seed of the options, or from another
+    /// fresh one if they have none.
+    pub fn reset(&mut self) {
+        self.seen.clear();
+        self.seed = self.options.seed.unwrap_or_else(fresh_seed);
+        self.rng = Pcg64::seed_from_u64(self.seed);
+    }
+}
+
+/// The tokens that RWKV's own inference code never counts for the frequency penalty: those whose text is a part of
+/// `" \t0123456789"`, so that numbers and tables may repeat. The presence penalty still applies to them.
+pub fn uncounted_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
+    const UNCOUNTED: &[u8] = b" \t0123456789";
+    let ends = |start: usize| start + 1..=UNCOUNTED.len();
+    let parts = (0..UNCOUNTED.len()).flat_map(|start| ends(start).map(move |end| &UNCOUNTED[start..end]));
+    let tokens = parts.filter_map(|part| match tokenizer.encode(part)[..] {
+        [token] => Some(token),
+        _ => None,
+    });
+    tokens.collect()
+}
+
+/// Copies `logits` and applies everything that acts on single tokens.
+fn load(candidates: &mut Candidates, logits: &[f32], options: &SamplerOptions, seen: &Seen) {
+    candidates.logits.clear();
+    candidates.logits.extend_from_slice(logits);
+    for &(token, bias) in &options.logit_bias {
+        if let Some(logit) = candidates.logits.get_mut(token as usize) {
+            *logit += bias;
+        }
+    }
+    seen.penalize(&mut candidates.logits, options);
+}
+
+/// A random number above 0 and up to 1, in steps of 2⁻⁵³.
+fn above_0_to_1(rng: &mut impl Rng) -> f64 {
+    const STEP: f64 = 1.0 / (1u64 << 53) as f64;
+    ((rng.next_u64() >> 11) + 1) as f64 * STEP
+}
+
+/// A seed that differs from call to call: the keys that the standard library draws for its hash maps. In a browser
+/// those are poor; give a seed there.
+fn fresh_seed() -> u64 {
+    RandomState::new().hash_one(0u8)
+}

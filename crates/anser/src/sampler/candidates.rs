@@ -1,0 +1,202 @@
+//! The tokens that can still be drawn, and the filters that thin them out without ever sorting them all.
+
+use super::softmax::{exp_of_at_most_0, exp_weights, inverse, max_logit};
+use super::{SamplerError, SamplerOptions, SamplerOrder};
+
+/// One row of logits on its way to a token.
+///
+/// `keys` holds the candidates in any order. A key is an integer that sorts by rank: the wanted measure in its upper
+/// half (most likely first), the token in its lower half, so that equals keep the order of their ids and one integer
+/// comparison decides.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Candidates {
+    /// Logits after bias and penalties. \[V\]
+    pub(super) logits: Vec<f32>,
+    /// Not yet normalised probabilities; the most likely token of all has 1. \[V\]
+    weights: Vec<f32>,
+    keys: Vec<u64>,
+}
+
+impl Candidates {
+    /// The largest logit.
+    pub(super) fn max_logit(&self) -> Result<f32, SamplerError> {
+        let n_vocab = self.logits.len();
+        match max_logit(&self.logits) {
+            Ok(max) if max > f32::NEG_INFINITY => Ok(max),
+            Ok(_) => Err(SamplerError::NoCandidate { n_vocab }),
+            Err(token) => Err(SamplerError::NotANumber { token, found: self.logits[token] }),
+        }
+    }
+
+    /// The lowest token whose logit is `max`.
+    pub(super) fn most_likely(&self, max: f32) -> u32 {
+        (0..).zip(&self.logits).find(|&(_, &logit)| logit == max).map_or(0, |(token, _)| token)
+    }
+
+    /// Turns logits into the candidates that `options` leave over and their final weights; returns the sum of those.
+    ///
+    /// `share` (0 to 1) says how much of the distribution the caller will look at: with all filters off, unlikely
+    /// tokens beyond the first `share` of the weight may be missing, although the returned sum includes them.
+    pub(super) fn filter(&mut self, options: &SamplerOptions, max: f32, share: f64) -> f64 {
+        let tempers_last = options.order == SamplerOrder::Rwkv && options.has_filter();
+        let temperature = if tempers_last { 1.0 } else { options.temperature };
+        self.weights.resize(self.logits.len(), 0.0);
+        let whole = exp_weights(&self.logits, max, temperature, &mut self.weights);
+        self.gather(self.lowest_useful_weight(options, whole, share));
+        if !options.has_filter() {
+            return whole;
+        }
+
+        let renormalizes = options.order == SamplerOrder::Common;
+        let mut sum = whole;
+        if options.typical_p < 1.0 {
+            self.keep_typical(options.typical_p, max, temperature, sum);
+            sum = if renormalizes { self.sum() } else { sum };
+        }
+        if options.top_k > 0 && options.top_k < self.keys.len() {
+            self.keys.select_nth_unstable(options.top_k);
+            self.keys.truncate(options.top_k);
+            sum = if renormalizes { self.sum() } else { sum };
+        }
+        if options.top_p < 1.0 {
+            self.keep_prefix(f64::from(options.top_p) * sum);
+        }
+        if options.min_p > 0.0 {
+            self.keep_above(options.min_p);
+        }
+        if tempers_last && options.temperature != 1.0 {
+            self.temper(max, options.temperature);
+        }
+        self.sum()
+    }
+
+    /// The token at which the weights of the candidates, added up from the most likely one on, reach `target`.
+    pub(super) fn token_at(&mut self, target: f64) -> Option<u32> {
+        let n = prefix_reaching(&mut self.keys, &self.weights, target);
+        n.checked_sub(1).map(|last| token_of(self.keys[last]))
+    }
+
+    /// All candidates with their share of `sum`, the most likely first.
+    pub(super) fn ranked(mut self, sum: f64) -> Vec<(u32, f32)> {
+        self.keys.sort_unstable();
+        let probability = |token: u32| (f64::from(self.weights[token as usize]) / sum) as f32;
+        self.keys.iter().map(|&key| (token_of(key), probability(token_of(key)))).collect()
+    }
+
+    /// A weight below which no token can pass the filters, nor be among the first `share` of the weight.
+    ///
+    /// The tokens below (1 − top_p)·sum/V weigh less than (1 − top_p)·sum together, so the others reach top_p without
+    /// them. Where a filter must see every token or the sum may change before top-p, nothing can be said: 0.
+    fn lowest_useful_weight(&self, options: &SamplerOptions, sum: f64, share: f64) -> f32 {
+        const ROUNDING: f64 = 0.999;
+        let n_vocab = self.logits.len() as f64;
+        let needs_all = options.typical_p < 1.0 || (options.top_k > 0 && options.order == SamplerOrder::Common);
+        if needs_all {
+            return 0.0;
+        }
+        let share = if options.has_filter() { f64::from(options.top_p) } else { share };
+        let unreached = (1.0 - share) * sum / n_vocab * ROUNDING;
+        (unreached as f32).max(options.min_p)
+    }
+
+    /// Makes the tokens of at least `lowest` weight, and more than none, the candidates.
+    fn gather(&mut self, lowest: f32) {
+        const CHUNK: usize = 16; // almost all chunks hold nothing: one test for all of a chunk
+        let lowest = lowest.max(f32::MIN_POSITIVE);
+        self.keys.clear();
+        let mut first = 0;
+        for (weights, logits) in self.weights.chunks(CHUNK).zip(self.logits.chunks(CHUNK)) {
+            if weights.iter().fold(false, |any, &w| any | (w >= lowest)) {
+                for ((token, &weight), &logit) in (first..).zip(weights).zip(logits) {
+                    if weight >= lowest {
+                        self.keys.push(key_of(descending(logit), token));
+                    }
+                }
+            }
+            first += CHUNK as u32;
+        }
+    }
+
+    /// Typical-p. The information of a token is −ln p = ln Z − s with s = (logit − max)/temperature, the entropy is its
+    /// mean: their difference is mean(s) − s, without a logarithm.
+    fn keep_typical(&mut self, typical_p: f32, max: f32, temperature: f32, sum: f64) {
+        let scale = inverse(temperature);
+        let scaled = |token: u32| f64::from((self.logits[token as usize] - max) * scale);
+        let expected = |key: &u64| f64::from(self.weights[token_of(*key) as usize]) * scaled(token_of(*key));
+        let mean = self.keys.iter().map(expected).sum::<f64>() / sum;
+        for key in &mut self.keys {
+            let distance = (mean - scaled(token_of(*key))).abs() as f32;
+            *key = key_of(distance.to_bits(), token_of(*key)); // bits of numbers ≥ 0 sort like the numbers
+        }
+        self.keep_prefix(f64::from(typical_p) * sum);
+        for key in &mut self.keys {
+            *key = key_of(descending(self.logits[token_of(*key) as usize]), token_of(*key));
+        }
+    }
+
+    /// Keeps the first candidates that together reach `target`.
+    fn keep_prefix(&mut self, target: f64) {
+        let n = prefix_reaching(&mut self.keys, &self.weights, target);
+        self.keys.truncate(n);
+    }
+
+    /// Min-p: keeps what weighs at least `min_p` times the heaviest.
+    fn keep_above(&mut self, min_p: f32) {
+        let weights = &self.weights;
+        let weight = |key: &u64| weights[token_of(*key) as usize];
+        let heaviest = self.keys.iter().map(weight).fold(0.0, f32::max);
+        self.keys.retain(|key| weight(key) >= min_p * heaviest);
+    }
+
+    /// p^(1/temperature), from the logits; what becomes 0 is no candidate any more.
+    fn temper(&mut self, max: f32, temperature: f32) {
+        let best = self.keys.iter().min().map_or(max, |&key| self.logits[token_of(key) as usize]);
+        let scale = inverse(temperature);
+        for &key in &self.keys {
+            let token = token_of(key) as usize;
+            self.weights[token] = exp_of_at_most_0((self.logits[token] - best) * scale);
+        }
+        self.keys.retain(|&key| self.weights[token_of(key) as usize] > 0.0);
+    }
+
+    fn sum(&self) -> f64 {
+        self.keys.iter().map(|&key| f64::from(self.weights[token_of(key) as usize])).sum()
+    }
+}
+
+/// The smallest number of first keys (by rank, at least one if there are any) whose weights reach `target`; those keys
+/// are moved to the front, the last of them last.
+///
+/// Halves the range that the border lies in, like quickselect: time in proportion to the number of keys.
+fn prefix_reaching(keys: &mut [u64], weights: &[f32], target: f64) -> usize {
+    let weigh = |keys: &[u64]| keys.iter().map(|&key| f64::from(weights[token_of(key) as usize])).sum::<f64>();
+    let (mut start, mut end) = (0, keys.len());
+    let mut before = 0.0; // weight of keys[..start]
+    while end - start > 1 {
+        let middle = start + (end - start) / 2;
+        keys[start..end].select_nth_unstable(middle - start);
+        let half = weigh(&keys[start..middle]);
+        if before + half >= target {
+            end = middle;
+        } else {
+            before += half;
+            start = middle;
+        }
+    }
+    end
+}
+
+fn key_of(rank: u32, token: u32) -> u64 {
+    u64::from(rank) << 32 | u64::from(token)
+}
+
+fn token_of(key: u64) -> u32 {
+    key as u32
+}
+
+/// Bits that sort in descending order of the logits; 0 and −0 are equal.
+fn descending(logit: f32) -> u32 {
+    const SIGN: u32 = 1 << 31;
+    let bits = (logit + 0.0).to_bits();
+    if bits & SIGN == 0 { !(bits | SIGN) } else { bits }
+}

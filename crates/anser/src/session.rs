@@ -1,0 +1,304 @@
+//! One sequence: its state on the device, and the tokens it has still to read.
+
+use crate::error::Error;
+use crate::model::Model;
+use anser_model::{Sequence, State, Step};
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// For which of the fed tokens something is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Which {
+    /// None.
+    #[default]
+    None,
+    /// The last one.
+    Last,
+    /// Every one.
+    All,
+}
+
+/// What [`Session::feed_for`] is to hand back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Want {
+    /// Logits, `[V]` per token.
+    pub logits: Which,
+    /// Hidden rows after the final norm, `[C]` per token. Without logits, the head is not computed.
+    pub hidden: Which,
+}
+
+impl Want {
+    /// The last token's logits.
+    pub const LOGITS: Want = Want { logits: Which::Last, hidden: Which::None };
+    /// Nothing but the new state.
+    pub const NOTHING: Want = Want { logits: Which::None, hidden: Which::None };
+}
+
+/// What feeding tokens gave: rows of f32, empty where nothing was wanted.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Fed {
+    /// `[1 or T, V]`
+    pub logits: Vec<f32>,
+    /// `[1 or T, C]`
+    pub hidden: Vec<f32>,
+}
+
+/// One sequence of tokens and what the model remembers of it. Sessions of a model share its weights and nothing else.
+#[derive(Debug)]
+pub struct Session {
+    model: Model,
+    slot: usize,
+    n_tokens: usize,
+    /// Whether the session stands at the beginning of a document: nothing read, nothing restored.
+    fresh: bool,
+    /// Tokens that belong to the text but have not been read: what a generation sampled last.
+    pending: Vec<u32>,
+    /// The last read token's logits, if they were computed.
+    logits: Vec<f32>,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model) -> Result<Session, Error> {
+        let slot = model.executor().create_state()?;
+        Ok(Session { model, slot, n_tokens: 0, fresh: true, pending: vec![], logits: vec![] })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Tokens read since the fresh or restored state.
+    pub fn n_tokens(&self) -> usize {
+        self.n_tokens
+    }
+
+    /// Whether the session stands at the beginning of a document: nothing read, nothing restored.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Sampled tokens that will be read first, before those of the next call.
+    pub fn pending(&self) -> &[u32] {
+        &self.pending
+    }
+
+    pub(crate) fn set_pending(&mut self, tokens: Vec<u32>) {
+        self.pending = tokens;
+    }
+
+    /// Logits `[V]` of the token that follows; empty until [`Session::feed`] has read one.
+    pub fn logits(&self) -> &[f32] {
+        &self.logits
+    }
+
+    /// Reads `tokens`; afterwards [`Session::logits`] are those of the last one.
+    ///
+    /// # Errors
+    /// An id that the vocabulary does not have: nothing has been read then.
+    pub fn feed(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        self.feed_for(tokens, Want::LOGITS, |_, _| ControlFlow::Continue(())).map(drop)
+    }
+
+    /// Reads `tokens` and hands back what is wanted. `progress(read, total)` is called after every chunk and may end
+    /// the call.
+    ///
+    /// # Errors
+    /// As [`Session::feed`]; [`Error::Cancelled`] if `progress` said so: the chunks until then have been read.
+    pub fn feed_for(
+        &mut self,
+        tokens: &[u32],
+        want: Want,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Fed, Error> {
+        let step_len = self.model.executor().preferred_step_len();
+        self.feed_chunked(tokens, want, step_len, progress)
+    }
+
+    /// The same with chunks of `step_len` tokens; the result does not depend on it, the speed does.
+    ///
+    /// # Errors
+    /// As [`Session::feed_for`].
+    pub fn feed_chunked(
+        &mut self,
+        tokens: &[u32],
+        want: Want,
+        step_len: usize,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Fed, Error> {
+        self.check_ids(tokens)?;
+        // Rows of pending tokens are not the caller's: they are read on their own where every row is wanted.
+        if !self.pending.is_empty() && (want.logits == Which::All || want.hidden == Which::All) {
+            self.flush()?;
+        }
+        let tokens = [&self.pending, tokens].concat();
+        let mut fed = Fed::default();
+        let total = tokens.len();
+        let mut n_read = 0;
+        for chunk in tokens.chunks(step_len.max(1)) {
+            let is_last = n_read + chunk.len() == total;
+            let of_chunk = |which: Which| if which == Which::Last && !is_last { Which::None } else { which };
+            let want = Want { logits: of_chunk(want.logits), hidden: of_chunk(want.hidden) };
+            let read = feed_step(&mut [(self, chunk)], want)?.swap_remove(0);
+            self.pending.drain(..self.pending.len().min(chunk.len()));
+            fed.logits.extend_from_slice(&read.logits);
+            fed.hidden.extend_from_slice(&read.hidden);
+            n_read += chunk.len();
+            if progress(n_read, total).is_break() && !is_last {
+                return Err(Error::Cancelled);
+            }
+        }
+        let n_vocab = self.model.config().n_vocab;
+        if let Some(last) = fed.logits.len().checked_sub(n_vocab).map(|at| &fed.logits[at..]) {
+            self.logits = last.to_vec();
+        } else if total > 0 {
+            self.logits.clear();
+        }
+        Ok(fed)
+    }
+
+    /// Reads what the last generation left pending.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub fn flush(&mut self) -> Result<(), Error> {
+        if self.pending.is_empty() { Ok(()) } else { self.feed(&[]) }
+    }
+
+    fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
+        let n_vocab = self.model.config().n_vocab;
+        match tokens.iter().position(|&id| id as usize >= n_vocab) {
+            Some(position) => {
+                Err(anser_model::StepError::TokenOutOfRange { id: tokens[position], position, n_vocab }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// A copy of the state, pending tokens included.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn state(&mut self) -> Result<State, Error> {
+        self.flush()?;
+        let data = self.model.executor().read_state(self.slot)?;
+        Ok(State::from_vec(self.model.state_layout().clone(), data)?)
+    }
+
+    /// Goes on from `state`. Logits are unknown until a token is read.
+    ///
+    /// # Errors
+    /// A state of another shape; the session is unchanged then.
+    pub fn restore(&mut self, state: &State) -> Result<(), Error> {
+        if state.layout() != self.model.state_layout() {
+            let (expected, found) = (self.model.state_layout().len(), state.data().len());
+            return Err(anser_model::StateError::Length { expected, found }.into());
+        }
+        self.overwrite(state.data())
+    }
+
+    fn overwrite(&mut self, data: &[f32]) -> Result<(), Error> {
+        self.model.executor().write_state(self.slot, data)?;
+        self.n_tokens = 0;
+        self.fresh = false;
+        self.pending.clear();
+        self.logits.clear();
+        Ok(())
+    }
+
+    /// A second session that continues from the same point.
+    ///
+    /// # Errors
+    /// If the device has no memory for another state.
+    pub fn fork(&self) -> Result<Session, Error> {
+        let mut fork = Session::new(self.model.clone())?;
+        self.model.executor().copy_state(self.slot, fork.slot)?;
+        fork.n_tokens = self.n_tokens;
+        fork.fresh = self.fresh;
+        fork.pending.clone_from(&self.pending);
+        fork.logits.clone_from(&self.logits);
+        Ok(fork)
+    }
+
+    /// Back to a fresh state.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn reset(&mut self) -> Result<(), Error> {
+        self.overwrite(&vec![0.0; self.model.state_layout().len()])?;
+        self.fresh = true;
+        Ok(())
+    }
+
+    /// Writes the state, pending tokens included, to a safetensors file that names this model. The last token's logits
+    /// go along if they are known, so that a generation can go on without another token.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn save_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let state = self.state()?;
+        crate::state_file::save(path.as_ref(), &state, &self.logits, &self.model)
+    }
+
+    /// Goes on from a state that [`Session::save_state`] wrote.
+    ///
+    /// # Errors
+    /// If the file is damaged or its state is another model's; the session is unchanged then.
+    pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let (state, logits) = crate::state_file::load(path.as_ref(), &self.model)?;
+        self.restore(&state)?;
+        self.logits = logits;
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.model.executor().drop_state(self.slot);
+    }
+}
+
+/// Reads the tokens of several sessions of one model in one step; results in their order.
+///
+/// Errors as [`Session::feed`]. The caller splits long token lists.
+pub(crate) fn feed_step(items: &mut [(&mut Session, &[u32])], want: Want) -> Result<Vec<Fed>, Error> {
+    let Some((first, _)) = items.first() else { return Ok(vec![]) };
+    let model = first.model.clone();
+    let plan = model.plan();
+    let tokens: Vec<u32> = items.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
+    let sequences: Vec<Sequence> =
+        items.iter().map(|(s, tokens)| Sequence { slot: s.slot, n_tokens: tokens.len() }).collect();
+    let all = want.logits == Which::All || want.hidden == Which::All;
+    let mut outputs = vec![];
+    let mut start = 0;
+    for (_, tokens) in items.iter() {
+        let end = start + tokens.len() as u32;
+        if want != Want::NOTHING {
+            outputs.extend(if all { start } else { end - 1 }..end);
+        }
+        start = end;
+    }
+    let logits = plan.logits.filter(|_| want.logits != Which::None);
+    let hidden = plan.hidden.filter(|_| want.hidden != Which::None);
+    let reads: Vec<_> = logits.into_iter().chain(hidden).collect();
+    let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+    let mut read = model.executor().step(&step)?.into_iter();
+    let logits = logits.and_then(|_| read.next()).unwrap_or_default();
+    let hidden = hidden.and_then(|_| read.next()).unwrap_or_default();
+
+    let mut row = 0;
+    let mut fed = vec![];
+    for (session, tokens) in items.iter_mut() {
+        session.n_tokens += tokens.len();
+        session.fresh = false;
+        let n_rows = if all { tokens.len() } else { 1 };
+        let rows = |values: &[f32], which: Which| match (which, values.len().checked_div(outputs.len())) {
+            (Which::None, _) | (_, None) => vec![],
+            (Which::All, Some(width)) => values[row * width..][..n_rows * width].to_vec(),
+            (Which::Last, Some(width)) => values[(row + n_rows - 1) * width..][..width].to_vec(),
+        };
+        fed.push(Fed { logits: rows(&logits, want.logits), hidden: rows(&hidden, want.hidden) });
+        row += n_rows;
+    }
+    Ok(fed)
+}
