@@ -1,5 +1,8 @@
 //! Builds the World vocabulary's tables with the library's own modules, so that a program need not.
 
+// What these modules make public is public through the library; here they are private modules of a program.
+#![allow(unreachable_pub)]
+
 use std::error::Error;
 use std::path::Path;
 use std::{env, fs};
@@ -43,8 +46,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     write("max_token_len", vocabulary.max_token_len.to_string().as_bytes())?;
     write("cuts", index.cuts.as_slice())?;
     write("pilots", index.pilots.as_flattened())?;
-    write("keys", index.keys.as_flattened())?;
-    write("ids", index.ids.as_flattened())?;
+    write("slots", index.slots.as_flattened())?;
     write("trie", index.trie.as_flattened())?;
     Ok(())
 }

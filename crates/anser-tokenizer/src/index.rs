@@ -4,6 +4,8 @@
 pub(crate) const KEY_LEN: usize = 16;
 /// Longest piece that has a key: the sixteenth byte of a key holds the piece's length.
 pub(crate) const MAX_KEYED_LEN: usize = KEY_LEN - 1;
+/// Bytes of a slot: a key and an id.
+pub(crate) const SLOT_LEN: usize = KEY_LEN + 4;
 
 /// The tables of one vocabulary, borrowed. All numbers are little-endian, so that the embedded ones are used in place.
 #[derive(Clone, Copy)]
@@ -13,10 +15,9 @@ pub(crate) struct Index<'a> {
     pub(crate) cuts: &'a [u8; 1 << 16],
     /// Perfect hash, first level: what sends the keys of a bucket to free slots, u16. A power of two of buckets.
     pub(crate) pilots: &'a [[u8; 2]],
-    /// Perfect hash, second level: the key in each slot, 0 where the slot is free (no piece has key 0).
-    pub(crate) keys: &'a [[u8; KEY_LEN]],
-    /// The id in each slot, u32.
-    pub(crate) ids: &'a [[u8; 4]],
+    /// Perfect hash, second level: in each slot a key and the token's id, u32. The key is 0 where the slot is free; no
+    /// piece has that key. Side by side they are one access to memory.
+    pub(crate) slots: &'a [[u8; SLOT_LEN]],
     /// Double array of [`Node`]s. The root's children begin at [`ROOT_BASE`]; slots below stay free.
     pub(crate) trie: &'a [[u8; 8]],
 }
@@ -25,14 +26,13 @@ pub(crate) struct Index<'a> {
 pub(crate) struct IndexBuf {
     pub(crate) cuts: Box<[u8; 1 << 16]>,
     pub(crate) pilots: Vec<[u8; 2]>,
-    pub(crate) keys: Vec<[u8; KEY_LEN]>,
-    pub(crate) ids: Vec<[u8; 4]>,
+    pub(crate) slots: Vec<[u8; SLOT_LEN]>,
     pub(crate) trie: Vec<[u8; 8]>,
 }
 
 impl IndexBuf {
     pub(crate) fn view(&self) -> Index<'_> {
-        Index { cuts: &self.cuts, pilots: &self.pilots, keys: &self.keys, ids: &self.ids, trie: &self.trie }
+        Index { cuts: &self.cuts, pilots: &self.pilots, slots: &self.slots, trie: &self.trie }
     }
 }
 
@@ -49,8 +49,8 @@ impl Index<'_> {
         let key = key(bytes, len);
         let hash = hash(key);
         let pilot = u16::from_le_bytes(self.pilots[bucket(hash, self.pilots.len())]);
-        let slot = slot(hash, pilot, self.keys.len());
-        (u128::from_le_bytes(self.keys[slot]) == key).then(|| u32::from_le_bytes(self.ids[slot]))
+        let (slot_key, id) = unpack_slot(&self.slots[slot(hash, pilot, self.slots.len())]);
+        (slot_key == key).then_some(id)
     }
 
     /// The longest token that `bytes` begin with: its id and its length.
@@ -136,6 +136,23 @@ pub(crate) fn key(bytes: &[u8; KEY_LEN], len: usize) -> u128 {
     u128::from_le_bytes(*bytes) & KEY_MASKS[len] | (len as u128) << 120
 }
 
+/// A slot of the perfect hash.
+pub(crate) fn pack_slot(key: u128, id: u32) -> [u8; SLOT_LEN] {
+    let mut slot = [0; SLOT_LEN];
+    slot[..KEY_LEN].copy_from_slice(&key.to_le_bytes());
+    slot[KEY_LEN..].copy_from_slice(&id.to_le_bytes());
+    slot
+}
+
+#[inline(always)]
+fn unpack_slot(slot: &[u8; SLOT_LEN]) -> (u128, u32) {
+    let mut key = [0; KEY_LEN];
+    key.copy_from_slice(&slot[..KEY_LEN]);
+    let mut id = [0; SLOT_LEN - KEY_LEN];
+    id.copy_from_slice(&slot[KEY_LEN..]);
+    (u128::from_le_bytes(key), u32::from_le_bytes(id))
+}
+
 /// Odd numbers without pattern: the first digits of the golden ratio's and of pi's fractions, in base 2^64.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const PI: u64 = 0x243f_6a88_85a3_08d3;
@@ -158,5 +175,5 @@ pub(crate) fn bucket(hash: u64, n_buckets: usize) -> usize {
 #[inline(always)]
 pub(crate) fn slot(hash: u64, pilot: u16, n_slots: usize) -> usize {
     let product = hash.wrapping_mul(GOLDEN.wrapping_add(u64::from(pilot) << 1));
-    ((product >> 32) * n_slots as u64 >> 32) as usize
+    (((product >> 32) * n_slots as u64) >> 32) as usize
 }

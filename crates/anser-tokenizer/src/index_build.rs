@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use crate::index::{self, IndexBuf, KEY_LEN, MAX_KEYED_LEN, Node, ROOT_BASE};
+use crate::index::{self, IndexBuf, KEY_LEN, MAX_KEYED_LEN, Node, ROOT_BASE, SLOT_LEN};
 use crate::vocabulary::{Vocabulary, VocabularyError};
 
 /// Builds the tables. Of equal tokens the lowest id wins; empty ones are never matched.
@@ -15,8 +15,8 @@ pub(crate) fn build(vocabulary: Vocabulary<'_>) -> Result<IndexBuf, VocabularyEr
     if let Some(byte) = (0..=u8::MAX).find(|byte| !covers(byte)) {
         return Err(VocabularyError::ByteNotCovered { byte });
     }
-    let (pilots, keys, ids) = hash_tables(&tokens);
-    Ok(IndexBuf { cuts: cuts(&tokens), pilots, keys, ids, trie: trie(&tokens)? })
+    let (pilots, slots) = perfect_hash(&tokens);
+    Ok(IndexBuf { cuts: cuts(&tokens), pilots, slots, trie: trie(&tokens)? })
 }
 
 /// A token that can be matched.
@@ -45,13 +45,12 @@ fn cuts(tokens: &[Token<'_>]) -> Box<[u8; 1 << 16]> {
     cuts
 }
 
-/// Pilots, keys and ids of the perfect hash over all tokens of at most [`MAX_KEYED_LEN`] bytes.
-type HashTables = (Vec<[u8; 2]>, Vec<[u8; KEY_LEN]>, Vec<[u8; 4]>);
-
-/// Hash, displace: buckets of about four keys, the fullest first, each try pilots until all their keys fall on free
-/// slots. Three slots for two keys keep that short and the tables small.
-fn hash_tables(tokens: &[Token<'_>]) -> HashTables {
-    /// Beyond it a bucket's keys are left to the trie. The World vocabulary needs no more than a tenth of it.
+/// Pilots and slots of the perfect hash over all tokens of at most [`MAX_KEYED_LEN`] bytes.
+///
+/// Hash, displace: buckets of a few keys, the fullest first, each try pilots until all their keys fall on free slots.
+/// A fifth of the slots stays free so that the last buckets, too, soon find theirs.
+fn perfect_hash(tokens: &[Token<'_>]) -> (Vec<[u8; 2]>, Vec<[u8; SLOT_LEN]>) {
+    /// Beyond it a bucket's keys are left to the trie.
     const MAX_PILOT: u16 = 4095;
     /// Only keys chosen to collide fill a bucket so much; the surplus is left to the trie.
     const MAX_BUCKET_LEN: usize = 24;
@@ -75,29 +74,29 @@ fn hash_tables(tokens: &[Token<'_>]) -> HashTables {
     order.sort_by_key(|&bucket| std::cmp::Reverse(buckets[bucket].len()));
 
     let mut pilots = vec![[0; 2]; n_buckets];
-    let mut keys = vec![0; n_slots];
-    let mut ids = vec![[0; 4]; n_slots];
-    let mut placed = Vec::with_capacity(MAX_BUCKET_LEN);
+    let mut slots = vec![[0; SLOT_LEN]; n_slots];
+    let mut is_taken = vec![false; n_slots];
+    let mut chosen = Vec::with_capacity(MAX_BUCKET_LEN);
     for bucket in order {
-        'pilots: for pilot in 0..=MAX_PILOT {
-            for &(key, id) in &buckets[bucket] {
-                let slot = index::slot(index::hash(key), pilot, n_slots);
-                if keys[slot] != 0 {
-                    for slot in placed.drain(..) {
-                        keys[slot] = 0;
-                    }
-                    continue 'pilots;
-                }
-                keys[slot] = key;
-                ids[slot] = id.to_le_bytes();
-                placed.push(slot);
-            }
-            placed.clear();
+        let keys = &buckets[bucket];
+        let suits = |pilot: &u16| {
+            chosen.clear();
+            keys.iter().all(|&(key, _)| {
+                let slot = index::slot(index::hash(key), *pilot, n_slots);
+                let is_free = !is_taken[slot] && !chosen.contains(&slot);
+                chosen.push(slot);
+                is_free
+            })
+        };
+        if let Some(pilot) = (0..=MAX_PILOT).find(suits) {
             pilots[bucket] = pilot.to_le_bytes();
-            break;
+            for (&slot, &(key, id)) in chosen.iter().zip(keys) {
+                is_taken[slot] = true;
+                slots[slot] = index::pack_slot(key, id);
+            }
         }
     }
-    (pilots, keys.into_iter().map(u128::to_le_bytes).collect(), ids)
+    (pilots, slots)
 }
 
 /// A node whose children are still to be placed.

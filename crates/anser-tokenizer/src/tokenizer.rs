@@ -172,3 +172,18 @@ pub struct DecodeError {
     /// Number of ids that the vocabulary has.
     pub vocab_size: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_equal_to_world_costs_no_building() {
+        let list = || (0..65536).map(|id| Some(world::VOCABULARY.token(id).unwrap()).filter(|token| !token.is_empty()));
+        assert!(matches!(Tokenizer::from_tokens(list()).unwrap().0, Source::World));
+        assert!(matches!(Tokenizer::from_tokens(list().take(65535)).unwrap().0, Source::Own(_)));
+        let changed =
+            list().enumerate().map(|(id, token)| if id == 65000 { Some(b"changed".as_slice()) } else { token });
+        assert!(matches!(Tokenizer::from_tokens(changed).unwrap().0, Source::Own(_)));
+    }
+}
