@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anser_format::DType;
-use anser_format::quant::{dequantize, quantize};
+use anser_format::quant::{BlockQ4K, BlockQ5K, BlockQ6K, dequantize, quantize};
 use safetensors::SafeTensors;
 
 fn fixture() -> Vec<u8> {
@@ -60,7 +60,29 @@ fn k_types_quantize_at_least_as_well_as_ggml() {
         let mut values = vec![f32::NAN; src.len()];
         dequantize(dtype, &quantize(dtype, &src).unwrap(), &mut values);
         let ours = rmse(&src, &values);
-        println!("{dtype}: {ours:.6} {ggml:.6} ratio {:.4}", ours / ggml);
         assert!(ours <= 1.02 * ggml, "{dtype}: root mean square error {ours}, ggml's is {ggml}");
+    }
+}
+
+#[test]
+fn packing_ggmls_numbers_gives_ggmls_bytes() {
+    let bytes = fixture();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let raw = |dtype: DType| file.tensor(&format!("{dtype}.raw")).unwrap().data();
+    for bytes in raw(DType::Q4_K).as_chunks().0 {
+        let block = BlockQ4K::from_bytes(bytes);
+        let (scales, mins) =
+            (std::array::from_fn(|s| block.scale_min(s).0), std::array::from_fn(|s| block.scale_min(s).1));
+        assert_eq!(BlockQ4K::pack(block.d, block.dmin, &scales, &mins, &block.quants()).to_bytes(), *bytes);
+    }
+    for bytes in raw(DType::Q5_K).as_chunks().0 {
+        let block = BlockQ5K::from_bytes(bytes);
+        let (scales, mins) =
+            (std::array::from_fn(|s| block.scale_min(s).0), std::array::from_fn(|s| block.scale_min(s).1));
+        assert_eq!(BlockQ5K::pack(block.d, block.dmin, &scales, &mins, &block.quants()).to_bytes(), *bytes);
+    }
+    for bytes in raw(DType::Q6_K).as_chunks().0 {
+        let block = BlockQ6K::from_bytes(bytes);
+        assert_eq!(BlockQ6K::pack(block.d, block.scales, &block.quants()).to_bytes(), *bytes);
     }
 }

@@ -9,8 +9,6 @@
 
 use half::f16;
 
-use super::k_scales::pack_scales_mins;
-
 const LANES: usize = 8;
 
 /// Relative changes of the number of levels, in steps, that are tried for each sub-block.
@@ -20,8 +18,10 @@ const TRIALS: [f32; 13] = [-0.9, -0.75, -0.6, -0.45, -0.3, -0.15, 0.0, 0.15, 0.3
 pub(super) struct AffineBlock {
     pub(super) d: f16,
     pub(super) dmin: f16,
-    /// 6-bit scales and minima, packed.
-    pub(super) scales: [u8; 12],
+    /// 0..=63, one per sub-block.
+    pub(super) scales: [u8; 8],
+    /// 0..=63, one per sub-block.
+    pub(super) mins: [u8; 8],
     /// One quant per element.
     pub(super) quants: [u8; 256],
 }
@@ -54,7 +54,7 @@ pub(super) fn fit_affine_block<const MAX_QUANT: u8>(values: &[f32; 256]) -> Affi
             *quant = round((value + min) * inverse).clamp(0.0, f32::from(MAX_QUANT)) as u8;
         }
     }
-    AffineBlock { d, dmin, scales: pack_scales_mins(&scales, &mins), quants }
+    AffineBlock { d, dmin, scales, mins, quants }
 }
 
 /// Fits a super-block with quants −32..=31.

@@ -4,7 +4,7 @@ use half::f16;
 
 use super::fields::{bytes_at, concat, f16_at};
 use super::fit::{AffineBlock, fit_affine_block};
-use super::k_scales::scale_min;
+use super::k_scales::{pack_scales_mins, scale_min};
 use crate::tensor::DType;
 
 /// 256 elements in 176 bytes: element i of sub-block s = i / 32 is (`d` · scale(s)) · q − `dmin` · min(s), q = 0..=31.
@@ -73,12 +73,19 @@ impl BlockQ5K {
 
     /// A block of small squared error; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 256]) -> BlockQ5K {
-        let AffineBlock { d, dmin, scales, quants } = fit_affine_block::<31>(values);
+        let AffineBlock { d, dmin, scales, mins, quants } = fit_affine_block::<31>(values);
+        BlockQ5K::pack(d, dmin, &scales, &mins, &quants)
+    }
+
+    /// Packs a block from its numbers; the inverse of `scale_min` and `quants`.
+    ///
+    /// Scales and minima are 0..=63 and quants 0..=31; higher bits are dropped.
+    pub fn pack(d: f16, dmin: f16, scales: &[u8; 8], mins: &[u8; 8], quants: &[u8; 256]) -> BlockQ5K {
         let qs = std::array::from_fn(|at| {
             let first = at / 32 * 64 + at % 32;
             quants[first] & 15 | quants[first + 32] << 4
         });
-        let qh = std::array::from_fn(|r| (0..8).fold(0, |byte, s| byte | quants[32 * s + r] >> 4 << s));
-        BlockQ5K { d, dmin, scales, qh, qs }
+        let qh = std::array::from_fn(|r| (0..8).fold(0, |byte, s| byte | (quants[32 * s + r] >> 4 & 1) << s));
+        BlockQ5K { d, dmin, scales: pack_scales_mins(scales, mins), qh, qs }
     }
 }

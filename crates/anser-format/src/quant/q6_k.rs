@@ -62,14 +62,19 @@ impl BlockQ6K {
     /// A block of small squared error; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 256]) -> BlockQ6K {
         let SymmetricBlock { d, scales, quants } = fit_symmetric_block(values);
-        let q = quants.map(|quant| (quant + 32) as u8);
+        BlockQ6K::pack(d, scales, &quants)
+    }
+
+    /// Packs a block from its numbers, quants −32..=31; the inverse of `quants`.
+    pub fn pack(d: f16, scales: [i8; 16], quants: &[i8; 256]) -> BlockQ6K {
+        let q = quants.map(|quant| quant.wrapping_add(32) as u8);
         let ql = std::array::from_fn(|at| {
             let first = at / 64 * 128 + at % 64;
             q[first] & 15 | q[first + 64] << 4
         });
         let qh = std::array::from_fn(|at| {
             let first = at / 32 * 128 + at % 32;
-            (0..4).fold(0, |byte, g| byte | q[first + 32 * g] >> 4 << (2 * g))
+            (0..4).fold(0, |byte, g| byte | (q[first + 32 * g] >> 4 & 3) << (2 * g))
         });
         BlockQ6K { ql, qh, scales, d }
     }
