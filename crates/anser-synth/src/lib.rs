@@ -1,0 +1,20 @@
+//! Synthetic RWKV-7 models: official shapes, the World vocabulary, random weights.
+//!
+//! The speed of an engine does not depend on the values of weights, so files from here stand in for real models of any
+//! size in benchmarks, and in tests that need a shape but no sense. [`Synth`] describes a model and writes it as GGUF
+//! with the metadata keys, tensor names, shapes and types of llama.cpp's converter and quantizer.
+//!
+//! Weights follow normal distributions whose spread keeps activations finite and logits in the range of real models.
+//! In quantized types the blocks are made directly, with random quants and scales of plausible distribution: no floats
+//! are quantized. A file depends on shape, type, seed and sparsity only, never on the number of threads.
+
+mod blocks;
+mod random;
+mod recipe;
+mod shape;
+mod synth;
+mod vocabulary;
+
+pub use recipe::{TensorRecipe, Values};
+pub use shape::{FileType, Shape};
+pub use synth::{Synth, SynthError};

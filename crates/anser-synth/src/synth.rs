@@ -1,0 +1,167 @@
+//! Writing a synthetic model.
+
+use std::io::Write;
+
+use anser_format::{GgufDataWriter, GgufWriteError, GgufWriter, MetaValue};
+use half::f16;
+use rayon::prelude::*;
+
+use crate::blocks::Blocks;
+use crate::random::{Stream, normal_quantiles};
+use crate::recipe::{TensorRecipe, Values, tensors};
+use crate::shape::{FileType, HEAD_SIZE, Shape};
+use crate::vocabulary::world_tokens;
+
+/// Elements that are made at once, by one thread, from one random stream; a multiple of every block length.
+const CHUNK_LEN: usize = 1 << 20;
+
+/// Number under `general.quantization_version`.
+const QUANTIZATION_VERSION: u32 = 2;
+
+/// Why a synthetic model cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum SynthError {
+    /// The file cannot be written.
+    #[error(transparent)]
+    Write(#[from] GgufWriteError),
+    /// A sparsity that cannot be aimed at.
+    #[error("a sparsity of {0} is not possible, it must be from 0.05 to 0.99")]
+    Sparsity(f64),
+    /// A model without layers.
+    #[error("a model needs at least one layer")]
+    NoLayers,
+}
+
+/// A synthetic model.
+#[derive(Clone, Copy, Debug)]
+pub struct Synth {
+    /// Sizes.
+    pub shape: Shape,
+    /// Element types.
+    pub file_type: FileType,
+    /// What all random numbers follow from.
+    pub seed: u64,
+    /// The fraction of exact zeros among the feed-forward activations relu(x)² to aim at, 0.05 to 0.99; `None` leaves
+    /// it at what symmetric random weights give, about a half. Trained models have more.
+    ///
+    /// A sparsity is reached with a bias: the norm before the feed-forward part gets a bias of mean 0.5, and the key
+    /// matrix a mean, so that each pre-activation is normal around a negative number instead of zero. Part of it belongs
+    /// to the row and part to the token, as in trained models. The measured fraction is within a few hundredths.
+    pub sparsity: Option<f64>,
+}
+
+impl Synth {
+    /// The tensors in file order.
+    pub fn tensors(&self) -> Vec<TensorRecipe> {
+        tensors(self.shape, self.file_type, self.sparsity)
+    }
+
+    /// Writes the model to `out`, which should take writes of about a megabyte well; `on_progress` is told the bytes of
+    /// tensor data written so far and in all. Uses all threads of rayon's pool; needs a few megabytes per thread.
+    ///
+    /// # Errors
+    /// If the sparsity is out of range, there are no layers, or the output fails.
+    pub fn write<W: Write>(&self, out: W, mut on_progress: impl FnMut(u64, u64)) -> Result<W, SynthError> {
+        if let Some(sparsity) = self.sparsity.filter(|sparsity| !(0.05..=0.99).contains(sparsity)) {
+            return Err(SynthError::Sparsity(sparsity));
+        }
+        if self.shape.n_layer == 0 {
+            return Err(SynthError::NoLayers);
+        }
+        let tensors = self.tensors();
+        let mut writer = GgufWriter::new();
+        self.add_metadata(&mut writer)?;
+        for tensor in &tensors {
+            writer.tensor(&tensor.name, tensor.dtype, &tensor.shape)?;
+        }
+        let n_bytes_in_all = writer.data_n_bytes();
+        let mut n_bytes_written = 0;
+        let mut data = writer.begin(out)?;
+        for tensor in &tensors {
+            n_bytes_written += self.write_tensor(&mut data, tensor)?;
+            on_progress(n_bytes_written, n_bytes_in_all);
+        }
+        Ok(data.finish()?)
+    }
+
+    /// The entries that llama.cpp's converter writes, in its order.
+    fn add_metadata(&self, writer: &mut GgufWriter) -> Result<(), GgufWriteError> {
+        let Shape { name, n_layer, n_embd, n_rank_wa, n_rank_v, n_rank_g } = self.shape;
+        let number = |n: usize| MetaValue::U32(n as u32);
+        let text = |text: &str| MetaValue::Str(text.to_owned());
+        let (tokens, token_types) = world_tokens();
+        let entries = [
+            ("general.architecture", text("rwkv7")),
+            ("general.type", text("model")),
+            ("general.name", MetaValue::Str(format!("synthetic RWKV-7 {name}"))),
+            ("general.size_label", MetaValue::Str(name.to_uppercase())),
+            ("rwkv7.context_length", MetaValue::U32(1 << 20)),
+            ("rwkv7.embedding_length", number(n_embd)),
+            ("rwkv7.block_count", number(n_layer)),
+            ("rwkv7.attention.layer_norm_epsilon", MetaValue::F32(1e-5)),
+            ("rwkv7.wkv.head_size", number(HEAD_SIZE)),
+            ("rwkv7.attention.decay_lora_rank", number(n_rank_wa)),
+            ("rwkv7.attention.iclr_lora_rank", number(n_rank_wa)),
+            ("rwkv7.attention.value_residual_mix_lora_rank", number(n_rank_v)),
+            ("rwkv7.attention.gate_lora_rank", number(n_rank_g)),
+            ("rwkv7.feed_forward_length", number(4 * n_embd)),
+            ("general.file_type", MetaValue::U32(self.file_type.id())),
+            ("rwkv7.attention.head_count", MetaValue::U32(0)),
+            ("general.quantization_version", MetaValue::U32(QUANTIZATION_VERSION)),
+            ("tokenizer.ggml.model", text("rwkv")),
+            ("tokenizer.ggml.tokens", MetaValue::Array(tokens)),
+            ("tokenizer.ggml.token_type", MetaValue::Array(token_types)),
+            ("tokenizer.ggml.bos_token_id", MetaValue::U32(0)),
+            ("tokenizer.ggml.eos_token_id", MetaValue::U32(0)),
+            ("tokenizer.ggml.eot_token_id", MetaValue::U32(261)),
+            ("tokenizer.chat_template", text("rwkv-world")),
+        ];
+        entries.into_iter().try_for_each(|(key, value)| writer.metadata(key, value))
+    }
+
+    /// Makes and writes one tensor; returns its bytes.
+    fn write_tensor<W: Write>(
+        &self,
+        data: &mut GgufDataWriter<W>,
+        tensor: &TensorRecipe,
+    ) -> Result<u64, GgufWriteError> {
+        let n_elements: usize = tensor.shape.iter().product();
+        let mut n_bytes = 0;
+        let chunks: Box<dyn Iterator<Item = Vec<u8>>> = match &tensor.values {
+            Values::Curve { points, noise } => Box::new(std::iter::once(self.noisy(&tensor.name, points, *noise))),
+            Values::Normal { mean, std } => {
+                // No input leads here with another type: recipes and file types name these alone.
+                let blocks = Blocks::new(tensor.dtype, *mean, *std).expect("a type that can be made");
+                Box::new(self.chunks(&tensor.name, n_elements, blocks))
+            }
+        };
+        data.write_tensor(&tensor.name, chunks.inspect(|chunk| n_bytes += chunk.len() as u64))?;
+        Ok(n_bytes)
+    }
+
+    /// The bytes of a tensor, chunk by chunk: as many at a time as there are threads, made in parallel.
+    fn chunks(&self, name: &str, n_elements: usize, blocks: Blocks) -> impl Iterator<Item = Vec<u8>> {
+        let seed = self.seed;
+        let n_chunks = n_elements.div_ceil(CHUNK_LEN);
+        let group_len = 2 * rayon::current_num_threads();
+        (0..n_chunks).step_by(group_len).flat_map(move |first| {
+            let group = first..(first + group_len).min(n_chunks);
+            let make = |chunk: usize| {
+                let n = (n_elements - chunk * CHUNK_LEN).min(CHUNK_LEN);
+                blocks.generate(&mut Stream::new(seed, name, chunk as u64), n)
+            };
+            group.into_par_iter().map(make).collect::<Vec<_>>()
+        })
+    }
+
+    /// F32 values around `points`, rounded to F16 as all others.
+    fn noisy(&self, name: &str, points: &[f32], noise: f32) -> Vec<u8> {
+        let mut stream = Stream::new(self.seed, name, 0);
+        let quantiles = normal_quantiles();
+        let value = |point: &f32| {
+            let z = quantiles[usize::from(stream.next_u64() as u16)];
+            f16::from_f32(point + noise * z).to_f32().to_le_bytes()
+        };
+        points.iter().flat_map(value).collect()
+    }
+}
