@@ -1,4 +1,4 @@
-//! The encoder's loop.
+//! The encoder's loop over windows of text: find the cuts, then look up the pieces between them.
 
 use crate::index::{Index, KEY_LEN};
 

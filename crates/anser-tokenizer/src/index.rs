@@ -1,4 +1,5 @@
-//! The look-up tables that encoding reads. `index_build` makes them, `encode` says how they work together.
+//! The look-up tables that encoding reads: cuts, perfect hash, trie. `index_build` makes them; the crate's
+//! documentation says how they work together.
 
 /// Bytes of text that a piece key is loaded from.
 pub(crate) const KEY_LEN: usize = 16;
@@ -157,11 +158,13 @@ fn unpack_slot(slot: &[u8; SLOT_LEN]) -> (u128, u32) {
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const PI: u64 = 0x243f_6a88_85a3_08d3;
 
-/// Multiplication carries upwards only; the shift lets the upper half act on the lower.
+/// Multiplication carries upwards only: the rotation lets a piece's length act on all bits, and the shift brings the
+/// uppermost, which all bytes act on, down to those that [`bucket`] takes.
 #[inline(always)]
 pub(crate) fn hash(key: u128) -> u64 {
-    let mixed = (key as u64).wrapping_mul(PI) ^ ((key >> 64) as u64).wrapping_mul(GOLDEN);
-    mixed ^ mixed >> 32
+    let (low, high) = (key as u64, (key >> 64) as u64);
+    let mixed = low.wrapping_mul(PI) ^ high.rotate_left(8).wrapping_mul(GOLDEN);
+    mixed ^ (mixed >> 47)
 }
 
 /// The bucket of a hash, below `n_buckets`, a power of two.

@@ -50,7 +50,7 @@ fn assert_agree(tokenizer: &Tokenizer, oracle: &Oracle, text: &[u8]) {
 /// Checks `strategy`'s texts against the World oracle, which is built once.
 fn check_world(strategy: impl Strategy<Value = Vec<u8>>) {
     let (world, oracle) = (Tokenizer::world(), Oracle::world());
-    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(512));
+    let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(256));
     runner
         .run(&strategy, |text| {
             assert_agree(&world, &oracle, &text);
