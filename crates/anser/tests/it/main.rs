@@ -1,0 +1,6 @@
+//! The library end to end, on the trained demo model and on broken files.
+
+mod fixtures;
+mod golden;
+mod malformed;
+mod sessions;
