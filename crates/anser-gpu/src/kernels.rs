@@ -53,8 +53,33 @@ pub(crate) struct KernelSpec {
     pub(crate) access: Vec<Access>,
 }
 
+impl KernelSpec {
+    /// A kernel of these files, without constants and bindings yet.
+    pub(crate) fn new(label: &'static str, modules: Vec<&'static Module>) -> KernelSpec {
+        KernelSpec { label, modules, constants: vec![], access: vec![] }
+    }
+
+    /// Sets an `override` constant.
+    pub(crate) fn constant(mut self, name: &'static str, value: f64) -> KernelSpec {
+        self.constants.push((name, value));
+        self
+    }
+
+    /// Declares the bindings.
+    pub(crate) fn access(mut self, access: &[Access]) -> KernelSpec {
+        self.access = access.to_vec();
+        self
+    }
+
+    /// A run of the kernel.
+    pub(crate) fn dispatch(self, bindings: Vec<Binding>, grid: [Extent; 3]) -> Dispatch {
+        debug_assert_eq!(self.access.len(), bindings.len(), "{}", self.label);
+        Dispatch { kernel: self, bindings, grid }
+    }
+}
+
 /// What a dispatch binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Binding {
     /// `array<f32>`, a value of the plan, `[T, n]` or `[O, n]`.
     Value(ValueId),
@@ -74,7 +99,7 @@ pub(crate) enum Binding {
     Step,
     /// `array<Sequence>` of `wgsl/step.wgsl`, `[B]`.
     Sequences,
-    /// `array<Token>` of `wgsl/step.wgsl`, `[T]`.
+    /// `array<u32>`, the sequence of every token, `[T]`.
     Tokens,
     /// `array<u32>`, the token row of every output, `[O]`.
     Outputs,

@@ -1,4 +1,28 @@
 //! Runs an RWKV [`Plan`](anser_model::Plan) on a GPU, through wgpu.
+//!
+//! [`Device`] finds and opens an adapter; [`Gpu`] holds a plan's weights there and runs steps. The path of a step:
+//! `lower` turns each operation into dispatches of `kernels` (plain data, WGSL in `wgsl/`), `replay` binds them to
+//! buffers once for each class of steps, and the executor replays that list in one compute pass and one submission.
+//! This is the only crate that names wgpu.
 
-#[allow(dead_code)] // until the first lowering uses it
+mod buffers;
+mod choice;
+mod device;
+mod error;
+mod executor;
 mod kernels;
+mod lower;
+#[path = "matmul_stub.rs"]
+mod matmul;
+mod pipelines;
+mod readback;
+mod replay;
+mod state;
+mod upload;
+mod weights;
+
+pub use choice::DeviceChoice;
+pub use device::{AdapterReport, Device, DeviceKind};
+pub use error::GpuError;
+pub use executor::{Gpu, GpuOptions};
+pub use state::SlotId;

@@ -8,19 +8,16 @@ struct Step {
 
 // Consecutive tokens of one sequence.
 struct Sequence {
-    slot: u32,      // state slot
-    first: u32,     // row of its first token
-    n_tokens: u32,
+    slot: u32,     // state slot
+    first: u32,    // row of its first token
+    n_tokens: u32, // at least 1
     // Which of the two halves of a token-shift state `[slots, 2, C]` holds the state before the step. The kernel writes
     // the other half, so that no element is both read and written in one dispatch.
     half: u32,
+    fresh: u32,    // 1 if the state before the step is zero, whatever the buffers hold
 }
 
-struct Token {
-    sequence: u32,
-}
-
-// Set by the host to 1 where a kernel's rows are the step's outputs instead of its tokens.
+// Whether the rows of a kernel's values are the step's outputs instead of its tokens.
 override OUTPUTS: bool = false;
 
 fn step_n_rows(step: Step) -> u32 {

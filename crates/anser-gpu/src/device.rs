@@ -1,0 +1,368 @@
+//! Adapters, and the opened device: what it can do, and what went wrong on it.
+
+use crate::choice::DeviceChoice;
+use crate::error::GpuError;
+use crate::kernels::Features;
+use crate::pipelines::Pipelines;
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Kind of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeviceKind {
+    /// A GPU with memory of its own.
+    Discrete,
+    /// A GPU that shares the processor's memory.
+    Integrated,
+    /// A GPU lent to a virtual machine.
+    Virtual,
+    /// A driver that does not say; browsers never do.
+    #[default]
+    Unknown,
+    /// The processor, posing as a GPU.
+    Software,
+}
+
+impl DeviceKind {
+    /// Name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeviceKind::Discrete => "discrete",
+            DeviceKind::Integrated => "integrated",
+            DeviceKind::Virtual => "virtual",
+            DeviceKind::Unknown => "unknown",
+            DeviceKind::Software => "software",
+        }
+    }
+
+    /// Greater for kinds that are likely faster.
+    pub(crate) fn rank(self) -> u32 {
+        match self {
+            DeviceKind::Discrete => 4,
+            DeviceKind::Virtual => 3,
+            DeviceKind::Integrated => 2,
+            DeviceKind::Unknown => 1,
+            DeviceKind::Software => 0,
+        }
+    }
+}
+
+/// What one adapter is and can do, as its driver tells it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct AdapterReport {
+    /// Position in [`Device::list`].
+    pub number: usize,
+    /// Name of the hardware, e.g. `NVIDIA H100 80GB HBM3`.
+    pub name: String,
+    /// Kind.
+    pub kind: DeviceKind,
+    /// Graphics interface: `vulkan`, `metal`, `dx12` or `webgpu`.
+    pub backend: &'static str,
+    /// Name and version of the driver.
+    pub driver: String,
+    /// 16-bit floats in shaders.
+    pub f16: bool,
+    /// Subgroup operations in shaders.
+    pub subgroups: bool,
+    /// Smallest and largest number of invocations in a subgroup.
+    pub subgroup_size: [u32; 2],
+    /// 16×16×16 matrix products of 16-bit floats in hardware.
+    pub coop_matrix: bool,
+    /// Timestamps, for profiles.
+    pub timestamps: bool,
+    /// Largest buffer that a shader can bind.
+    pub max_binding_n_bytes: u64,
+    /// Largest buffer.
+    pub max_buffer_n_bytes: u64,
+    /// Storage buffers that a shader can bind.
+    pub max_bindings: u32,
+    /// Invocations in a workgroup.
+    pub max_workgroup_len: u32,
+    /// Memory of a workgroup.
+    pub max_workgroup_n_bytes: u32,
+}
+
+impl AdapterReport {
+    fn new(number: usize, adapter: &wgpu::Adapter) -> AdapterReport {
+        let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+        AdapterReport {
+            number,
+            kind: match info.device_type {
+                wgpu::DeviceType::DiscreteGpu => DeviceKind::Discrete,
+                wgpu::DeviceType::IntegratedGpu => DeviceKind::Integrated,
+                wgpu::DeviceType::VirtualGpu => DeviceKind::Virtual,
+                wgpu::DeviceType::Other => DeviceKind::Unknown,
+                wgpu::DeviceType::Cpu => DeviceKind::Software,
+            },
+            backend: match info.backend {
+                wgpu::Backend::Vulkan => "vulkan",
+                wgpu::Backend::Metal => "metal",
+                wgpu::Backend::Dx12 => "dx12",
+                wgpu::Backend::BrowserWebGpu => "webgpu",
+                wgpu::Backend::Gl => "gl",
+                wgpu::Backend::Noop => "noop",
+            },
+            driver: [info.driver, info.driver_info].join(" ").trim().into(),
+            name: info.name,
+            f16: features.contains(wgpu::Features::SHADER_F16),
+            subgroups: features.contains(wgpu::Features::SUBGROUP),
+            subgroup_size: [info.subgroup_min_size, info.subgroup_max_size],
+            coop_matrix: has_coop_matrix(adapter),
+            timestamps: features.contains(wgpu::Features::TIMESTAMP_QUERY),
+            max_binding_n_bytes: limits.max_storage_buffer_binding_size,
+            max_buffer_n_bytes: limits.max_buffer_size,
+            max_bindings: limits.max_storage_buffers_per_shader_stage,
+            max_workgroup_len: limits.max_compute_invocations_per_workgroup,
+            max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,
+        }
+    }
+}
+
+/// Whether the adapter multiplies 16×16 matrices of f16 into f32.
+fn has_coop_matrix(adapter: &wgpu::Adapter) -> bool {
+    use wgpu::CooperativeScalarType::{F16, F32};
+    adapter.features().contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
+        && adapter
+            .cooperative_matrix_properties()
+            .iter()
+            .any(|p| [p.m_size, p.n_size, p.k_size] == [16; 3] && p.ab_type == F16 && p.cr_type == F32)
+}
+
+/// An opened device, shared by the models that run on it.
+#[derive(Debug)]
+pub struct Device {
+    report: AdapterReport,
+    reason: String,
+    features: Features,
+    pub(crate) inner: wgpu::Device,
+    pub(crate) queue: wgpu::Queue,
+    pub(crate) pipelines: Pipelines,
+    /// Why the device was lost, once it is.
+    lost: Arc<OnceLock<String>>,
+    /// The first error that no error scope was there for.
+    uncaptured: Arc<Mutex<Option<wgpu::Error>>>,
+}
+
+impl Device {
+    /// Every adapter of this machine, in a fixed order.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn list() -> Vec<AdapterReport> {
+        pollster::block_on(Self::list_async())
+    }
+
+    /// Opens the adapter that fulfils `choice`.
+    ///
+    /// # Errors
+    /// If there is none, or its driver refuses.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(choice: &DeviceChoice) -> Result<Arc<Device>, GpuError> {
+        pollster::block_on(Self::open_async(choice))
+    }
+
+    /// [`Device::list`], for where nothing may block.
+    pub async fn list_async() -> Vec<AdapterReport> {
+        adapters().await.into_iter().map(|(report, _)| report).collect()
+    }
+
+    /// [`Device::open`], for where nothing may block.
+    pub async fn open_async(choice: &DeviceChoice) -> Result<Arc<Device>, GpuError> {
+        let (reports, mut adapters): (Vec<_>, Vec<_>) = adapters().await.into_iter().unzip();
+        let (number, reason) = choice.select(&reports)?;
+        let device = Device::from_adapter(reports[number].clone(), reason, adapters.swap_remove(number)).await?;
+        Ok(Arc::new(device))
+    }
+
+    async fn from_adapter(report: AdapterReport, reason: String, adapter: wgpu::Adapter) -> Result<Device, GpuError> {
+        use wgpu::Features as F;
+        let f16 = report.f16 && !switched_off("ANSER_GPU_NO_F16");
+        let subgroups = report.subgroups && !switched_off("ANSER_GPU_NO_SUBGROUPS");
+        let coop_f16_16 = report.coop_matrix && f16 && subgroups && !switched_off("ANSER_GPU_NO_COOPMAT");
+        let mut wanted = F::empty();
+        wanted.set(F::SHADER_F16, f16);
+        wanted.set(F::SUBGROUP, subgroups);
+        wanted.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, coop_f16_16);
+        wanted.set(F::TIMESTAMP_QUERY, report.timestamps);
+        let limits = adapter.limits();
+        let experimental_features = match coop_f16_16 {
+            // SAFETY: experimental features may misbehave where an implementation is incomplete. Only cooperative
+            // matrices are asked for, only in the configuration that the driver lists, and only by kernels whose
+            // results the tests compare with the CPU's.
+            #[allow(unsafe_code)]
+            true => unsafe { wgpu::ExperimentalFeatures::enabled() },
+            false => wgpu::ExperimentalFeatures::disabled(),
+        };
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("anser"),
+            required_features: wanted,
+            required_limits: limits.clone(),
+            experimental_features,
+            memory_hints: wgpu::MemoryHints::Performance,
+            trace: wgpu::Trace::Off,
+        };
+        let opened = adapter.request_device(&descriptor).await;
+        let (inner, queue) =
+            opened.map_err(|e| GpuError::Open { adapter: report.name.clone(), reason: e.to_string() })?;
+
+        let lost = Arc::new(OnceLock::new());
+        let on_lost = lost.clone();
+        inner.set_device_lost_callback(move |reason, message| {
+            // A second loss cannot tell more than the first.
+            let _ = on_lost.set(format!("{reason:?}: {message}"));
+        });
+        let uncaptured = Arc::new(Mutex::new(None));
+        let on_error = uncaptured.clone();
+        inner.on_uncaptured_error(Arc::new(move |error| {
+            if let Ok(mut first) = on_error.lock() {
+                first.get_or_insert(error);
+            }
+        }));
+        let features = Features {
+            f16,
+            subgroups,
+            subgroup_size: report.subgroup_size,
+            coop_f16_16,
+            max_workgroup_len: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
+            max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,
+        };
+        log::info!("{reason}; {features:?}");
+        let pipelines = Pipelines::default();
+        Ok(Device { report, reason, features, inner, queue, pipelines, lost, uncaptured })
+    }
+
+    /// What the adapter is and can do.
+    pub fn report(&self) -> &AdapterReport {
+        &self.report
+    }
+
+    /// One line: which adapter was chosen, and why.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+
+    /// What shaders may use.
+    pub(crate) fn features(&self) -> Features {
+        self.features
+    }
+
+    /// Gives the device back. Whatever runs on it, or is started later, ends with [`GpuError::Lost`].
+    pub fn destroy(&self) {
+        self.inner.destroy();
+        let _ = self.lost.set("it was given back".into());
+    }
+
+    /// Whether the device is still there.
+    pub(crate) fn check(&self) -> Result<(), GpuError> {
+        match self.lost.get() {
+            Some(reason) => Err(GpuError::Lost { adapter: self.report.name.clone(), reason: reason.clone() }),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs `f`, and turns what goes wrong on the device meanwhile into an error about `what`.
+    ///
+    /// # Errors
+    /// A lost device, full memory, or a driver that refuses.
+    pub(crate) fn guard<R>(&self, what: impl Fn() -> String, f: impl FnOnce() -> R) -> Result<R, GpuError> {
+        self.check()?;
+        let (result, error) = self.catch(f);
+        self.check()?;
+        let adapter = self.report.name.clone();
+        match error {
+            None => Ok(result),
+            Some(wgpu::Error::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { adapter, what: what() }),
+            Some(error) => Err(GpuError::Driver { adapter, what: what(), reason: error.to_string() }),
+        }
+    }
+
+    /// The first error of `f` on this thread.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let [a, b, c] = [Internal, OutOfMemory, Validation].map(|filter| self.inner.push_error_scope(filter));
+        let result = f();
+        let errors = [c, b, a].map(|scope| pollster::block_on(scope.pop()));
+        let uncaptured = self.uncaptured.lock().ok().and_then(|mut first| first.take());
+        (result, errors.into_iter().flatten().next().or(uncaptured))
+    }
+
+    /// The first error before or during `f`: error scopes answer only later in a browser.
+    #[cfg(target_arch = "wasm32")]
+    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
+        let result = f();
+        (result, self.uncaptured.lock().ok().and_then(|mut first| first.take()))
+    }
+
+    /// Waits until the device has done everything that was submitted. In a browser it returns at once: there, map
+    /// callbacks run when the page's event loop does.
+    pub(crate) fn wait(&self) -> Result<(), GpuError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.poll(wgpu::PollType::wait_indefinitely());
+        self.check()
+    }
+
+    /// Waits until the device has done what was submitted up to `submission`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
+        self.check()
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn poll(&self, until: wgpu::PollType) {
+        // wgpu panics when a device is lost while it waits; here that is an error like any other.
+        let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.inner.poll(until)));
+        let reason = match polled {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the driver stopped answering".into(),
+        };
+        // A second loss cannot tell more than the first.
+        let _ = self.lost.set(reason);
+    }
+
+    /// The error that `what` failed for `reason`.
+    pub(crate) fn failed(&self, what: &str, reason: &str) -> GpuError {
+        GpuError::Driver { adapter: self.report.name.clone(), what: what.into(), reason: reason.into() }
+    }
+
+    /// A buffer of `n_bytes`, rounded up to a whole number of words.
+    pub(crate) fn create_buffer(
+        &self,
+        label: &str,
+        n_bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let size = n_bytes.next_multiple_of(4).max(16);
+        let found = self.report.max_buffer_n_bytes;
+        if size > found {
+            let (adapter, what) = (self.report.name.clone(), label.into());
+            return Err(GpuError::Limit { adapter, limit: "maxBufferSize", found, needed: size, what });
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        self.guard(|| format!("{label} ({n_bytes} bytes)"), || self.inner.create_buffer(&descriptor))
+    }
+}
+
+/// Every adapter with its report, in the order of the backends.
+async fn adapters() -> Vec<(AdapterReport, wgpu::Adapter)> {
+    let flags = match cfg!(debug_assertions) {
+        true => wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG,
+        false => wgpu::InstanceFlags::empty(),
+    };
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
+        flags,
+        // Drivers that over-commit would rather move weights to host memory than fail; an error is better, since the
+        // caller can fall back to the CPU.
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(97),
+            for_device_loss: None,
+        },
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    });
+    let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
+    adapters.into_iter().enumerate().map(|(i, a)| (AdapterReport::new(i, &a), a)).collect()
+}
+
+/// Whether the environment variable `name` is set to anything but 0 or nothing.
+fn switched_off(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
+}

@@ -1,0 +1,151 @@
+//! A plan lowered for one class of steps: the flat list of dispatches that every such step replays.
+
+use crate::buffers::{Buffers, Sizes};
+use crate::device::Device;
+use crate::error::GpuError;
+use crate::kernels::{Binding, Dispatch, Extent};
+use crate::lower::Lowering;
+use crate::state::States;
+use crate::weights::Weights;
+use anser_model::Plan;
+
+/// A dispatch with all that the device needs to run it.
+#[derive(Debug)]
+pub(crate) struct Recorded {
+    /// Index of the plan's node whose results are complete after the dispatch, unless the next one has the same.
+    pub(crate) node: usize,
+    /// Where it came from.
+    pub(crate) dispatch: Dispatch,
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+}
+
+impl Recorded {
+    /// Records the dispatch for a step of `sizes`; nothing to do is fine.
+    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass, sizes: Sizes) {
+        let [x, y, z] = self.dispatch.grid.map(|extent| match extent {
+            Extent::Fixed(n) => n,
+            Extent::Rows { rows, per_workgroup } => sizes.rows(rows).div_ceil(per_workgroup),
+            Extent::Sequences => sizes.n_sequences,
+        });
+        if x > 0 && y > 0 && z > 0 {
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &self.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
+/// The dispatches of a plan for one pair of row classes, in order.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    pub(crate) dispatches: Vec<Recorded>,
+}
+
+impl Replay {
+    /// Lowers the plan, compiles its kernels and binds its buffers.
+    ///
+    /// # Errors
+    /// If the driver refuses a kernel, or there is no memory for scratch.
+    pub(crate) fn new(
+        lowering: &Lowering,
+        device: &Device,
+        weights: &Weights,
+        states: &States,
+        buffers: &mut Buffers,
+    ) -> Result<Replay, GpuError> {
+        let plan = lowering.plan;
+        let lower = |(i, node): (usize, &anser_model::Node)| lowering.op(&node.op).into_iter().map(move |d| (i, d));
+        let lowered: Vec<(usize, Dispatch)> = plan.nodes.iter().enumerate().flat_map(lower).collect();
+        for binding in lowered.iter().flat_map(|(_, d)| &d.bindings) {
+            buffers.reserve_scratch(device, *binding)?;
+        }
+        device.compile_all(lowered.iter().map(|(_, d)| &d.kernel))?;
+        let constants = Constants::new(device, lowered.iter().flat_map(|(_, d)| &d.bindings))?;
+        let memory = Memory { plan, weights, states, buffers, constants: &constants };
+        let record = |(node, dispatch): (usize, Dispatch)| {
+            let pipeline = device.pipeline(&dispatch.kernel)?;
+            let bind_group = memory.bind(device, &dispatch)?;
+            Ok(Recorded { node, dispatch, pipeline, bind_group })
+        };
+        Ok(Replay { dispatches: lowered.into_iter().map(record).collect::<Result<_, GpuError>>()? })
+    }
+}
+
+/// Everything that can be bound.
+struct Memory<'a> {
+    plan: &'a Plan,
+    weights: &'a Weights,
+    states: &'a States,
+    buffers: &'a Buffers,
+    constants: &'a Constants,
+}
+
+impl Memory<'_> {
+    fn resolve(&self, binding: Binding) -> Option<wgpu::BufferBinding<'_>> {
+        match binding {
+            Binding::Vector(id) => self.weights.vector(id),
+            Binding::Matrix { weight, split } => self.weights.matrix(weight, split),
+            Binding::State(at) => Some(wgpu::BufferBinding { buffer: self.states.buffer(at), offset: 0, size: None }),
+            Binding::Constants(values) => self.constants.binding(values),
+            Binding::Value(_)
+            | Binding::Step
+            | Binding::Sequences
+            | Binding::Tokens
+            | Binding::Outputs
+            | Binding::Scratch { .. } => self.buffers.resolve(self.plan, binding),
+        }
+    }
+
+    fn bind(&self, device: &Device, dispatch: &Dispatch) -> Result<wgpu::BindGroup, GpuError> {
+        let mut entries = vec![];
+        for (i, &binding) in dispatch.bindings.iter().enumerate() {
+            let missing = || device.failed(dispatch.kernel.label, &format!("{binding:?} has no memory"));
+            let resource = wgpu::BindingResource::Buffer(self.resolve(binding).ok_or_else(missing)?);
+            entries.push(wgpu::BindGroupEntry { binding: i as u32, resource });
+        }
+        let (layout, _) = device.layouts(&dispatch.kernel.access);
+        let label = Some(dispatch.kernel.label);
+        let descriptor = wgpu::BindGroupDescriptor { label, layout: &layout, entries: &entries };
+        let what = || format!("binding the kernel {}", dispatch.kernel.label);
+        device.guard(what, || device.inner.create_bind_group(&descriptor))
+    }
+}
+
+/// The distinct [`Binding::Constants`] of a replay, in one buffer.
+struct Constants {
+    values: Vec<[u32; 4]>,
+    stride: u64,
+    buffer: wgpu::Buffer,
+}
+
+impl Constants {
+    fn new<'a>(device: &Device, bindings: impl Iterator<Item = &'a Binding>) -> Result<Constants, GpuError> {
+        let mut values: Vec<[u32; 4]> = vec![];
+        for binding in bindings {
+            if let Binding::Constants(constants) = binding {
+                values.push(*constants);
+            }
+        }
+        values.sort_unstable();
+        values.dedup();
+        let stride = u64::from(device.inner.limits().min_uniform_buffer_offset_alignment.max(16));
+        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let buffer = device.create_buffer("constants", stride * values.len() as u64, usage)?;
+        let mut bytes = vec![0; stride as usize * values.len()];
+        for (row, value) in bytes.chunks_exact_mut(stride as usize).zip(&values) {
+            row[..16].copy_from_slice(bytemuck::cast_slice(value));
+        }
+        device.guard(|| "constants".into(), || device.queue.write_buffer(&buffer, 0, &bytes))?;
+        Ok(Constants { values, stride, buffer })
+    }
+
+    fn binding(&self, values: [u32; 4]) -> Option<wgpu::BufferBinding<'_>> {
+        let i = self.values.binary_search(&values).ok()?;
+        Some(wgpu::BufferBinding {
+            buffer: &self.buffer,
+            offset: i as u64 * self.stride,
+            size: wgpu::BufferSize::new(16),
+        })
+    }
+}

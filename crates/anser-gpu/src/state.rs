@@ -1,0 +1,232 @@
+//! The recurrent states of many sequences on the device: for every layer's part of the state one buffer with a row per
+//! slot, so that one dispatch reaches all sequences of a step.
+
+use crate::device::Device;
+use crate::error::GpuError;
+use anser_model::{Op, Plan, State, StateLayout, StatePart, StateRef};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Index of a state slot.
+pub type SlotId = usize;
+
+/// Where a slot's numbers are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Slot {
+    /// Which half of its token-shift rows holds the state; a step writes the other one.
+    pub(crate) half: usize,
+    /// Whether the state is zero, whatever the buffers hold.
+    pub(crate) fresh: bool,
+}
+
+/// The states of all slots.
+#[derive(Debug)]
+pub(crate) struct States {
+    layout: Arc<StateLayout>,
+    /// `[L][parts]`: whether rows have two halves, `[2, part]`. Those of token shifts do: their kernels may then read
+    /// the old row and write the new one in any order.
+    halved: Vec<Vec<bool>>,
+    /// `[L][parts]`, each `[capacity, row]`, f32.
+    buffers: Vec<Vec<wgpu::Buffer>>,
+    /// Rows of every buffer.
+    capacity: usize,
+    /// `None` is free.
+    slots: Vec<Option<Slot>>,
+    max_binding_n_bytes: u64,
+}
+
+impl States {
+    /// Room for one state.
+    pub(crate) fn new(plan: &Plan, device: &Device, max_binding_n_bytes: u64) -> Result<States, GpuError> {
+        let layout = Arc::new(plan.state.clone());
+        let mut halved = vec![vec![false; layout.parts.len()]; layout.n_layer];
+        for node in &plan.nodes {
+            if let Op::TokenShift { state, .. } = &node.op {
+                halved[state.layer][state.part] = true;
+            }
+        }
+        let (buffers, slots) = (vec![], vec![]);
+        let mut states = States { layout, halved, buffers, capacity: 0, slots, max_binding_n_bytes };
+        states.grow(device, 1)?;
+        Ok(states)
+    }
+
+    /// Bytes of one slot's row in a layer's part.
+    fn row_n_bytes(&self, at: StateRef) -> u64 {
+        4 * (self.layout.parts[at.part].layer_len() * if self.halved[at.layer][at.part] { 2 } else { 1 }) as u64
+    }
+
+    /// Byte range of the current state of `slot` in a layer's part.
+    fn byte_range(&self, at: StateRef, slot: usize, half: usize) -> Range<u64> {
+        let n_bytes = 4 * self.layout.parts[at.part].layer_len() as u64;
+        let half = if self.halved[at.layer][at.part] { half as u64 } else { 0 };
+        let start = slot as u64 * self.row_n_bytes(at) + half * n_bytes;
+        start..start + n_bytes
+    }
+
+    /// The buffer of a layer's part.
+    pub(crate) fn buffer(&self, at: StateRef) -> &wgpu::Buffer {
+        &self.buffers[at.layer][at.part]
+    }
+
+    /// The slot, if it exists.
+    pub(crate) fn get(&self, slot: SlotId) -> Option<Slot> {
+        self.slots.get(slot).copied().flatten()
+    }
+
+    fn existing(&self, slot: SlotId) -> Result<Slot, GpuError> {
+        self.get(slot).ok_or(GpuError::UnknownSlot { slot })
+    }
+
+    /// The state of `slot` has advanced by a step.
+    pub(crate) fn advance(&mut self, slot: SlotId) {
+        if let Some(Some(slot)) = self.slots.get_mut(slot) {
+            *slot = Slot { half: 1 - slot.half, fresh: false };
+        }
+    }
+
+    /// A new slot with a zero state, and whether the buffers are new ones.
+    pub(crate) fn create(&mut self, device: &Device) -> Result<(SlotId, bool), GpuError> {
+        let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
+        let grows = slot >= self.capacity;
+        if grows {
+            self.grow(device, slot + 1)?;
+        }
+        if slot == self.slots.len() {
+            self.slots.push(None);
+        }
+        self.slots[slot] = Some(Slot { half: 0, fresh: true });
+        Ok((slot, grows))
+    }
+
+    /// Frees a slot; an unknown one is ignored.
+    pub(crate) fn remove(&mut self, slot: SlotId) {
+        if let Some(slot) = self.slots.get_mut(slot) {
+            *slot = None;
+        }
+    }
+
+    /// Makes room for at least `n_slots`, doubling, and moves the states there. Nothing changes if it fails.
+    fn grow(&mut self, device: &Device, n_slots: usize) -> Result<(), GpuError> {
+        let largest = self.places().map(|at| self.row_n_bytes(at)).max().unwrap_or(1);
+        let max = usize::try_from(self.max_binding_n_bytes / largest.max(1)).unwrap_or(usize::MAX);
+        if n_slots > max {
+            return Err(GpuError::Limit {
+                adapter: device.report().name.clone(),
+                limit: "maxStorageBufferBindingSize",
+                found: self.max_binding_n_bytes,
+                needed: n_slots as u64 * largest,
+                what: format!("the states of {n_slots} sequences"),
+            });
+        }
+        let capacity = n_slots.next_power_of_two().min(max);
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let mut buffers = vec![];
+        for layer in 0..self.layout.n_layer {
+            let create = |(part, p): (usize, &StatePart)| {
+                let label = format!("state {} of layer {layer}", p.name);
+                device.create_buffer(&label, capacity as u64 * self.row_n_bytes(StateRef { part, layer }), usage)
+            };
+            buffers.push(self.layout.parts.iter().enumerate().map(create).collect::<Result<Vec<_>, _>>()?);
+        }
+        let copy = |encoder: &mut wgpu::CommandEncoder| {
+            for (old, new) in self.buffers.iter().flatten().zip(buffers.iter().flatten()) {
+                encoder.copy_buffer_to_buffer(old, 0, new, 0, old.size().min(new.size()));
+            }
+        };
+        submit(device, "moving the states", copy)?;
+        (self.buffers, self.capacity) = (buffers, capacity);
+        Ok(())
+    }
+
+    /// Copies the state of `from` over that of `to`, on the device.
+    pub(crate) fn copy(&mut self, device: &Device, from: SlotId, to: SlotId) -> Result<(), GpuError> {
+        let source = self.existing(from)?;
+        self.existing(to)?;
+        if from == to {
+            return Ok(());
+        }
+        let target = Slot { half: 0, fresh: source.fresh };
+        if !source.fresh {
+            // wgpu refuses a copy within one buffer, so the rows go through another one.
+            let between = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)?;
+            submit(device, "copying a state", |encoder| {
+                self.gather(encoder, from, source.half, &between);
+                self.scatter(encoder, &between, to);
+            })?;
+        }
+        self.slots[to] = Some(target);
+        Ok(())
+    }
+
+    /// The state of a slot, in the order of the layout.
+    pub(crate) async fn read(&self, device: &Device, slot: SlotId) -> Result<Vec<f32>, GpuError> {
+        let Slot { half, fresh } = self.existing(slot)?;
+        if fresh {
+            return Ok(vec![0.0; self.layout.len()]);
+        }
+        let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
+        submit(device, "reading a state", |encoder| self.gather(encoder, slot, half, &buffer))?;
+        let mut data = vec![0.0; self.layout.len()];
+        let n_bytes = 4 * data.len() as u64;
+        let take = |bytes: &[u8]| bytemuck::cast_slice_mut(&mut data).copy_from_slice(bytes);
+        crate::readback::read(device, &buffer, n_bytes, take).await?;
+        Ok(data)
+    }
+
+    /// Overwrites the state of a slot with `data`, in the order of the layout.
+    pub(crate) fn write(&mut self, device: &Device, slot: SlotId, data: &[f32]) -> Result<(), GpuError> {
+        self.existing(slot)?;
+        let state = State::from_vec(self.layout.clone(), data.to_vec())?;
+        let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)?;
+        device.guard(
+            || "writing a state".into(),
+            || device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(state.data())),
+        )?;
+        submit(device, "writing a state", |encoder| self.scatter(encoder, &buffer, slot))?;
+        self.slots[slot] = Some(Slot { half: 0, fresh: false });
+        Ok(())
+    }
+
+    /// A buffer for one state in the order of the layout.
+    fn exchange_buffer(&self, device: &Device, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+        device.create_buffer("a state", 4 * self.layout.len() as u64, usage)
+    }
+
+    /// Copies the rows of a slot to `buffer`, in the order of the layout.
+    fn gather(&self, encoder: &mut wgpu::CommandEncoder, slot: SlotId, half: usize, buffer: &wgpu::Buffer) {
+        for (at, part) in self.parts() {
+            let (row, offset) = (self.byte_range(at, slot, half), 4 * self.layout.range(at).start as u64);
+            encoder.copy_buffer_to_buffer(part, row.start, buffer, offset, row.end - row.start);
+        }
+    }
+
+    /// Copies `buffer`, in the order of the layout, to half 0 of the rows of a slot.
+    fn scatter(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, slot: SlotId) {
+        for (at, part) in self.parts() {
+            let (row, offset) = (self.byte_range(at, slot, 0), 4 * self.layout.range(at).start as u64);
+            encoder.copy_buffer_to_buffer(buffer, offset, part, row.start, row.end - row.start);
+        }
+    }
+
+    /// Every layer's parts, layer by layer.
+    fn places(&self) -> impl Iterator<Item = StateRef> + use<> {
+        let n_parts = self.layout.parts.len();
+        (0..self.layout.n_layer).flat_map(move |layer| (0..n_parts).map(move |part| StateRef { part, layer }))
+    }
+
+    /// Every buffer with its place.
+    fn parts(&self) -> impl Iterator<Item = (StateRef, &wgpu::Buffer)> {
+        self.places().zip(self.buffers.iter().flatten())
+    }
+}
+
+/// Records commands with `record` and submits them.
+fn submit(device: &Device, what: &str, record: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<(), GpuError> {
+    let submit = || {
+        let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(what) });
+        record(&mut encoder);
+        device.queue.submit([encoder.finish()]);
+    };
+    device.guard(|| what.into(), submit)
+}

@@ -1,0 +1,71 @@
+//! What the tests share: the device, and a way to run the same steps on either executor.
+
+use anser_cpu::{Cpu, Mode};
+use anser_gpu::{Device, DeviceChoice, DeviceKind, Gpu, GpuOptions};
+use anser_model::{Plan, Step};
+use std::sync::{Arc, OnceLock};
+
+/// The device that all tests share: hardware if there is any.
+pub(crate) fn device() -> Arc<Device> {
+    static DEVICE: OnceLock<Arc<Device>> = OnceLock::new();
+    DEVICE.get_or_init(open).clone()
+}
+
+/// A device of its own.
+pub(crate) fn open() -> Arc<Device> {
+    let adapters = Device::list();
+    let hardware = adapters.iter().find(|a| a.kind != DeviceKind::Software);
+    let adapter = hardware.or(adapters.first()).expect("these tests need a GPU adapter, if only a software one");
+    Device::open(&DeviceChoice::Number(adapter.number)).unwrap()
+}
+
+/// Every combination of features that kernels come in.
+pub(crate) fn feature_sets() -> Vec<GpuOptions> {
+    let set = |no_f16, no_subgroups| GpuOptions { no_f16, no_subgroups, ..GpuOptions::default() };
+    vec![set(false, false), set(true, false), set(false, true), set(true, true)]
+}
+
+/// Either executor.
+pub(crate) enum Executor {
+    Cpu(Cpu),
+    Gpu(Gpu),
+}
+
+impl Executor {
+    pub(crate) fn reference(plan: &Arc<Plan>) -> Executor {
+        let options = anser_cpu::Options { mode: Mode::Reference, ..Default::default() };
+        Executor::Cpu(Cpu::new(plan.clone(), options).unwrap())
+    }
+
+    pub(crate) fn gpu(plan: &Arc<Plan>, options: GpuOptions) -> Executor {
+        Executor::Gpu(Gpu::new(plan.clone(), &device(), options).unwrap())
+    }
+
+    pub(crate) fn create_state(&mut self) -> usize {
+        match self {
+            Executor::Cpu(cpu) => cpu.create_state(),
+            Executor::Gpu(gpu) => gpu.create_state().unwrap(),
+        }
+    }
+
+    pub(crate) fn write_state(&mut self, slot: usize, state: &[f32]) {
+        match self {
+            Executor::Cpu(cpu) => cpu.state_mut(slot).unwrap().copy_from_slice(state),
+            Executor::Gpu(gpu) => gpu.write_state(slot, state).unwrap(),
+        }
+    }
+
+    pub(crate) fn read_state(&mut self, slot: usize) -> Vec<f32> {
+        match self {
+            Executor::Cpu(cpu) => cpu.state(slot).unwrap().to_vec(),
+            Executor::Gpu(gpu) => gpu.read_state(slot).unwrap(),
+        }
+    }
+
+    pub(crate) fn step(&mut self, step: &Step) -> Vec<Vec<f32>> {
+        match self {
+            Executor::Cpu(cpu) => cpu.step(step).unwrap(),
+            Executor::Gpu(gpu) => gpu.step(step).unwrap(),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The GPU executor against the CPU's plain loops. All tests share one device and its compiled kernels; without an
+//! adapter they fail (on Debian, `apt-get install mesa-vulkan-drivers libvulkan1` brings a software one).
+
+mod cases;
+mod harness;
