@@ -40,19 +40,22 @@ pub enum Values {
 /// Mean of the second norm's bias where a sparsity is asked for.
 const SPARSE_BIAS: f64 = 0.5;
 
-/// Root mean square of the norm's output, mixed with that of the token before, as it enters the feed-forward matrix:
-/// less than 1 since mixing averages. Measured on synthetic models of several shapes.
-const MIXED_RMS: f64 = 0.85;
+/// Mean square of the feed-forward input x + (x_before − x) · m, where x and x_before are independent with mean square 1
+/// and the mixing vector m = 1 − p^`exponent` runs over the channels' positions p from 0 to 1: the integral of
+/// (1 − m)² + m².
+fn mixed_mean_square(exponent: f64) -> f64 {
+    1.0 + 2.0 / (2.0 * exponent + 1.0) - 2.0 / (exponent + 1.0)
+}
 
 /// Mean of the feed-forward key matrix, in units of its standard deviation, that lets about the fraction `sparsity` of
 /// the pre-activations be negative.
 ///
 /// A pre-activation is the sum over C channels of weight · input. The input is the output of a norm whose bias has the
 /// mean b = [`SPARSE_BIAS`], so with weights of mean μ and deviation σ the sum has the mean μ · b · C and the variance
-/// σ² · C · (r² + b²), where r² is the mean square of the input without the bias. (μ meets the rest of the input with
-/// next to no effect: a norm's output sums up to zero.) Solve P(sum < 0) = `sparsity` for μ.
-fn sparse_key_mean(sparsity: f64, n_embd: usize) -> f64 {
-    let spread = (MIXED_RMS.powi(2) + SPARSE_BIAS.powi(2)).sqrt();
+/// σ² · C · (r² + b²), where r² = `mean_square` is that of the input without the bias. (μ meets the rest of the input
+/// with next to no effect: a norm's output sums up to zero.) Solve P(sum < 0) = `sparsity` for μ.
+fn sparse_key_mean(sparsity: f64, mean_square: f64, n_embd: usize) -> f64 {
+    let spread = (mean_square + SPARSE_BIAS.powi(2)).sqrt();
     -normal_quantile(sparsity) * spread / (SPARSE_BIAS * (n_embd as f64).sqrt())
 }
 
@@ -89,10 +92,7 @@ pub(crate) fn tensors(shape: Shape, file_type: FileType, sparsity: Option<f64>) 
     let c = shape.n_embd;
     let unit = (c as f64).powf(-0.5); // Deviation of a matrix that keeps the scale of its input.
     let matrix = file_type.matrix_dtype();
-    let (key_bias, key_mean) = match sparsity {
-        Some(sparsity) => (SPARSE_BIAS, sparse_key_mean(sparsity, c)),
-        None => (0.0, 0.0),
-    };
+    let key_bias = if sparsity.is_some() { SPARSE_BIAS } else { 0.0 };
 
     let mut out = Recipes { tensors: Vec::new() };
     out.normal("token_embd.weight".to_owned(), matrix, &[N_VOCAB, c], 0.0, 0.5);
@@ -136,7 +136,9 @@ pub(crate) fn tensors(shape: Shape, file_type: FileType, sparsity: Option<f64>) 
         }
         out.norm(&name("time_mix_ln"), c, ((1 + layer) as f64 / shape.n_layer as f64).powf(0.7), 0.0);
 
-        out.curve(name("channel_mix_lerp_k.weight"), c, 0.02, |x| 1.0 - x.powf(falling.powi(4)));
+        let exponent = falling.powi(4);
+        let key_mean = sparsity.map_or(0.0, |sparsity| sparse_key_mean(sparsity, mixed_mean_square(exponent), c));
+        out.curve(name("channel_mix_lerp_k.weight"), c, 0.02, |x| 1.0 - x.powf(exponent));
         out.normal(name("channel_mix_key.weight"), matrix, &[4 * c, c], key_mean * unit, unit);
         out.normal(name("channel_mix_value.weight"), matrix, &[c, 4 * c], 0.0, 0.4 * (6.0 * c as f64).powf(-0.5));
     }

@@ -46,7 +46,7 @@ pub struct Synth {
     ///
     /// A sparsity is reached with a bias: the norm before the feed-forward part gets a bias of mean 0.5, and the key
     /// matrix a mean, so that each pre-activation is normal around a negative number instead of zero. Part of it belongs
-    /// to the row and part to the token, as in trained models. The measured fraction is within a few hundredths.
+    /// to the row and part to the token, as in trained models. The measured fraction is within about 0.01.
     pub sparsity: Option<f64>,
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anser_format::quant::dequantize;
 use anser_format::{DType, ModelFile};
 use anser_synth::{FileType, Shape, Synth, SynthError};
 
@@ -91,6 +92,53 @@ fn a_file_depends_on_the_seed_but_not_on_the_threads() {
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     assert!(one_thread.install(|| bytes(&synth(FileType::Q4KM))) == first);
     assert!(bytes(&Synth { seed: 8, ..synth(FileType::Q4KM) }) != first);
+}
+
+/// The feed-forward part on random tokens: norm, mixing with the token before, key matrix.
+#[test]
+fn sparsity_is_near_what_was_asked_for() {
+    const C: usize = 256;
+    const N_TOKENS: usize = 32;
+    let mut state = 1u64;
+    let mut uniform = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32
+    };
+    for (file_type, sparsity) in
+        [(FileType::F16, None), (FileType::F16, Some(0.8)), (FileType::Q8_0, Some(0.95)), (FileType::Q4KM, Some(0.3))]
+    {
+        let file = open(&Synth { sparsity, ..synth(file_type) });
+        let values = |name: &str| {
+            let tensor = file.tensor(name).unwrap();
+            let mut values = vec![0.0; tensor.shape().iter().product()];
+            dequantize(tensor.dtype(), tensor.bytes(), &mut values);
+            values
+        };
+        for layer in 0..3 {
+            let weight = values(&format!("blk.{layer}.attn_norm_2.weight"));
+            let bias = values(&format!("blk.{layer}.attn_norm_2.bias"));
+            let mixing = values(&format!("blk.{layer}.channel_mix_lerp_k.weight"));
+            let key = values(&format!("blk.{layer}.channel_mix_key.weight")); // [4C, C]
+            let mut normed = || {
+                let x: Vec<f32> = (0..C).map(|_| (0..6).map(|_| uniform()).sum::<f32>() - 3.0).collect();
+                let mean = x.iter().sum::<f32>() / C as f32;
+                let deviation = (x.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / C as f32).sqrt();
+                (0..C).map(|i| (x[i] - mean) / deviation * weight[i] + bias[i]).collect::<Vec<f32>>()
+            };
+            let mut before = normed();
+            let mut n_zeros = 0;
+            for _ in 0..N_TOKENS {
+                let x = normed();
+                let mixed: Vec<f32> = (0..C).map(|i| x[i] + (before[i] - x[i]) * mixing[i]).collect();
+                let is_zero = |row: &&[f32]| row.iter().zip(&mixed).map(|(key, x)| key * x).sum::<f32>() <= 0.0;
+                n_zeros += key.chunks(C).filter(is_zero).count();
+                before = x;
+            }
+            let found = n_zeros as f64 / (N_TOKENS * 4 * C) as f64;
+            let expected = sparsity.unwrap_or(0.5);
+            assert!((found - expected).abs() < 0.03, "{file_type:?}, layer {layer}: {found}, asked for {expected}");
+        }
+    }
 }
 
 #[test]
