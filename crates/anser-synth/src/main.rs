@@ -47,6 +47,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut shape = args.shape;
     shape.n_layer = args.layers.unwrap_or(shape.n_layer);
     let synth = Synth { shape, file_type: args.file_type, seed: args.seed, sparsity: args.sparsity };
+    synth.check()?; // Before a file of that name is overwritten.
     let bar =
         ProgressBar::new(0).with_style(ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left")?);
 

@@ -56,18 +56,25 @@ impl Synth {
         tensors(self.shape, self.file_type, self.sparsity)
     }
 
+    /// Whether the model can be made; [`write`](Synth::write) asks too.
+    ///
+    /// # Errors
+    /// If the sparsity is out of range or there are no layers.
+    pub fn check(&self) -> Result<(), SynthError> {
+        match self.sparsity {
+            Some(sparsity) if !(0.05..=0.99).contains(&sparsity) => Err(SynthError::Sparsity(sparsity)),
+            _ if self.shape.n_layer == 0 => Err(SynthError::NoLayers),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the model to `out`, which should take writes of about a megabyte well; `on_progress` is told the bytes of
     /// tensor data written so far and in all. Uses all threads of rayon's pool; needs a few megabytes per thread.
     ///
     /// # Errors
     /// If the sparsity is out of range, there are no layers, or the output fails.
     pub fn write<W: Write>(&self, out: W, mut on_progress: impl FnMut(u64, u64)) -> Result<W, SynthError> {
-        if let Some(sparsity) = self.sparsity.filter(|sparsity| !(0.05..=0.99).contains(sparsity)) {
-            return Err(SynthError::Sparsity(sparsity));
-        }
-        if self.shape.n_layer == 0 {
-            return Err(SynthError::NoLayers);
-        }
+        self.check()?;
         let tensors = self.tensors();
         let mut writer = GgufWriter::new();
         self.add_metadata(&mut writer)?;

@@ -22,6 +22,7 @@ const _: () = assert!(size_of::<BlockIq4Nl>() == 18 && DType::IQ4_NL.block_n_byt
 
 impl BlockIq4Nl {
     /// Reads a block: bytes 0..2 `d`, 2..18 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 18]) -> BlockIq4Nl {
         BlockIq4Nl { d: f16_at::<0, 18>(block), qs: bytes_at::<2, 16, 18>(block) }
     }

@@ -25,6 +25,7 @@ const _: () = assert!(size_of::<BlockIq4Xs>() == 136 && DType::IQ4_XS.block_n_by
 
 impl BlockIq4Xs {
     /// Reads a block: bytes 0..2 `d`, 2..4 `scales_h`, 4..8 `scales_l`, 8..136 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 136]) -> BlockIq4Xs {
         BlockIq4Xs {
             d: f16_at::<0, 136>(block),
@@ -38,6 +39,7 @@ impl BlockIq4Xs {
     ///
     /// # Panics
     /// If `sub_block` is not below 8.
+    #[inline]
     pub fn scale(&self, sub_block: usize) -> i8 {
         let low = self.scales_l[sub_block / 2] >> (sub_block % 2 * 4) & 15;
         let high = (u16::from_le_bytes(self.scales_h) >> (sub_block * 2) & 3) as u8;

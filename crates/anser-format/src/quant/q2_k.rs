@@ -23,6 +23,7 @@ const _: () = assert!(size_of::<BlockQ2K>() == 84 && DType::Q2_K.block_n_bytes()
 
 impl BlockQ2K {
     /// Reads a block: bytes 0..16 `scales`, 16..80 `qs`, 80..82 `d`, 82..84 `dmin`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 84]) -> BlockQ2K {
         BlockQ2K {
             scales: bytes_at::<0, 16, 84>(block),
@@ -36,6 +37,7 @@ impl BlockQ2K {
     ///
     /// # Panics
     /// If `sub_block` is not below 16.
+    #[inline]
     pub fn scale_min(&self, sub_block: usize) -> (u8, u8) {
         (self.scales[sub_block] & 15, self.scales[sub_block] >> 4)
     }

@@ -24,6 +24,7 @@ const _: () = assert!(size_of::<BlockQ3K>() == 110 && DType::Q3_K.block_n_bytes(
 
 impl BlockQ3K {
     /// Reads a block: bytes 0..32 `hmask`, 32..96 `qs`, 96..108 `scales`, 108..110 `d`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 110]) -> BlockQ3K {
         BlockQ3K {
             hmask: bytes_at::<0, 32, 110>(block),
@@ -37,6 +38,7 @@ impl BlockQ3K {
     ///
     /// # Panics
     /// If `sub_block` is not below 16.
+    #[inline]
     pub fn scale(&self, sub_block: usize) -> i8 {
         let low = self.scales[sub_block % 8] >> (sub_block / 8 * 4) & 15;
         let high = self.scales[8 + sub_block % 4] >> (sub_block / 4 * 2) & 3;

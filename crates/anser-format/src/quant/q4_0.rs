@@ -19,6 +19,7 @@ const _: () = assert!(size_of::<BlockQ4_0>() == 18 && DType::Q4_0.block_n_bytes(
 
 impl BlockQ4_0 {
     /// Reads a block: bytes 0..2 `d`, 2..18 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 18]) -> BlockQ4_0 {
         BlockQ4_0 { d: f16_at::<0, 18>(block), qs: bytes_at::<2, 16, 18>(block) }
     }

@@ -21,6 +21,7 @@ const _: () = assert!(size_of::<BlockQ4_1>() == 20 && DType::Q4_1.block_n_bytes(
 
 impl BlockQ4_1 {
     /// Reads a block: bytes 0..2 `d`, 2..4 `m`, 4..20 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 20]) -> BlockQ4_1 {
         BlockQ4_1 { d: f16_at::<0, 20>(block), m: f16_at::<2, 20>(block), qs: bytes_at::<4, 16, 20>(block) }
     }

@@ -25,6 +25,7 @@ const _: () = assert!(size_of::<BlockQ4K>() == 144 && DType::Q4_K.block_n_bytes(
 
 impl BlockQ4K {
     /// Reads a block: bytes 0..2 `d`, 2..4 `dmin`, 4..16 `scales`, 16..144 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 144]) -> BlockQ4K {
         BlockQ4K {
             d: f16_at::<0, 144>(block),
@@ -43,6 +44,7 @@ impl BlockQ4K {
     ///
     /// # Panics
     /// If `sub_block` is not below 8.
+    #[inline]
     pub fn scale_min(&self, sub_block: usize) -> (u8, u8) {
         scale_min(&self.scales, sub_block)
     }

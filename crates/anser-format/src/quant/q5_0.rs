@@ -21,6 +21,7 @@ const _: () = assert!(size_of::<BlockQ5_0>() == 22 && DType::Q5_0.block_n_bytes(
 
 impl BlockQ5_0 {
     /// Reads a block: bytes 0..2 `d`, 2..6 `qh`, 6..22 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 22]) -> BlockQ5_0 {
         BlockQ5_0 { d: f16_at::<0, 22>(block), qh: bytes_at::<2, 4, 22>(block), qs: bytes_at::<6, 16, 22>(block) }
     }

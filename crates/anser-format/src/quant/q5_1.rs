@@ -23,6 +23,7 @@ const _: () = assert!(size_of::<BlockQ5_1>() == 24 && DType::Q5_1.block_n_bytes(
 
 impl BlockQ5_1 {
     /// Reads a block: bytes 0..2 `d`, 2..4 `m`, 4..8 `qh`, 8..24 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 24]) -> BlockQ5_1 {
         BlockQ5_1 {
             d: f16_at::<0, 24>(block),

@@ -27,6 +27,7 @@ const _: () = assert!(size_of::<BlockQ5K>() == 176 && DType::Q5_K.block_n_bytes(
 
 impl BlockQ5K {
     /// Reads a block: bytes 0..2 `d`, 2..4 `dmin`, 4..16 `scales`, 16..48 `qh`, 48..176 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 176]) -> BlockQ5K {
         BlockQ5K {
             d: f16_at::<0, 176>(block),
@@ -46,6 +47,7 @@ impl BlockQ5K {
     ///
     /// # Panics
     /// If `sub_block` is not below 8.
+    #[inline]
     pub fn scale_min(&self, sub_block: usize) -> (u8, u8) {
         scale_min(&self.scales, sub_block)
     }

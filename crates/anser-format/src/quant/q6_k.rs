@@ -24,6 +24,7 @@ const _: () = assert!(size_of::<BlockQ6K>() == 210 && DType::Q6_K.block_n_bytes(
 
 impl BlockQ6K {
     /// Reads a block: bytes 0..128 `ql`, 128..192 `qh`, 192..208 `scales`, 208..210 `d`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 210]) -> BlockQ6K {
         BlockQ6K {
             ql: bytes_at::<0, 128, 210>(block),

@@ -19,6 +19,7 @@ const _: () = assert!(size_of::<BlockQ8_0>() == 34 && DType::Q8_0.block_n_bytes(
 
 impl BlockQ8_0 {
     /// Reads a block: bytes 0..2 `d`, 2..34 `qs`.
+    #[inline]
     pub fn from_bytes(block: &[u8; 34]) -> BlockQ8_0 {
         BlockQ8_0 { d: f16_at::<0, 34>(block), qs: bytes_at::<2, 32, 34>(block).map(|byte| byte as i8) }
     }
