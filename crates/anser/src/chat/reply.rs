@@ -37,7 +37,7 @@ enum Phase {
     /// After `<think`, before the first character of the thought.
     ThoughtOpening,
     Thought,
-    /// After a thought, or the fence of a call, and before the first character of the content.
+    /// After `</think` or the fence of a call, before the first character of the content.
     ContentOpening,
     Content,
     Ended,
@@ -180,7 +180,7 @@ impl ReplyParser {
         let StopStep { emit, hit, rest } = self.in_thought.push(text);
         step.reasoning += &self.reasoning.push(&emit);
         match hit? {
-            0 => self.enter(Phase::ContentOpening, rest),
+            0 => self.enter(Phase::ContentOpening, format!(">{rest}")), // the bracket is skipped there
             _ => self.end(ReplyEnd::Turn, step),
         }
     }
@@ -221,7 +221,7 @@ impl ReplyParser {
     }
 }
 
-/// Without the `>` that closes the tag at the end of the prompt.
+/// Without the `>` that completes `<think` or `</think`, which the prompt may have ended with.
 fn without_bracket(text: &str) -> &str {
     text.strip_prefix('>').unwrap_or(text)
 }

@@ -1,7 +1,10 @@
 //! The tokens that can still be drawn, and the filters that thin them out without ever sorting them all.
 
-use super::softmax::{exp_of_at_most_0, exp_weights, inverse, max_logit};
+use super::softmax::{exp_of_at_most_0, exp_weights, inverse, max_logit, sum_of_weighted_exponents};
 use super::{SamplerError, SamplerOptions, SamplerOrder};
+
+/// Keeps bounds on weights on the safe side of rounding.
+const BELOW: f64 = 0.999;
 
 /// One row of logits on its way to a token.
 ///
@@ -42,16 +45,18 @@ impl Candidates {
         let temperature = if tempers_last { 1.0 } else { options.temperature };
         self.weights.resize(self.logits.len(), 0.0);
         let whole = exp_weights(&self.logits, max, temperature, &mut self.weights);
-        self.gather(self.lowest_useful_weight(options, whole, share));
         if !options.has_filter() {
+            self.gather(self.unreached(share, whole));
             return whole;
         }
 
         let renormalizes = options.order == SamplerOrder::Common;
         let mut sum = whole;
         if options.typical_p < 1.0 {
-            self.keep_typical(options.typical_p, max, temperature, sum);
+            self.gather_typical(options.typical_p.into(), max, temperature, sum);
             sum = if renormalizes { self.sum() } else { sum };
+        } else {
+            self.gather(self.lowest_useful_weight(options, sum));
         }
         if options.top_k > 0 && options.top_k < self.keys.len() {
             self.keys.select_nth_unstable(options.top_k);
@@ -83,23 +88,21 @@ impl Candidates {
         self.keys.iter().map(|&key| (token_of(key), probability(token_of(key)))).collect()
     }
 
-    /// A weight below which no token can pass the filters, nor be among the first `share` of the weight.
-    ///
-    /// The tokens below (1 − top_p)·sum/V weigh less than (1 − top_p)·sum together, so the others reach top_p without
-    /// them. Where a filter must see every token or the sum may change before top-p, nothing can be said: 0.
-    fn lowest_useful_weight(&self, options: &SamplerOptions, sum: f64, share: f64) -> f32 {
-        const ROUNDING: f64 = 0.999;
-        let n_vocab = self.logits.len() as f64;
-        let needs_all = options.typical_p < 1.0 || (options.top_k > 0 && options.order == SamplerOrder::Common);
-        if needs_all {
-            return 0.0;
+    /// A weight below which no token can pass top-k, top-p and min-p.
+    fn lowest_useful_weight(&self, options: &SamplerOptions, sum: f64) -> f32 {
+        if options.top_k > 0 && options.order == SamplerOrder::Common {
+            return 0.0; // the sum that top-p refers to is that of all top-k tokens, however unlikely
         }
-        let share = if options.has_filter() { f64::from(options.top_p) } else { share };
-        let unreached = (1.0 - share) * sum / n_vocab * ROUNDING;
-        (unreached as f32).max(options.min_p)
+        self.unreached(options.top_p.into(), sum).max(options.min_p)
     }
 
-    /// Makes the tokens of at least `lowest` weight, and more than none, the candidates.
+    /// A weight such that the tokens from it upwards make up `share` of `sum`: those below (1 − share)·sum/V weigh less
+    /// than (1 − share)·sum together.
+    fn unreached(&self, share: f64, sum: f64) -> f32 {
+        ((1.0 - share) * sum / self.logits.len() as f64 * BELOW) as f32
+    }
+
+    /// Makes the tokens of at least `lowest` weight the candidates; never those of weight 0.
     fn gather(&mut self, lowest: f32) {
         const CHUNK: usize = 16; // almost all chunks hold nothing: one test for all of a chunk
         let lowest = lowest.max(f32::MIN_POSITIVE);
@@ -119,16 +122,19 @@ impl Candidates {
 
     /// Typical-p. The information of a token is −ln p = ln Z − s with s = (logit − max)/temperature, the entropy is its
     /// mean: their difference is mean(s) − s, without a logarithm.
-    fn keep_typical(&mut self, typical_p: f32, max: f32, temperature: f32, sum: f64) {
+    ///
+    /// The tokens that are not `unreached` would do. The farthest of them from the mean is either the least likely one
+    /// or the most likely of all, at s = 0: a token below them that also has s < 2·mean(s) is farther than both.
+    fn gather_typical(&mut self, typical_p: f64, max: f32, temperature: f32, sum: f64) {
+        let mean = sum_of_weighted_exponents(&self.logits, max, temperature, &self.weights) / sum;
+        self.gather(self.unreached(typical_p, sum).min(((2.0 * mean).exp() * BELOW) as f32));
         let scale = inverse(temperature);
         let scaled = |token: u32| f64::from((self.logits[token as usize] - max) * scale);
-        let expected = |key: &u64| f64::from(self.weights[token_of(*key) as usize]) * scaled(token_of(*key));
-        let mean = self.keys.iter().map(expected).sum::<f64>() / sum;
         for key in &mut self.keys {
             let distance = (mean - scaled(token_of(*key))).abs() as f32;
             *key = key_of(distance.to_bits(), token_of(*key)); // bits of numbers ≥ 0 sort like the numbers
         }
-        self.keep_prefix(f64::from(typical_p) * sum);
+        self.keep_prefix(typical_p * sum);
         for key in &mut self.keys {
             *key = key_of(descending(self.logits[token_of(*key) as usize]), token_of(*key));
         }

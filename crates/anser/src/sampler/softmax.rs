@@ -4,12 +4,14 @@
 /// Numbers handled side by side: enough independent chains to hide the latency of an addition.
 const LANES: usize = 16;
 
+/// ln(f32::MIN_POSITIVE): below it exponentials are 0.
+const LOWEST: f32 = -87.336_54;
+
 /// The largest of `logits` \[V\] (−∞ if there is none), or the index of the first that is NaN or +∞.
 pub(super) fn max_logit(logits: &[f32]) -> Result<f32, usize> {
     let mut max = [f32::NEG_INFINITY; LANES];
     let mut nan = [false; LANES];
-    let chunks = logits.chunks_exact(LANES);
-    let rest = chunks.remainder();
+    let (chunks, rest) = logits.as_chunks::<LANES>();
     for chunk in chunks {
         for lane in 0..LANES {
             max[lane] = if chunk[lane] > max[lane] { chunk[lane] } else { max[lane] };
@@ -27,21 +29,33 @@ pub(super) fn max_logit(logits: &[f32]) -> Result<f32, usize> {
 /// Writes `exp((logit − max) / temperature)` for each of `logits` \[V\] to `weights` \[V\] and returns their sum.
 pub(super) fn exp_weights(logits: &[f32], max: f32, temperature: f32, weights: &mut [f32]) -> f64 {
     let scale = inverse(temperature);
-    let mut sum = [0.0f64; LANES];
-    let (whole, rest) = logits.split_at(logits.len() / LANES * LANES);
-    let (whole_weights, rest_weights) = weights.split_at_mut(whole.len());
-    for (logits, weights) in whole.chunks_exact(LANES).zip(whole_weights.chunks_exact_mut(LANES)) {
+    for (logit, weight) in logits.iter().zip(weights.iter_mut()) {
+        *weight = exp_of_at_most_0((logit - max) * scale);
+    }
+    let mut sum = [0.0f64; LANES]; // a loop of its own: with f64 in it, the one above would be vectorised half as wide
+    let (chunks, rest) = weights.as_chunks::<LANES>();
+    for chunk in chunks {
         for lane in 0..LANES {
-            weights[lane] = exp_of_at_most_0((logits[lane] - max) * scale);
-            sum[lane] += f64::from(weights[lane]);
+            sum[lane] += f64::from(chunk[lane]);
         }
     }
-    let mut total = sum.iter().sum();
-    for (logit, weight) in rest.iter().zip(rest_weights) {
-        *weight = exp_of_at_most_0((logit - max) * scale);
-        total += f64::from(*weight);
+    sum.iter().sum::<f64>() + rest.iter().map(|&w| f64::from(w)).sum::<f64>()
+}
+
+/// Sum of `weights` \[V\] times the exponents `(logit − max) / temperature` that [`exp_weights`] made them from.
+pub(super) fn sum_of_weighted_exponents(logits: &[f32], max: f32, temperature: f32, weights: &[f32]) -> f64 {
+    let scale = inverse(temperature);
+    // Below LOWEST the weight is 0; −∞ times it must not become NaN.
+    let term = |logit: f32, weight: f32| f64::from(weight) * f64::from(((logit - max) * scale).max(LOWEST));
+    let mut sum = [0.0f64; LANES];
+    let (chunks, rest) = logits.as_chunks::<LANES>();
+    let (weight_chunks, rest_weights) = weights.as_chunks::<LANES>();
+    for (logits, weights) in chunks.iter().zip(weight_chunks) {
+        for lane in 0..LANES {
+            sum[lane] += term(logits[lane], weights[lane]);
+        }
     }
-    total
+    sum.iter().sum::<f64>() + rest.iter().zip(rest_weights).map(|(&l, &w)| term(l, w)).sum::<f64>()
 }
 
 /// 1 / temperature, kept finite so that 0 times it is 0 however small the temperature is.
@@ -49,13 +63,12 @@ pub(super) fn inverse(temperature: f32) -> f32 {
     (1.0 / temperature).min(f32::MAX)
 }
 
-/// exp(x) for x ≤ 0, within 2·10⁻⁷ of the true value; 0 below ln(f32::MIN_POSITIVE), where f32 loses its precision.
+/// exp(x) for x ≤ 0, within 2·10⁻⁷ of the true value; 0 below [`LOWEST`], where f32 loses its precision.
 ///
 /// x = n·ln 2 + r with |r| ≤ ln 2 / 2, so that exp(x) = 2ⁿ · exp(r); exp(r) by its Taylor polynomial of degree 7, whose
 /// remainder r⁸/8! ≤ 6·10⁻⁹ is below f32's rounding.
 #[inline(always)]
 pub(super) fn exp_of_at_most_0(x: f32) -> f32 {
-    const LOWEST: f32 = -87.336_54;
     // ln 2 in two parts: the first has 9 significant bits, so n times it is exact.
     const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = (std::f64::consts::LN_2 - 355.0 / 512.0) as f32;
