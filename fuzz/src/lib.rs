@@ -1,0 +1,31 @@
+//! What the fuzz targets share.
+
+use anser_format::ModelFile;
+use anser_format::quant::dequantize;
+
+/// Opens `bytes` as a model file and does what a program does with it, short of running the model.
+pub fn read_model_file(bytes: &[u8]) {
+    let Ok(file) = ModelFile::from_bytes("fuzz", bytes.to_vec()) else { return };
+    for view in file.tensors() {
+        let n_elements: usize = view.shape.iter().product();
+        assert_eq!(n_elements / view.dtype.block_len() * view.dtype.block_n_bytes(), view.bytes.len());
+        let first = view.bytes.get(..view.dtype.block_n_bytes());
+        if let Some(block) = first {
+            dequantize(view.dtype, block, &mut vec![0.0; view.dtype.block_len()]);
+        }
+        assert!(file.tensor(view.name).is_some());
+    }
+    for (key, value) in file.metadata_entries() {
+        assert!(file.metadata(key).is_some());
+        if let Some(strings) = value.as_str_array() {
+            let types = std::iter::repeat(1);
+            if let Ok(tokenizer) = anser_tokenizer::Tokenizer::from_gguf(strings.iter().zip(types)) {
+                let text = b"a text \xff\xff";
+                assert_eq!(tokenizer.decode(&tokenizer.encode(text)).as_deref(), Ok(&text[..]));
+            }
+        }
+    }
+    if let Ok((_, plan)) = anser_model::load(&file) {
+        assert!(!plan.to_string().is_empty());
+    }
+}
