@@ -1,0 +1,194 @@
+//! Which kernel computes a product: the table of (storage type, features, number of tokens).
+
+use super::MatMul;
+use crate::kernels::Features;
+use anser_format::DType;
+
+/// How far activations may be rounded inside a product.
+///
+/// Bounds are on the normalised squared error of a product, Σ(out − ref)² / Σ ref², against 64-bit arithmetic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Precision {
+    /// f32 throughout: below 1e-11, as sums of up to 10⁴ terms each lose a few of 2⁻²⁴.
+    Exact,
+    /// As [`Exact`](Precision::Exact) up to 8 tokens, f16 operands above where matrix hardware wants them: below 1e-6,
+    /// as each operand loses up to 2⁻¹¹ and the sums are f32.
+    #[default]
+    Half,
+    /// As [`Half`](Precision::Half), but 8 bits per activation up to 8 tokens with quantized weights: below 1e-4, as each
+    /// of 16 activations that share a scale loses up to 1/254 of the largest.
+    Int8,
+}
+
+/// A kernel for a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Form {
+    /// Mat-vec, f32 activations.
+    VecF32 {
+        /// Tokens at once: 1, 2, 4 or 8.
+        columns: u32,
+        /// Threads.
+        shape: VecShape,
+    },
+    /// Mat-vec, activations in 8 bits; quantized weights only.
+    VecInt8 {
+        /// Tokens at once: 1, 2, 4 or 8.
+        columns: u32,
+        /// Threads.
+        shape: VecShape,
+    },
+    /// Tiles in workgroup memory.
+    Tiled {
+        /// Threads.
+        shape: TiledShape,
+        /// Whether the tiles are f16.
+        f16: bool,
+    },
+    /// Cooperative matrices, f16 operands.
+    Coop {
+        /// Subgroups.
+        shape: CoopShape,
+    },
+}
+
+/// Threads of a mat-vec kernel, see `wgsl/matmul/vec.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct VecShape {
+    /// Threads of a workgroup.
+    pub(crate) workgroup: u32,
+    /// Threads that share a row.
+    pub(crate) n_lanes: u32,
+    /// Whether these are surely in one subgroup.
+    pub(crate) in_subgroup: bool,
+}
+
+/// Threads of a tiled kernel, see `wgsl/matmul/tiled.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct TiledShape {
+    /// Threads over the rows.
+    pub(crate) threads_m: u32,
+    /// Threads over the tokens.
+    pub(crate) threads_n: u32,
+}
+
+/// Subgroups of a cooperative-matrix kernel, see `wgsl/matmul/coop.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct CoopShape {
+    /// Rows and columns of a matrix: 16 or 8.
+    pub(crate) side: u32,
+    /// Subgroups over the rows.
+    pub(crate) subgroups_m: u32,
+    /// Subgroups over the tokens.
+    pub(crate) subgroups_n: u32,
+    /// Matrices of a subgroup over the tokens; over the rows it has 4.
+    pub(crate) fragments_n: u32,
+}
+
+impl TiledShape {
+    /// Rows and tokens of a workgroup.
+    pub(crate) fn tile(self) -> [u32; 2] {
+        [8 * self.threads_m, 8 * self.threads_n]
+    }
+}
+
+impl CoopShape {
+    /// Rows and tokens of a workgroup.
+    pub(crate) fn tile(self) -> [u32; 2] {
+        [4 * self.side * self.subgroups_m, self.fragments_n * self.side * self.subgroups_n]
+    }
+}
+
+/// Most tokens that a mat-vec kernel computes.
+pub(crate) const MAX_COLUMNS: u32 = 8;
+
+impl Form {
+    /// The form for `op` on a device with `features`.
+    pub(crate) fn choose(op: &MatMul, features: &Features, precision: Precision) -> Form {
+        let n_tokens = op.class.0;
+        if n_tokens <= MAX_COLUMNS {
+            let columns = n_tokens.max(1).next_power_of_two();
+            let shape = VecShape::choose(op.layout.dtype, op.n_cols, features);
+            return match precision == Precision::Int8 && op.layout.dtype.is_quantized() {
+                true => Form::VecInt8 { columns, shape },
+                false => Form::VecF32 { columns, shape },
+            };
+        }
+        match precision != Precision::Exact && features.coop_f16_16 {
+            true => Form::Coop { shape: CoopShape::choose(op.n_rows, n_tokens) },
+            false => Form::Tiled { shape: TiledShape::choose(n_tokens, features), f16: false },
+        }
+    }
+}
+
+/// Columns of a unit, see `wgsl/weight/`.
+fn unit_len(dtype: DType) -> usize {
+    match dtype {
+        DType::Q8_0 | DType::Q4_K | DType::Q5_K => 32,
+        DType::Q6_K => 64,
+        _ => 16,
+    }
+}
+
+impl VecShape {
+    fn choose(dtype: DType, n_cols: usize, features: &Features) -> VecShape {
+        /// Several subgroups of every size, so that rows can be summed within them.
+        const WORKGROUP: u32 = 128;
+        /// More threads than this would wait for each other longer than they work.
+        const MAX_LANES: u32 = 32;
+
+        let workgroup = WORKGROUP.min(features.max_workgroup_len);
+        let [smallest, largest] = features.subgroup_size;
+        let full_subgroups = largest > 0 && workgroup.is_multiple_of(largest);
+        let max_lanes = match features.subgroups && full_subgroups {
+            true => smallest.min(MAX_LANES),
+            false => MAX_LANES.min(workgroup),
+        };
+        let n_units = n_cols.div_ceil(unit_len(dtype));
+        VecShape {
+            workgroup,
+            n_lanes: choose_lanes(n_units, max_lanes),
+            in_subgroup: features.subgroups && full_subgroups,
+        }
+    }
+}
+
+/// The largest power of two up to `max_lanes` that leaves few threads idle when they share `n_units`: a fifth at most,
+/// if one does.
+fn choose_lanes(n_units: usize, max_lanes: u32) -> u32 {
+    let busy = |n_lanes: u32| n_units as f64 / (n_units.div_ceil(n_lanes as usize) * n_lanes as usize) as f64;
+    let candidates = || (0..=max_lanes.max(1).ilog2()).rev().map(|i| 1 << i);
+    candidates().find(|&n| busy(n) >= 0.8).unwrap_or(1)
+}
+
+impl TiledShape {
+    fn choose(n_tokens: u32, features: &Features) -> TiledShape {
+        let threads_m = 16;
+        let threads_n = (n_tokens.div_ceil(8).next_power_of_two()).min(16).min(features.max_workgroup_len / threads_m);
+        TiledShape { threads_m, threads_n: threads_n.max(1) }
+    }
+}
+
+impl CoopShape {
+    fn choose(n_rows: usize, n_tokens: u32) -> CoopShape {
+        let shape = |subgroups_m, subgroups_n, fragments_n| CoopShape { side: 16, subgroups_m, subgroups_n, fragments_n };
+        match (n_tokens, n_rows) {
+            (..=32, _) => shape(1, 2, 1),
+            (..=64, _) => shape(1, 2, 2),
+            (..=256, ..=4096) => shape(1, 2, 2),
+            (_, ..=4096) => shape(2, 2, 2),
+            (_, _) => shape(2, 2, 4),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_mostly_busy() {
+        for (n_units, max_lanes, expected) in [(80, 32, 16), (320, 32, 32), (6, 32, 2), (8, 32, 8), (1, 32, 1), (5, 8, 1)] {
+            assert_eq!(choose_lanes(n_units, max_lanes), expected, "{n_units} units, at most {max_lanes} lanes");
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! How matrices lie on the device.
+//!
+//! Kernels read rows in units of 16 bytes. F32, F16, BF16, Q4_K and Q5_K rows lie as in the file (floats padded to whole
+//! pieces of 16 columns, which rows almost always are). Q8_0 and Q6_K blocks are no multiple of 4 bytes: their bits are
+//! put in another order, described in `wgsl/weight/`. Rarer types become one of these, without loss where there is one
+//! that can hold them, see [`device_dtype`].
+
+use anser_format::DType;
+use anser_format::quant::{BlockIq4Nl, BlockIq4Xs, BlockQ3K, BlockQ4_0, BlockQ5_0, BlockQ6K, BlockQ8_0, dequantize};
+use anser_model::Weight;
+use half::f16;
+use std::ops::Range;
+
+/// Columns of a piece, see `wgsl/weight/piece.wgsl`.
+pub(crate) const PIECE_LEN: usize = 16;
+
+/// Bytes of a `vec4<u32>`, which rows are padded to.
+const VEC4_N_BYTES: usize = 16;
+
+/// How the rows of one matrix lie on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceLayout {
+    /// Storage type on the device: F32, F16, BF16, Q8_0, Q4_K, Q5_K or Q6_K.
+    pub(crate) dtype: DType,
+    /// Bytes of a row on the device, a multiple of 16.
+    pub(crate) row_n_bytes: usize,
+    verbatim: bool,
+}
+
+/// The layout of a matrix.
+pub(crate) fn layout(weight: &Weight) -> DeviceLayout {
+    let from = weight.dtype();
+    let dtype = if from == DType::F32 && is_f16(weight.bytes()) { DType::F16 } else { device_dtype(from) };
+    let row_n_bytes = row_n_bytes(dtype, weight.n_cols());
+    let reordered = matches!(dtype, DType::Q8_0 | DType::Q6_K);
+    DeviceLayout { dtype, row_n_bytes, verbatim: dtype == from && !reordered && row_n_bytes == weight.row_n_bytes() }
+}
+
+impl DeviceLayout {
+    /// Whether the rows are those of the file, byte for byte.
+    pub(crate) fn is_verbatim(&self) -> bool {
+        self.verbatim
+    }
+
+    /// Writes `rows` of `weight` to `out`, `[rows, row_n_bytes]`.
+    ///
+    /// # Panics
+    /// If `out` has another length, or `rows` are not all rows of `weight`.
+    pub(crate) fn repack(&self, weight: &Weight, rows: Range<usize>, out: &mut [u8]) {
+        assert_eq!(out.len(), rows.len() * self.row_n_bytes, "{}", weight.name());
+        for (row, out) in rows.zip(out.chunks_exact_mut(self.row_n_bytes)) {
+            self.repack_row(weight.dtype(), weight.row(row), weight.n_cols(), out);
+        }
+    }
+
+    fn repack_row(&self, from: DType, row: &[u8], n_cols: usize, out: &mut [u8]) {
+        match (from, self.dtype) {
+            (DType::Q8_0, DType::Q8_0) => write_q8_0(blocks(row).map(|b: &[u8; 34]| BlockQ8_0::from_bytes(b)), out),
+            (DType::Q6_K, DType::Q6_K) => write_q6_k(blocks(row).map(|b: &[u8; 210]| BlockQ6K::from_bytes(b)), out),
+            (DType::Q4_0, DType::Q8_0) => write_q8_0(blocks(row).map(q4_0_as_q8_0), out),
+            (DType::Q5_0, DType::Q8_0) => write_q8_0(blocks(row).map(q5_0_as_q8_0), out),
+            (DType::IQ4_NL, DType::Q8_0) => write_q8_0(blocks(row).map(iq4_nl_as_q8_0), out),
+            (DType::IQ4_XS, DType::Q8_0) => write_q8_0(blocks(row).flat_map(iq4_xs_as_q8_0), out),
+            (DType::Q3_K, DType::Q6_K) => write_q6_k(blocks(row).map(q3_k_as_q6_k), out),
+            (from, to) if from == to => {
+                let (start, padding) = out.split_at_mut(row.len());
+                start.copy_from_slice(row);
+                padding.fill(0);
+            }
+            (from, _) => {
+                let mut values = vec![0.0; n_cols];
+                dequantize(from, row, &mut values);
+                let padded = values.into_iter().chain(std::iter::repeat(0.0));
+                for (out, value) in out.as_chunks_mut().0.iter_mut().zip(padded) {
+                    *out = f16::from_f32(value).to_le_bytes();
+                }
+            }
+        }
+    }
+}
+
+/// The storage type on the device of matrices of type `dtype`.
+///
+/// Q4_0, Q5_0, IQ4_NL (as Q8_0) and Q3_K (as Q6_K) lose nothing. IQ4_XS as Q8_0 rounds its 32-column scales to F16; Q4_1,
+/// Q5_1 and Q2_K have offsets that only floats can hold next to their scales: as F16 their values are rounded.
+pub(crate) fn device_dtype(dtype: DType) -> DType {
+    match dtype {
+        DType::F32 | DType::F16 | DType::BF16 | DType::Q8_0 | DType::Q4_K | DType::Q5_K | DType::Q6_K => dtype,
+        DType::Q4_0 | DType::Q5_0 | DType::IQ4_NL | DType::IQ4_XS => DType::Q8_0,
+        DType::Q3_K => DType::Q6_K,
+        DType::Q4_1 | DType::Q5_1 | DType::Q2_K => DType::F16,
+    }
+}
+
+/// Bytes of a row on the device; `dtype` is one of [`device_dtype`]'s results and rows are whole blocks of it.
+fn row_n_bytes(dtype: DType, n_cols: usize) -> usize {
+    let n_blocks = n_cols / dtype.block_len();
+    let n_bytes = match dtype {
+        DType::F32 | DType::F16 | DType::BF16 => n_cols.next_multiple_of(PIECE_LEN) * dtype.block_n_bytes(),
+        _ => n_blocks * dtype.block_n_bytes(),
+    };
+    n_bytes.next_multiple_of(VEC4_N_BYTES)
+}
+
+/// Whether F16 holds all these F32 numbers exactly.
+fn is_f16(bytes: &[u8]) -> bool {
+    bytes.as_chunks().0.iter().all(|&element| {
+        let value = f32::from_le_bytes(element);
+        f16::from_f32(value).to_f32().to_bits() == value.to_bits()
+    })
+}
+
+/// The blocks of a row.
+fn blocks<const N: usize>(row: &[u8]) -> impl Iterator<Item = &[u8; N]> {
+    row.as_chunks().0.iter()
+}
+
+/// See `wgsl/weight/q8_0.wgsl`.
+fn write_q8_0(blocks: impl Iterator<Item = BlockQ8_0>, out: &mut [u8]) {
+    // A block is 32 quants and 2 bytes of scale: n blocks in 34·n bytes and less than 16 of padding.
+    let n_blocks = out.len() / 34;
+    let (quants, scales) = out.split_at_mut(32 * n_blocks);
+    scales.fill(0);
+    for (block, (quants, scale)) in blocks.zip(quants.as_chunks_mut::<32>().0.iter_mut().zip(scales.as_chunks_mut().0)) {
+        *quants = block.qs.map(|q| q as u8);
+        *scale = block.d.to_le_bytes();
+    }
+}
+
+/// See `wgsl/weight/q6_k.wgsl`.
+fn write_q6_k(blocks: impl Iterator<Item = BlockQ6K>, out: &mut [u8]) {
+    const LEN: usize = 208;
+    let n_blocks = out.len() / (LEN + 2);
+    let (bodies, scales) = out.split_at_mut(LEN * n_blocks);
+    scales.fill(0);
+    for (block, (body, d)) in blocks.zip(bodies.as_chunks_mut::<LEN>().0.iter_mut().zip(scales.as_chunks_mut().0)) {
+        // All fields but the last, d, in the file's order.
+        body.copy_from_slice(&block.to_bytes()[..LEN]);
+        *d = block.d.to_le_bytes();
+    }
+}
+
+fn q4_0_as_q8_0(block: &[u8; 18]) -> BlockQ8_0 {
+    let block = BlockQ4_0::from_bytes(block);
+    BlockQ8_0 { d: block.d, qs: block.quants() }
+}
+
+fn q5_0_as_q8_0(block: &[u8; 22]) -> BlockQ8_0 {
+    let block = BlockQ5_0::from_bytes(block);
+    BlockQ8_0 { d: block.d, qs: block.quants() }
+}
+
+fn iq4_nl_as_q8_0(block: &[u8; 18]) -> BlockQ8_0 {
+    let block = BlockIq4Nl::from_bytes(block);
+    BlockQ8_0 { d: block.d, qs: block.quants() }
+}
+
+fn iq4_xs_as_q8_0(block: &[u8; 136]) -> [BlockQ8_0; 8] {
+    let block = BlockIq4Xs::from_bytes(block);
+    let quants = block.quants();
+    std::array::from_fn(|s| BlockQ8_0 {
+        d: f16::from_f32(block.d.to_f32() * f32::from(block.scale(s))),
+        qs: std::array::from_fn(|i| quants[32 * s + i]),
+    })
+}
+
+fn q3_k_as_q6_k(block: &[u8; 110]) -> BlockQ6K {
+    let block = BlockQ3K::from_bytes(block);
+    BlockQ6K::pack(block.d, std::array::from_fn(|s| block.scale(s)), &block.quants())
+}

@@ -1,0 +1,115 @@
+//! The kernels of products as [`KernelSpec`]s.
+
+use super::{Form, MatMul};
+use crate::kernels::{Access, KernelSpec, Module, wgsl};
+use anser_format::DType;
+use anser_model::Rows;
+
+/// The kernel that multiplies `op`'s matrix, or a row range of it, in `form`.
+///
+/// Bindings: weights, input, bias, residual, out, step, target rows, and for [`Form::VecInt8`] the input's scales.
+pub(crate) fn product(op: &MatMul, form: Form) -> KernelSpec {
+    let mut modules = vec![];
+    match form {
+        Form::Coop { .. } => modules.push(wgsl!("enable/coop.wgsl")),
+        Form::Tiled { f16: true, .. } => modules.push(wgsl!("enable/f16.wgsl")),
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Tiled { f16: false, .. } => {}
+    }
+    modules.push(wgsl!("step.wgsl"));
+    modules.extend(weight_modules(op.layout.dtype));
+    modules.push(wgsl!("matmul/epilogue.wgsl"));
+
+    let mut access = vec![Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
+    access.extend([Access::Uniform, Access::Uniform]);
+    let mut constants = vec![("N_COLS", op.n_cols as f64), ("OUTPUTS", f64::from(op.rows == Rows::Outputs))];
+    let mut constant = |name, value: u32| constants.push((name, f64::from(value)));
+    match form {
+        Form::VecF32 { columns, shape } | Form::VecInt8 { columns, shape } => {
+            modules.push(match shape.in_subgroup {
+                true => wgsl!("lanes/subgroup.wgsl"),
+                false => wgsl!("lanes/workgroup.wgsl"),
+            });
+            modules.push(wgsl!("matmul/columns.wgsl"));
+            if matches!(form, Form::VecInt8 { .. }) {
+                modules.push(wgsl!("matmul/products_int8.wgsl"));
+                access.push(Access::Read);
+            } else {
+                modules.extend([input_module(op.n_cols), wgsl!("matmul/products_f32.wgsl")]);
+            }
+            modules.push(wgsl!("matmul/vec.wgsl"));
+            constant("COLUMNS", columns);
+            constant("WORKGROUP", shape.workgroup);
+            constant("N_LANES", shape.n_lanes);
+        }
+        Form::Tiled { shape, f16 } => {
+            modules.push(input_module(op.n_cols));
+            modules.push(match f16 {
+                true => wgsl!("matmul/tile_f16.wgsl"),
+                false => wgsl!("matmul/tile_f32.wgsl"),
+            });
+            modules.push(wgsl!("matmul/tiled.wgsl"));
+            constant("THREADS_M", shape.threads_m);
+            constant("THREADS_N", shape.threads_n);
+        }
+        Form::Coop { shape } => {
+            modules.push(wgsl!("weight/halves.wgsl"));
+            modules.push(match shape.side {
+                8 => wgsl!("matmul/coop_8.wgsl"),
+                _ => wgsl!("matmul/coop_16.wgsl"),
+            });
+            modules.push(wgsl!("matmul/coop.wgsl"));
+            constant("SUBGROUPS_M", shape.subgroups_m);
+            constant("SUBGROUPS_N", shape.subgroups_n);
+            constant("FRAGMENTS_N", shape.fragments_n);
+        }
+    }
+    let label = label(op.layout.dtype, form);
+    KernelSpec { label, modules, constants, access }
+}
+
+/// The module that reads x `[T, n_cols]`.
+pub(crate) fn input_module(n_cols: usize) -> &'static Module {
+    match n_cols.is_multiple_of(4) {
+        true => wgsl!("matmul/input_vec4.wgsl"),
+        false => wgsl!("matmul/input_scalar.wgsl"),
+    }
+}
+
+/// The modules that read weights of a device dtype.
+fn weight_modules(dtype: DType) -> Vec<&'static Module> {
+    let mut modules = vec![wgsl!("weight/piece.wgsl")];
+    if matches!(dtype, DType::Q4_K | DType::Q5_K) {
+        modules.push(wgsl!("weight/k_scales.wgsl"));
+    }
+    modules.push(match dtype {
+        DType::F32 => wgsl!("weight/f32.wgsl"),
+        DType::BF16 => wgsl!("weight/bf16.wgsl"),
+        DType::Q8_0 => wgsl!("weight/q8_0.wgsl"),
+        DType::Q4_K => wgsl!("weight/q4_k.wgsl"),
+        DType::Q5_K => wgsl!("weight/q5_k.wgsl"),
+        DType::Q6_K => wgsl!("weight/q6_k.wgsl"),
+        _ => wgsl!("weight/f16.wgsl"),
+    });
+    if dtype.is_quantized() {
+        modules.push(wgsl!("weight/quantized.wgsl"));
+    }
+    modules
+}
+
+/// Name in profiles.
+fn label(dtype: DType, form: Form) -> &'static str {
+    macro_rules! named {
+        ($($dtype:ident),*) => {
+            match (form, dtype) {
+                $(
+                    (Form::VecF32 { .. }, DType::$dtype) => concat!("vec_", stringify!($dtype)),
+                    (Form::VecInt8 { .. }, DType::$dtype) => concat!("vec_int8_", stringify!($dtype)),
+                    (Form::Tiled { .. }, DType::$dtype) => concat!("tiled_", stringify!($dtype)),
+                    (Form::Coop { .. }, DType::$dtype) => concat!("coop_", stringify!($dtype)),
+                )*
+                _ => "matmul",
+            }
+        };
+    }
+    named!(F32, F16, BF16, Q8_0, Q4_K, Q5_K, Q6_K)
+}
