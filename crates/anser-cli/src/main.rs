@@ -1,2 +1,18 @@
-//! x
-fn main() {}
+//! `anser`: RWKV models at a terminal. Flags and glue; the work is done by the `anser` library.
+
+mod args;
+mod commands;
+mod input;
+mod interrupt;
+mod memory;
+mod npy;
+mod output;
+mod report;
+mod term;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    interrupt::install();
+    report::exit_code(args::parse().and_then(commands::run))
+}

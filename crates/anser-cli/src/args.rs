@@ -1,0 +1,382 @@
+//! The command line: what can be asked for, and the help that explains it.
+
+mod groups;
+mod usage;
+
+pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, load};
+pub(crate) use usage::parse;
+
+use crate::input::TokenIds;
+use clap::builder::NonEmptyStringValueParser;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// Run RWKV language models: generate text, chat, embed, inspect, measure.
+///
+/// Results go to standard output, everything else to standard error. Without --model the built-in demo model is used: it
+/// is small and trained on synthetic stories, chats and e-mails. Real models are GGUF or safetensors files of RWKV-7.
+#[derive(Debug, Parser)]
+#[command(name = "anser", version, after_help = EXAMPLES, arg_required_else_help = true)]
+#[command(subcommand_required = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  anser generate \"Once upon a time\"          with the built-in demo model
+  anser generate -m rwkv7-g1-0.4b-q8_0.gguf -n 100 --temperature 0 \"The Eiffel tower\"
+  anser chat -m rwkv7-g1-2.9b-q4_k_m.gguf     talk with a model; /help lists what else it can do
+  anser inspect model.gguf                    what is in a file
+  anser bench -m model.gguf                   how fast it runs here
+
+Exit codes:
+  0    done (also when the reader of a pipe has had enough)
+  1    failed: a file, a device, numbers that are no model; the line on standard error says what to do
+  2    the arguments cannot be followed
+  130  interrupted by Ctrl-C; what was generated until then has been printed";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Generate(GenerateArgs),
+    Chat(ChatArgs),
+    Tokenize(TokenizeArgs),
+    Logits(LogitsArgs),
+    Embed(EmbedArgs),
+    State(StateArgs),
+    Perplexity(PerplexityArgs),
+    Inspect(InspectArgs),
+    Bench(BenchArgs),
+    Completions(CompletionsArgs),
+}
+
+/// Continue a text
+///
+/// Standard output gets the generated text and nothing else, piece by piece. It ends after -n tokens, at a --stop text,
+/// or where the model ends the document.
+#[derive(Debug, Args)]
+#[command(after_help = GENERATE_HELP)]
+pub(crate) struct GenerateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
+    /// Most tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_tokens: usize,
+    /// End before this text; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) stop: Vec<String>,
+    /// Print the prompt before the text
+    #[arg(long)]
+    pub(crate) echo: bool,
+    /// Print one JSON object at the end instead of streaming text; see below
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Go on from a state that `anser state`, or /save in a chat, wrote
+    #[arg(long, value_name = "STATE")]
+    pub(crate) from: Option<PathBuf>,
+    /// The text to continue; - reads standard input. Without one the model begins a document (token 0), or goes on from
+    /// the state given with --from
+    pub(crate) prompt: Option<OsString>,
+}
+
+const GENERATE_HELP: &str = "\
+Examples:
+  anser generate \"Once upon a time\"
+  anser generate -m model.gguf --temperature 0 --stop $'\\n\\n' \"Question: Why is the sky blue? Answer:\"
+  anser generate -m model.gguf --seed 7 --json - < prompt.txt
+  anser state -m model.gguf --text \"$(cat long.txt)\" --out long.safetensors
+  anser generate -m model.gguf --from long.safetensors \"In short:\"
+
+The JSON object of --json:
+  text           the generated text, after the prompt with --echo; bytes that are not UTF-8 become U+FFFD
+  tokens         ids of the generated tokens
+  n_prompt       tokens read before the first was generated
+  n_generated    tokens generated
+  finish_reason  \"stop\" (end of document, or a --stop text), \"length\" or \"cancelled\" (Ctrl-C)
+  timings        load_ms, prompt_ms, generate_ms; prompt_tps and generate_tps, tokens per second or null";
+
+/// Talk with a model
+///
+/// The state carries the conversation: a turn costs only its own tokens, however long the conversation is. At a terminal
+/// lines can be edited and recalled; otherwise every line of standard input is a turn.
+#[derive(Debug, Args)]
+#[command(after_help = CHAT_HELP)]
+pub(crate) struct ChatArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
+    /// Most tokens of an answer
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 1024)]
+    pub(crate) max_tokens: usize,
+    /// End an answer before this text; may be given several times
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) stop: Vec<String>,
+    /// Instructions for the whole conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) system: Option<String>,
+    /// Whether the model thinks before it answers; fake shows it an empty thought
+    #[arg(long, value_name = "MODE", default_value = "off")]
+    pub(crate) think: Think,
+    /// Go on from a state that /save or `anser state` wrote
+    #[arg(long, value_name = "STATE")]
+    pub(crate) from: Option<PathBuf>,
+}
+
+const CHAT_HELP: &str = "\
+In the chat:
+  /help              list these
+  /system TEXT       start anew with these instructions; without TEXT: with none
+  /think on|off|fake whether the model thinks before it answers
+  /regen             answer the last message again
+  /reset             forget the conversation
+  /save FILE         save what the model remembers; /load FILE goes on from it
+  Ctrl-C             stops the answer; twice at the prompt, or Ctrl-D, leaves
+
+Thoughts are shown on standard error, answers on standard output.
+
+Examples:
+  anser chat
+  anser chat -m model.gguf --think on --system \"You are a patient teacher.\"
+  printf 'Hello!\\nTell me a story about a fox.\\n' | anser chat --seed 1";
+
+/// Whether the model thinks before it answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Think {
+    On,
+    Off,
+    Fake,
+}
+
+/// Turn text into token ids, or back
+///
+/// Prints a JSON array of ids. Text is bytes: UTF-8 or not, everything encodes and decodes to itself.
+#[derive(Debug, Args)]
+#[command(after_help = TOKENIZE_HELP)]
+#[command(group(clap::ArgGroup::new("input").required(true).args(["text", "file"])))]
+pub(crate) struct TokenizeArgs {
+    /// The tokenizer of this model file; without it the RWKV World vocabulary
+    #[arg(short, long, value_name = "PATH", conflicts_with = "vocab")]
+    pub(crate) model: Option<PathBuf>,
+    /// A vocabulary file like rwkv_vocab_v20230424.txt
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vocab: Option<PathBuf>,
+    /// Turn ids into the bytes they stand for; ids may be a JSON array or separated by commas or spaces
+    #[arg(long)]
+    pub(crate) decode: bool,
+    /// Print one JSON object: n_tokens, n_bytes, ids, and text (null where the bytes are not UTF-8)
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The text (or ids); - reads standard input
+    pub(crate) text: Option<OsString>,
+    /// Read the text (or ids) from this file; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+const TOKENIZE_HELP: &str = "\
+Examples:
+  anser tokenize \"Hello, world!\"           [33155,45,40213,34]
+  anser tokenize --decode 33155,45,40213,34
+  anser tokenize --file book.txt | anser tokenize --decode - | cmp - book.txt";
+
+/// Print the logits of the token that follows
+///
+/// Prints one JSON object: {\"n\": tokens read, \"top\": [[id, logit], …]}, the largest logit first.
+#[derive(Debug, Args)]
+#[command(after_help = LOGITS_HELP)]
+pub(crate) struct LogitsArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) tokens: TokensArgs,
+    /// How many of the largest logits to print
+    #[arg(long, value_name = "K", default_value_t = 10)]
+    pub(crate) top: usize,
+    /// Write all logits, [V] f32, to this .npy file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+const LOGITS_HELP: &str = "\
+Examples:
+  anser logits --text \"Once upon a\" --top 3
+  anser logits -m model.gguf --tokens 1,2,3 --out logits.npy
+
+No text, or no tokens, are read as token 0: the start of a document.";
+
+/// Turn texts into vectors
+///
+/// Prints one JSON array [C] per text: the hidden row after the final norm, of the last token or the mean of all.
+#[derive(Debug, Args)]
+#[command(after_help = EMBED_HELP)]
+pub(crate) struct EmbedArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// How the rows of a text's tokens become one
+    #[arg(long, value_name = "KIND", default_value = "last")]
+    pub(crate) pooling: Pooling,
+    /// Scale every vector to length 1
+    #[arg(long)]
+    pub(crate) normalize: bool,
+    /// Write the vectors, [texts, C] f32, to this .npy file too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+    /// The texts, each read on its own from a fresh state; - reads standard input as one text
+    #[arg(required = true, value_name = "TEXT")]
+    pub(crate) texts: Vec<OsString>,
+}
+
+const EMBED_HELP: &str = "\
+Examples:
+  anser embed \"a small fox\" \"a little fox\"
+  anser embed -m model.gguf --pooling mean --normalize --out mail.npy - < mail.txt";
+
+/// How the rows of a text's tokens become one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Pooling {
+    Last,
+    Mean,
+}
+
+/// Read a text and save what the model remembers of it
+///
+/// The file, safetensors, has the size of the model's state however long the text is. `--from` of generate, chat and this
+/// command goes on from it.
+#[derive(Debug, Args)]
+#[command(after_help = STATE_HELP)]
+pub(crate) struct StateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) tokens: TokensArgs,
+    /// Go on from this state instead of a fresh one
+    #[arg(long, value_name = "STATE")]
+    pub(crate) from: Option<PathBuf>,
+    /// Where to save the state
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+const STATE_HELP: &str = "\
+Examples:
+  anser state --text - --out manual.safetensors < manual.txt
+  anser state --from manual.safetensors --text \"Appendix\" --out both.safetensors
+  anser generate --from both.safetensors \"In short:\"";
+
+/// Measure how well a model predicts a text
+///
+/// Prints e to the mean of -ln p over all tokens but the first, each given those before it. The text is read from a fresh
+/// state, without a token 0 in front.
+#[derive(Debug, Args)]
+#[command(after_help = PERPLEXITY_HELP)]
+pub(crate) struct PerplexityArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// The text; - reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    /// Print one JSON object: perplexity, mean_nll (nats per token), n_scored (tokens), elapsed_ms
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const PERPLEXITY_HELP: &str = "\
+Examples:
+  anser perplexity -m model.gguf --file held-out.txt
+  head -c 20000 book.txt | anser perplexity --file - --json";
+
+/// Show what is in a model file
+///
+/// Reads the file's index only: it is quick for files of any size. Files that Anser cannot run are shown too, with the
+/// reason.
+#[derive(Debug, Args)]
+#[command(after_help = INSPECT_HELP)]
+pub(crate) struct InspectArgs {
+    /// The model file, or demo
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// Print what the model computes instead, one operation per line
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// List every tensor
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+const INSPECT_HELP: &str = "\
+Examples:
+  anser inspect demo
+  anser inspect model.gguf --tensors
+  anser inspect model.gguf --json | jq .n_parameters
+  anser inspect model.gguf --plan";
+
+/// Measure how fast a model runs here
+///
+/// Every run loads the model anew, checks that all logits are finite numbers, and measures what is listed below.
+/// Prints medians, least and greatest values over the runs.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_HELP)]
+pub(crate) struct BenchArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Tokens of the prompt
+    #[arg(long, value_name = "T", default_value_t = 512, value_parser = count(1 << 20))]
+    pub(crate) prompt: usize,
+    /// Tokens to generate
+    #[arg(long, value_name = "T", default_value_t = 128, value_parser = count(1 << 20))]
+    pub(crate) r#gen: usize,
+    /// Runs
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count(1000))]
+    pub(crate) runs: usize,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Parses a number from 1 to `most`.
+fn count(most: u64) -> clap::builder::RangedU64ValueParser<usize> {
+    clap::builder::RangedU64ValueParser::new().range(1..=most)
+}
+
+const BENCH_HELP: &str = "\
+Measured in every run:
+  load_ms         open the file, check it, set the device up, make a session
+  first_token_ms  right after that: read 32 tokens and choose the first token
+  prefill_tps     read the prompt from a fresh state, with the last token's logits; tokens per second
+  decode_tps      go on from it token by token, always the most likely; tokens per second
+  embed_ms        embed 212 tokens, the last token's row
+Measured once, on Linux (elsewhere null):
+  load_anon_mib   anonymous memory that the first load added: the model file is mapped and does not count
+  peak_anon_mib   most anonymous memory at any time of all runs, looked at every 10 ms
+  peak_rss_mib    most resident memory of the process, with the pages of the model file that lay in RAM
+
+Example:
+  anser bench -m model.gguf --prompt 512 --gen 128 --runs 5 --json";
+
+/// Print a script that completes anser's arguments in a shell
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETIONS_HELP)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+const COMPLETIONS_HELP: &str = "\
+Examples:
+  anser completions bash > ~/.local/share/bash-completion/completions/anser
+  anser completions zsh > ~/.zfunc/_anser        with fpath+=~/.zfunc in .zshrc
+  anser completions fish > ~/.config/fish/completions/anser.fish";
+
+/// Reads `--tokens`.
+fn token_ids(text: &str) -> Result<TokenIds, String> {
+    text.parse()
+}

@@ -1,0 +1,149 @@
+//! Arguments that several commands share.
+
+use crate::input::{self, TokenIds};
+use crate::report::Failure;
+use anser::{Device, Model, Options, SamplerOptions, SamplerOrder};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Names the built-in model; a file of this name is `./demo`.
+const DEMO: &str = "demo";
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// A GGUF or safetensors file of an RWKV-7 model, or demo: the built-in one
+    #[arg(short, long, value_name = "PATH", default_value = DEMO)]
+    pub(crate) model: PathBuf,
+    /// A vocabulary file like rwkv_vocab_v20230424.txt, instead of the model's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) vocab: Option<PathBuf>,
+    /// Where to run it: auto, cpu or gpu
+    #[arg(long, value_name = "DEVICE", env = "ANSER_DEVICE", default_value = "auto", value_parser = device)]
+    pub(crate) device: Device,
+    /// Threads on the CPU; without it one per core
+    #[arg(long, value_name = "N", value_parser = super::count(1024))]
+    pub(crate) threads: Option<usize>,
+}
+
+impl ModelArgs {
+    /// Loads the model.
+    pub(crate) fn load(&self) -> Result<Model, Failure> {
+        let options = Options { device: self.device, n_threads: self.threads, vocabulary: self.vocab.clone() };
+        load(&self.model, &options)
+    }
+}
+
+/// Loads the model at `path`, or the built-in one.
+pub(crate) fn load(path: &Path, options: &Options) -> Result<Model, Failure> {
+    if path.as_os_str() == DEMO { demo(options) } else { Ok(Model::load(path, options)?) }
+}
+
+#[cfg(feature = "embedded-model")]
+fn demo(options: &Options) -> Result<Model, Failure> {
+    Ok(Model::embedded(options)?)
+}
+
+#[cfg(not(feature = "embedded-model"))]
+fn demo(_options: &Options) -> Result<Model, Failure> {
+    Err(Failure::Usage("this build has no built-in model; name a model file with --model".into()))
+}
+
+/// An empty environment variable counts as none.
+fn device(name: &str) -> Result<Device, anser::Error> {
+    if name.is_empty() { Ok(Device::Auto) } else { name.parse() }
+}
+
+#[derive(Debug, Args)]
+#[group(id = "document", required = true, multiple = false)]
+pub(crate) struct TokensArgs {
+    /// The text to read; - reads standard input
+    #[arg(long, value_name = "TEXT")]
+    text: Option<OsString>,
+    /// The token ids to read, separated by commas or spaces, or as a JSON array
+    #[arg(long, value_name = "IDS", value_parser = super::token_ids)]
+    tokens: Option<TokenIds>,
+}
+
+impl TokensArgs {
+    /// The tokens to read; may be none.
+    pub(crate) fn resolve(&self, model: &Model) -> Result<Vec<u32>, Failure> {
+        match (&self.tokens, &self.text) {
+            (Some(TokenIds(tokens)), _) => Ok(tokens.clone()),
+            (None, Some(text)) => Ok(model.encode(input::text(text)?)?),
+            (None, None) => Ok(vec![]),
+        }
+    }
+}
+
+/// How tokens are drawn. What is not given follows the model's recommended settings.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct GenerationArgs {
+    /// Flattens the distribution above 1 and sharpens it below; at 0 the most likely token is always taken, and penalties
+    /// are off unless given [default: 1]
+    #[arg(long, value_name = "T")]
+    temperature: Option<f32>,
+    /// Keep the most likely tokens that together reach this probability [default: 0.3]
+    #[arg(long, value_name = "P")]
+    top_p: Option<f32>,
+    /// Keep this many of the most likely tokens; 0 keeps all [default: 0]
+    #[arg(long, value_name = "K")]
+    top_k: Option<usize>,
+    /// Keep the tokens at least this likely relative to the most likely one [default: 0]
+    #[arg(long, value_name = "P")]
+    min_p: Option<f32>,
+    /// Keep the tokens of about expected information that together reach this probability [default: 1]
+    #[arg(long, value_name = "P")]
+    typical_p: Option<f32>,
+    /// Subtracted from the logits of tokens already generated [default: 0.5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    presence_penalty: Option<f32>,
+    /// Subtracted from the logits of tokens already generated, times how often [default: 0.5]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    frequency_penalty: Option<f32>,
+    /// What is left of these counts after each token [default: 0.996]
+    #[arg(long, value_name = "X")]
+    penalty_decay: Option<f32>,
+    /// Divides the positive logits of tokens already generated and multiplies the others [default: 1]
+    #[arg(long, value_name = "X")]
+    repetition_penalty: Option<f32>,
+    /// Added to the logit of one token; -inf forbids it; may be given several times
+    #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
+    logit_bias: Vec<(u32, f32)>,
+    /// The same seed and options give the same text; without it every run differs
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Apply the temperature before the filters, as most engines do, instead of after them, as RWKV's own code does
+    #[arg(long)]
+    common_order: bool,
+}
+
+impl GenerationArgs {
+    /// `recommended`, changed by what was given.
+    pub(crate) fn sampler(&self, recommended: SamplerOptions) -> SamplerOptions {
+        let base = if self.temperature == Some(0.0) { SamplerOptions::greedy() } else { recommended };
+        SamplerOptions {
+            order: if self.common_order { SamplerOrder::Common } else { base.order },
+            temperature: self.temperature.unwrap_or(base.temperature),
+            top_k: self.top_k.unwrap_or(base.top_k),
+            top_p: self.top_p.unwrap_or(base.top_p),
+            min_p: self.min_p.unwrap_or(base.min_p),
+            typical_p: self.typical_p.unwrap_or(base.typical_p),
+            presence_penalty: self.presence_penalty.unwrap_or(base.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(base.frequency_penalty),
+            penalty_decay: self.penalty_decay.unwrap_or(base.penalty_decay),
+            repetition_penalty: self.repetition_penalty.unwrap_or(base.repetition_penalty),
+            logit_bias: self.logit_bias.clone(),
+            seed: self.seed,
+        }
+    }
+}
+
+fn logit_bias(text: &str) -> Result<(u32, f32), String> {
+    let (id, bias) = text.split_once('=').ok_or("expected ID=BIAS, for example 261=-2.5")?;
+    let id = id.trim().parse().map_err(|_| format!("{id:?} is not a token id"))?;
+    let bias = bias.trim().parse().map_err(|_| format!("{bias:?} is not a number"))?;
+    Ok((id, bias))
+}

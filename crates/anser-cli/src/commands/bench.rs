@@ -1,0 +1,141 @@
+//! `anser bench`
+
+mod figures;
+
+use crate::args::BenchArgs;
+use crate::memory::{self, AnonPeak};
+use crate::output::Output;
+use crate::report::Failure;
+use crate::term::Progress;
+use anser::{EmbedOptions, Model, Session};
+use figures::{Measured, Report, Spread};
+use std::time::Instant;
+
+/// Tokens that are read before the first token is chosen.
+const FIRST_TOKEN_PROMPT: usize = 32;
+/// Tokens of the text that is embedded: an e-mail.
+const EMBED_TOKENS: usize = 212;
+/// Phases of a run, for the progress bar.
+const N_PHASES: usize = 5;
+
+/// What prompts are made of, over and over. Real text, since a trained model's activations are then as sparse as in use.
+const TEXT: &str = "The ferry left the harbour at seven, a little late, because the captain had waited for the mail. \
+    On deck a girl counted the gulls aloud and lost count twice. Her brother read the timetable: if the wind held, they \
+    would reach the island before noon, have two hours for the lighthouse, and take the last boat home. ";
+
+pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    let peak = AnonPeak::watch();
+    let mut progress = Progress::new("measuring");
+    let mut runs = vec![];
+    let (mut device, mut title, mut load_anon_mib) = (String::new(), String::new(), None);
+    for n in 0..args.runs {
+        let mut phase = 0;
+        let mut tick = || {
+            progress.update(n * N_PHASES + phase, args.runs * N_PHASES);
+            phase += 1;
+        };
+        tick();
+        let anon_before = memory::anon_mib();
+        let began = Instant::now();
+        let model = args.model.load()?;
+        let session = model.session()?;
+        let load_ms = elapsed_ms(began);
+        if n == 0 {
+            // Later loads reuse what the first one's memory allocator has kept.
+            load_anon_mib = memory::anon_mib().zip(anon_before).map(|(after, before)| (after - before).max(0.0));
+            (device, title) = (model.device().to_owned(), model.plan().title.clone());
+        }
+        runs.push(measure(args, &model, session, load_ms, tick)?);
+    }
+    drop(progress);
+    let spread = |of: fn(&Measured) -> f64| Spread::of(runs.iter().map(of).collect());
+    let report = Report {
+        model: args.model.model.display().to_string(),
+        title,
+        device,
+        n_prompt: args.prompt,
+        n_gen: args.r#gen,
+        n_runs: args.runs,
+        load_ms: spread(|m| m.load_ms),
+        first_token_ms: spread(|m| m.first_token_ms),
+        prefill_tps: spread(|m| m.prefill_tps),
+        decode_tps: spread(|m| m.decode_tps),
+        embed_ms: spread(|m| m.embed_ms),
+        load_anon_mib,
+        peak_anon_mib: peak.finish(),
+        peak_rss_mib: memory::peak_rss_mib(),
+    };
+    let mut output = Output::new();
+    if args.json { output.write_json(&report) } else { output.write(report.to_string()) }
+}
+
+/// One run. `tick` is called between its phases.
+fn measure(
+    args: &BenchArgs,
+    model: &Model,
+    mut session: Session,
+    load_ms: f64,
+    mut tick: impl FnMut(),
+) -> Result<Measured, Failure> {
+    tick();
+    let began = Instant::now();
+    session.feed(&prompt(model, FIRST_TOKEN_PROMPT)?)?;
+    most_likely(&session)?;
+    let first_token_ms = elapsed_ms(began);
+
+    tick();
+    let tokens = prompt(model, args.prompt)?;
+    session.reset()?;
+    let began = Instant::now();
+    session.feed(&tokens)?;
+    let prefill_tps = args.prompt as f64 / began.elapsed().as_secs_f64();
+    let mut token = most_likely(&session)?;
+
+    tick();
+    let began = Instant::now();
+    for _ in 0..args.r#gen {
+        session.feed(&[token])?;
+        token = most_likely(&session)?;
+    }
+    let decode_tps = args.r#gen as f64 / began.elapsed().as_secs_f64();
+
+    tick();
+    let tokens = prompt(model, EMBED_TOKENS)?;
+    let began = Instant::now();
+    let row = model.embed(&tokens, &EmbedOptions::default())?;
+    let embed_ms = elapsed_ms(began);
+    check_finite(model, "the embedding", &row)?;
+    Ok(Measured { load_ms, first_token_ms, prefill_tps, decode_tps, embed_ms })
+}
+
+/// `n` tokens of text, or any ids where the model has no tokenizer.
+fn prompt(model: &Model, n: usize) -> Result<Vec<u32>, Failure> {
+    let n_vocab = model.config().n_vocab;
+    let period = match model.tokenizer() {
+        Ok(tokenizer) => tokenizer.encode(TEXT.as_bytes()),
+        Err(_) => (1..n_vocab.min(1000) as u32).collect(),
+    };
+    Ok(period.into_iter().cycle().take(n).collect())
+}
+
+/// The greedy choice, after checking that the model computed numbers at all: a fast wrong answer is worth nothing.
+fn most_likely(session: &Session) -> Result<u32, Failure> {
+    let logits = session.logits();
+    check_finite(session.model(), "the logits", logits)?;
+    let best = (0..).zip(logits).max_by(|a, b| a.1.total_cmp(b.1));
+    Ok(best.map_or(0, |(id, _)| id))
+}
+
+fn check_finite(model: &Model, what: &str, values: &[f32]) -> Result<(), Failure> {
+    if !values.is_empty() && values.iter().all(|x| x.is_finite()) {
+        return Ok(());
+    }
+    Err(Failure::about(
+        model.name(),
+        format!("{what} are not finite numbers: nothing to measure; the weights are damaged"),
+    ))
+}
+
+fn elapsed_ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}

@@ -1,0 +1,93 @@
+//! What a benchmark found, as JSON and as a table.
+
+use serde::Serialize;
+use std::fmt::{self, Display, Formatter};
+
+/// Figures of one run.
+pub(super) struct Measured {
+    pub(super) load_ms: f64,
+    pub(super) first_token_ms: f64,
+    pub(super) prefill_tps: f64,
+    pub(super) decode_tps: f64,
+    pub(super) embed_ms: f64,
+}
+
+/// A figure over all runs.
+#[derive(Debug, Serialize, PartialEq)]
+pub(super) struct Spread {
+    median: f64,
+    min: f64,
+    max: f64,
+}
+
+impl Spread {
+    /// Of at least one value; NaN of none.
+    pub(super) fn of(mut values: Vec<f64>) -> Spread {
+        values.sort_by(f64::total_cmp);
+        let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+        let n = values.len();
+        let median = (at(n / 2) + at(n.saturating_sub(1) / 2)) / 2.0;
+        Spread { median, min: at(0), max: at(n.saturating_sub(1)) }
+    }
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+pub(super) struct Report {
+    pub(super) model: String,
+    pub(super) title: String,
+    pub(super) device: String,
+    pub(super) n_prompt: usize,
+    pub(super) n_gen: usize,
+    pub(super) n_runs: usize,
+    pub(super) load_ms: Spread,
+    pub(super) first_token_ms: Spread,
+    pub(super) prefill_tps: Spread,
+    pub(super) decode_tps: Spread,
+    pub(super) embed_ms: Spread,
+    pub(super) load_anon_mib: Option<f64>,
+    pub(super) peak_anon_mib: Option<f64>,
+    pub(super) peak_rss_mib: Option<f64>,
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} ({}) on {}", self.model, self.title, self.device)?;
+        writeln!(f, "prompt {}, generate {}, runs {}\n", self.n_prompt, self.n_gen, self.n_runs)?;
+        writeln!(f, "{:<16} {:>10} {:>10} {:>10}", "", "median", "min", "max")?;
+        let timed = [
+            ("load_ms", &self.load_ms),
+            ("first_token_ms", &self.first_token_ms),
+            ("prefill_tps", &self.prefill_tps),
+            ("decode_tps", &self.decode_tps),
+            ("embed_ms", &self.embed_ms),
+        ];
+        for (name, Spread { median, min, max }) in timed {
+            writeln!(f, "{name:<16} {median:>10.2} {min:>10.2} {max:>10.2}")?;
+        }
+        let memory = [
+            ("load_anon_mib", self.load_anon_mib),
+            ("peak_anon_mib", self.peak_anon_mib),
+            ("peak_rss_mib", self.peak_rss_mib),
+        ];
+        for (name, value) in memory {
+            match value {
+                Some(mib) => writeln!(f, "{name:<16} {mib:>10.2}")?,
+                None => writeln!(f, "{name:<16} {:>10}", "unknown")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Spread;
+
+    #[test]
+    fn median_of_odd_and_even_counts() {
+        assert_eq!(Spread::of(vec![3.0, 1.0, 2.0]), Spread { median: 2.0, min: 1.0, max: 3.0 });
+        assert_eq!(Spread::of(vec![4.0, 1.0, 2.0, 3.0]), Spread { median: 2.5, min: 1.0, max: 4.0 });
+        assert_eq!(Spread::of(vec![7.0]), Spread { median: 7.0, min: 7.0, max: 7.0 });
+    }
+}

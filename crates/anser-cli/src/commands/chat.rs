@@ -1,0 +1,178 @@
+//! `anser chat`
+
+mod reader;
+mod slash;
+
+use crate::args::{ChatArgs, GenerationArgs, Think};
+use crate::interrupt;
+use crate::output::Output;
+use crate::report::Failure;
+use crate::term::{self, Spinner};
+use anser::chat::{ThinkLength, Thinking};
+use anser::{CancelToken, Conversation, ConversationOptions, Error, FinishReason, GenerateOptions, SamplerOptions};
+use reader::{Line, Reader};
+use slash::Slash;
+
+/// Ends an answer on standard output. Answers hold no blank line themselves, so a program can tell where they end.
+const ANSWER_END: &str = "\n\n";
+
+pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
+    let model = args.model.load()?;
+    let thinking = thinking(args.think);
+    let cancel = CancelToken::default();
+    let generate = GenerateOptions {
+        sampler: sampler(&args.generation, thinking),
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        cancel: cancel.clone(),
+        ..GenerateOptions::default()
+    };
+    generate.sampler.validate(model.config().n_vocab)?;
+    let options = ConversationOptions { thinking, system: args.system.clone(), generate, ..Default::default() };
+    let mut conversation = Conversation::new(&model, options)?;
+    if let Some(state) = &args.from {
+        conversation.load(state)?;
+    }
+    let mut chat = Chat { conversation, cancel, sampling: &args.generation };
+    let mut reader = Reader::new()?;
+    term::remark(&format!("{} on {}; /help lists what can be done, Ctrl-D leaves", model.name(), model.device()));
+
+    let mut n_failed = 0;
+    let mut was_interrupted = false;
+    loop {
+        let line = match reader.next()? {
+            Line::Text(line) => line,
+            Line::Interrupted if was_interrupted => return Ok(()),
+            Line::Interrupted => {
+                was_interrupted = true;
+                term::note("Ctrl-C once more, or Ctrl-D, leaves");
+                continue;
+            }
+            Line::End => break,
+        };
+        was_interrupted = false;
+        match chat.take(&line) {
+            Ok(()) => {}
+            Err(Failure::Usage(message) | Failure::Run(message)) => {
+                n_failed += 1;
+                term::complain(&message);
+            }
+            Err(end) => return Err(end),
+        }
+    }
+    match n_failed {
+        // A person has seen the messages; a script looks at the exit code.
+        0 => Ok(()),
+        _ if reader.is_interactive() => Ok(()),
+        n => Err(Failure::Run(format!("{n} of the lines failed, see above"))),
+    }
+}
+
+struct Chat<'a> {
+    conversation: Conversation,
+    cancel: CancelToken,
+    sampling: &'a GenerationArgs,
+}
+
+impl Chat<'_> {
+    /// Does what a line says.
+    fn take(&mut self, line: &str) -> Result<(), Failure> {
+        match Slash::parse(line) {
+            None if line.trim().is_empty() => Ok(()),
+            None => self.answer(Some(line)),
+            Some(command) => self.obey(command?),
+        }
+    }
+
+    fn obey(&mut self, command: Slash) -> Result<(), Failure> {
+        match command {
+            Slash::Help => term::note(slash::HELP),
+            Slash::Regen => self.answer(None)?,
+            Slash::Reset => {
+                let system = self.conversation.options_mut().system.clone();
+                self.conversation.reset(system)?;
+                term::remark("the conversation is forgotten");
+            }
+            Slash::System(text) => {
+                self.conversation.reset(text.map(str::to_owned))?;
+                term::remark(if text.is_some() {
+                    "a new conversation with these instructions"
+                } else {
+                    "a new conversation"
+                });
+            }
+            Slash::Think(mode) => {
+                let options = self.conversation.options_mut();
+                options.thinking = thinking(mode);
+                options.generate.sampler = sampler(self.sampling, options.thinking);
+            }
+            Slash::Save(file) => {
+                self.conversation.save(file)?;
+                term::remark(&format!("saved; /load {file} goes on from here"));
+            }
+            Slash::Load(file) => self.conversation.load(file)?,
+        }
+        Ok(())
+    }
+
+    /// Streams the answer to `text`, or another answer to the last one. Ctrl-C stops it.
+    fn answer(&mut self, text: Option<&str>) -> Result<(), Failure> {
+        self.cancel.reset();
+        let _armed = interrupt::arm(&self.cancel);
+        let spinner = Spinner::new("reading");
+        let begun = match text {
+            Some(text) => self.conversation.say(text),
+            None => match self.conversation.regenerate() {
+                Some(begun) => begun,
+                None => return Err(Failure::Run("there is no message to answer again yet".into())),
+            },
+        };
+        drop(spinner);
+        let mut answer = match begun {
+            Ok(answer) => answer,
+            Err(Error::Cancelled) => {
+                term::note("stopped; the message was not read");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut output = Output::new();
+        let (mut has_thought, mut has_content) = (false, false);
+        for piece in &mut answer {
+            let piece = piece?;
+            if !piece.reasoning.is_empty() {
+                has_thought = true;
+                term::aside(&piece.reasoning);
+            }
+            if !piece.content.is_empty() {
+                if has_thought && !has_content {
+                    term::aside(ANSWER_END);
+                }
+                has_content = true;
+                output.write(piece.content)?;
+            }
+        }
+        output.write(ANSWER_END)?;
+        match answer.finish_reason() {
+            Some(FinishReason::Cancelled) => term::remark("stopped"),
+            Some(FinishReason::Length) => term::remark("ended after --max-tokens"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn thinking(mode: Think) -> Thinking {
+    match mode {
+        Think::On => Thinking::On(ThinkLength::Unhinted),
+        Think::Off => Thinking::Off,
+        Think::Fake => Thinking::Fake,
+    }
+}
+
+fn sampler(sampling: &GenerationArgs, thinking: Thinking) -> SamplerOptions {
+    sampling.sampler(match thinking {
+        Thinking::On(_) => SamplerOptions::thinking(),
+        Thinking::Off | Thinking::Fake | Thinking::FakeInline => SamplerOptions::default(),
+    })
+}

@@ -1,0 +1,96 @@
+//! Where a chat's lines come from: an editor with history at a terminal, plain lines otherwise.
+
+use crate::report::Failure;
+use crate::term;
+use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
+use rustyline::error::ReadlineError;
+use rustyline::history::FileHistory;
+use rustyline::{Config, Editor};
+use std::io::{BufRead, IsTerminal, stdin, stdout};
+use std::path::PathBuf;
+
+const PROMPT: &str = "> ";
+const MAX_HISTORY: usize = 1000;
+
+/// What came of asking for a line.
+pub(super) enum Line {
+    /// A line, or several that were pasted at once.
+    Text(String),
+    /// Ctrl-C at the prompt.
+    Interrupted,
+    /// Ctrl-D, or no more input.
+    End,
+}
+
+/// Reads lines.
+pub(super) enum Reader {
+    /// A person at a terminal.
+    Editor { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
+    /// A file, a pipe, or a terminal whose output goes elsewhere.
+    Plain { prompts: bool },
+}
+
+impl Reader {
+    pub(super) fn new() -> Result<Reader, Failure> {
+        let is_terminal = stdin().is_terminal();
+        if !is_terminal || !stdout().is_terminal() {
+            return Ok(Reader::Plain { prompts: is_terminal });
+        }
+        let config = Config::builder().max_history_size(MAX_HISTORY).and_then(|c| c.history_ignore_dups(true));
+        let editor = config.and_then(|c| Editor::with_config(c.build()));
+        let mut editor = editor.map_err(|e| Failure::about("terminal", e))?;
+        let history = history_file();
+        if let Some(path) = &history {
+            // The first chat finds none.
+            let _ = editor.load_history(path);
+        }
+        Ok(Reader::Editor { editor: Box::new(editor), history })
+    }
+
+    /// Whether a person is typing.
+    pub(super) fn is_interactive(&self) -> bool {
+        matches!(self, Reader::Editor { .. } | Reader::Plain { prompts: true })
+    }
+
+    pub(super) fn next(&mut self) -> Result<Line, Failure> {
+        match self {
+            Reader::Plain { prompts } => {
+                if *prompts {
+                    term::aside(PROMPT);
+                }
+                plain_line()
+            }
+            Reader::Editor { editor, history } => match editor.readline(PROMPT) {
+                Ok(line) => {
+                    // A history that cannot be kept is no reason to stop talking.
+                    let _ = editor.add_history_entry(&line);
+                    if let Some(path) = history {
+                        let _ = editor.append_history(path);
+                    }
+                    Ok(Line::Text(line))
+                }
+                Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
+                Err(ReadlineError::Eof) => Ok(Line::End),
+                Err(error) => Err(Failure::about("terminal", error)),
+            },
+        }
+    }
+}
+
+fn plain_line() -> Result<Line, Failure> {
+    let mut line = vec![];
+    let read = stdin().lock().read_until(b'\n', &mut line);
+    read.map_err(|e| Failure::about("standard input", format!("cannot read: {e}")))?;
+    if line.is_empty() {
+        return Ok(Line::End);
+    }
+    let line = String::from_utf8_lossy(&line);
+    Ok(Line::Text(line.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+/// `anser/chat-history` in the platform's directory for data.
+fn history_file() -> Option<PathBuf> {
+    let directory = choose_native_strategy().ok()?.data_dir().join("anser");
+    std::fs::create_dir_all(&directory).ok()?;
+    Some(directory.join("chat-history"))
+}

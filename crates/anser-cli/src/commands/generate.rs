@@ -1,0 +1,132 @@
+//! `anser generate`
+
+use crate::args::GenerateArgs;
+use crate::output::Output;
+use crate::report::Failure;
+use crate::term::{self, Progress};
+use crate::{input, interrupt};
+use anser::{CancelToken, Error, FinishReason, GenerateOptions, SamplerOptions, Session, Want};
+use serde::Serialize;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// What `--json` prints; described in the help.
+#[derive(Serialize)]
+struct Generated {
+    text: String,
+    tokens: Vec<u32>,
+    n_prompt: usize,
+    n_generated: usize,
+    finish_reason: &'static str,
+    timings: Timings,
+}
+
+#[derive(Serialize)]
+struct Timings {
+    load_ms: f64,
+    prompt_ms: f64,
+    generate_ms: f64,
+    prompt_tps: Option<f64>,
+    generate_tps: Option<f64>,
+}
+
+pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
+    let started = Instant::now();
+    let model = args.model.load()?;
+    let mut session = model.session()?;
+    if let Some(state) = &args.from {
+        session.load_state(state)?;
+    }
+    let load_ms = elapsed_ms(started);
+    term::remark(&format!("{} on {}", model.name(), model.device()));
+
+    let cancel = CancelToken::default();
+    let options = GenerateOptions {
+        sampler: args.generation.sampler(SamplerOptions::default()),
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        cancel: cancel.clone(),
+        ..GenerateOptions::default()
+    };
+    options.sampler.validate(model.config().n_vocab)?;
+    let prompt = args.prompt.as_deref().map(input::text).transpose()?.unwrap_or_default();
+    let mut tokens = model.encode(&prompt)?;
+    if session.is_fresh() {
+        tokens = input::or_document_start(tokens);
+    }
+    let mut output = Output::new();
+    let mut text = String::new();
+    if args.echo && args.json {
+        text.push_str(&String::from_utf8_lossy(&prompt));
+    } else if args.echo {
+        output.write(&prompt)?;
+    }
+
+    let _armed = interrupt::arm(&cancel);
+    let began_prompt = Instant::now();
+    let was_read = read_prompt(&mut session, &tokens, &cancel)?;
+    let prompt_ms = elapsed_ms(began_prompt);
+
+    let began = Instant::now();
+    let (mut generated, mut end) = (vec![], FinishReason::Cancelled);
+    if was_read {
+        let mut generation = session.generate(&[], &options)?;
+        for piece in &mut generation {
+            match (piece?.text, args.json) {
+                (piece, true) => text.push_str(&piece),
+                (piece, false) => output.write(piece)?,
+            }
+        }
+        end = generation.finish_reason().unwrap_or(end);
+        generated = generation.tokens().to_vec();
+    }
+    let generate_ms = elapsed_ms(began);
+    let timings = Timings {
+        load_ms,
+        prompt_ms,
+        generate_ms,
+        prompt_tps: per_second(tokens.len(), prompt_ms),
+        generate_tps: per_second(generated.len(), generate_ms),
+    };
+    let (n_prompt, n_generated) = (tokens.len(), generated.len());
+    if args.json {
+        let tokens = generated;
+        output.write_json(&Generated { text, tokens, n_prompt, n_generated, finish_reason: end.name(), timings })?;
+    } else {
+        output.finish_line()?;
+        term::remark(&summary(n_prompt, n_generated, end, &timings));
+    }
+    if end == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// Reads `tokens`; false if Ctrl-C ended it.
+fn read_prompt(session: &mut Session, tokens: &[u32], cancel: &CancelToken) -> Result<bool, Failure> {
+    if tokens.is_empty() {
+        return Ok(true);
+    }
+    let mut progress = Progress::new("reading the prompt");
+    let read = session.feed_for(tokens, Want::LOGITS, |done, total| {
+        progress.update(done, total);
+        if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match read {
+        Ok(_) => Ok(true),
+        Err(Error::Cancelled) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// `16 tokens read at 210.3/s, 256 generated at 101.2/s, ended by length`
+fn summary(n_prompt: usize, n_generated: usize, end: FinishReason, timings: &Timings) -> String {
+    let at = |rate: Option<f64>| rate.map_or(String::new(), |r| format!(" at {r:.1}/s"));
+    let (prompt_rate, generate_rate) = (at(timings.prompt_tps), at(timings.generate_tps));
+    format!("{n_prompt} tokens read{prompt_rate}, {n_generated} generated{generate_rate}, ended by {}", end.name())
+}
+
+fn elapsed_ms(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64() * 1e3
+}
+
+fn per_second(n: usize, ms: f64) -> Option<f64> {
+    (n > 0 && ms > 0.0).then(|| n as f64 / ms * 1e3)
+}

@@ -1,0 +1,67 @@
+//! The metadata of a file as JSON, long arrays abbreviated: a vocabulary alone has 65,536 strings.
+
+use anser_format::{MetaArray, MetaValue, ModelFile};
+use serde_json::{Map, Value, json};
+
+/// Longer arrays show their first elements only.
+const MAX_ELEMENTS: usize = 8;
+/// Longer strings are cut in the listing for people.
+const MAX_CHARS: usize = 100;
+
+pub(super) fn to_json(file: &ModelFile) -> Map<String, Value> {
+    file.metadata_entries().map(|(key, value)| (key.to_owned(), value_to_json(value))).collect()
+}
+
+fn value_to_json(value: &MetaValue) -> Value {
+    match value {
+        MetaValue::U8(v) => json!(v),
+        MetaValue::I8(v) => json!(v),
+        MetaValue::U16(v) => json!(v),
+        MetaValue::I16(v) => json!(v),
+        MetaValue::U32(v) => json!(v),
+        MetaValue::I32(v) => json!(v),
+        MetaValue::U64(v) => json!(v),
+        MetaValue::I64(v) => json!(v),
+        MetaValue::F32(v) => json!(shortest(*v)),
+        MetaValue::F64(v) => json!(v),
+        MetaValue::Bool(v) => json!(v),
+        MetaValue::Str(v) => json!(v),
+        MetaValue::Array(array) => array_to_json(array),
+    }
+}
+
+/// The f64 that is written as `value` is: 1e-5 instead of 9.999999747378752e-6.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(value.into())
+}
+
+/// A list, or `{"n": …, "first": […]}` for a long one.
+fn array_to_json(array: &MetaArray) -> Value {
+    fn first<T: serde::Serialize>(values: &[T]) -> Value {
+        json!(&values[..values.len().min(MAX_ELEMENTS)])
+    }
+    let first = match array {
+        MetaArray::U8(v) => first(v),
+        MetaArray::I8(v) => first(v),
+        MetaArray::U16(v) => first(v),
+        MetaArray::I16(v) => first(v),
+        MetaArray::U32(v) => first(v),
+        MetaArray::I32(v) => first(v),
+        MetaArray::U64(v) => first(v),
+        MetaArray::I64(v) => first(v),
+        MetaArray::F32(v) => first(v),
+        MetaArray::F64(v) => first(v),
+        MetaArray::Bool(v) => first(v),
+        MetaArray::Str(v) => json!(v.iter().take(MAX_ELEMENTS).collect::<Vec<_>>()),
+    };
+    if array.len() > MAX_ELEMENTS { json!({ "n": array.len(), "first": first }) } else { first }
+}
+
+/// `value` on one line, cut if it is long. JSON escapes control characters.
+pub(super) fn abbreviated(value: &Value) -> String {
+    let line = value.to_string();
+    match line.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}

@@ -1,0 +1,62 @@
+//! `anser tokenize`
+
+use crate::args::{TokenizeArgs, load};
+use crate::input::{self, TokenIds};
+use crate::output::Output;
+use crate::report::Failure;
+use anser::{Options, Tokenizer};
+use serde::Serialize;
+
+/// What `--json` prints; described in the help.
+#[derive(Serialize)]
+struct Tokenized<'a> {
+    n_tokens: usize,
+    n_bytes: usize,
+    ids: &'a [u32],
+    text: Option<&'a str>,
+}
+
+pub(crate) fn run(args: &TokenizeArgs) -> Result<(), Failure> {
+    let tokenizer = tokenizer(args)?;
+    let given = match (&args.text, &args.file) {
+        (Some(text), _) => input::text(text)?,
+        (None, Some(file)) => input::file(file)?,
+        (None, None) => vec![],
+    };
+    let mut output = Output::new();
+    let (ids, bytes) = if args.decode {
+        let ids = parse_ids(&given)?;
+        let bytes = tokenizer.decode(&ids).map_err(anser::Error::from)?;
+        (ids, bytes)
+    } else {
+        (tokenizer.encode(&given), given)
+    };
+    if args.json {
+        let text = std::str::from_utf8(&bytes).ok();
+        output.write_json(&Tokenized { n_tokens: ids.len(), n_bytes: bytes.len(), ids: &ids, text })
+    } else if args.decode {
+        output.write(bytes)?;
+        output.finish_line()
+    } else {
+        output.write_json(&ids)
+    }
+}
+
+fn tokenizer(args: &TokenizeArgs) -> Result<Tokenizer, Failure> {
+    if let Some(path) = &args.vocab {
+        let file = path.display();
+        let text = String::from_utf8(input::file(path)?);
+        let text = text.map_err(|_| Failure::about(&file, "a vocabulary file must be UTF-8 text"))?;
+        return Tokenizer::from_vocab_text(&text).map_err(|e| Failure::about(&file, e));
+    }
+    match &args.model {
+        Some(path) => Ok(load(path, &Options::default())?.tokenizer()?.clone()),
+        None => Ok(Tokenizer::world()),
+    }
+}
+
+fn parse_ids(given: &[u8]) -> Result<Vec<u32>, Failure> {
+    let text = std::str::from_utf8(given).map_err(|_| Failure::Usage("--decode: the ids are not text".into()))?;
+    let TokenIds(ids) = text.parse().map_err(|e| Failure::Usage(format!("--decode: {e}")))?;
+    Ok(ids)
+}

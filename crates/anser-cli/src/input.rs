@@ -1,0 +1,94 @@
+//! What commands read: arguments as bytes, standard input, files, lists of token ids.
+
+use crate::report::Failure;
+use anser::{END_OF_TEXT, Model};
+use std::ffi::OsStr;
+use std::io::Read;
+use std::path::Path;
+
+/// Stands for standard input where a text or file is expected.
+const STDIN: &str = "-";
+
+/// Token ids given as one argument: `1,2,3`, `1 2 3` or `[1, 2, 3]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TokenIds(pub(crate) Vec<u32>);
+
+impl std::str::FromStr for TokenIds {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<TokenIds, String> {
+        let text = text.trim();
+        let list = match text.strip_prefix('[') {
+            Some(rest) => rest.strip_suffix(']').ok_or("the list of ids has no closing bracket")?,
+            None => text,
+        };
+        let ids = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|id| !id.is_empty());
+        let parse =
+            |id: &str| id.parse().map_err(|_| format!("{id:?} is not a token id; ids are whole numbers from 0"));
+        ids.map(parse).collect::<Result<_, _>>().map(TokenIds)
+    }
+}
+
+/// The bytes of a text argument; `-` reads standard input.
+pub(crate) fn text(argument: &OsStr) -> Result<Vec<u8>, Failure> {
+    if argument == STDIN { stdin() } else { argument_bytes(argument) }
+}
+
+/// The bytes of the file at `path`; `-` reads standard input.
+pub(crate) fn file(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path.as_os_str() == STDIN {
+        return stdin();
+    }
+    std::fs::read(path).map_err(|e| Failure::about(path.display(), format!("cannot read: {e}")))
+}
+
+fn stdin() -> Result<Vec<u8>, Failure> {
+    let mut bytes = vec![];
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|e| Failure::about("standard input", format!("cannot read: {e}")))?;
+    Ok(bytes)
+}
+
+/// Arguments are bytes there, UTF-8 or not.
+#[cfg(unix)]
+fn argument_bytes(argument: &OsStr) -> Result<Vec<u8>, Failure> {
+    use std::os::unix::ffi::OsStrExt;
+    Ok(argument.as_bytes().to_vec())
+}
+
+#[cfg(not(unix))]
+fn argument_bytes(argument: &OsStr) -> Result<Vec<u8>, Failure> {
+    let text = argument.to_str().ok_or_else(|| {
+        let argument = argument.display();
+        Failure::Usage(format!("{argument:?} is not valid Unicode; give such bytes through standard input (-)"))
+    })?;
+    Ok(text.as_bytes().to_vec())
+}
+
+/// The tokens of `text`; a document without text is read as token 0.
+pub(crate) fn document_tokens(model: &Model, text: &[u8]) -> Result<Vec<u32>, Failure> {
+    Ok(or_document_start(model.encode(text)?))
+}
+
+/// `tokens`, or token 0 if there are none.
+pub(crate) fn or_document_start(tokens: Vec<u32>) -> Vec<u32> {
+    if tokens.is_empty() { vec![END_OF_TEXT] } else { tokens }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::TokenIds;
+
+    #[test]
+    fn token_ids_are_read_with_commas_spaces_or_as_json() {
+        for text in ["1,2,30", "1 2 30", "[1, 2, 30]", " [1,2,30]\n", "1, 2,\n30"] {
+            assert_eq!(text.parse(), Ok(TokenIds(vec![1, 2, 30])), "{text:?}");
+        }
+        for text in ["", "[]", " [ ] "] {
+            assert_eq!(text.parse(), Ok(TokenIds(vec![])), "{text:?}");
+        }
+        for text in ["1,x", "-1", "4294967296", "[1,2", "1.5", "0x10"] {
+            assert!(text.parse::<TokenIds>().is_err(), "{text:?}");
+        }
+    }
+}
