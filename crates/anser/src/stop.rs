@@ -100,7 +100,7 @@ struct Pattern {
     text: Vec<u8>,
     /// For every n: length of the longest proper prefix of `text[..=n]` that is also its suffix.
     borders: Vec<usize>,
-    /// Bytes of `text` matched, always fewer than all.
+    /// Bytes of `text` matched; fewer than all, since the matcher starts afresh after a hit.
     n_matched: usize,
 }
 
@@ -116,10 +116,8 @@ impl Pattern {
 
     /// Reads one byte; returns whether it completes the text.
     fn advance(&mut self, byte: u8) -> bool {
-        let n = extend(&self.text, &self.borders, self.n_matched, byte);
-        let complete = n == self.text.len();
-        self.n_matched = if complete { self.borders[n - 1] } else { n };
-        complete
+        self.n_matched = extend(&self.text, &self.borders, self.n_matched, byte);
+        self.n_matched == self.text.len()
     }
 }
 

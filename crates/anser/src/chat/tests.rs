@@ -218,6 +218,11 @@ fn a_stream_shows_text_as_soon_as_it_is_certain() {
     assert_eq!(parser.push("Yes\n"), step("", "Yes", None));
     assert_eq!(parser.push("No."), step("", "\nNo.", None));
     assert_eq!(parser.push("\n\n"), step("", "", Some(ReplyEnd::Turn)));
+
+    // Only after a blank line may this be a made-up turn.
+    for (piece, content) in [(">\nUs", "Us"), (">\n\nUs", "")] {
+        assert_eq!(ReplyParser::new(Thinking::Fake, vec![]).unwrap().push(piece), step("", content, None));
+    }
 }
 
 #[test]

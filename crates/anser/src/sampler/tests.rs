@@ -80,6 +80,22 @@ fn each_step_alone_gives_the_distribution_worked_out_by_hand() {
 }
 
 #[test]
+fn typical_p_prefers_unlikely_tokens_to_a_too_likely_one() {
+    // Entropy 3.39 nat: the 68 tokens have 4.91 nat, the 30 have 5.70, token 0 has 0.92 and is the farthest from it.
+    let p: Vec<f32> = [0.4].into_iter().chain([0.5 / 68.0; 68]).chain([0.1 / 30.0; 30]).collect();
+    let options = SamplerOptions { typical_p: 0.555, ..off() };
+    let sum = 0.5 + 17.0 * 0.1 / 30.0; // 0.055 of the 30: 17 tokens
+    let expected = (1..86).map(|token| (token, if token < 69 { 0.5 / 68.0 / sum } else { 0.1 / 30.0 / sum }));
+    assert_close(&distribution(&options, &[], &[], &logits_of(&p)), &expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn zero_and_minus_zero_are_equally_likely() {
+    let options = SamplerOptions { top_k: 2, ..off() };
+    assert_close(&distribution(&options, &[], &[], &[-0.0, 0.0, 0.0]), &[(0, 0.5), (1, 0.5)]);
+}
+
+#[test]
 fn penalties_change_logits_as_defined() {
     // Penalised logits, read off against token 3, which is never seen and has logit 0.
     let logits = [2.0, -1.0, 1.0, 0.0];
