@@ -46,7 +46,7 @@ impl GpuOptions {
 
     fn weight_layout(&self, plan: &Plan, device: &Device) -> WeightLayout {
         let alignment = u64::from(device.inner.limits().min_storage_buffer_offset_alignment);
-        WeightLayout::new(plan, &self.features(device), self.max_binding_n_bytes(device), alignment)
+        WeightLayout::new(plan, self.max_binding_n_bytes(device), alignment)
     }
 }
 

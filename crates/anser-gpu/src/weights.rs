@@ -3,7 +3,6 @@
 
 use crate::device::Device;
 use crate::error::GpuError;
-use crate::kernels::Features;
 use crate::matmul::{self, DeviceLayout};
 use crate::upload::{Upload, upload};
 use anser_format::DType;
@@ -32,7 +31,7 @@ pub(crate) struct WeightLayout {
 impl WeightLayout {
     /// Lays out the weights of `plan` so that no matrix needs a binding of more than `max_binding_n_bytes`, and vectors
     /// start at multiples of `alignment`. Embedding tables stay on the host.
-    pub(crate) fn new(plan: &Plan, features: &Features, max_binding_n_bytes: u64, alignment: u64) -> WeightLayout {
+    pub(crate) fn new(plan: &Plan, max_binding_n_bytes: u64, alignment: u64) -> WeightLayout {
         let mut layout = WeightLayout { matrices: BTreeMap::new(), vectors: BTreeMap::new(), vectors_n_bytes: 0 };
         for node in &plan.nodes {
             let (matrix, vectors): (Option<WeightId>, Vec<WeightId>) = match &node.op {
@@ -42,10 +41,9 @@ impl WeightLayout {
             };
             if let Some(id) = matrix {
                 let weight = plan.weight(id);
-                let device = matmul::layout(weight, features);
-                let multiple = matmul::split_rows_multiple(&device);
+                let device = matmul::layout(weight);
                 let rows = max_binding_n_bytes / device.row_n_bytes as u64;
-                let rows = (usize::try_from(rows).unwrap_or(usize::MAX) / multiple * multiple).max(multiple);
+                let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
                 let starts = (0..weight.n_rows()).step_by(rows);
                 let splits = starts.map(|start| start..(start + rows).min(weight.n_rows())).collect();
                 layout.matrices.insert(id.index(), MatrixLayout { layout: device, splits });

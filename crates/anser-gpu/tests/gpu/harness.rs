@@ -1,8 +1,10 @@
 //! What the tests share: the device, and a way to run the same steps on either executor.
 
 use anser_cpu::{Cpu, Mode};
+use anser_format::ModelFile;
 use anser_gpu::{Device, DeviceChoice, DeviceKind, Gpu, GpuOptions};
 use anser_model::{Plan, Step};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 /// The device that all tests share: hardware if there is any.
@@ -23,6 +25,13 @@ pub(crate) fn open() -> Arc<Device> {
 pub(crate) fn feature_sets() -> Vec<GpuOptions> {
     let set = |no_f16, no_subgroups| GpuOptions { no_f16, no_subgroups, ..GpuOptions::default() };
     vec![set(false, false), set(true, false), set(false, true), set(true, true)]
+}
+
+/// The plan of a model among the fixtures.
+pub(crate) fn load(name: &str) -> Arc<Plan> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny").join(name);
+    let file = ModelFile::open(path).unwrap();
+    Arc::new(anser_model::load(&file).unwrap().1)
 }
 
 /// Either executor.

@@ -2,4 +2,6 @@
 //! adapter they fail (on Debian, `apt-get install mesa-vulkan-drivers libvulkan1` brings a software one).
 
 mod cases;
+mod errors;
 mod harness;
+mod models;

@@ -1,0 +1,136 @@
+//! Every kernel that lowering can ask for, checked without a device: it parses, is valid, has the bindings that are
+//! declared for it, and can be written for Vulkan, Metal and Direct3D.
+
+use crate::kernels::{Access, Features, KernelSpec, RowClass};
+use crate::lower::Lowering;
+use crate::matmul::row_class;
+use crate::pipelines::source;
+use crate::weights::WeightLayout;
+use anser_format::ModelFile;
+use anser_model::Plan;
+use anser_model::cases;
+use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Devices of all kinds: without and with f16, subgroups of several sizes, and cooperative matrices.
+fn devices() -> Vec<Features> {
+    let plain = Features {
+        f16: false,
+        subgroups: false,
+        subgroup_size: [4, 128],
+        coop_f16_16: false,
+        max_workgroup_len: 256,
+        max_workgroup_n_bytes: 16 << 10,
+    };
+    let subgroups = |smallest, largest| Features { subgroups: true, subgroup_size: [smallest, largest], ..plain };
+    vec![
+        plain,
+        Features { f16: true, ..plain },
+        subgroups(4, 4),
+        subgroups(8, 32),
+        Features { f16: true, ..subgroups(64, 64) },
+        Features { f16: true, coop_f16_16: true, max_workgroup_len: 1024, ..subgroups(32, 32) },
+    ]
+}
+
+/// Whole models and every operation on its own.
+fn plans() -> Vec<Arc<Plan>> {
+    let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/");
+    let model = |name: &str| {
+        let file = ModelFile::open(format!("{tiny}{name}")).unwrap();
+        Arc::new(anser_model::load(&file).unwrap().1)
+    };
+    let models = ["tiny-v7.st", "tiny-v7c256-q4_0.gguf", "tiny-v7n32.st"].map(model);
+    models.into_iter().chain(cases::all().into_iter().map(|case| case.plan)).collect()
+}
+
+/// The distinct kernels of all plans on all devices, by a readable key.
+fn kernels() -> BTreeMap<String, KernelSpec> {
+    let mut kernels = BTreeMap::new();
+    for plan in plans() {
+        let weights = WeightLayout::new(&plan, 128 << 20, 256);
+        for features in devices() {
+            for class in [1, 2, 3, 5, 9, 100, 1000].map(row_class) {
+                let lowering = Lowering { plan: &plan, weights: &weights, features, classes: [class, RowClass(1)] };
+                for dispatch in plan.nodes.iter().flat_map(|node| lowering.op(&node.op)) {
+                    let modules: Vec<_> = dispatch.kernel.modules.iter().map(|m| m.name).collect();
+                    let key = format!("{} {modules:?} {:?}", dispatch.kernel.label, dispatch.kernel.constants);
+                    kernels.insert(key, dispatch.kernel);
+                }
+            }
+        }
+    }
+    kernels
+}
+
+/// What each binding of group 0 is declared as.
+fn declared_access(module: &naga::Module) -> BTreeMap<u32, Access> {
+    let access = |space| match space {
+        naga::AddressSpace::Uniform => Some(Access::Uniform),
+        naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE) => {
+            Some(Access::ReadWrite)
+        }
+        naga::AddressSpace::Storage { .. } => Some(Access::Read),
+        _ => None,
+    };
+    let bindings =
+        module.global_variables.iter().filter_map(|(_, global)| Some((global.binding?, access(global.space)?)));
+    bindings.inspect(|(binding, _)| assert_eq!(binding.group, 0)).map(|(b, access)| (b.binding, access)).collect()
+}
+
+fn check(key: &str, spec: &KernelSpec) {
+    let source = source(spec);
+    let module =
+        naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
+    assert!(!module.overrides.is_empty(), "{key}: without an override, pipeline options are ignored on Vulkan");
+    let names: Vec<_> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(names, ["main"], "{key}");
+    for (name, _) in &spec.constants {
+        let known = module.overrides.iter().any(|(_, o)| o.name.as_deref() == Some(name));
+        assert!(known, "{key}: {name} is no override");
+    }
+    let expected: BTreeMap<u32, Access> = (0..).zip(spec.access.iter().copied()).collect();
+    assert_eq!(declared_access(&module), expected, "{key}: bindings");
+
+    let capabilities = Capabilities::SHADER_FLOAT16
+        | Capabilities::SHADER_FLOAT16_IN_FLOAT32
+        | Capabilities::SUBGROUP
+        | Capabilities::COOPERATIVE_MATRIX;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
+    let constants: PipelineConstants = spec.constants.iter().map(|&(name, value)| (name.to_string(), value)).collect();
+    let stage = naga::ShaderStage::Compute;
+    let (module, info) = process_overrides(&module, &info, Some((stage, "main")), &constants)
+        .unwrap_or_else(|e| panic!("{key}: constants: {e}"));
+
+    let options = spv::Options { lang_version: (1, 6), ..spv::Options::default() };
+    spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{key}: SPIR-V: {e}"));
+    let options = msl::Options { lang_version: (3, 0), fake_missing_bindings: true, ..msl::Options::default() };
+    msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+        .unwrap_or_else(|e| panic!("{key}: MSL: {e}"));
+    // Direct3D has no cooperative matrices, and devices there never report them.
+    if !spec.modules.iter().any(|m| m.name.contains("coop")) {
+        let options = hlsl::Options {
+            shader_model: hlsl::ShaderModel::V6_6,
+            fake_missing_bindings: true,
+            ..hlsl::Options::default()
+        };
+        let mut text = String::new();
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+            .write(&module, &info, None)
+            .unwrap_or_else(|e| panic!("{key}: HLSL: {e}"));
+    }
+}
+
+#[test]
+fn every_kernel_is_valid_on_every_backend() {
+    let kernels = kernels();
+    for (key, spec) in &kernels {
+        check(key, spec);
+    }
+    for label in ["layer_norm", "token_shift", "value_residual", "key_control", "wkv7", "norm_bonus_gate", "select"] {
+        assert!(kernels.values().any(|k| k.label == label), "{label} was not lowered");
+    }
+}

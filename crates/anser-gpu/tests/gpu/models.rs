@@ -1,0 +1,193 @@
+//! Whole tiny models, fed in many ways, against the CPU's plain loops.
+
+use crate::harness::{Executor, feature_sets, load};
+use anser_gpu::GpuOptions;
+use anser_model::cases::nmse;
+use anser_model::{Plan, Sequence, Step};
+use std::sync::Arc;
+
+/// f32 arithmetic in another order: 1e-12 is measured, 1e-6 is asked for. Where 16-bit floats or 8-bit activations are
+/// used, their rounding is 2⁻¹¹ or 2⁻⁸ per operand.
+pub(crate) fn bound(options: GpuOptions) -> f64 {
+    if options.no_f16 { 1e-6 } else { 1e-4 }
+}
+
+const MODELS: [&str; 4] = ["tiny-v7.st", "tiny-v7mini-f16.gguf", "tiny-v7c256-q4_0.gguf", "tiny-v7n32.st"];
+
+/// So many token ids of the tiny models' vocabulary of 300.
+fn tokens(n: usize) -> Vec<u32> {
+    (0..n as u32).map(|i| (i * i * 31 + i * 7 + 5) % 300).collect()
+}
+
+/// All tokens' logits and the final state, fed in chunks of `chunk`.
+fn feed(executor: &mut Executor, plan: &Plan, tokens: &[u32], chunk: usize) -> (Vec<f32>, Vec<f32>) {
+    let slot = executor.create_state();
+    let mut logits = vec![];
+    for tokens in tokens.chunks(chunk) {
+        let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
+        let sequences = [Sequence { slot, n_tokens: tokens.len() }];
+        let reads = [plan.logits.unwrap()];
+        let step = Step { tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+        logits.extend(executor.step(&step).swap_remove(0));
+    }
+    (logits, executor.read_state(slot))
+}
+
+fn assert_close(what: &str, actual: &[f32], expected: &[f32], bound: f64) {
+    let error = nmse(actual, expected);
+    assert!(error <= bound, "{what}: nmse {error:e} > {bound:e}");
+}
+
+#[test]
+fn chunks_of_any_size_equal_the_reference() {
+    for file in MODELS {
+        let plan = load(file);
+        let tokens = tokens(41);
+        let (logits, state) = feed(&mut Executor::reference(&plan), &plan, &tokens, 64);
+        for options in feature_sets() {
+            let mut gpu = Executor::gpu(&plan, options);
+            for chunk in [1, 7, 33, 64] {
+                let (gpu_logits, gpu_state) = feed(&mut gpu, &plan, &tokens, chunk);
+                let at = format!("{file} in chunks of {chunk}, {options:?}");
+                assert_close(&format!("{at}: logits"), &gpu_logits, &logits, bound(options));
+                assert_close(&format!("{at}: state"), &gpu_state, &state, bound(options));
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_of_different_lengths_in_one_step_equal_them_apart() {
+    let plan = load("tiny-v7.st");
+    let all = tokens(60);
+    let sequences: [&[u32]; 5] = [&all[..3], &all[3..4], &all[4..30], &all[30..32], &all[32..60]];
+    let mut reference = Executor::reference(&plan);
+    let apart: Vec<_> = sequences.iter().map(|tokens| feed(&mut reference, &plan, tokens, 64)).collect();
+
+    let options = GpuOptions::default();
+    let mut gpu = Executor::gpu(&plan, options);
+    let slots: Vec<usize> = sequences.iter().map(|_| gpu.create_state()).collect();
+    let order = [2, 0, 3, 4, 1]; // another one than the slots were made in
+    let in_order: Vec<u32> = order.iter().flat_map(|&i| sequences[i]).copied().collect();
+    let table: Vec<_> = order.iter().map(|&i| Sequence { slot: slots[i], n_tokens: sequences[i].len() }).collect();
+    let outputs: Vec<u32> = (0..in_order.len() as u32).collect();
+    let reads = [plan.logits.unwrap()];
+    let step = Step { tokens: &in_order, sequences: &table, outputs: &outputs, reads: &reads, inputs: &[] };
+    let together = gpu.step(&step).swap_remove(0);
+
+    let mut start = 0;
+    for &i in &order {
+        let (logits, state) = &apart[i];
+        assert_close(&format!("sequence {i}: logits"), &together[start..start + logits.len()], logits, bound(options));
+        assert_close(&format!("sequence {i}: state"), &gpu.read_state(slots[i]), state, bound(options));
+        start += logits.len();
+    }
+}
+
+/// The logits of the last token of `tokens`.
+fn last_logits(executor: &mut Executor, plan: &Plan, slot: usize, tokens: &[u32]) -> Vec<f32> {
+    let sequences = [Sequence { slot, n_tokens: tokens.len() }];
+    let (outputs, reads) = ([tokens.len() as u32 - 1], [plan.logits.unwrap()]);
+    let step = Step { tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+    executor.step(&step).swap_remove(0)
+}
+
+#[test]
+fn states_move_between_executors_and_slots() {
+    let plan = load("tiny-v7.st");
+    let options = GpuOptions::default();
+    let (tokens, bound) = (tokens(12), bound(options));
+    let mut cpu = Executor::reference(&plan);
+    let whole = cpu.create_state();
+    let expected = last_logits(&mut cpu, &plan, whole, &tokens);
+
+    // CPU, then GPU, then CPU again
+    let mut gpu = Executor::gpu(&plan, options);
+    let (a, b) = (cpu.create_state(), gpu.create_state());
+    last_logits(&mut cpu, &plan, a, &tokens[..5]);
+    gpu.write_state(b, &cpu.read_state(a));
+    last_logits(&mut gpu, &plan, b, &tokens[5..8]);
+    cpu.write_state(a, &gpu.read_state(b));
+    assert_close("back on the CPU", &last_logits(&mut cpu, &plan, a, &tokens[8..]), &expected, bound);
+
+    // a copy goes on by itself, whatever the slot held and wherever its halves are
+    let copy = gpu.create_state();
+    last_logits(&mut gpu, &plan, copy, &tokens[..2]);
+    let Executor::Gpu(inner) = &mut gpu else { unreachable!() };
+    inner.copy_state(b, copy).unwrap();
+    let before = gpu.read_state(b);
+    assert_eq!(gpu.read_state(copy), before);
+    assert_close("the copy", &last_logits(&mut gpu, &plan, copy, &tokens[8..]), &expected, bound);
+    assert_eq!(gpu.read_state(b), before, "the source stays");
+}
+
+#[test]
+fn slots_are_independent_and_fresh_again_after_reuse() {
+    let plan = load("tiny-v7mini-f16.gguf");
+    let mut gpu = Executor::gpu(&plan, GpuOptions::default());
+    let tokens = tokens(6);
+    let slots: Vec<usize> = (0..9).map(|_| gpu.create_state()).collect();
+    let first = last_logits(&mut gpu, &plan, slots[0], &tokens);
+    last_logits(&mut gpu, &plan, slots[7], &tokens[1..]);
+    assert_eq!(gpu.read_state(slots[3]), vec![0.0; plan.state.len()]);
+    assert_eq!(last_logits(&mut gpu, &plan, slots[8], &tokens), first);
+
+    let Executor::Gpu(inner) = &mut gpu else { unreachable!() };
+    inner.drop_state(slots[7]);
+    assert_eq!(inner.create_state().unwrap(), slots[7]);
+    assert_eq!(gpu.read_state(slots[7]), vec![0.0; plan.state.len()]);
+    assert_eq!(last_logits(&mut gpu, &plan, slots[7], &tokens), first);
+}
+
+#[test]
+fn matrices_split_by_rows_change_nothing() {
+    for file in ["tiny-v7.st", "tiny-v7c256-q4_0.gguf"] {
+        let plan = load(file);
+        let tokens = tokens(20);
+        let (logits, state) = feed(&mut Executor::reference(&plan), &plan, &tokens, 64);
+        let options = GpuOptions { max_binding_n_bytes: Some(70_000), ..GpuOptions::default() };
+        for chunk in [1, 20] {
+            let mut gpu = Executor::gpu(&plan, options);
+            let (gpu_logits, gpu_state) = feed(&mut gpu, &plan, &tokens, chunk);
+            assert_close(&format!("{file}: logits"), &gpu_logits, &logits, bound(options));
+            assert_close(&format!("{file}: state"), &gpu_state, &state, bound(options));
+        }
+    }
+}
+
+#[test]
+fn every_value_can_be_read() {
+    let plan = load("tiny-v7n32.st");
+    let tokens = tokens(9);
+    let reads: Vec<_> = plan.nodes.iter().flat_map(|n| n.op.outputs()).collect();
+    let run = |executor: &mut Executor| {
+        let sequences = [2, 7].map(|n_tokens| Sequence { slot: executor.create_state(), n_tokens });
+        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &[1, 8], reads: &reads, inputs: &[] };
+        executor.step(&step)
+    };
+    let expected = run(&mut Executor::reference(&plan));
+    let actual = run(&mut Executor::gpu(&plan, GpuOptions::default()));
+    for ((&id, actual), expected) in reads.iter().zip(&actual).zip(&expected) {
+        assert_close(&plan.value(id).name, actual, expected, bound(GpuOptions::default()));
+    }
+}
+
+#[test]
+fn a_step_without_reads_only_advances_the_state() {
+    let plan = load("tiny-v7mini-f16.gguf");
+    let tokens = tokens(5);
+    let run = |executor: &mut Executor| {
+        let slot = executor.create_state();
+        let sequences = [Sequence { slot, n_tokens: 5 }];
+        let results = executor.step(&Step { tokens: &tokens, sequences: &sequences, ..Step::default() });
+        assert_eq!(results, Vec::<Vec<f32>>::new());
+        executor.read_state(slot)
+    };
+    let expected = run(&mut Executor::reference(&plan));
+    assert_close("state", &run(&mut Executor::gpu(&plan, GpuOptions::default())), &expected, 1e-4);
+}
+
+/// A plan shared by the tests of refusals.
+pub(crate) fn mini() -> Arc<Plan> {
+    load("tiny-v7mini-f16.gguf")
+}
