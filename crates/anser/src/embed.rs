@@ -1,12 +1,17 @@
-//! Embeddings: hidden rows after the final norm, pooled over a text. The head is never computed.
+//! Embeddings: hidden rows pooled over a text. The head is never computed.
+//!
+//! Many texts are read together: every step takes some tokens of each of several sequences, so that weights are read
+//! once for all of them.
 
 use crate::error::Error;
+use crate::generate::END_OF_TEXT;
 use crate::model::Model;
-use crate::session::{Want, Which};
-use std::ops::ControlFlow;
+use crate::session::Session;
+use anser_model::{Rows, Sequence, Step, ValueId};
+use std::collections::VecDeque;
 
 /// How the rows of a text's tokens become one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Pooling {
     /// The last token's row.
@@ -14,38 +19,186 @@ pub enum Pooling {
     Last,
     /// The mean of all rows.
     Mean,
+    /// The mean of the rows of this token, which embedding models mark the points to look at with. A text without it is
+    /// read with one at its end.
+    MeanOf(u32),
+}
+
+/// Which rows to pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Layer {
+    /// The output of the final norm.
+    #[default]
+    Final,
+    /// The residual stream after this layer, 0 to L-1.
+    Residual(usize),
 }
 
 /// How to embed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct EmbedOptions {
     /// How the rows of a text's tokens become one.
     pub pooling: Pooling,
+    /// Which rows.
+    pub layer: Layer,
     /// Whether to scale the result to length 1.
     pub normalize: bool,
+}
+
+/// Sequences read side by side: more give no more speed, but each has a state.
+const MAX_SEQUENCES: usize = 32;
+
+/// A text being read.
+struct Reading<'a> {
+    /// Index among the texts.
+    text: usize,
+    tokens: &'a [u32],
+    n_read: usize,
+    session: Session,
+    /// Sum of the pooled rows, `[C]`, and how many.
+    sum: Vec<f64>,
+    n_rows: usize,
 }
 
 impl Model {
     /// The embedding `[C]` of `tokens`, read from a fresh state. An empty list is read as token 0.
     ///
     /// # Errors
-    /// An id out of range.
+    /// An id or a layer out of range.
     pub fn embed(&self, tokens: &[u32], options: &EmbedOptions) -> Result<Vec<f32>, Error> {
-        let tokens = if tokens.is_empty() { &[crate::generate::END_OF_TEXT] } else { tokens };
-        let hidden = match options.pooling {
-            Pooling::Last => Which::Last,
-            Pooling::Mean => Which::All,
-        };
-        let want = Want { hidden, logits: Which::None };
-        let rows = self.session()?.feed_for(tokens, want, |_, _| ControlFlow::Continue(()))?.hidden;
-        let n_embd = self.config().n_embd;
-        let n_rows = rows.len() / n_embd;
-        let mut pooled = vec![0.0f64; n_embd];
-        for row in rows.chunks_exact(n_embd) {
-            pooled.iter_mut().zip(row).for_each(|(p, &x)| *p += f64::from(x) / n_rows as f64);
-        }
-        let length = pooled.iter().map(|x| x * x).sum::<f64>().sqrt();
-        let scale = if options.normalize && length > 0.0 { 1.0 / length } else { 1.0 };
-        Ok(pooled.into_iter().map(|x| (x * scale) as f32).collect())
+        self.embed_batch(&[tokens], options)
     }
+
+    /// The embeddings `[n, C]` of several texts, each read from a fresh state, in their order.
+    ///
+    /// # Errors
+    /// As [`Model::embed`].
+    pub fn embed_batch<T: AsRef<[u32]>>(&self, texts: &[T], options: &EmbedOptions) -> Result<Vec<f32>, Error> {
+        let texts: Vec<Vec<u32>> = texts.iter().map(|t| tokens_to_read(t.as_ref(), options.pooling)).collect();
+        let value = self.embedded_value(options.layer)?;
+        let mut found = self.embeddings().look_up(&texts, options);
+        let missing: Vec<usize> = (0..texts.len()).filter(|&i| found[i].is_none()).collect();
+        for (i, embedding) in self.read_texts(&texts, missing, value, options)? {
+            self.embeddings().insert(&texts[i], options, &embedding);
+            found[i] = Some(embedding);
+        }
+        Ok(found.into_iter().flatten().flatten().collect())
+    }
+
+    fn embedded_value(&self, layer: Layer) -> Result<ValueId, Error> {
+        let plan = self.plan();
+        let value = match layer {
+            Layer::Final => plan.hidden,
+            Layer::Residual(layer) => plan.residuals.get(layer).copied(),
+        };
+        let reason = || format!("layer out of range: the model has layers 0 to {}", plan.residuals.len() - 1);
+        value.ok_or_else(|| Error::Option { option: "layer", reason: reason() })
+    }
+
+    /// Reads the texts of `indices`, the longest first, and returns each with its embedding as it is finished.
+    fn read_texts(
+        &self,
+        texts: &[Vec<u32>],
+        mut indices: Vec<usize>,
+        value: ValueId,
+        options: &EmbedOptions,
+    ) -> Result<Vec<(usize, Vec<f32>)>, Error> {
+        indices.sort_by_key(|&i| std::cmp::Reverse(texts[i].len()));
+        let mut waiting = VecDeque::from(indices);
+        let mut reading: Vec<Reading> = vec![];
+        let mut finished = vec![];
+        let step_len = self.executor().preferred_step_len();
+        while !waiting.is_empty() || !reading.is_empty() {
+            while let Some(text) = waiting.pop_front_if(|_| reading.len() < MAX_SEQUENCES) {
+                let (tokens, sum) = (&texts[text][..], vec![0.0; self.config().n_embd]);
+                reading.push(Reading { text, tokens, n_read: 0, session: self.session()?, sum, n_rows: 0 });
+            }
+            self.read_step(&mut reading, step_len, value, options.pooling)?;
+            for done in reading.extract_if(.., |r| r.n_read == r.tokens.len()) {
+                finished.push((done.text, done.pooled(options.normalize)));
+            }
+        }
+        Ok(finished)
+    }
+
+    /// One step of at most about `step_len` tokens, shared evenly; sequences with fewer tokens leave theirs to others.
+    fn read_step(
+        &self,
+        reading: &mut [Reading],
+        step_len: usize,
+        value: ValueId,
+        pooling: Pooling,
+    ) -> Result<(), Error> {
+        let mut budget = step_len.max(reading.len());
+        let mut order: Vec<usize> = (0..reading.len()).collect();
+        order.sort_by_key(|&i| reading[i].remaining());
+        let mut lengths = vec![0; reading.len()];
+        for (n_before, &i) in order.iter().enumerate() {
+            let share = budget / (order.len() - n_before);
+            lengths[i] = reading[i].remaining().min(share.max(1));
+            budget = budget.saturating_sub(lengths[i]);
+        }
+        let (mut tokens, mut sequences, mut outputs) = (vec![], vec![], vec![]);
+        let mut n_pooled = vec![];
+        for (r, &n) in reading.iter().zip(&lengths) {
+            let chunk = &r.tokens[r.n_read..][..n];
+            let is_pooled = |at: usize| match pooling {
+                Pooling::Last => r.n_read + at + 1 == r.tokens.len(),
+                Pooling::Mean => true,
+                Pooling::MeanOf(token) => chunk[at] == token,
+            };
+            let rows = (0..n).filter(|&at| is_pooled(at)).map(|at| (tokens.len() + at) as u32);
+            let n_before = outputs.len();
+            outputs.extend(rows);
+            n_pooled.push(outputs.len() - n_before);
+            sequences.push(Sequence { slot: r.session.slot(), n_tokens: n });
+            tokens.extend_from_slice(chunk);
+        }
+        // Nothing is read where nothing is pooled yet: then the step runs no further than the states need.
+        let reads = if outputs.is_empty() { &[][..] } else { &[value] };
+        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads, inputs: &[] };
+        let rows = self.executor().step(&step)?.pop().unwrap_or_default();
+        let n_embd = self.config().n_embd;
+        let of_tokens = self.plan().value(value).rows == Rows::Tokens;
+        let mut at = outputs.iter().enumerate().map(|(o, &row)| if of_tokens { row as usize } else { o });
+        for ((r, &n), &n_rows) in reading.iter_mut().zip(&lengths).zip(&n_pooled) {
+            r.n_read += n;
+            r.n_rows += n_rows;
+            for row in at.by_ref().take(n_rows) {
+                let row = &rows[row * n_embd..][..n_embd];
+                r.sum.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Reading<'_> {
+    fn remaining(&self) -> usize {
+        self.tokens.len() - self.n_read
+    }
+
+    fn pooled(self, normalize: bool) -> Vec<f32> {
+        let length = self.sum.iter().map(|x| x * x).sum::<f64>().sqrt();
+        let scale = if !normalize {
+            1.0 / self.n_rows as f64
+        } else if length > 0.0 {
+            1.0 / length
+        } else {
+            0.0
+        };
+        self.sum.into_iter().map(|x| (x * scale) as f32).collect()
+    }
+}
+
+/// An empty text is read as token 0, and a text to be pooled over a token has one.
+fn tokens_to_read(tokens: &[u32], pooling: Pooling) -> Vec<u32> {
+    let mut tokens = tokens.to_vec();
+    match pooling {
+        Pooling::MeanOf(token) if !tokens.contains(&token) => tokens.push(token),
+        _ if tokens.is_empty() => tokens.push(END_OF_TEXT),
+        _ => {}
+    }
+    tokens
 }

@@ -14,6 +14,7 @@
 //!
 //! The calls block; a [`Model`] is cheap to clone and may be shared between threads, each [`Session`] has its own state.
 
+mod cache;
 mod conversation;
 mod device;
 mod embed;
@@ -30,12 +31,13 @@ pub mod stop;
 
 pub use anser_model::{Config, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
+pub use cache::{CacheStats, PrefixCache};
 pub use conversation::{Answer, AnswerPiece, Conversation, ConversationOptions};
 pub use device::Device;
-pub use embed::{EmbedOptions, Pooling};
+pub use embed::{EmbedOptions, Layer, Pooling};
 pub use error::Error;
 pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Piece};
 pub use model::{Model, Options};
 pub use perplexity::Perplexity;
 pub use sampler::{Sampler, SamplerOptions, SamplerOrder};
-pub use session::{Fed, Session, Want, Which};
+pub use session::{Activation, Fed, Session, Want, Which};

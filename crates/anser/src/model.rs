@@ -1,5 +1,6 @@
 //! A loaded model: file, plan, tokenizer and the executor that runs it.
 
+use crate::cache::{CacheStats, EmbeddingCache};
 use crate::device::{Device, Executor};
 use crate::error::Error;
 use crate::session::Session;
@@ -17,6 +18,8 @@ pub struct Options {
     pub device: Device,
     /// Threads of the CPU executor; `None` means one per core.
     pub n_threads: Option<usize>,
+    /// Bytes of embeddings to keep, so that a text embedded again is not read again; 0, the default, keeps none.
+    pub embedding_cache_n_bytes: usize,
     /// A vocabulary in the format of `rwkv_vocab_v20230424.txt`, instead of the file's own.
     pub vocabulary: Option<PathBuf>,
 }
@@ -36,6 +39,7 @@ struct Inner {
     tokenizer: OnceLock<Result<Tokenizer, String>>,
     fingerprint: OnceLock<String>,
     executor: Mutex<Executor>,
+    embeddings: Mutex<EmbeddingCache>,
     device: String,
 }
 
@@ -83,6 +87,7 @@ impl Model {
                 tokenizer: OnceLock::new(),
                 fingerprint: OnceLock::new(),
                 executor: Mutex::new(executor),
+                embeddings: Mutex::new(EmbeddingCache::new(options.embedding_cache_n_bytes)),
                 device,
             }),
         })
@@ -181,6 +186,15 @@ impl Model {
             }
             hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
         })
+    }
+
+    /// How the cache of embeddings has done.
+    pub fn embedding_cache_stats(&self) -> CacheStats {
+        self.embeddings().stats()
+    }
+
+    pub(crate) fn embeddings(&self) -> MutexGuard<'_, EmbeddingCache> {
+        self.inner.embeddings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The executor. A panic in another thread's step leaves buffers that the next step overwrites.

@@ -43,6 +43,17 @@ pub struct Fed {
     pub hidden: Vec<f32>,
 }
 
+/// A value of the plan for every token read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Activation {
+    /// Its name in the plan, e.g. `blocks.3.att.r`.
+    pub name: String,
+    /// Width of a row.
+    pub n_cols: usize,
+    /// `[T, n_cols]`
+    pub data: Vec<f32>,
+}
+
 /// One sequence of tokens and what the model remembers of it. Sessions of a model share its weights and nothing else.
 #[derive(Debug)]
 pub struct Session {
@@ -165,6 +176,40 @@ impl Session {
         if self.pending.is_empty() { Ok(()) } else { self.feed(&[]) }
     }
 
+    /// Reads `tokens` and hands back the values called `names` of every one of them, for a look inside the model; see
+    /// [`Plan::values`](crate::Plan). Values of wanted outputs (`ln_out`, `head`) are those of every token.
+    ///
+    /// # Errors
+    /// As [`Session::feed`]; a name that the plan does not have.
+    pub fn feed_reading(&mut self, tokens: &[u32], names: &[&str]) -> Result<Vec<Activation>, Error> {
+        self.check_ids(tokens)?;
+        self.flush()?;
+        let plan = self.model.plan().clone();
+        let find = |name: &&str| {
+            let reason = || format!("the plan has no value {name:?}; `anser inspect --plan` lists them");
+            plan.find_value(name).ok_or_else(|| Error::Option { option: "names", reason: reason() })
+        };
+        let reads = names.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        let activation = |(name, &id): (&&str, _)| Activation {
+            name: name.to_string(),
+            n_cols: plan.value(id).n_cols,
+            data: vec![],
+        };
+        let mut activations: Vec<Activation> = names.iter().zip(&reads).map(activation).collect();
+        let step_len = self.model.executor().preferred_step_len();
+        for chunk in tokens.chunks(step_len) {
+            let outputs: Vec<u32> = (0..chunk.len() as u32).collect();
+            let sequences = [Sequence { slot: self.slot, n_tokens: chunk.len() }];
+            let step = Step { tokens: chunk, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+            let read = self.model.executor().step(&step)?;
+            activations.iter_mut().zip(read).for_each(|(a, data)| a.data.extend(data));
+            self.n_tokens += chunk.len();
+            self.fresh = false;
+            self.logits.clear();
+        }
+        Ok(activations)
+    }
+
     fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
         let n_vocab = self.model.config().n_vocab;
         match tokens.iter().position(|&id| id as usize >= n_vocab) {
@@ -195,6 +240,17 @@ impl Session {
             return Err(anser_model::StateError::Length { expected, found }.into());
         }
         self.overwrite(state.data())
+    }
+
+    /// Goes on from `state` with the logits of the token that led to it.
+    pub(crate) fn resume(&mut self, state: &State, logits: &[f32]) -> Result<(), Error> {
+        self.restore(state)?;
+        self.logits = logits.to_vec();
+        Ok(())
+    }
+
+    pub(crate) fn slot(&self) -> usize {
+        self.slot
     }
 
     fn overwrite(&mut self, data: &[f32]) -> Result<(), Error> {
@@ -246,9 +302,7 @@ impl Session {
     /// If the file is damaged or its state is another model's; the session is unchanged then.
     pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         let (state, logits) = crate::state_file::load(path.as_ref(), &self.model)?;
-        self.restore(&state)?;
-        self.logits = logits;
-        Ok(())
+        self.resume(&state, &logits)
     }
 }
 

@@ -34,11 +34,16 @@ fn encode(state: &State, logits: &[f32], model: &Model) -> Result<Vec<u8>, Strin
     if !logits.is_empty() {
         parts.push((LOGITS, vec![logits.len()], to_bytes(logits)));
     }
-    let views = parts.iter().map(|(name, shape, bytes)| {
-        TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view))
-    });
+    let views = parts
+        .iter()
+        .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view)));
     let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    let header = [("format", FORMAT), ("version", VERSION), ("model", &model.plan().title), ("fingerprint", model.fingerprint())];
+    let header = [
+        ("format", FORMAT),
+        ("version", VERSION),
+        ("model", &model.plan().title),
+        ("fingerprint", model.fingerprint()),
+    ];
     let header: HashMap<String, String> = header.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     safetensors::serialize(views, Some(header)).map_err(|e| e.to_string())
 }

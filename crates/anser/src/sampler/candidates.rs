@@ -3,6 +3,9 @@
 use super::softmax::{exp_of_at_most_0, exp_weights, inverse, max_logit, sum_of_weighted_exponents};
 use super::{SamplerError, SamplerOptions, SamplerOrder};
 
+/// Tokens looked at together.
+const CHUNK: usize = 16;
+
 /// Keeps bounds on weights on the safe side of rounding.
 const BELOW: f64 = 0.999;
 
@@ -56,7 +59,8 @@ impl Candidates {
             self.gather_typical(options.typical_p.into(), max, temperature, sum);
             sum = if renormalizes { self.sum() } else { sum };
         } else {
-            self.gather(self.lowest_useful_weight(options, sum));
+            let lowest = self.lowest_useful_weight(options, sum);
+            self.gather(lowest);
         }
         if options.top_k > 0 && options.top_k < self.keys.len() {
             self.keys.select_nth_unstable(options.top_k);
@@ -89,11 +93,24 @@ impl Candidates {
     }
 
     /// A weight below which no token can pass top-k, top-p and min-p.
-    fn lowest_useful_weight(&self, options: &SamplerOptions, sum: f64) -> f32 {
+    fn lowest_useful_weight(&mut self, options: &SamplerOptions, sum: f64) -> f32 {
+        let of_top_k = if options.top_k > 0 { self.reached_by(options.top_k) } else { 0.0 };
         if options.top_k > 0 && options.order == SamplerOrder::Common {
-            return 0.0; // the sum that top-p refers to is that of all top-k tokens, however unlikely
+            return of_top_k; // the sum that top-p refers to is that of all top-k tokens, however unlikely
         }
-        self.unreached(options.top_p.into(), sum).max(options.min_p)
+        self.unreached(options.top_p.into(), sum).max(options.min_p).max(of_top_k)
+    }
+
+    /// A weight that at least `n` tokens reach: so many chunks have a token of that weight. 0 if there are fewer chunks.
+    fn reached_by(&mut self, n: usize) -> f32 {
+        let heaviest = |chunk: &[f32]| chunk.iter().fold(0.0, |max, &w| if w > max { w } else { max });
+        self.keys.clear();
+        self.keys.extend(self.weights.chunks(CHUNK).map(|chunk| u64::from(!heaviest(chunk).to_bits())));
+        if n > self.keys.len() {
+            return 0.0;
+        }
+        let (_, &mut nth, _) = self.keys.select_nth_unstable(n - 1);
+        f32::from_bits(!(nth as u32)) * BELOW as f32
     }
 
     /// A weight such that the tokens from it upwards make up `share` of `sum`: those below (1 − share)·sum/V weigh less
@@ -104,11 +121,11 @@ impl Candidates {
 
     /// Makes the tokens of at least `lowest` weight the candidates; never those of weight 0.
     fn gather(&mut self, lowest: f32) {
-        const CHUNK: usize = 16; // almost all chunks hold nothing: one test for all of a chunk
         let lowest = lowest.max(f32::MIN_POSITIVE);
         self.keys.clear();
         let mut first = 0;
         for (weights, logits) in self.weights.chunks(CHUNK).zip(self.logits.chunks(CHUNK)) {
+            // Almost all chunks hold nothing: one test for all of a chunk.
             if weights.iter().fold(false, |any, &w| any | (w >= lowest)) {
                 for ((token, &weight), &logit) in (first..).zip(weights).zip(logits) {
                     if weight >= lowest {

@@ -7,66 +7,65 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// File types of the demo model, as `expected.json` names them.
-pub const TYPES: [&str; 5] = ["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"];
+pub(crate) const TYPES: [&str; 5] = ["f16", "q8_0", "q6_k", "q5_k_m", "q4_k_m"];
 
 /// A file of the demo model.
-pub fn demo_path(name: &str) -> PathBuf {
+pub(crate) fn demo_path(name: &str) -> PathBuf {
     let dir = if name == "demo-q8_0.gguf" { "models" } else { "fixtures/unpacked" };
     let path = root().join(dir).join(name);
     assert!(path.exists(), "{name} is not unpacked: run `python3 fixtures/unpack.py fixtures/unpacked` first");
     path
 }
 
-pub fn demo(name: &str) -> Model {
+pub(crate) fn demo(name: &str) -> Model {
     Model::load(demo_path(name), &Options::default()).unwrap()
 }
 
 /// Values of `fixtures/expected/expected.json`.
 #[derive(Deserialize)]
-pub struct Expected {
-    pub ppl: HashMap<String, Ppl>,
-    pub prompts: Vec<Prompt>,
+pub(crate) struct Expected {
+    pub(crate) ppl: HashMap<String, Ppl>,
+    pub(crate) prompts: Vec<Prompt>,
 }
 
 #[derive(Deserialize)]
-pub struct Ppl {
-    pub perplexity: f64,
+pub(crate) struct Ppl {
+    pub(crate) perplexity: f64,
 }
 
 #[derive(Deserialize)]
-pub struct Prompt {
-    pub name: String,
-    pub text: String,
-    pub ids: Vec<u32>,
-    pub feed: Vec<u32>,
+pub(crate) struct Prompt {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) feed: Vec<u32>,
     #[serde(flatten)]
-    pub oracles: HashMap<String, Oracle>,
+    pub(crate) oracles: HashMap<String, Oracle>,
 }
 
 #[derive(Deserialize)]
-pub struct Oracle {
-    pub top: Top,
-    pub greedy: Vec<u32>,
-    pub greedy_gaps: Option<Vec<f32>>,
+pub(crate) struct Oracle {
+    pub(crate) top: Top,
+    pub(crate) greedy: Vec<u32>,
 }
 
 #[derive(Deserialize)]
-pub struct Top {
-    pub ids: Vec<u32>,
-    pub values: Vec<f32>,
+pub(crate) struct Top {
+    pub(crate) ids: Vec<u32>,
+    pub(crate) values: Vec<f32>,
 }
 
-pub static EXPECTED: LazyLock<Expected> = LazyLock::new(|| {
+pub(crate) static EXPECTED: LazyLock<Expected> = LazyLock::new(|| {
     let json = std::fs::read(root().join("fixtures/expected/expected.json")).unwrap();
     serde_json::from_slice(&json).unwrap()
 });
 
-pub fn prompt(name: &str) -> &'static Prompt {
+pub(crate) fn prompt(name: &str) -> &'static Prompt {
     EXPECTED.prompts.iter().find(|p| p.name == name).unwrap()
 }
 
@@ -79,19 +78,19 @@ fn bytes(name: &str) -> Vec<[u8; 4]> {
 }
 
 /// A tensor of `vectors.safetensors`.
-pub fn vector(name: &str) -> Vec<f32> {
+pub(crate) fn vector(name: &str) -> Vec<f32> {
     bytes(name).into_iter().map(f32::from_le_bytes).collect()
 }
 
 /// The 4,822 tokens that the demo model was trained on; all other logits are 0.
-pub fn trained_ids() -> Vec<usize> {
+pub(crate) fn trained_ids() -> Vec<usize> {
     let file = SafeTensors::deserialize(&VECTORS).unwrap();
     let view = file.tensor("trained_ids").unwrap();
     let width = view.data().len() / view.shape()[0];
     view.data().chunks_exact(width).map(|b| u32::from_le_bytes(b[..4].try_into().unwrap()) as usize).collect()
 }
 
-pub fn argmax(logits: &[f32]) -> u32 {
+pub(crate) fn argmax(logits: &[f32]) -> u32 {
     let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
     best.unwrap().0 as u32
 }

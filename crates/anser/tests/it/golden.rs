@@ -38,7 +38,9 @@ fn pick(logits: &[f32], ids: impl IntoIterator<Item = usize>) -> Vec<f32> {
 fn reference_logits_equal_torch_on_every_type() {
     let ids = trained_ids();
     std::thread::scope(|scope| {
-        for file in ["demo.st", "demo-f16.gguf", "demo-q8_0.gguf", "demo-q6_k.gguf", "demo-q5_k_m.gguf", "demo-q4_k_m.gguf"] {
+        for file in
+            ["demo.st", "demo-f16.gguf", "demo-q8_0.gguf", "demo-q6_k.gguf", "demo-q5_k_m.gguf", "demo-q4_k_m.gguf"]
+        {
             let ids = &ids;
             scope.spawn(move || {
                 let file_type = file.strip_prefix("demo-").and_then(|f| f.strip_suffix(".gguf")).unwrap_or("f16");
@@ -149,7 +151,7 @@ fn states_and_hidden_rows_equal_torch() {
     }
     for name in ["story", "chat", "mail", "long-600"] {
         let tokens = &prompt(name).feed;
-        let embed = |pooling| model.embed(tokens, &EmbedOptions { pooling, normalize: false }).unwrap();
+        let embed = |pooling| model.embed(tokens, &EmbedOptions { pooling, ..EmbedOptions::default() }).unwrap();
         // llama.cpp rounds activations to f16 before every product.
         let error = nmse(&embed(Pooling::Last), &vector(&format!("f16.llama.hidden_last.{name}")));
         assert!(error <= 1e-5, "{name}: nmse {error:e} to llama.cpp's hidden row");
