@@ -243,6 +243,11 @@ impl Device {
         self.features
     }
 
+    /// Whether the device is gone: what runs on it ends with [`GpuError::Lost`], and another must be opened.
+    pub fn is_lost(&self) -> bool {
+        self.lost.get().is_some()
+    }
+
     /// Gives the device back. Whatever runs on it, or is started later, ends with [`GpuError::Lost`].
     pub fn destroy(&self) {
         self.inner.destroy();

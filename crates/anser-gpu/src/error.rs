@@ -90,6 +90,12 @@ pub enum GpuError {
         /// The driver's word.
         reason: String,
     },
+    /// The device cannot time its kernels.
+    #[error("{adapter} has no timestamps, so its kernels cannot be timed one by one; profile on another device")]
+    NoTimestamps {
+        /// Name of the adapter.
+        adapter: String,
+    },
     /// More rows in one step than the device's buffers hold.
     #[error("a step of {found} {what} does not fit in the device's buffers, at most {max} do; split it")]
     StepTooLarge {

@@ -10,7 +10,7 @@ use crate::replay::Replay;
 use crate::state::{SlotId, States};
 use crate::weights::{WeightLayout, Weights};
 use anser_format::quant::dequantize;
-use anser_model::{Op, Plan, Step, ValueId};
+use anser_model::{Op, Plan, Step, ValueId, WeightId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -169,10 +169,8 @@ impl Gpu {
         let key = self.prepare(step)?;
         let reads = Reads::new(&self.plan, step);
         let staging = self.staging(reads.n_bytes)?;
-        self.buffers.write_tables(&self.device, step, &self.states);
-        let Some(replay) = self.replays.get(&key) else {
-            return Err(self.device.failed("a step", "it was not lowered"));
-        };
+        self.write_tables(step);
+        let replay = self.replay(key)?;
         let record = || {
             self.write_inputs(step);
             let mut encoder = self.device.inner.create_command_encoder(&Default::default());
@@ -180,9 +178,7 @@ impl Gpu {
             self.device.queue.submit([encoder.finish()]);
         };
         self.device.guard(|| "a step".into(), record)?;
-        for sequence in step.sequences {
-            self.states.advance(sequence.slot);
-        }
+        self.advance(step);
         let mut results = vec![vec![]; step.reads.len()];
         match staging {
             None => self.device.check()?,
@@ -199,7 +195,7 @@ impl Gpu {
     }
 
     /// Checks the step and makes sure that there are buffers and a replay for it.
-    fn prepare(&mut self, step: &Step) -> Result<[RowClass; 2], GpuError> {
+    pub(crate) fn prepare(&mut self, step: &Step) -> Result<[RowClass; 2], GpuError> {
         step.check(&self.plan, |slot| self.states.get(slot).is_some())?;
         self.device.check()?;
         let found = [step.tokens.len(), step.outputs.len()];
@@ -221,6 +217,28 @@ impl Gpu {
         Ok(classes)
     }
 
+    /// The lowered plan that [`Gpu::prepare`] found or made.
+    pub(crate) fn replay(&self, key: [RowClass; 2]) -> Result<&Replay, GpuError> {
+        self.replays.get(&key).ok_or_else(|| self.device.failed("a step", "it was not lowered"))
+    }
+
+    /// Sends the tables that describe the step.
+    pub(crate) fn write_tables(&mut self, step: &Step) {
+        self.buffers.write_tables(&self.device, step, &self.states);
+    }
+
+    /// The states of the step's sequences are those after it.
+    pub(crate) fn advance(&mut self, step: &Step) {
+        for sequence in step.sequences {
+            self.states.advance(sequence.slot);
+        }
+    }
+
+    /// Bytes of one row range of a matrix.
+    pub(crate) fn matrix_n_bytes(&self, weight: WeightId, split: usize) -> u64 {
+        self.weights.matrix(weight, split).map_or(0, |binding| binding.buffer.size())
+    }
+
     /// The staging buffer, with room for `n_bytes`; `None` if there is nothing to read.
     fn staging(&mut self, n_bytes: u64) -> Result<Option<wgpu::Buffer>, GpuError> {
         if n_bytes == 0 {
@@ -234,7 +252,7 @@ impl Gpu {
     }
 
     /// Sends the embeddings of the step's tokens and the plan's inputs.
-    fn write_inputs(&self, step: &Step) {
+    pub(crate) fn write_inputs(&self, step: &Step) {
         let write = |id: ValueId, data: &[f32]| {
             let buffer = self.buffers.value(&self.plan, id);
             self.device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));

@@ -14,6 +14,7 @@ mod kernels;
 mod lower;
 mod matmul;
 mod pipelines;
+mod profile;
 mod readback;
 mod replay;
 mod state;
@@ -24,6 +25,7 @@ pub use choice::DeviceChoice;
 pub use device::{AdapterReport, Device, DeviceKind};
 pub use error::GpuError;
 pub use executor::{Gpu, GpuOptions};
+pub use profile::KernelTime;
 pub use state::SlotId;
 
 #[cfg(test)]

@@ -5,3 +5,4 @@ mod cases;
 mod errors;
 mod harness;
 mod models;
+mod twins;

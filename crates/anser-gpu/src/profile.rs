@@ -1,0 +1,129 @@
+//! Twins of [`Gpu::step`] for people: one hands out what every operation computed, one times every kernel.
+
+use crate::buffers::Sizes;
+use crate::error::GpuError;
+use crate::executor::Gpu;
+use crate::kernels::{Access, Binding};
+use crate::replay::Recorded;
+use anser_model::{Node, Step, ValueId};
+
+/// One run of one kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KernelTime {
+    /// The kernel, e.g. `layer_norm`.
+    pub label: &'static str,
+    /// The plan's node that it computes, e.g. `blocks.3.ln1`.
+    pub node: String,
+    /// Time on the device, without the gaps between kernels.
+    pub elapsed_us: f64,
+    /// Bytes that it has to read and write at least once.
+    pub n_bytes: u64,
+}
+
+impl Gpu {
+    /// Runs `step` and hands every operation's results to `inspect`, in execution order; `step.reads` is ignored. Compare
+    /// them with the CPU executor's to find the first operation that differs.
+    ///
+    /// # Errors
+    /// As [`Gpu::step`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn trace(&mut self, step: &Step, mut inspect: impl FnMut(&Node, ValueId, &[f32])) -> Result<(), GpuError> {
+        let plan = self.plan().clone();
+        let reads: Vec<ValueId> = plan.nodes.iter().flat_map(|node| node.op.outputs()).collect();
+        let nodes = plan.nodes.iter().flat_map(|node| node.op.outputs().into_iter().map(move |_| node));
+        let values = self.step(&Step { reads: &reads, ..*step })?;
+        for ((node, &value), data) in nodes.zip(&reads).zip(&values) {
+            inspect(node, value, data);
+        }
+        Ok(())
+    }
+
+    /// Runs `step` with every kernel in a pass of its own and tells how long each took, in execution order.
+    ///
+    /// # Errors
+    /// As [`Gpu::step`]; also if the device has no timestamps.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn profile(&mut self, step: &Step) -> Result<Vec<KernelTime>, GpuError> {
+        pollster::block_on(self.profile_async(step))
+    }
+
+    /// [`Gpu::profile`], for where nothing may block.
+    pub async fn profile_async(&mut self, step: &Step<'_>) -> Result<Vec<KernelTime>, GpuError> {
+        /// Dispatches of one set of timestamps: two of at most 4096 each.
+        const PER_SET: usize = 2048;
+
+        if !self.device().report().timestamps {
+            return Err(GpuError::NoTimestamps { adapter: self.device().report().name.clone() });
+        }
+        let key = self.prepare(step)?;
+        self.write_tables(step);
+        let device = self.device().clone();
+        let n_nodes = self.plan().n_nodes_for(step.reads);
+        let dispatches: Vec<&Recorded> = self.replay(key)?.dispatches.iter().filter(|d| d.node < n_nodes).collect();
+        let sizes = Sizes::new(step);
+        let resolved = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
+        let staging = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+        let mut times = vec![];
+        for (i, dispatches) in dispatches.chunks(PER_SET).enumerate() {
+            let (n, n_bytes) = (2 * dispatches.len() as u32, 16 * dispatches.len() as u64);
+            let resolved = device.create_buffer("timestamps", n_bytes, resolved)?;
+            let staging = device.create_buffer("timestamps", n_bytes, staging)?;
+            let record = || {
+                let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: n };
+                let queries = device.inner.create_query_set(&descriptor);
+                if i == 0 {
+                    self.write_inputs(step);
+                }
+                let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+                for (begin, dispatch) in (0..).step_by(2).zip(dispatches) {
+                    let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
+                        query_set: &queries,
+                        beginning_of_pass_write_index: Some(begin),
+                        end_of_pass_write_index: Some(begin + 1),
+                    });
+                    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
+                    dispatch.encode(&mut encoder.begin_compute_pass(&descriptor), sizes);
+                }
+                encoder.resolve_query_set(&queries, 0..n, &resolved, 0);
+                encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, n_bytes);
+                device.queue.submit([encoder.finish()]);
+            };
+            device.guard(|| "a profiled step".into(), record)?;
+            let mut ticks: Vec<u64> = vec![];
+            let take = |bytes: &[u8]| ticks = bytemuck::pod_collect_to_vec(bytes);
+            crate::readback::read(&device, &staging, n_bytes, take).await?;
+            let tick_ns = f64::from(device.queue.get_timestamp_period());
+            for (dispatch, [begin, end]) in dispatches.iter().zip(ticks.as_chunks().0) {
+                times.push(KernelTime {
+                    label: dispatch.dispatch.kernel.label,
+                    node: self.plan().nodes[dispatch.node].name.clone(),
+                    elapsed_us: end.saturating_sub(*begin) as f64 * tick_ns / 1000.0,
+                    n_bytes: self.n_bytes(dispatch, sizes),
+                });
+            }
+        }
+        self.advance(step);
+        Ok(times)
+    }
+
+    /// Bytes that a dispatch has to move.
+    fn n_bytes(&self, recorded: &Recorded, sizes: Sizes) -> u64 {
+        let plan = self.plan();
+        let kernel = &recorded.dispatch.kernel;
+        let binding = |(access, binding): (&Access, &Binding)| match *binding {
+            Binding::Value(id) => {
+                let value = plan.value(id);
+                4 * u64::from(sizes.rows(value.rows)) * value.n_cols as u64
+            }
+            Binding::Vector(id) => 4 * plan.weight(id).n_cols() as u64,
+            Binding::Matrix { weight, split } => self.matrix_n_bytes(weight, split),
+            Binding::State(at) => {
+                let n_bytes = 4 * plan.state.parts[at.part].layer_len() as u64 * u64::from(sizes.n_sequences);
+                n_bytes * if *access == Access::ReadWrite { 2 } else { 1 }
+            }
+            Binding::Scratch { rows, row_n_bytes, .. } => u64::from(sizes.rows(rows)) * row_n_bytes as u64,
+            Binding::Step | Binding::Sequences | Binding::Tokens | Binding::Outputs | Binding::Constants(_) => 0,
+        };
+        kernel.access.iter().zip(&recorded.dispatch.bindings).map(binding).sum()
+    }
+}
