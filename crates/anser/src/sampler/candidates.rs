@@ -62,9 +62,11 @@ impl Candidates {
             let lowest = self.lowest_useful_weight(options, sum);
             self.gather(lowest);
         }
-        if options.top_k > 0 && options.top_k < self.keys.len() {
-            self.keys.select_nth_unstable(options.top_k);
-            self.keys.truncate(options.top_k);
+        if options.top_k > 0 {
+            if options.top_k < self.keys.len() {
+                self.keys.select_nth_unstable(options.top_k);
+                self.keys.truncate(options.top_k);
+            }
             sum = if renormalizes { self.sum() } else { sum };
         }
         if options.top_p < 1.0 {
