@@ -138,8 +138,24 @@ pub struct Device {
     pub(crate) pipelines: Pipelines,
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
-    /// The first error that no error scope was there for.
-    uncaptured: Arc<Mutex<Option<wgpu::Error>>>,
+    /// The first failure that no error scope was there for.
+    uncaptured: Arc<Mutex<Option<Failure>>>,
+}
+
+/// What the driver complained about.
+#[derive(Debug)]
+enum Failure {
+    OutOfMemory,
+    Other(String),
+}
+
+impl From<wgpu::Error> for Failure {
+    fn from(error: wgpu::Error) -> Failure {
+        match error {
+            wgpu::Error::OutOfMemory { .. } => Failure::OutOfMemory,
+            error => Failure::Other(error.to_string()),
+        }
+    }
 }
 
 impl Device {
@@ -212,7 +228,7 @@ impl Device {
         let on_error = uncaptured.clone();
         inner.on_uncaptured_error(Arc::new(move |error| {
             if let Ok(mut first) = on_error.lock() {
-                first.get_or_insert(error);
+                first.get_or_insert(error.into());
             }
         }));
         let features = Features {
@@ -273,25 +289,25 @@ impl Device {
         let adapter = self.report.name.clone();
         match error {
             None => Ok(result),
-            Some(wgpu::Error::OutOfMemory { .. }) => Err(GpuError::OutOfMemory { adapter, what: what() }),
-            Some(error) => Err(GpuError::Driver { adapter, what: what(), reason: error.to_string() }),
+            Some(Failure::OutOfMemory) => Err(GpuError::OutOfMemory { adapter, what: what() }),
+            Some(Failure::Other(reason)) => Err(GpuError::Driver { adapter, what: what(), reason }),
         }
     }
 
     /// The first error of `f` on this thread.
     #[cfg(not(target_arch = "wasm32"))]
-    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
+    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<Failure>) {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
         let [a, b, c] = [Internal, OutOfMemory, Validation].map(|filter| self.inner.push_error_scope(filter));
         let result = f();
         let errors = [c, b, a].map(|scope| pollster::block_on(scope.pop()));
         let uncaptured = self.uncaptured.lock().ok().and_then(|mut first| first.take());
-        (result, errors.into_iter().flatten().next().or(uncaptured))
+        (result, errors.into_iter().flatten().next().map(Failure::from).or(uncaptured))
     }
 
     /// The first error before or during `f`: error scopes answer only later in a browser.
     #[cfg(target_arch = "wasm32")]
-    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<wgpu::Error>) {
+    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<Failure>) {
         let result = f();
         (result, self.uncaptured.lock().ok().and_then(|mut first| first.take()))
     }

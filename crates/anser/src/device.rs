@@ -1,21 +1,28 @@
-//! Where a model runs.
+//! Where a model runs, and the executor that runs it there.
 
 use crate::error::Error;
 use crate::model::Options;
 use anser_cpu::{Cpu, SlotId};
+#[cfg(not(target_arch = "wasm32"))]
+use anser_gpu::{DeviceChoice, Gpu, GpuError, GpuOptions};
 use anser_model::{Plan, Step};
 use std::str::FromStr;
 use std::sync::Arc;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::{Mutex, PoisonError, Weak};
 
-/// Where to run a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Where to run a model: `auto`, `cpu`, `gpu`, `gpu:NUMBER` or `gpu:NAME`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Device {
-    /// The best there is.
+    /// The best hardware GPU if there is one and the model fits; else the processor.
     #[default]
     Auto,
     /// The processor.
     Cpu,
+    /// A GPU; software adapters only by number or name.
+    #[cfg(not(target_arch = "wasm32"))]
+    Gpu(DeviceChoice),
 }
 
 impl FromStr for Device {
@@ -25,50 +32,79 @@ impl FromStr for Device {
         match text {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
-            _ if text == "gpu" || text.starts_with("gpu:") => Err(Error::Device {
-                device: text.into(),
-                reason: "this build runs on the CPU only; use --device cpu".into(),
+            #[cfg(not(target_arch = "wasm32"))]
+            _ if text == "gpu" || text.starts_with("gpu:") => Ok(Device::Gpu(text.parse()?)),
+            _ => Err(Error::Option {
+                option: "device",
+                reason: format!("{text:?} is none of auto, cpu, gpu, gpu:NUMBER, gpu:NAME"),
             }),
-            _ => Err(Error::Device { device: text.into(), reason: "expected auto, cpu or gpu".into() }),
         }
     }
 }
 
 /// The executor that runs a model's plan.
+#[derive(Debug)]
 pub(crate) enum Executor {
-    Cpu(Cpu),
+    Cpu(Box<Cpu>),
+    #[cfg(not(target_arch = "wasm32"))]
+    Gpu(Box<Gpu>),
 }
 
 impl Executor {
     /// Sets up an executor for `plan`, and says which and why.
     pub(crate) fn new(plan: &Arc<Plan>, options: &Options) -> Result<(Executor, String), Error> {
-        let cpu_options = anser_cpu::Options { n_threads: options.n_threads, ..Default::default() };
-        match options.device {
-            Device::Auto | Device::Cpu => {
-                let cpu = Cpu::new(plan.clone(), cpu_options)?;
-                let device = format!("CPU, {} threads", cpu.n_threads());
-                Ok((Executor::Cpu(cpu), device))
-            }
+        match &options.device {
+            Device::Cpu => Executor::cpu(plan, options, "asked for"),
+            #[cfg(target_arch = "wasm32")]
+            Device::Auto => Executor::cpu(plan, options, "the only device of this build"),
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Auto => match Executor::gpu(plan, &DeviceChoice::Auto) {
+                Ok(chosen) => Ok(chosen),
+                Err(why) => Executor::cpu(plan, options, &why.to_string()),
+            },
+            #[cfg(not(target_arch = "wasm32"))]
+            Device::Gpu(choice) => Ok(Executor::gpu(plan, choice)?),
         }
     }
 
-    /// How many tokens to give to one step of a long prompt: enough to use a dequantized weight many times, few enough
-    /// for activations to stay small.
+    fn cpu(plan: &Arc<Plan>, options: &Options, why: &str) -> Result<(Executor, String), Error> {
+        let cpu_options = anser_cpu::Options { n_threads: options.n_threads, ..Default::default() };
+        let cpu = Cpu::new(plan.clone(), cpu_options)?;
+        let line = format!("CPU, {} threads: {why}", cpu.n_threads());
+        Ok((Executor::Cpu(Box::new(cpu)), line))
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn gpu(plan: &Arc<Plan>, choice: &DeviceChoice) -> Result<(Executor, String), GpuError> {
+        let device = shared_device(choice)?;
+        let gpu = Gpu::new(plan.clone(), &device, GpuOptions::default())?;
+        let line = [vec![device.reason().to_string()], gpu.notices()].concat().join("; ");
+        Ok((Executor::Gpu(Box::new(gpu)), line))
+    }
+
+    /// How many tokens to give to one step of a long prompt: enough to use a weight that was read many times, few
+    /// enough for activations to stay small.
     pub(crate) fn preferred_step_len(&self) -> usize {
         match self {
             Executor::Cpu(_) => 128,
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => gpu.max_rows().into_iter().fold(512, usize::min),
         }
     }
 
     pub(crate) fn create_state(&mut self) -> Result<SlotId, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.create_state()),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.create_state()?),
         }
     }
 
     pub(crate) fn drop_state(&mut self, slot: SlotId) {
         match self {
             Executor::Cpu(cpu) => cpu.drop_state(slot),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => gpu.drop_state(slot),
         }
     }
 
@@ -76,6 +112,8 @@ impl Executor {
     pub(crate) fn read_state(&mut self, slot: SlotId) -> Result<Vec<f32>, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.state(slot).unwrap_or_default().to_vec()),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.read_state(slot)?),
         }
     }
 
@@ -88,18 +126,43 @@ impl Executor {
                 }
                 Ok(())
             }
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.write_state(slot, data)?),
         }
     }
 
     /// Copies the state in `from` over that in `to`.
     pub(crate) fn copy_state(&mut self, from: SlotId, to: SlotId) -> Result<(), Error> {
-        let state = self.read_state(from)?;
-        self.write_state(to, &state)
+        match self {
+            Executor::Cpu(_) => {
+                let state = self.read_state(from)?;
+                self.write_state(to, &state)
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.copy_state(from, to)?),
+        }
     }
 
     pub(crate) fn step(&mut self, step: &Step) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.step(step)?),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.step(step)?),
         }
     }
+}
+
+/// The device for `choice`, shared by all models of the process while one of them is alive: starting a driver takes
+/// hundreds of milliseconds, and pipelines are compiled once per device.
+#[cfg(not(target_arch = "wasm32"))]
+fn shared_device(choice: &DeviceChoice) -> Result<Arc<anser_gpu::Device>, GpuError> {
+    static OPEN: Mutex<Vec<(DeviceChoice, Weak<anser_gpu::Device>)>> = Mutex::new(vec![]);
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    open.retain(|(_, device)| device.upgrade().is_some_and(|d| !d.is_lost()));
+    if let Some(device) = open.iter().find(|(c, _)| c == choice).and_then(|(_, d)| d.upgrade()) {
+        return Ok(device);
+    }
+    let device = anser_gpu::Device::open(choice)?;
+    open.push((choice.clone(), Arc::downgrade(&device)));
+    Ok(device)
 }

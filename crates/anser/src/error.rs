@@ -49,14 +49,10 @@ pub enum Error {
         /// What is allowed.
         reason: String,
     },
-    /// The device asked for cannot be used.
-    #[error("device {device}: {reason}")]
-    Device {
-        /// The device as it was asked for.
-        device: String,
-        /// Why not, and what to do.
-        reason: String,
-    },
+    /// The GPU cannot be used, or failed.
+    #[error(transparent)]
+    #[cfg(not(target_arch = "wasm32"))]
+    Gpu(#[from] anser_gpu::GpuError),
     /// The caller cancelled; what had been read until then is in the session's state.
     #[error("cancelled")]
     Cancelled,

@@ -29,6 +29,8 @@ pub mod chat;
 pub mod sampler;
 pub mod stop;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use anser_gpu::{AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError};
 pub use anser_model::{Config, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::{CacheStats, PrefixCache};

@@ -25,12 +25,12 @@ fn bounds(file_type: &str) -> Bounds {
     }
 }
 
-fn max_abs(a: &[f32], b: &[f32]) -> f32 {
+pub(crate) fn max_abs(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
-fn pick(logits: &[f32], ids: impl IntoIterator<Item = usize>) -> Vec<f32> {
+pub(crate) fn pick(logits: &[f32], ids: impl IntoIterator<Item = usize>) -> Vec<f32> {
     ids.into_iter().map(|id| logits[id]).collect()
 }
 
@@ -100,7 +100,7 @@ fn safetensors_and_gguf_of_the_same_numbers_give_the_same_logits() {
 }
 
 /// Greedy continuation; checks that the first token that differs from the oracle's was a near tie.
-fn check_greedy(session: &mut Session, oracle: &Oracle, tie: f32, at: &str) {
+pub(crate) fn check_greedy(session: &mut Session, oracle: &Oracle, tie: f32, at: &str) {
     for (step, &expected) in oracle.greedy.iter().enumerate() {
         let logits = session.logits();
         let token = argmax(logits);

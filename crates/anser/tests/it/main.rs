@@ -3,5 +3,6 @@
 mod embeddings;
 mod fixtures;
 mod golden;
+mod gpu;
 mod malformed;
 mod sessions;

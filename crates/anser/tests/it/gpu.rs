@@ -1,0 +1,118 @@
+//! The demo model on a GPU: the same oracles as on the CPU, and both devices with each other's states.
+//!
+//! Runs on the first adapter, Mesa's software one where there is no other; without any it fails.
+
+use crate::fixtures::{EXPECTED, TYPES, demo, demo_path, prompt, trained_ids, vector};
+use crate::golden::{check_greedy, max_abs, pick};
+use anser::{Device, EmbedOptions, GenerateOptions, Model, Options, Pooling, SamplerOptions, Want};
+use anser_model::cases::nmse;
+use std::ops::ControlFlow;
+
+/// Activations stay f32, or pass through f16 in tiles of matrix products (11 bits: 1e-7 per product, up to 1e-5 after
+/// six layers); int8 activations would need 1e-3.
+const NMSE: f64 = 1e-4;
+/// Of one logit, of which the standard deviation is 4 to 5.7.
+const MAX_ABS: f32 = 0.1;
+
+fn gpu() -> Options {
+    Options { device: "gpu:0".parse::<Device>().unwrap(), ..Options::default() }
+}
+
+fn demo_on_gpu(name: &str) -> Model {
+    Model::load(demo_path(name), &gpu()).expect("a GPU or Mesa's software adapter (scripts/test installs it)")
+}
+
+#[test]
+fn logits_and_greedy_text_follow_the_oracle_on_every_type() {
+    for file_type in TYPES {
+        let model = demo_on_gpu(&format!("demo-{file_type}.gguf"));
+        for name in ["story", "mail", "long-600"] {
+            let mut session = model.session().unwrap();
+            session.feed(&prompt(name).feed).unwrap();
+            let logits = pick(session.logits(), trained_ids());
+            let error = nmse(&logits, &vector(&format!("{file_type}.dequant.logits.{name}")));
+            assert!(error <= NMSE, "{file_type} {name}: nmse {error:e}");
+        }
+        for (i, prompt) in EXPECTED.prompts.iter().enumerate() {
+            let oracle = &prompt.oracles[&format!("dequant-{file_type}")];
+            let mut session = model.session().unwrap();
+            session.feed(&prompt.feed).unwrap();
+            let top = pick(session.logits(), oracle.top.ids.iter().map(|&id| id as usize));
+            let error = max_abs(&top, &oracle.top.values);
+            assert!(error <= MAX_ABS, "{file_type} {}: top logits differ by {error}", prompt.name);
+            // A software adapter needs 10 to 40 ms a token: all texts for F16, every fourth for the others.
+            if file_type == "f16" || i % 4 == 0 {
+                let tie = if file_type == "f16" { 0.0 } else { 2.0 * MAX_ABS };
+                check_greedy(&mut session, oracle, tie, &format!("{file_type} {}", prompt.name));
+            }
+        }
+    }
+}
+
+#[test]
+fn both_devices_write_the_same_text() {
+    let sampler = SamplerOptions::greedy();
+    let options = GenerateOptions { sampler, max_tokens: 48, ..GenerateOptions::default() };
+    let text = |options_of_model: &Options| {
+        let model = Model::embedded(options_of_model).unwrap();
+        model.session().unwrap().generate_text("Once upon a time", &options).unwrap().text().unwrap()
+    };
+    let cpu = Options { device: Device::Cpu, ..Options::default() };
+    assert_eq!(text(&gpu()), text(&cpu));
+}
+
+#[test]
+fn states_move_between_devices() {
+    let (cpu, gpu) = (demo("demo-f16.gguf"), demo_on_gpu("demo-f16.gguf"));
+    let (head, tail) = prompt("mail").feed.split_at(50);
+    let mut expected = cpu.session().unwrap();
+    expected.feed(&prompt("mail").feed).unwrap();
+    for (first, second) in [(&cpu, &gpu), (&gpu, &cpu)] {
+        let mut session = first.session().unwrap();
+        session.feed(head).unwrap();
+        let state = session.state().unwrap();
+        let mut session = second.session().unwrap();
+        session.restore(&state).unwrap();
+        session.feed(tail).unwrap();
+        let error = nmse(session.logits(), expected.logits());
+        assert!(error <= NMSE, "nmse {error:e}");
+    }
+}
+
+#[test]
+fn chunks_forks_and_restored_states_go_on_as_one() {
+    let model = demo_on_gpu("demo-q4_k_m.gguf");
+    let tokens = &prompt("long-600").feed[..300];
+    let logits = |chunk| {
+        let mut session = model.session().unwrap();
+        session.feed_chunked(tokens, Want::LOGITS, chunk, |_, _| ControlFlow::Continue(())).unwrap().logits
+    };
+    let expected = logits(300);
+    for chunk in [7, 64] {
+        let error = nmse(&logits(chunk), &expected);
+        assert!(error <= NMSE, "chunks of {chunk}: nmse {error:e}");
+    }
+    let mut session = model.session().unwrap();
+    session.feed(&tokens[..290]).unwrap();
+    let state = session.state().unwrap();
+    let mut fork = session.fork().unwrap();
+    session.feed(&tokens[290..]).unwrap();
+    let (expected, state_after) = (session.logits().to_vec(), session.state().unwrap());
+    fork.feed(&tokens[290..]).unwrap();
+    assert_eq!(fork.logits(), expected);
+    assert_eq!(fork.state().unwrap(), state_after);
+    session.restore(&state).unwrap();
+    session.feed(&tokens[290..]).unwrap();
+    assert_eq!(session.logits(), expected);
+}
+
+#[test]
+fn embeddings_in_a_batch_equal_those_of_the_cpu() {
+    let (cpu, gpu) = (demo("demo-f16.gguf"), demo_on_gpu("demo-f16.gguf"));
+    let texts: Vec<Vec<u32>> = EXPECTED.prompts.iter().map(|p| p.ids.clone()).collect();
+    for pooling in [Pooling::Last, Pooling::Mean] {
+        let options = EmbedOptions { pooling, ..EmbedOptions::default() };
+        let error = nmse(&gpu.embed_batch(&texts, &options).unwrap(), &cpu.embed_batch(&texts, &options).unwrap());
+        assert!(error <= NMSE, "{pooling:?}: nmse {error:e}");
+    }
+}
