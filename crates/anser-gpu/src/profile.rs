@@ -27,11 +27,20 @@ impl Gpu {
     /// # Errors
     /// As [`Gpu::step`].
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn trace(&mut self, step: &Step, mut inspect: impl FnMut(&Node, ValueId, &[f32])) -> Result<(), GpuError> {
+    pub fn trace(&mut self, step: &Step, inspect: impl FnMut(&Node, ValueId, &[f32])) -> Result<(), GpuError> {
+        pollster::block_on(self.trace_async(step, inspect))
+    }
+
+    /// [`Gpu::trace`], for where nothing may block.
+    pub async fn trace_async(
+        &mut self,
+        step: &Step<'_>,
+        mut inspect: impl FnMut(&Node, ValueId, &[f32]),
+    ) -> Result<(), GpuError> {
         let plan = self.plan().clone();
         let reads: Vec<ValueId> = plan.nodes.iter().flat_map(|node| node.op.outputs()).collect();
         let nodes = plan.nodes.iter().flat_map(|node| node.op.outputs().into_iter().map(move |_| node));
-        let values = self.step(&Step { reads: &reads, ..*step })?;
+        let values = self.step_async(&Step { reads: &reads, ..*step }).await?;
         for ((node, &value), data) in nodes.zip(&reads).zip(&values) {
             inspect(node, value, data);
         }
