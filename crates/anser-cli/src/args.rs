@@ -35,7 +35,7 @@ Examples:
 
 Exit codes:
   0    done (also when the reader of a pipe has had enough)
-  1    failed: a file, a device, numbers that are no model; the line on standard error says what to do
+  1    failed: a file, a device, damaged numbers; one line on standard error says what to do
   2    the arguments cannot be followed
   130  interrupted by Ctrl-C; what was generated until then has been printed";
 
@@ -60,12 +60,8 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = GENERATE_HELP)]
 pub(crate) struct GenerateArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) generation: GenerationArgs,
     /// Most tokens to generate
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 256)]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value_t = 256)]
     pub(crate) max_tokens: usize,
     /// End before this text; may be given several times
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
@@ -82,23 +78,27 @@ pub(crate) struct GenerateArgs {
     /// The text to continue; - reads standard input. Without one the model begins a document (token 0), or goes on from
     /// the state given with --from
     pub(crate) prompt: Option<OsString>,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 const GENERATE_HELP: &str = "\
 Examples:
   anser generate \"Once upon a time\"
-  anser generate -m model.gguf --temperature 0 --stop $'\\n\\n' \"Question: Why is the sky blue? Answer:\"
+  anser generate -m model.gguf --temperature 0 --stop $'\\n\\n' \"Question: Why? Answer:\"
   anser generate -m model.gguf --seed 7 --json - < prompt.txt
   anser state -m model.gguf --text \"$(cat long.txt)\" --out long.safetensors
   anser generate -m model.gguf --from long.safetensors \"In short:\"
 
 The JSON object of --json:
-  text           the generated text, after the prompt with --echo; bytes that are not UTF-8 become U+FFFD
+  text           the generated text, after the prompt with --echo; U+FFFD for what is not UTF-8
   tokens         ids of the generated tokens
   n_prompt       tokens read before the first was generated
   n_generated    tokens generated
   finish_reason  \"stop\" (end of document, or a --stop text), \"length\" or \"cancelled\" (Ctrl-C)
-  timings        load_ms, prompt_ms, generate_ms; prompt_tps and generate_tps, tokens per second or null";
+  timings        load_ms, prompt_ms, generate_ms; prompt_tps, generate_tps: tokens/s or null";
 
 /// Talk with a model
 ///
@@ -107,12 +107,8 @@ The JSON object of --json:
 #[derive(Debug, Args)]
 #[command(after_help = CHAT_HELP)]
 pub(crate) struct ChatArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) generation: GenerationArgs,
     /// Most tokens of an answer
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 1024)]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value_t = 1024)]
     pub(crate) max_tokens: usize,
     /// End an answer before this text; may be given several times
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
@@ -126,6 +122,10 @@ pub(crate) struct ChatArgs {
     /// Go on from a state that /save or `anser state` wrote
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) generation: GenerationArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 const CHAT_HELP: &str = "\
@@ -192,15 +192,15 @@ Examples:
 #[command(after_help = LOGITS_HELP)]
 pub(crate) struct LogitsArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
     pub(crate) tokens: TokensArgs,
     /// How many of the largest logits to print
-    #[arg(long, value_name = "K", default_value_t = 10)]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, default_value_t = 10)]
     pub(crate) top: usize,
     /// Write all logits, [V] f32, to this .npy file
     #[arg(long, value_name = "FILE")]
     pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 const LOGITS_HELP: &str = "\
@@ -216,8 +216,6 @@ No text, or no tokens, are read as token 0: the start of a document.";
 #[derive(Debug, Args)]
 #[command(after_help = EMBED_HELP)]
 pub(crate) struct EmbedArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
     /// How the rows of a text's tokens become one
     #[arg(long, value_name = "KIND", default_value = "last")]
     pub(crate) pooling: Pooling,
@@ -230,6 +228,8 @@ pub(crate) struct EmbedArgs {
     /// The texts, each read on its own from a fresh state; - reads standard input as one text
     #[arg(required = true, value_name = "TEXT")]
     pub(crate) texts: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 const EMBED_HELP: &str = "\
@@ -252,8 +252,6 @@ pub(crate) enum Pooling {
 #[command(after_help = STATE_HELP)]
 pub(crate) struct StateArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
     pub(crate) tokens: TokensArgs,
     /// Go on from this state instead of a fresh one
     #[arg(long, value_name = "STATE")]
@@ -261,6 +259,8 @@ pub(crate) struct StateArgs {
     /// Where to save the state
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 const STATE_HELP: &str = "\
@@ -276,14 +276,14 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = PERPLEXITY_HELP)]
 pub(crate) struct PerplexityArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
     /// The text; - reads standard input
     #[arg(long, value_name = "FILE")]
     pub(crate) file: PathBuf,
     /// Print one JSON object: perplexity, mean_nll (nats per token), n_scored (tokens), elapsed_ms
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 const PERPLEXITY_HELP: &str = "\
@@ -326,20 +326,20 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_HELP)]
 pub(crate) struct BenchArgs {
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
     /// Tokens of the prompt
-    #[arg(long, value_name = "T", default_value_t = 512, value_parser = count(1 << 20))]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = 512, value_parser = count(1 << 20))]
     pub(crate) prompt: usize,
     /// Tokens to generate
-    #[arg(long, value_name = "T", default_value_t = 128, value_parser = count(1 << 20))]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = 128, value_parser = count(1 << 20))]
     pub(crate) r#gen: usize,
     /// Runs
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = count(1000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 3, value_parser = count(1000))]
     pub(crate) runs: usize,
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
 }
 
 /// Parses a number from 1 to `most`.
@@ -351,13 +351,13 @@ const BENCH_HELP: &str = "\
 Measured in every run:
   load_ms         open the file, check it, set the device up, make a session
   first_token_ms  right after that: read 32 tokens and choose the first token
-  prefill_tps     read the prompt from a fresh state, with the last token's logits; tokens per second
-  decode_tps      go on from it token by token, always the most likely; tokens per second
+  prefill_tps     read the prompt from a fresh state, logits of its last token; tokens per second
+  decode_tps      go on from it token by token, always the most likely one; tokens per second
   embed_ms        embed 212 tokens, the last token's row
 Measured once, on Linux (elsewhere null):
-  load_anon_mib   anonymous memory that the first load added: the model file is mapped and does not count
+  load_anon_mib   anonymous memory that the first load added; the mapped model file is not anonymous
   peak_anon_mib   most anonymous memory at any time of all runs, looked at every 10 ms
-  peak_rss_mib    most resident memory of the process, with the pages of the model file that lay in RAM
+  peak_rss_mib    most resident memory of the process, the model file's pages in RAM included
 
 Example:
   anser bench -m model.gguf --prompt 512 --gen 128 --runs 5 --json";

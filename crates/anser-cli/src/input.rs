@@ -1,7 +1,7 @@
 //! What commands read: arguments as bytes, standard input, files, lists of token ids.
 
 use crate::report::Failure;
-use anser::{END_OF_TEXT, Model};
+use anser::END_OF_TEXT;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
@@ -63,11 +63,6 @@ fn argument_bytes(argument: &OsStr) -> Result<Vec<u8>, Failure> {
         Failure::Usage(format!("{argument:?} is not valid Unicode; give such bytes through standard input (-)"))
     })?;
     Ok(text.as_bytes().to_vec())
-}
-
-/// The tokens of `text`; a document without text is read as token 0.
-pub(crate) fn document_tokens(model: &Model, text: &[u8]) -> Result<Vec<u32>, Failure> {
-    Ok(or_document_start(model.encode(text)?))
 }
 
 /// `tokens`, or token 0 if there are none.

@@ -23,14 +23,19 @@ pub(crate) struct ModelArgs {
     #[arg(long, value_name = "DEVICE", env = "ANSER_DEVICE", default_value = "auto", value_parser = device)]
     pub(crate) device: Device,
     /// Threads on the CPU; without it one per core
-    #[arg(long, value_name = "N", value_parser = super::count(1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::count(1024))]
     pub(crate) threads: Option<usize>,
 }
 
 impl ModelArgs {
     /// Loads the model.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
-        let options = Options { device: self.device, n_threads: self.threads, vocabulary: self.vocab.clone() };
+        let options = Options {
+            device: Device::clone(&self.device),
+            n_threads: self.threads,
+            vocabulary: self.vocab.clone(),
+            ..Options::default()
+        };
         load(&self.model, &options)
     }
 }
@@ -83,19 +88,19 @@ impl TokensArgs {
 pub(crate) struct GenerationArgs {
     /// Flattens the distribution above 1 and sharpens it below; at 0 the most likely token is always taken, and penalties
     /// are off unless given [default: 1]
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
     temperature: Option<f32>,
     /// Keep the most likely tokens that together reach this probability [default: 0.3]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     top_p: Option<f32>,
     /// Keep this many of the most likely tokens; 0 keeps all [default: 0]
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     top_k: Option<usize>,
     /// Keep the tokens at least this likely relative to the most likely one [default: 0]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     min_p: Option<f32>,
     /// Keep the tokens of about expected information that together reach this probability [default: 1]
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     typical_p: Option<f32>,
     /// Subtracted from the logits of tokens already generated [default: 0.5]
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
@@ -104,16 +109,16 @@ pub(crate) struct GenerationArgs {
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     frequency_penalty: Option<f32>,
     /// What is left of these counts after each token [default: 0.996]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     penalty_decay: Option<f32>,
     /// Divides the positive logits of tokens already generated and multiplies the others [default: 1]
-    #[arg(long, value_name = "X")]
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
     repetition_penalty: Option<f32>,
     /// Added to the logit of one token; -inf forbids it; may be given several times
     #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
     logit_bias: Vec<(u32, f32)>,
     /// The same seed and options give the same text; without it every run differs
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     seed: Option<u64>,
     /// Apply the temperature before the filters, as most engines do, instead of after them, as RWKV's own code does
     #[arg(long)]

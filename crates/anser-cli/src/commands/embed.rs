@@ -3,7 +3,7 @@
 use crate::args::{EmbedArgs, Pooling};
 use crate::output::{self, Output};
 use crate::report::Failure;
-use crate::term::Progress;
+use crate::term::Spinner;
 use crate::{input, npy};
 use anser::EmbedOptions;
 
@@ -13,19 +13,18 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
         Pooling::Last => anser::Pooling::Last,
         Pooling::Mean => anser::Pooling::Mean,
     };
-    let options = EmbedOptions { pooling, normalize: args.normalize };
-    let mut rows = vec![];
-    let mut progress = Progress::new("embedding texts");
+    let options = EmbedOptions { pooling, normalize: args.normalize, ..EmbedOptions::default() };
+    let mut texts = vec![];
     for text in &args.texts {
-        progress.update(rows.len(), args.texts.len());
-        let tokens = input::document_tokens(&model, &input::text(text)?)?;
-        rows.push(model.embed(&tokens, &options)?);
+        texts.push(model.encode(input::text(text)?)?);
     }
-    drop(progress);
+    let spinner = Spinner::new("embedding");
+    let rows = model.embed_batch(&texts, &options)?;
+    drop(spinner);
+    let n_embd = model.config().n_embd;
     if let Some(path) = &args.out {
-        let shape = [rows.len(), model.config().n_embd];
-        output::write_file(path, &npy::encode(&rows.concat(), &shape))?;
+        output::write_file(path, &npy::encode(&rows, &[texts.len(), n_embd]))?;
     }
     let mut output = Output::new();
-    rows.iter().try_for_each(|row| output.write_json(row))
+    rows.chunks_exact(n_embd).try_for_each(|row| output.write_json(&row))
 }

@@ -1,0 +1,129 @@
+//! `anser generate`
+
+use crate::harness::{expected, fixture, ids, run, run_with};
+use serde_json::Value;
+
+const GREEDY: [&str; 3] = ["generate", "--temperature", "0"];
+
+fn greedy(more: &[&str]) -> crate::harness::Ran {
+    run(&[&GREEDY, more].concat())
+}
+
+/// The first tokens of the oracle's greedy continuation, as far as its choice is beyond doubt: at every step the two
+/// largest logits differ by more than quantized activations change a logit (llama.cpp's Q8_0: up to 0.42).
+fn certain_tokens(prompt: &Value) -> Vec<u32> {
+    let gaps = prompt["pip"]["greedy_gaps"].as_array().unwrap();
+    let n_certain = gaps.iter().take_while(|gap| gap.as_f64().unwrap() > 0.5).count();
+    let tokens = ids(&prompt["dequant-q8_0"]["greedy"]);
+    tokens[..n_certain.min(tokens.len())].to_vec()
+}
+
+fn decoded(tokens: &[u32]) -> String {
+    let tokens = serde_json::to_string(tokens).unwrap();
+    run(&["tokenize", "--decode", &tokens]).text()
+}
+
+#[test]
+fn greedy_text_is_that_of_the_oracle() {
+    for (name, n_at_least) in [("mail", 20), ("chat", 10), ("chat-memory", 9), ("empty", 5)] {
+        let prompt = expected(name);
+        let tokens = certain_tokens(&prompt);
+        assert!(tokens.len() >= n_at_least, "{name}: {} tokens are certain", tokens.len());
+        let n = tokens.len().to_string();
+        let text = greedy(&["-n", &n, prompt["text"].as_str().unwrap()]).text();
+        assert_eq!(text, decoded(&tokens), "{name}");
+    }
+}
+
+#[test]
+fn no_prompt_starts_from_token_0() {
+    let tokens = certain_tokens(&expected("empty"));
+    let n = tokens.len().to_string();
+    let found = greedy(&["-n", &n, "--json"]).json();
+    assert_eq!((ids(&found["tokens"]), &found["n_prompt"]), (tokens, &Value::from(1)));
+}
+
+#[test]
+fn the_prompt_can_come_from_standard_input_as_bytes() {
+    let prompt = "User: What is the capital of Norway?\n\nAssistant:";
+    let direct = greedy(&["-n", "7", prompt]).text();
+    let piped = run_with(&[&GREEDY[..], &["-n", "7", "-"]].concat(), prompt.as_bytes()).text();
+    assert_eq!(piped, direct);
+    let not_utf8 = run_with(&[&GREEDY[..], &["-n", "2", "--json", "-"]].concat(), b"\xff\xff\xfe").json();
+    assert_eq!(not_utf8["n_prompt"], 3, "one token per byte");
+}
+
+#[test]
+fn json_is_one_object_of_the_documented_shape() {
+    let found = run(&["generate", "--seed", "5", "-n", "12", "--json", "Once upon a time"]).json();
+    let object = found.as_object().unwrap();
+    let keys = ["finish_reason", "n_generated", "n_prompt", "text", "timings", "tokens"];
+    assert_eq!(object.keys().map(String::as_str).collect::<std::collections::BTreeSet<_>>(), keys.into());
+    assert_eq!((&found["n_prompt"], &found["n_generated"]), (&4.into(), &12.into()));
+    assert_eq!(found["finish_reason"], "length");
+    assert_eq!(found["text"].as_str().unwrap(), decoded(&ids(&found["tokens"])));
+    for timing in ["load_ms", "prompt_ms", "generate_ms", "prompt_tps", "generate_tps"] {
+        assert!(found["timings"][timing].as_f64().unwrap() > 0.0, "{timing}");
+    }
+    let streamed = run(&["generate", "--seed", "5", "-n", "12", "Once upon a time"]).text();
+    assert_eq!(found["text"], streamed);
+}
+
+#[test]
+fn the_same_seed_gives_the_same_text_and_another_one_another() {
+    let with_seed = |seed: &str| {
+        run(&["generate", "--top-p", "1", "--temperature", "1.5", "-n", "20", "--seed", seed, "Once upon a time"])
+            .text()
+    };
+    assert_eq!(with_seed("1"), with_seed("1"));
+    assert_ne!(with_seed("1"), with_seed("2"));
+}
+
+#[test]
+fn echo_prints_the_prompt_first() {
+    let text = greedy(&["-n", "3", "Once upon a time"]).text();
+    assert_eq!(greedy(&["-n", "3", "--echo", "Once upon a time"]).text(), format!("Once upon a time{text}"));
+    let found = greedy(&["-n", "3", "--echo", "--json", "Once upon a time"]).json();
+    assert_eq!(found["text"], format!("Once upon a time{text}"));
+}
+
+#[test]
+fn a_stop_text_ends_the_text_before_it() {
+    let prompt = "User: What is the capital of Norway?\n\nAssistant:";
+    let whole = greedy(&["-n", "8", prompt]).text();
+    assert!(whole.contains("of Norway is"), "{whole}");
+    let found = greedy(&["-n", "8", "--json", "--stop", "never", "--stop", "Norway i", prompt]).json();
+    assert_eq!(found["text"].as_str(), whole.split("Norway i").next());
+    assert_eq!(found["finish_reason"], "stop");
+}
+
+#[test]
+fn the_end_of_a_document_ends_the_text() {
+    // The oracle draws token 0 after a record.
+    let prompt = expected("record");
+    let bias = ["--logit-bias", "0=100"];
+    let found = greedy(&[&["--json"], &bias[..], &[prompt["text"].as_str().unwrap()]].concat()).json();
+    assert_eq!((&found["finish_reason"], &found["n_generated"]), (&"stop".into(), &0.into()));
+}
+
+#[test]
+fn logit_bias_forces_and_forbids_tokens() {
+    let prompt = "User: What is the capital of Norway?\n\nAssistant:";
+    let first = |more: &[&str]| ids(&greedy(&[&["-n", "1", "--json"], more, &[prompt]].concat()).json()["tokens"])[0];
+    let free = ids(&expected("chat")["dequant-q8_0"]["greedy"])[0];
+    assert_eq!(first(&[]), free);
+    assert_eq!(first(&["--logit-bias", "45=100"]), 45);
+    assert_ne!(first(&["--logit-bias", &format!("{free}=-inf")]), free);
+}
+
+#[test]
+fn zero_tokens_are_no_text() {
+    assert_eq!(greedy(&["-n", "0", "Once"]).text(), "");
+}
+
+#[test]
+fn a_model_without_a_tokenizer_says_what_to_do() {
+    let model = fixture("tiny/tiny-v7.st");
+    let message = run(&["generate".as_ref(), "-m".as_ref(), model.as_os_str(), "hi".as_ref()]).failure(1);
+    assert!(message.contains("tiny-v7.st: the file has no tokenizer") && message.contains("vocabulary"), "{message}");
+}

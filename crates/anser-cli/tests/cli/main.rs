@@ -1,0 +1,11 @@
+//! The command's contract: what is on standard output, what on standard error, exit codes, files.
+
+mod chat;
+mod generate;
+mod harness;
+mod inspect;
+mod interrupt;
+mod numbers;
+mod state;
+mod tokenize;
+mod usage;
