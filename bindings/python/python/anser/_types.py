@@ -1,0 +1,84 @@
+"""Names for what the functions take."""
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Callable, Literal, Protocol, TypedDict, Union
+
+Prompt = Union[str, bytes, Iterable[int]]
+"""A text, or token ids: a list, an array, any iterable of ints."""
+
+StrPath = Union[str, "os.PathLike[str]"]
+"""A path."""
+
+Pooling = Literal["last", "mean", "eos-mean"]
+"""How the rows of a text's tokens become one."""
+
+Which = Literal["last", "all"]
+"""Of which tokens something is wanted."""
+
+Thinking = Literal["off", "on", "short", "normal", "long", "fake", "fake-inline"]
+"""Whether the model thinks before it answers."""
+
+FinishReason = Literal["stop", "length", "cancelled"]
+"""Why a generation ended."""
+
+
+class Bar(Protocol):
+    """A progress bar such as tqdm's."""
+
+    n: int
+    total: int
+
+    def update(self, n: int, /) -> object:
+        """Moves the bar on by n."""
+
+
+Progress = Union[Callable[[int, int], object], Bar]
+"""A callback (done, total), or a bar."""
+
+
+class Message(TypedDict):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str
+
+
+class GenerateOptions(TypedDict, total=False):
+    """Options of generate and chat. None means the default.
+
+    The steps run in this order: logit_bias, repetition penalty, presence and frequency penalty, then softmax, the
+    filters typical-p, top-k, top-p and min-p, and temperature (order "rwkv"), or temperature, softmax and filters
+    (order "common").
+    """
+
+    max_tokens: Union[int, None]
+    """Most tokens to generate; default: no limit."""
+    stop: Union[str, "list[str]", "tuple[str, ...]", None]
+    """Texts that end the generation; they are not part of the text."""
+    stop_tokens: Union[Iterable[int], None]
+    """Token ids that end the generation; default: 0, the end of a document."""
+    seed: Union[int, None]
+    """The same seed, options and prompt give the same text; default: a fresh one."""
+    order: Union[Literal["rwkv", "common"], None]
+    """At which point the temperature acts; default: "rwkv"."""
+    temperature: Union[float, None]
+    """Flattens the distribution above 1 and sharpens it below; 0 always takes the most likely token; default: 1."""
+    top_k: Union[int, None]
+    """Keeps this many of the most likely tokens; default: 0 = off."""
+    top_p: Union[float, None]
+    """Keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off."""
+    min_p: Union[float, None]
+    """Keeps the tokens at least this likely relative to the most likely one; default: 0 = off."""
+    typical_p: Union[float, None]
+    """Keeps the tokens of the most typical information content up to this probability; default: 1 = off."""
+    presence_penalty: Union[float, None]
+    """Subtracted from the logits of tokens that occurred; default: 0.5."""
+    frequency_penalty: Union[float, None]
+    """Subtracted from the logits of tokens, times how often they occurred; default: 0.5."""
+    penalty_decay: Union[float, None]
+    """Multiplies the counts at every token; default: 0.996."""
+    repetition_penalty: Union[float, None]
+    """Divides the logits of tokens that occurred; default: 1 = off."""
+    logit_bias: Union[Mapping[int, float], None]
+    """Added to the logits of single tokens; -inf forbids one."""

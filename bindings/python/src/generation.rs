@@ -1,0 +1,341 @@
+//! Text being generated: an iterator, also an asynchronous one.
+
+use crate::arrays::Array;
+use crate::error::exception;
+use crate::progress::Progress;
+use crate::session::{Session, drop_without_gil, lock};
+use anser::chat::{ReplyEnd, ReplyParser};
+use anser::stop::StopMatcher;
+use anser::{CancelToken, Error, FinishReason, GenerateOptions, Want};
+use pyo3::inspect::PyStaticExpr;
+use pyo3::prelude::*;
+use pyo3::types::{PyString, PyType};
+use pyo3::{type_hint_identifier, type_hint_subscript};
+use self_cell::{MutBorrow, self_cell};
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
+
+type Drawing<'a> = anser::Generation<'a>;
+
+self_cell! {
+    /// A generation together with the session it draws from.
+    struct Running {
+        owner: MutBorrow<anser::Session>,
+        #[covariant]
+        dependent: Drawing,
+    }
+}
+
+/// Text being generated: iterate for its pieces, with `for` or `async for`.
+///
+/// The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
+/// `with` block, and dropping it.
+#[pyclass(frozen, module = "anser")]
+pub(crate) struct Generation {
+    inner: Mutex<Inner>,
+    cancel: CancelToken,
+    /// Where the session goes back to.
+    home: Option<Py<Session>>,
+}
+
+struct Inner {
+    phase: Phase,
+    options: GenerateOptions,
+    progress: Option<Py<PyAny>>,
+    /// Reads the answer of a chat; without one the text is taken as it is.
+    parser: Option<ReplyParser>,
+    reasoning: String,
+    tokens: Vec<u32>,
+    finish: Option<FinishReason>,
+}
+
+enum Phase {
+    /// The prompt is still to be read.
+    Waiting { session: anser::Session, prompt: Vec<u32> },
+    Running(Running),
+    Ended,
+}
+
+impl Generation {
+    /// Checks now what would otherwise fail at the first piece.
+    pub(crate) fn check(model: &anser::Model, prompt: &[u32], options: &GenerateOptions) -> PyResult<()> {
+        let n_vocab = model.config().n_vocab;
+        model.tokenizer().map_err(exception)?;
+        options.sampler.validate(n_vocab).map_err(|e| exception(e.into()))?;
+        let refused = |reason: String| exception(Error::Option { option: "stop", reason });
+        StopMatcher::new(options.stop.clone()).map_err(|e| refused(e.to_string()))?;
+        match prompt.iter().position(|&id| id as usize >= n_vocab) {
+            Some(at) => Err(crate::error::TokenError::new_err(format!(
+                "token {at} of the prompt is {}; expected an id below {n_vocab}",
+                prompt[at]
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// A generation with a session of its own; `parser` reads the answer of a chat.
+    pub(crate) fn new(
+        session: anser::Session,
+        prompt: Vec<u32>,
+        options: GenerateOptions,
+        progress: Option<Py<PyAny>>,
+        parser: Option<ReplyParser>,
+    ) -> Generation {
+        let cancel = options.cancel.clone();
+        let phase = Phase::Waiting { session, prompt };
+        let (reasoning, tokens, finish) = (String::new(), vec![], None);
+        let inner = Inner { phase, options, progress, parser, reasoning, tokens, finish };
+        Generation { inner: Mutex::new(inner), cancel, home: None }
+    }
+
+    /// A generation with the session of `home`, which goes back there.
+    pub(crate) fn of_session(
+        home: Py<Session>,
+        session: anser::Session,
+        prompt: Vec<u32>,
+        options: GenerateOptions,
+        progress: Option<Py<PyAny>>,
+    ) -> Generation {
+        let mut generation = Generation::new(session, prompt, options, progress, None);
+        generation.home = Some(home);
+        generation
+    }
+
+    /// The next piece, or `None` at the end. To be called without the GIL.
+    fn step(&self) -> PyResult<Option<String>> {
+        let mut inner = lock(&self.inner, "generation")?;
+        let piece = inner.advance();
+        if !matches!(piece, Ok(Some(_))) {
+            self.end(&mut inner);
+        }
+        piece
+    }
+
+    /// Gives the session back.
+    fn end(&self, inner: &mut Inner) {
+        let session = match std::mem::replace(&mut inner.phase, Phase::Ended) {
+            Phase::Waiting { session, .. } => session,
+            Phase::Running(running) => {
+                inner.tokens = running.borrow_dependent().tokens().to_vec();
+                inner.finish = inner.finish.or(running.borrow_dependent().finish_reason());
+                running.into_owner().into_inner()
+            }
+            Phase::Ended => return,
+        };
+        inner.finish = inner.finish.or(Some(FinishReason::Cancelled));
+        match &self.home {
+            Some(home) => home.get().take_back(session),
+            None => drop_without_gil(session),
+        }
+    }
+
+    fn inner(&self) -> PyResult<std::sync::MutexGuard<'_, Inner>> {
+        lock(&self.inner, "generation")
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(&mut inner);
+    }
+}
+
+impl Inner {
+    fn advance(&mut self) -> PyResult<Option<String>> {
+        if let Phase::Waiting { .. } = self.phase {
+            self.start()?;
+        }
+        loop {
+            let Phase::Running(running) = &mut self.phase else { return Ok(None) };
+            if self.finish.is_some() {
+                return Ok(None);
+            }
+            let piece = running.with_dependent_mut(|_, drawing| drawing.next()).transpose().map_err(exception)?;
+            let Some(parser) = &mut self.parser else { return Ok(piece.map(|p| p.text)) };
+            let step = match &piece {
+                Some(piece) => parser.push(&piece.text),
+                None => parser.finish(),
+            };
+            self.reasoning += &step.reasoning;
+            self.finish = match step.end {
+                Some(ReplyEnd::Turn) => Some(FinishReason::TurnEnd),
+                Some(ReplyEnd::Stop(index)) => Some(FinishReason::StopText(index)),
+                None => running.borrow_dependent().finish_reason(),
+            };
+            if !step.content.is_empty() {
+                return Ok(Some(step.content));
+            }
+            // A thought may be long, and nothing is shown of it here.
+            Python::attach(|py| py.check_signals())?;
+        }
+    }
+
+    /// Reads the prompt.
+    fn start(&mut self) -> PyResult<()> {
+        let Phase::Waiting { session, prompt } = &mut self.phase else { return Ok(()) };
+        let mut progress = Progress::new(self.progress.take());
+        let prompt = std::mem::take(prompt);
+        if !prompt.is_empty() {
+            let report = |done, total| match self.options.cancel.is_cancelled() {
+                true => ControlFlow::Break(()),
+                false => progress.report(done, total),
+            };
+            let read = session.feed_for(&prompt, Want::LOGITS, report);
+            match progress.result(read) {
+                // The session stays where it is: Generation::end gives it back.
+                Err(_) if self.options.cancel.is_cancelled() => return Ok(()),
+                read => read?,
+            };
+        }
+        let Phase::Waiting { session, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
+        let owner = MutBorrow::new(session);
+        match Running::try_new_or_recover(owner, |session| session.borrow_mut().generate(&[], &self.options)) {
+            Ok(running) => self.phase = Phase::Running(running),
+            Err((session, error)) => {
+                self.phase = Phase::Waiting { session: session.into_inner(), prompt: vec![] };
+                return Err(exception(error));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The coroutine of the next piece.
+struct NextPiece<'py>(Bound<'py, PyAny>);
+
+impl<'py> IntoPyObject<'py> for NextPiece<'py> {
+    type Target = PyAny;
+    type Output = Bound<'py, PyAny>;
+    type Error = Infallible;
+
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
+        type_hint_identifier!("collections.abc", "Awaitable"),
+        type_hint_identifier!("builtins", "str")
+    );
+
+    fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Infallible> {
+        Ok(self.0)
+    }
+}
+
+/// Name of a reason to end.
+struct FinishName(&'static str);
+
+impl<'py> IntoPyObject<'py> for FinishName {
+    type Target = PyString;
+    type Output = Bound<'py, PyString>;
+    type Error = Infallible;
+
+    const OUTPUT_TYPE: PyStaticExpr = type_hint_identifier!("anser._types", "FinishReason");
+
+    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Infallible> {
+        Ok(PyString::new(py, self.0))
+    }
+}
+
+#[pymethods]
+impl Generation {
+    fn __iter__(slf: Py<Generation>) -> Py<Generation> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<String>> {
+        py.detach(|| self.step())
+    }
+
+    fn __aiter__(slf: Py<Generation>) -> Py<Generation> {
+        slf
+    }
+
+    fn __anext__<'py>(slf: Bound<'py, Generation>) -> PyResult<NextPiece<'py>> {
+        slf.py().import("anser._aio")?.call_method1("next_piece", (&slf,)).map(NextPiece)
+    }
+
+    /// Runs to the end and returns the rest of the text.
+    fn text(&self, py: Python<'_>) -> PyResult<String> {
+        let mut text = String::new();
+        while let Some(piece) = self.__next__(py)? {
+            text += &piece;
+            py.check_signals()?;
+        }
+        Ok(text)
+    }
+
+    /// What the model thought so far, in a chat.
+    #[getter]
+    fn reasoning(&self) -> PyResult<String> {
+        Ok(self.inner()?.reasoning.clone())
+    }
+
+    /// Ids of all tokens drawn so far, but for a stop token.
+    #[getter]
+    fn tokens<'py>(&self, py: Python<'py>) -> PyResult<Array<'py, u32>> {
+        let inner = self.inner()?;
+        let tokens = match &inner.phase {
+            Phase::Running(running) => running.borrow_dependent().tokens(),
+            Phase::Waiting { .. } | Phase::Ended => &inner.tokens,
+        };
+        Ok(Array::from_vec(py, tokens.to_vec()))
+    }
+
+    /// Why it ended: "stop", "length" or "cancelled"; None while it goes on.
+    #[getter]
+    fn finish_reason(&self) -> PyResult<Option<FinishName>> {
+        let inner = self.inner()?;
+        Ok(match inner.phase {
+            Phase::Ended => inner.finish.map(|reason| FinishName(reason.name())),
+            Phase::Waiting { .. } | Phase::Running(_) => None,
+        })
+    }
+
+    /// Asks it to end before its next token; may be called from any thread.
+    fn cancel(&self) {
+        self.cancel.cancel();
+    }
+
+    /// Ends it, waiting for the token being drawn, and gives the session back.
+    fn close(&self, py: Python<'_>) {
+        self.cancel.cancel();
+        py.detach(|| self.end(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner)));
+    }
+
+    /// close() without holding up the event loop.
+    #[pyo3(signature = () -> "Coroutine[Any, Any, None]")]
+    fn aclose<'py>(slf: Bound<'py, Generation>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("anser._aio")?.call_method1("close", (&slf,))
+    }
+
+    fn __enter__(slf: Py<Generation>) -> Py<Generation> {
+        slf
+    }
+
+    #[pyo3(signature = (exc_type, exc_value: "BaseException | None", traceback: "TracebackType | None"))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: Option<Bound<'_, PyType>>,
+        exc_value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) {
+        let _ = (exc_type, exc_value, traceback);
+        self.close(py);
+    }
+
+    fn __repr__(&self) -> String {
+        match self.inner.try_lock() {
+            Ok(inner) => match (&inner.phase, inner.finish) {
+                (Phase::Waiting { prompt, .. }, _) => {
+                    format!("<anser.Generation: not started, prompt of {} tokens>", prompt.len())
+                }
+                (Phase::Ended, Some(reason)) => {
+                    format!("<anser.Generation: {} tokens, ended: {}>", inner.tokens.len(), reason.name())
+                }
+                (Phase::Running(_) | Phase::Ended, _) => "<anser.Generation: running>".into(),
+            },
+            Err(_) => "<anser.Generation: running>".into(),
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The Python package `anser`: the private module `anser._anser`, which `anser/__init__.py` shows to the world.
+//!
+//! Every call that computes releases the GIL. Arrays own the engine's memory: a `Vec` becomes an array without a copy.
+//! What Python sees has types of its own; the engine's types stay inside.
+
+mod arrays;
+mod error;
+mod generation;
+mod model;
+mod options;
+mod progress;
+mod session;
+mod state;
+mod tokens;
+
+/// RWKV inference; import `anser`, not this module.
+#[pyo3::pymodule(name = "_anser")]
+mod python_module {
+    #[pymodule_export]
+    use crate::generation::Generation;
+    #[pymodule_export]
+    use crate::model::{CacheStats, Model, load};
+    #[pymodule_export]
+    use crate::session::{Fed, Session};
+    #[pymodule_export]
+    use crate::state::State;
+}

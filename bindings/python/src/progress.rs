@@ -1,0 +1,50 @@
+//! What happens between the chunks of a long computation: signals are looked at, and the caller's callback is called.
+
+use crate::error::exception;
+use pyo3::prelude::*;
+use std::ops::ControlFlow;
+
+/// A callback `(done, total)`, or a bar with `total`, `n` and `update` such as tqdm's; or nothing.
+pub(crate) struct Progress {
+    callback: Option<Py<PyAny>>,
+    /// What a callback raised, or the signal handler (KeyboardInterrupt).
+    raised: Option<PyErr>,
+}
+
+impl Progress {
+    pub(crate) fn new(callback: Option<Py<PyAny>>) -> Progress {
+        Progress { callback, raised: None }
+    }
+
+    /// To be called without the GIL: reports, and ends the computation if anything was raised.
+    pub(crate) fn report(&mut self, done: usize, total: usize) -> ControlFlow<()> {
+        match Python::attach(|py| self.tell(py, done, total)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(error) => {
+                self.raised = Some(error);
+                ControlFlow::Break(())
+            }
+        }
+    }
+
+    /// The same with the GIL held.
+    pub(crate) fn tell(&self, py: Python<'_>, done: usize, total: usize) -> PyResult<()> {
+        py.check_signals()?;
+        let Some(callback) = &self.callback else { return Ok(()) };
+        let callback = callback.bind(py);
+        if callback.is_callable() {
+            return callback.call1((done, total)).map(drop);
+        }
+        callback.setattr("total", total)?;
+        let shown: usize = callback.getattr("n")?.extract()?;
+        callback.call_method1("update", (done as i64 - shown as i64,)).map(drop)
+    }
+
+    /// The result of a computation: what was raised on the way goes before the engine's own error.
+    pub(crate) fn result<T>(self, result: Result<T, anser::Error>) -> PyResult<T> {
+        match self.raised {
+            Some(error) => Err(error),
+            None => result.map_err(exception),
+        }
+    }
+}

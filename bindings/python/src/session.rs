@@ -1,0 +1,287 @@
+//! Sessions: one sequence of tokens each.
+
+use crate::arrays::Array;
+use crate::error::{BusyError, ClosedError, OptionError, exception};
+use crate::generation::Generation;
+use crate::model::Model;
+use crate::options::generate_options;
+use crate::progress::Progress;
+use crate::state::State;
+use crate::tokens;
+use anser::{Want, Which};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// One sequence of tokens and what the model remembers of it.
+///
+/// Sessions of a model share its weights and nothing else; different threads may run different sessions. A session that
+/// another call is using raises BusyError.
+#[pyclass(frozen, module = "anser")]
+pub(crate) struct Session {
+    model: anser::Model,
+    place: Mutex<Place>,
+}
+
+/// Where the engine's session is.
+pub(crate) enum Place {
+    Here(anser::Session),
+    /// With a generation, which brings it back.
+    Lent,
+    Closed,
+}
+
+/// Locks without waiting: whoever would wait holds the GIL, or runs inside a callback of the call that has the lock.
+pub(crate) fn lock<'a, T>(mutex: &'a Mutex<T>, what: &str) -> PyResult<MutexGuard<'a, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Ok(guard),
+        Err(TryLockError::Poisoned(guard)) => Ok(guard.into_inner()),
+        Err(TryLockError::WouldBlock) => Err(BusyError::new_err(format!("another call is using this {what}"))),
+    }
+}
+
+impl Session {
+    pub(crate) fn new(session: anser::Session) -> Session {
+        Session { model: session.model().clone(), place: Mutex::new(Place::Here(session)) }
+    }
+
+    /// What `f` makes of the session, without the GIL.
+    fn with<T: Send>(&self, py: Python<'_>, f: impl Send + FnOnce(&mut anser::Session) -> T) -> PyResult<T> {
+        py.detach(|| match &mut *lock(&self.place, "session")? {
+            Place::Here(session) => Ok(f(session)),
+            Place::Lent => Err(lent()),
+            Place::Closed => Err(closed()),
+        })
+    }
+
+    /// Takes the session out, for a generation.
+    fn lend(&self) -> PyResult<anser::Session> {
+        let mut place = lock(&self.place, "session")?;
+        match std::mem::replace(&mut *place, Place::Lent) {
+            Place::Here(session) => Ok(session),
+            Place::Lent => Err(lent()),
+            Place::Closed => {
+                *place = Place::Closed;
+                Err(closed())
+            }
+        }
+    }
+
+    /// Takes the session back, unless it was closed in the meantime.
+    pub(crate) fn take_back(&self, session: anser::Session) {
+        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*place, Place::Lent) {
+            *place = Place::Here(session);
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop_without_gil(std::mem::replace(place, Place::Closed));
+    }
+}
+
+/// Drops an engine's session, or what has one: that waits for the step which another thread may have the device at.
+pub(crate) fn drop_without_gil<T: Send>(session: T) {
+    let mut session = Some(session);
+    Python::try_attach(|py| py.detach(|| session.take()));
+}
+
+fn lent() -> PyErr {
+    BusyError::new_err("the session is generating: read the generation to its end, or close it")
+}
+
+fn closed() -> PyErr {
+    ClosedError::new_err("the session is closed")
+}
+
+#[pymethods]
+impl Session {
+    /// The model.
+    #[getter]
+    fn model(&self) -> Model {
+        Model(self.model.clone())
+    }
+
+    /// Tokens read since the fresh or restored state.
+    #[getter]
+    fn n_tokens(&self, py: Python<'_>) -> PyResult<usize> {
+        self.with(py, |session| session.n_tokens())
+    }
+
+    /// Reads a text or token ids, and returns what is asked for: logits and hidden rows (after the final norm) of the
+    /// "last" token or of "all". Without logits the head is not computed. Afterwards logits() are those of the last
+    /// token, if they were asked for.
+    ///
+    /// progress is called as (read, total) between chunks, or is a bar such as tqdm's. An exception in it, or Ctrl-C,
+    /// ends the call; what was read until then is in the state.
+    #[pyo3(signature = (
+        prompt: "Prompt", *, logits: "Which | None" = Some("last".into()), hidden: "Which | None" = None,
+        progress: "Progress | None" = None
+    ))]
+    fn feed(
+        &self,
+        py: Python<'_>,
+        prompt: &Bound<'_, PyAny>,
+        logits: Option<String>,
+        hidden: Option<String>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Fed> {
+        let want = Want { logits: which("logits", logits)?, hidden: which("hidden", hidden)? };
+        let tokens = tokens::tokens(&self.model, prompt)?;
+        let mut progress = Progress::new(progress);
+        let fed = self.with(py, |s| s.feed_for(&tokens, want, |done, total| progress.report(done, total)))?;
+        let fed = progress.result(fed)?;
+        let config = self.model.config();
+        Ok(Fed {
+            logits: rows(py, fed.logits, want.logits, config.n_vocab)?,
+            hidden: rows(py, fed.hidden, want.hidden, config.n_embd)?,
+        })
+    }
+
+    /// Logits [V] of the token that follows; empty until tokens have been read for them.
+    fn logits<'py>(&self, py: Python<'py>) -> PyResult<Array<'py, f32>> {
+        let logits = self.with(py, |session| session.logits().to_vec())?;
+        Ok(Array::from_vec(py, logits))
+    }
+
+    /// A copy of the state, of which Python is the owner.
+    fn state(&self, py: Python<'_>) -> PyResult<State> {
+        let state = self.with(py, |session| session.state())?.map_err(exception)?;
+        Ok(State::new(py, state, &self.model))
+    }
+
+    /// Goes on from state. Logits are unknown until a token is read.
+    fn restore(&self, py: Python<'_>, state: &State) -> PyResult<()> {
+        let state = state.to_engine(py, &self.model)?;
+        self.with(py, |session| session.restore(&state))?.map_err(exception)
+    }
+
+    /// A second session that continues from the same point.
+    fn fork(&self, py: Python<'_>) -> PyResult<Session> {
+        let fork = self.with(py, |session| session.fork())?.map_err(exception)?;
+        Ok(Session::new(fork))
+    }
+
+    /// Back to a fresh state.
+    fn reset(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, |session| session.reset())?.map_err(exception)
+    }
+
+    /// Writes the state, and the last logits if they are known, to a safetensors file that names this model.
+    #[pyo3(signature = (path: "StrPath"))]
+    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        self.with(py, |session| session.save_state(path))?.map_err(exception)
+    }
+
+    /// Goes on from a file that save() wrote.
+    #[pyo3(signature = (path: "StrPath"))]
+    fn load(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+        self.with(py, |session| session.load_state(path))?.map_err(exception)
+    }
+
+    /// Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation
+    /// until that ends or is closed. For the options see GenerateOptions.
+    #[pyo3(signature = (
+        prompt: "Prompt" = None, *, progress: "Progress | None" = None, **options: "Unpack[GenerateOptions]"
+    ))]
+    fn generate(
+        slf: &Bound<'_, Session>,
+        prompt: Option<&Bound<'_, PyAny>>,
+        progress: Option<Py<PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Generation> {
+        let session = slf.get();
+        let options = generate_options(options)?;
+        let tokens = prompt.map(|p| tokens::tokens(&session.model, p)).transpose()?.unwrap_or_default();
+        Generation::check(&session.model, &tokens, &options)?;
+        Ok(Generation::of_session(slf.clone().unbind(), session.lend()?, tokens, options, progress))
+    }
+
+    /// Frees the state; a generation that has the session goes on, and frees it at its end.
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+            *place = Place::Closed;
+        });
+    }
+
+    fn __enter__(slf: Py<Session>) -> Py<Session> {
+        slf
+    }
+
+    #[pyo3(signature = (exc_type, exc_value: "BaseException | None", traceback: "TracebackType | None"))]
+    fn __exit__(
+        &self,
+        py: Python<'_>,
+        exc_type: Option<Bound<'_, PyType>>,
+        exc_value: Option<Bound<'_, PyAny>>,
+        traceback: Option<Bound<'_, PyAny>>,
+    ) {
+        let _ = (exc_type, exc_value, traceback);
+        self.close(py);
+    }
+
+    fn __repr__(&self) -> String {
+        let name = self.model.name();
+        match self.place.try_lock().as_deref() {
+            Ok(Place::Here(s)) => format!("<anser.Session of {name}: {} tokens read>", s.n_tokens()),
+            Ok(Place::Closed) => format!("<anser.Session of {name}: closed>"),
+            Ok(Place::Lent) | Err(_) => format!("<anser.Session of {name}: in use>"),
+        }
+    }
+}
+
+/// What feeding tokens gave; None where nothing was asked for.
+#[pyclass(frozen, module = "anser")]
+pub(crate) struct Fed {
+    logits: Option<Py<PyAny>>,
+    hidden: Option<Py<PyAny>>,
+}
+
+#[pymethods]
+impl Fed {
+    /// Logits, [V] of the last token or [T, V] of all.
+    #[getter]
+    fn logits<'py>(&self, py: Python<'py>) -> Option<Array<'py, f32>> {
+        self.logits.as_ref().map(|rows| Array::new(rows.bind(py).clone()))
+    }
+
+    /// Hidden rows after the final norm, [C] of the last token or [T, C] of all.
+    #[getter]
+    fn hidden<'py>(&self, py: Python<'py>) -> Option<Array<'py, f32>> {
+        self.hidden.as_ref().map(|rows| Array::new(rows.bind(py).clone()))
+    }
+
+    fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
+        let shape = |rows: &Option<Py<PyAny>>| match rows {
+            Some(rows) => Ok::<_, PyErr>(rows.bind(py).getattr("shape")?.to_string()),
+            None => Ok("None".into()),
+        };
+        Ok(format!("<anser.Fed: logits {}, hidden {}>", shape(&self.logits)?, shape(&self.hidden)?))
+    }
+}
+
+fn which(name: &str, value: Option<String>) -> PyResult<Which> {
+    match value.as_deref() {
+        None => Ok(Which::None),
+        Some("last") => Ok(Which::Last),
+        Some("all") => Ok(Which::All),
+        Some(other) => Err(OptionError::new_err(format!("{name}: expected \"last\", \"all\" or None, found {other:?}"))),
+    }
+}
+
+/// Rows of width `n_cols` in the shape that was asked for.
+fn rows(py: Python<'_>, data: Vec<f32>, which: Which, n_cols: usize) -> PyResult<Option<Py<PyAny>>> {
+    match which {
+        Which::None => Ok(None),
+        Which::Last => Ok(Some(Array::from_vec(py, data).unbind())),
+        Which::All => {
+            let n_rows = data.len() / n_cols;
+            Ok(Some(Array::from_rows(py, data, n_rows, n_cols)?.unbind()))
+        }
+    }
+}
