@@ -187,18 +187,31 @@ impl Device {
         Ok(Arc::new(device))
     }
 
-    async fn from_adapter(report: AdapterReport, reason: String, adapter: wgpu::Adapter) -> Result<Device, GpuError> {
+    async fn from_adapter(
+        mut report: AdapterReport,
+        reason: String,
+        adapter: wgpu::Adapter,
+    ) -> Result<Device, GpuError> {
         use wgpu::Features as F;
-        let f16 = report.f16 && !switched_off("ANSER_GPU_NO_F16");
-        let subgroups = report.subgroups && !switched_off("ANSER_GPU_NO_SUBGROUPS");
-        let coop_f16_16 = report.coop_matrix && f16 && subgroups && !switched_off("ANSER_GPU_NO_COOPMAT");
-        let mut wanted = F::empty();
-        wanted.set(F::SHADER_F16, f16);
-        wanted.set(F::SUBGROUP, subgroups);
-        wanted.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, coop_f16_16);
-        wanted.set(F::TIMESTAMP_QUERY, report.timestamps);
         let limits = adapter.limits();
-        let experimental_features = match coop_f16_16 {
+        if report.max_bindings < MAX_BINDINGS {
+            return Err(GpuError::Limit {
+                adapter: report.name,
+                limit: "maxStorageBuffersPerShaderStage",
+                found: report.max_bindings.into(),
+                needed: MAX_BINDINGS.into(),
+                what: "the kernels".into(),
+            });
+        }
+        report.f16 &= !switched_off("ANSER_GPU_NO_F16");
+        report.subgroups &= !switched_off("ANSER_GPU_NO_SUBGROUPS");
+        report.coop_matrix &= report.f16 && report.subgroups && !switched_off("ANSER_GPU_NO_COOPMAT");
+        let mut wanted = F::empty();
+        wanted.set(F::SHADER_F16, report.f16);
+        wanted.set(F::SUBGROUP, report.subgroups);
+        wanted.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, report.coop_matrix);
+        wanted.set(F::TIMESTAMP_QUERY, report.timestamps);
+        let experimental_features = match report.coop_matrix {
             // SAFETY: experimental features may misbehave where an implementation is incomplete. Only cooperative
             // matrices are asked for, only in the configuration that the driver lists, and only by kernels whose
             // results the tests compare with the CPU's.
@@ -232,10 +245,10 @@ impl Device {
             }
         }));
         let features = Features {
-            f16,
-            subgroups,
+            f16: report.f16,
+            subgroups: report.subgroups,
             subgroup_size: report.subgroup_size,
-            coop_f16_16,
+            coop_f16_16: report.coop_matrix,
             max_workgroup_len: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,
         };
@@ -244,7 +257,8 @@ impl Device {
         Ok(Device { report, reason, features, inner, queue, pipelines, lost, uncaptured })
     }
 
-    /// What the adapter is and can do.
+    /// What the adapter is and can do, less what the environment switches off (`ANSER_GPU_NO_F16`,
+    /// `ANSER_GPU_NO_SUBGROUPS`, `ANSER_GPU_NO_COOPMAT`).
     pub fn report(&self) -> &AdapterReport {
         &self.report
     }
@@ -362,6 +376,9 @@ impl Device {
         self.guard(|| format!("{label} ({n_bytes} bytes)"), || self.inner.create_buffer(&descriptor))
     }
 }
+
+/// Storage buffers that the operation with the most of them binds.
+const MAX_BINDINGS: u32 = 9;
 
 /// Every adapter with its report, in the order of the backends.
 async fn adapters() -> Vec<(AdapterReport, wgpu::Adapter)> {

@@ -5,4 +5,5 @@ mod cases;
 mod errors;
 mod harness;
 mod models;
+mod switches;
 mod twins;
