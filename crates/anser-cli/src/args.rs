@@ -3,7 +3,7 @@
 mod groups;
 mod usage;
 
-pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, load};
+pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, load, not_run};
 pub(crate) use usage::parse;
 
 use crate::input::TokenIds;

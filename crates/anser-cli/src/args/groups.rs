@@ -31,13 +31,18 @@ impl ModelArgs {
     /// Loads the model.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
         let options = Options {
-            device: Device::clone(&self.device),
+            device: self.device.clone(),
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
             ..Options::default()
         };
         load(&self.model, &options)
     }
+}
+
+/// For a model that is looked at and not run: no device is set up for it.
+pub(crate) fn not_run() -> Options {
+    Options { device: Device::Cpu, n_threads: Some(1), ..Options::default() }
 }
 
 /// Loads the model at `path`, or the built-in one.

@@ -2,11 +2,11 @@
 
 mod metadata;
 
-use crate::args::{InspectArgs, load};
+use crate::args::{InspectArgs, load, not_run};
 use crate::output::Output;
 use crate::report::Failure;
 use crate::term::printable;
-use anser::{Device, Model, Options};
+use anser::Model;
 use anser_format::{DType, FileKind, ModelFile};
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
@@ -94,7 +94,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
 
 /// The file, and the model in it if Anser can run it.
 fn open(path: &Path) -> Result<(Arc<ModelFile>, Result<Model, anser::Error>), Failure> {
-    let options = Options { device: Device::Cpu, n_threads: Some(1), ..Options::default() };
+    let options = not_run();
     if path.as_os_str() == "demo" {
         let model = load(path, &options)?;
         return Ok((model.file().clone(), Ok(model)));

@@ -1,10 +1,10 @@
 //! `anser tokenize`
 
-use crate::args::{TokenizeArgs, load};
+use crate::args::{TokenizeArgs, load, not_run};
 use crate::input::{self, TokenIds};
 use crate::output::Output;
 use crate::report::Failure;
-use anser::{Options, Tokenizer};
+use anser::Tokenizer;
 use serde::Serialize;
 
 /// What `--json` prints; described in the help.
@@ -50,7 +50,7 @@ fn tokenizer(args: &TokenizeArgs) -> Result<Tokenizer, Failure> {
         return Tokenizer::from_vocab_text(&text).map_err(|e| Failure::about(&file, e));
     }
     match &args.model {
-        Some(path) => Ok(load(path, &Options::default())?.tokenizer()?.clone()),
+        Some(path) => Ok(load(path, &not_run())?.tokenizer()?.clone()),
         None => Ok(Tokenizer::world()),
     }
 }
