@@ -4,7 +4,8 @@
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, RowClass};
-use crate::state::States;
+use crate::schedule::{Cell, Schedule};
+use crate::state::{Slot, States};
 use anser_model::{Plan, Rows, Step, ValueId};
 use bytemuck::{Pod, Zeroable};
 use std::collections::HashMap;
@@ -27,9 +28,23 @@ struct SequenceEntry {
     slot: u32,
     first: u32,
     n_tokens: u32,
-    half: u32,
-    fresh: u32,
+    is_fresh: u32,
 }
+
+/// `Token` of `wgsl/step.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct TokenEntry {
+    slot: u32,
+    half: u32,
+    previous: u32,
+    is_last: u32,
+}
+
+/// Values of `TokenEntry::previous`.
+const PREVIOUS_ROW: u32 = 0;
+const PREVIOUS_STATE: u32 = 1;
+const PREVIOUS_ZERO: u32 = 2;
 
 /// T, O and B of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +84,7 @@ impl Sections {
     fn new(n_tokens: u64, n_outputs: u64, alignment: u64) -> Sections {
         let section = |start: u64, n_bytes: u64| start..start + n_bytes.max(4);
         let sequences = section(alignment, n_tokens * size_of::<SequenceEntry>() as u64);
-        let tokens = section(sequences.end.next_multiple_of(alignment), n_tokens * 4);
+        let tokens = section(sequences.end.next_multiple_of(alignment), n_tokens * size_of::<TokenEntry>() as u64);
         let outputs = section(tokens.end.next_multiple_of(alignment), n_outputs * 4);
         Sections { sequences, tokens, outputs }
     }
@@ -85,8 +100,8 @@ pub(crate) struct Buffers {
     capacity: [u32; 2],
     /// Most rows that the device can bind: tokens, outputs.
     max_rows: [u32; 2],
-    /// One per slot of the plan, `[capacity, n_cols]`.
-    values: Vec<wgpu::Buffer>,
+    /// `[capacity, n_cols]` each.
+    values: HashMap<Cell, wgpu::Buffer>,
     tables: wgpu::Buffer,
     sections: Sections,
     alignment: u64,
@@ -99,27 +114,26 @@ pub(crate) struct Buffers {
 const MAX_GRID: u32 = 65_535;
 
 impl Buffers {
-    /// Room for steps of one token and one output.
+    /// Room for the tables of steps of one token and one output.
     pub(crate) fn new(plan: &Plan, device: &Device, max_binding_n_bytes: u64) -> Result<Buffers, GpuError> {
         let max = |rows: Rows| {
-            let widths = plan.slots.iter().filter(|s| s.rows == rows).map(|s| s.n_cols);
+            let widths = plan.values.iter().filter(|v| v.rows == rows).map(|v| v.n_cols);
             let n_rows = max_binding_n_bytes / (4 * widths.max().unwrap_or(1).max(1) as u64);
             n_rows.clamp(1, u64::from(MAX_GRID)) as u32
         };
         let limits = device.inner.limits();
         let alignment = limits.min_storage_buffer_offset_alignment.max(limits.min_uniform_buffer_offset_alignment);
-        let mut buffers = Buffers {
-            capacity: [0, 0],
+        let sections = Sections::new(1, 1, u64::from(alignment));
+        Ok(Buffers {
+            capacity: [1, 1],
             max_rows: [Rows::Tokens, Rows::Outputs].map(max),
-            values: vec![],
-            tables: device.create_buffer("step", 16, wgpu::BufferUsages::UNIFORM)?,
-            sections: Sections::new(0, 0, u64::from(alignment)),
+            values: HashMap::new(),
+            tables: tables(device, &sections)?,
+            sections,
             alignment: u64::from(alignment),
             scratch: HashMap::new(),
             staged: vec![],
-        };
-        buffers.reserve(plan, device, [RowClass(1), RowClass(1)])?;
-        Ok(buffers)
+        })
     }
 
     /// Most tokens and outputs of a step.
@@ -127,32 +141,49 @@ impl Buffers {
         self.max_rows
     }
 
-    /// Makes room for steps of the classes of T and O; tells whether buffers are new ones. Nothing changes if it fails.
-    pub(crate) fn reserve(&mut self, plan: &Plan, device: &Device, classes: [RowClass; 2]) -> Result<bool, GpuError> {
+    /// Makes room for steps of the classes of T and O; tells whether all buffers are gone for that and must be reserved
+    /// again.
+    pub(crate) fn grow(&mut self, device: &Device, classes: [RowClass; 2]) -> Result<bool, GpuError> {
         let wanted = [0, 1].map(|i| classes[i].0.min(self.max_rows[i]).max(self.capacity[i]));
         if wanted == self.capacity {
             return Ok(false);
         }
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let mut values = vec![];
-        for slot in &plan.slots {
-            let n_rows = match slot.rows {
-                Rows::Tokens => wanted[0],
-                Rows::Outputs => wanted[1],
-            };
-            values.push(device.create_buffer("values", 4 * u64::from(n_rows) * slot.n_cols as u64, usage)?);
-        }
         let sections = Sections::new(u64::from(wanted[0]), u64::from(wanted[1]), self.alignment);
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        self.tables = device.create_buffer("step", sections.outputs.end, usage)?;
-        (self.values, self.sections, self.capacity) = (values, sections, wanted);
+        self.tables = tables(device, &sections)?;
+        (self.sections, self.capacity) = (sections, wanted);
+        self.values.clear();
         self.scratch.clear();
         Ok(true)
     }
 
+    /// Forgets all buffers, so that smaller ones can be made: for when the device's memory is full.
+    pub(crate) fn shrink(&mut self, device: &Device) -> Result<(), GpuError> {
+        self.capacity = [0, 0];
+        self.grow(device, [RowClass(1), RowClass(1)]).map(drop)
+    }
+
+    fn n_rows(&self, rows: Rows) -> u64 {
+        match rows {
+            Rows::Tokens => self.capacity[0].into(),
+            Rows::Outputs => self.capacity[1].into(),
+        }
+    }
+
+    /// Allocates the memory of a schedule that is not there yet.
+    pub(crate) fn reserve(&mut self, device: &Device, schedule: &Schedule) -> Result<(), GpuError> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        for cell in schedule.cells() {
+            if !self.values.contains_key(&cell) {
+                let n_bytes = 4 * self.n_rows(cell.rows) * cell.n_cols as u64;
+                self.values.insert(cell, device.create_buffer("values", n_bytes, usage)?);
+            }
+        }
+        Ok(())
+    }
+
     /// The memory of a value.
-    pub(crate) fn value(&self, plan: &Plan, id: ValueId) -> &wgpu::Buffer {
-        &self.values[plan.value(id).slot]
+    pub(crate) fn value(&self, schedule: &Schedule, id: ValueId) -> Option<&wgpu::Buffer> {
+        self.values.get(&schedule.cell(id)?)
     }
 
     /// Allocates what `binding` needs if it is scratch that is not there yet.
@@ -160,25 +191,21 @@ impl Buffers {
         let Binding::Scratch { name, rows, row_n_bytes } = binding else { return Ok(()) };
         let key = (name, rows, row_n_bytes);
         if !self.scratch.contains_key(&key) {
-            let n_rows = match rows {
-                Rows::Tokens => self.capacity[0],
-                Rows::Outputs => self.capacity[1],
-            };
-            let n_bytes = u64::from(n_rows) * row_n_bytes as u64;
+            let n_bytes = self.n_rows(rows) * row_n_bytes as u64;
             self.scratch.insert(key, device.create_buffer(name, n_bytes, wgpu::BufferUsages::STORAGE)?);
         }
         Ok(())
     }
 
     /// What `binding` stands for, if it is memory of this kind.
-    pub(crate) fn resolve(&self, plan: &Plan, binding: Binding) -> Option<wgpu::BufferBinding<'_>> {
+    pub(crate) fn resolve(&self, schedule: &Schedule, binding: Binding) -> Option<wgpu::BufferBinding<'_>> {
         let whole = |buffer| Some(wgpu::BufferBinding { buffer, offset: 0, size: None });
         let section = |range: Range<u64>| {
             let size = wgpu::BufferSize::new(range.end - range.start);
             Some(wgpu::BufferBinding { buffer: &self.tables, offset: range.start, size })
         };
         match binding {
-            Binding::Value(id) => whole(self.value(plan, id)),
+            Binding::Value(id) => self.value(schedule, id).and_then(whole),
             Binding::Step => section(0..size_of::<StepUniform>() as u64),
             Binding::Sequences => section(self.sections.sequences.clone()),
             Binding::Tokens => section(self.sections.tokens.clone()),
@@ -186,7 +213,11 @@ impl Buffers {
             Binding::Scratch { name, rows, row_n_bytes } => {
                 self.scratch.get(&(name, rows, row_n_bytes)).and_then(whole)
             }
-            Binding::Vector(_) | Binding::Matrix { .. } | Binding::State(_) | Binding::Constants(_) => None,
+            Binding::Vector(_)
+            | Binding::Vectors { .. }
+            | Binding::Matrix { .. }
+            | Binding::State(_)
+            | Binding::Constants(_) => None,
         }
     }
 
@@ -200,26 +231,33 @@ impl Buffers {
         let uniform = StepUniform { n_tokens, n_outputs, n_sequences, padding: 0 };
         put(&mut self.staged, 0, &[uniform]);
 
-        let mut first = 0;
-        let entry = |s: &anser_model::Sequence| {
-            let slot = states.get(s.slot).unwrap_or(crate::state::Slot { half: 0, fresh: true });
-            first += s.n_tokens as u32;
-            SequenceEntry {
-                slot: s.slot as u32,
-                first: first - s.n_tokens as u32,
-                n_tokens: s.n_tokens as u32,
-                half: slot.half as u32,
-                fresh: slot.fresh.into(),
-            }
-        };
-        let sequences: Vec<SequenceEntry> = step.sequences.iter().map(entry).collect();
+        let (mut sequences, mut tokens): (Vec<SequenceEntry>, Vec<TokenEntry>) = (vec![], vec![]);
+        for s in step.sequences {
+            let Slot { half, fresh } = states.get(s.slot).unwrap_or(Slot { half: 0, fresh: true });
+            let (slot, n_tokens, first) = (s.slot as u32, s.n_tokens as u32, tokens.len() as u32);
+            sequences.push(SequenceEntry { slot, first, n_tokens, is_fresh: fresh.into() });
+            tokens.extend((0..n_tokens).map(|i| TokenEntry {
+                slot,
+                half: half as u32,
+                previous: match (i, fresh) {
+                    (0, true) => PREVIOUS_ZERO,
+                    (0, false) => PREVIOUS_STATE,
+                    _ => PREVIOUS_ROW,
+                },
+                is_last: (i + 1 == n_tokens).into(),
+            }));
+        }
         put(&mut self.staged, self.sections.sequences.start, &sequences);
-        let of = |(i, s): (usize, &anser_model::Sequence)| std::iter::repeat_n(i as u32, s.n_tokens);
-        let tokens: Vec<u32> = step.sequences.iter().enumerate().flat_map(of).collect();
         put(&mut self.staged, self.sections.tokens.start, &tokens);
         put(&mut self.staged, self.sections.outputs.start, step.outputs);
         device.queue.write_buffer(&self.tables, 0, &self.staged);
     }
+}
+
+/// The buffer of a step's tables.
+fn tables(device: &Device, sections: &Sections) -> Result<wgpu::Buffer, GpuError> {
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+    device.create_buffer("step", sections.outputs.end, usage)
 }
 
 /// Writes `items` at byte `at` of `bytes`.

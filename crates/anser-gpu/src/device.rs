@@ -249,6 +249,7 @@ impl Device {
             subgroups: report.subgroups,
             subgroup_size: report.subgroup_size,
             coop_f16_16: report.coop_matrix,
+            max_bindings: report.max_bindings,
             max_workgroup_len: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,
         };

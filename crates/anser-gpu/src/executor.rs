@@ -3,10 +3,12 @@
 use crate::buffers::{Buffers, Sizes};
 use crate::device::Device;
 use crate::error::GpuError;
+use crate::fuse::{Fusion, fuse};
 use crate::kernels::{Features, RowClass};
-use crate::lower::Lowering;
+use crate::lower::{Lowering, fusion};
 use crate::matmul;
 use crate::replay::Replay;
+use crate::schedule::{Reads, Schedule};
 use crate::state::{SlotId, States};
 use crate::weights::{WeightLayout, Weights};
 use anser_format::quant::dequantize;
@@ -23,6 +25,8 @@ pub struct GpuOptions {
     pub no_subgroups: bool,
     /// Do without cooperative matrices.
     pub no_coop_matrix: bool,
+    /// Run every operation by itself, for comparisons.
+    pub no_fusion: bool,
     /// Treat the device as if it could bind no larger buffers; matrices are then split by rows.
     pub max_binding_n_bytes: Option<u64>,
 }
@@ -50,17 +54,27 @@ impl GpuOptions {
     }
 }
 
+/// What steps that share a replay have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct StepKind {
+    /// Of T and O.
+    classes: [RowClass; 2],
+    /// `None` to run every operation by itself.
+    fusion: Option<Fusion>,
+}
+
 /// A plan ready to run on a device, with its weights, working memory and the states of its sequences.
 #[derive(Debug)]
 pub struct Gpu {
     plan: Arc<Plan>,
     device: Arc<Device>,
     features: Features,
+    fuses: bool,
     weights: Weights,
     states: States,
     buffers: Buffers,
-    /// Lowered plans by the classes of T and O.
-    replays: HashMap<[RowClass; 2], Replay>,
+    /// Lowered plans by kind of steps.
+    replays: HashMap<StepKind, Replay>,
     /// Where results wait to be read; grows, never shrinks.
     staging: Option<wgpu::Buffer>,
 }
@@ -77,8 +91,8 @@ impl Gpu {
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
         let features = options.features(device);
-        let (device, replays, staging) = (device.clone(), HashMap::new(), None);
-        Ok(Gpu { plan, device, features, weights, states, buffers, replays, staging })
+        let (device, fuses, replays, staging) = (device.clone(), !options.no_fusion, HashMap::new(), None);
+        Ok(Gpu { plan, device, features, fuses, weights, states, buffers, replays, staging })
     }
 
     /// Bytes that `plan` needs on `device` for its weights, one state and steps of `n_tokens` tokens.
@@ -166,13 +180,13 @@ impl Gpu {
 
     /// [`Gpu::step`], for where nothing may block.
     pub async fn step_async(&mut self, step: &Step<'_>) -> Result<Vec<Vec<f32>>, GpuError> {
-        let key = self.prepare(step)?;
-        let reads = Reads::new(&self.plan, step);
+        let kind = self.prepare(step)?;
+        let reads = Reads::new(&self.plan, &self.replay(kind)?.schedule, step);
         let staging = self.staging(reads.n_bytes)?;
         self.write_tables(step);
-        let replay = self.replay(key)?;
+        let replay = self.replay(kind)?;
         let record = || {
-            self.write_inputs(step);
+            self.write_inputs(step, &replay.schedule);
             let mut encoder = self.device.inner.create_command_encoder(&Default::default());
             self.encode(&mut encoder, replay, step, &reads, staging.as_ref());
             self.device.queue.submit([encoder.finish()]);
@@ -195,7 +209,7 @@ impl Gpu {
     }
 
     /// Checks the step and makes sure that there are buffers and a replay for it.
-    pub(crate) fn prepare(&mut self, step: &Step) -> Result<[RowClass; 2], GpuError> {
+    pub(crate) fn prepare(&mut self, step: &Step) -> Result<StepKind, GpuError> {
         step.check(&self.plan, |slot| self.states.get(slot).is_some())?;
         self.device.check()?;
         let found = [step.tokens.len(), step.outputs.len()];
@@ -205,21 +219,48 @@ impl Gpu {
             }
         }
         let classes = found.map(matmul::row_class);
-        if self.buffers.reserve(&self.plan, &self.device, classes)? {
+        if self.buffers.grow(&self.device, classes)? {
             self.replays.clear();
         }
-        if !self.replays.contains_key(&classes) {
-            let (plan, weights, features) = (&self.plan, &self.weights.layout, self.features);
-            let lowering = Lowering { plan, weights, features, classes };
-            let replay = Replay::new(&lowering, &self.device, &self.weights, &self.states, &mut self.buffers)?;
-            self.replays.insert(classes, replay);
+        let one_token_each = step.sequences.len() == step.tokens.len();
+        let fused = self.fuses.then(|| fusion(&self.features, one_token_each));
+        // What is read must be in memory, so that fusing hides nothing from a caller.
+        for fusion in [fused, None] {
+            let kind = StepKind { classes, fusion };
+            self.lower(kind)?;
+            let schedule = &self.replay(kind)?.schedule;
+            let is_hidden = |id: &ValueId| schedule.cell(*id).is_none();
+            if fusion.is_none() || !step.reads.iter().any(is_hidden) {
+                return Ok(kind);
+            }
         }
-        Ok(classes)
+        Err(self.device.failed("a step", "no schedule keeps what it reads"))
+    }
+
+    /// Makes the replay for steps of `kind`, unless there is one.
+    fn lower(&mut self, kind: StepKind) -> Result<(), GpuError> {
+        if self.replays.contains_key(&kind) {
+            return Ok(());
+        }
+        let (plan, weights, features, classes) = (&self.plan, &self.weights.layout, self.features, kind.classes);
+        let lowering = Lowering { plan, weights, features, classes };
+        let schedule = kind.fusion.map_or_else(|| Schedule::plain(plan), |fusion| fuse(plan, fusion));
+        match Replay::new(&lowering, schedule, &self.device, &self.weights, &self.states, &mut self.buffers) {
+            Ok(replay) => {
+                self.replays.insert(kind, replay);
+                Ok(())
+            }
+            Err(error) => {
+                self.replays.clear();
+                self.buffers.shrink(&self.device)?;
+                Err(error)
+            }
+        }
     }
 
     /// The lowered plan that [`Gpu::prepare`] found or made.
-    pub(crate) fn replay(&self, key: [RowClass; 2]) -> Result<&Replay, GpuError> {
-        self.replays.get(&key).ok_or_else(|| self.device.failed("a step", "it was not lowered"))
+    pub(crate) fn replay(&self, kind: StepKind) -> Result<&Replay, GpuError> {
+        self.replays.get(&kind).ok_or_else(|| self.device.failed("a step", "it was not lowered"))
     }
 
     /// Sends the tables that describe the step.
@@ -239,6 +280,11 @@ impl Gpu {
         self.weights.matrix(weight, split).map_or(0, |binding| binding.buffer.size())
     }
 
+    /// Bytes of the vectors of an operation from `first` to `last`.
+    pub(crate) fn vectors_n_bytes(&self, first: WeightId, last: WeightId) -> u64 {
+        self.weights.vectors(first, last).and_then(|binding| binding.size).map_or(0, u64::from)
+    }
+
     /// The staging buffer, with room for `n_bytes`; `None` if there is nothing to read.
     fn staging(&mut self, n_bytes: u64) -> Result<Option<wgpu::Buffer>, GpuError> {
         if n_bytes == 0 {
@@ -252,10 +298,11 @@ impl Gpu {
     }
 
     /// Sends the embeddings of the step's tokens and the plan's inputs.
-    pub(crate) fn write_inputs(&self, step: &Step) {
+    pub(crate) fn write_inputs(&self, step: &Step, schedule: &Schedule) {
         let write = |id: ValueId, data: &[f32]| {
-            let buffer = self.buffers.value(&self.plan, id);
-            self.device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
+            if let Some(buffer) = self.buffers.value(schedule, id) {
+                self.device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
+            }
         };
         for node in &self.plan.nodes {
             if let Op::Embed { table, out } = &node.op {
@@ -284,69 +331,19 @@ impl Gpu {
         let sizes = Sizes::new(step);
         let mut rest = &replay.dispatches[..];
         for stop in &reads.stops {
-            let n = rest.partition_point(|d| d.node < stop.n_nodes);
+            let n = rest.partition_point(|d| d.unit < stop.n_units);
             let (now, later) = rest.split_at(n);
             if !now.is_empty() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
                 now.iter().for_each(|d| d.encode(&mut pass, sizes));
             }
             for &i in &stop.reads {
-                let (source, range) = (self.buffers.value(&self.plan, step.reads[i]), &reads.ranges[i]);
-                if let Some(staging) = staging.filter(|_| !range.is_empty()) {
+                let (source, range) = (self.buffers.value(&replay.schedule, step.reads[i]), &reads.ranges[i]);
+                if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
                     encoder.copy_buffer_to_buffer(source, 0, staging, range.start, range.end - range.start);
                 }
             }
             rest = later;
         }
-    }
-}
-
-/// Where a pass ends, and what is read there.
-#[derive(Debug)]
-struct Stop {
-    /// After so many nodes.
-    n_nodes: usize,
-    /// Indices into `Step::reads`.
-    reads: Vec<usize>,
-}
-
-/// When the values that a step reads are copied, and where to.
-#[derive(Debug)]
-struct Reads {
-    /// In execution order; the last one ends the step.
-    stops: Vec<Stop>,
-    /// Byte range in the staging buffer, one per read.
-    ranges: Vec<std::ops::Range<u64>>,
-    n_bytes: u64,
-}
-
-impl Reads {
-    /// Values that live to the end of the step are copied there, so that it stays one pass; others right after the node
-    /// that makes them, before their memory is used again.
-    fn new(plan: &Plan, step: &Step) -> Reads {
-        let n_nodes = plan.n_nodes_for(step.reads);
-        let mut maker = vec![None; plan.values.len()];
-        let mut last_maker = vec![None; plan.slots.len()];
-        for (i, node) in plan.nodes[..n_nodes].iter().enumerate() {
-            for out in node.op.outputs() {
-                maker[out.index()] = Some(i);
-                last_maker[plan.value(out).slot] = Some(i);
-            }
-        }
-        let mut reads = Reads { stops: vec![], ranges: vec![], n_bytes: 0 };
-        let mut stops = std::collections::BTreeMap::from([(n_nodes, vec![])]);
-        for (i, &id) in step.reads.iter().enumerate() {
-            let Some(made) = maker[id.index()] else {
-                reads.ranges.push(0..0);
-                continue;
-            };
-            let lives = last_maker[plan.value(id).slot] == Some(made);
-            stops.entry(if lives { n_nodes } else { made + 1 }).or_insert_with(Vec::new).push(i);
-            let n_bytes = 4 * plan.value_len(id, step.tokens.len(), step.outputs.len()) as u64;
-            reads.ranges.push(reads.n_bytes..reads.n_bytes + n_bytes);
-            reads.n_bytes += n_bytes;
-        }
-        reads.stops = stops.into_iter().map(|(n_nodes, reads)| Stop { n_nodes, reads }).collect();
-        reads
     }
 }

@@ -85,6 +85,14 @@ pub(crate) enum Binding {
     Value(ValueId),
     /// `array<f32>`, a vector of the plan.
     Vector(WeightId),
+    /// `array<f32>`, the vectors of an operation from `first` to `last`, each starting so many elements after the one before
+    /// as [`crate::weights::WeightLayout::vector_stride`] says.
+    Vectors {
+        /// The first.
+        first: WeightId,
+        /// The last.
+        last: WeightId,
+    },
     /// A matrix, or its row range `split`, as its [`crate::matmul`] layout has it.
     Matrix {
         /// The matrix.
@@ -99,7 +107,7 @@ pub(crate) enum Binding {
     Step,
     /// `array<Sequence>` of `wgsl/step.wgsl`, `[B]`.
     Sequences,
-    /// `array<u32>`, the sequence of every token, `[T]`.
+    /// `array<Token>` of `wgsl/step.wgsl`, `[T]`.
     Tokens,
     /// `array<u32>`, the token row of every output, `[O]`.
     Outputs,
@@ -161,6 +169,8 @@ pub(crate) struct Features {
     pub(crate) subgroup_size: [u32; 2],
     /// 16×16×16 matrix products of f16 into f32, per subgroup.
     pub(crate) coop_f16_16: bool,
+    /// Storage buffers that a kernel can bind.
+    pub(crate) max_bindings: u32,
     /// Threads per workgroup.
     pub(crate) max_workgroup_len: u32,
     /// Bytes of workgroup memory.

@@ -4,7 +4,8 @@ use crate::buffers::Sizes;
 use crate::error::GpuError;
 use crate::executor::Gpu;
 use crate::kernels::{Access, Binding};
-use crate::replay::Recorded;
+use crate::replay::{Recorded, Replay};
+use crate::schedule::Reads;
 use anser_model::{Node, Step, ValueId};
 
 /// One run of one kernel.
@@ -12,7 +13,7 @@ use anser_model::{Node, Step, ValueId};
 pub struct KernelTime {
     /// The kernel, e.g. `layer_norm`.
     pub label: &'static str,
-    /// The plan's node that it computes, e.g. `blocks.3.ln1`.
+    /// The plan's nodes that it helps to compute, e.g. `blocks.3.ln2 + blocks.3.ffn.shift`.
     pub node: String,
     /// Time on the device, without the gaps between kernels.
     pub elapsed_us: f64,
@@ -64,11 +65,13 @@ impl Gpu {
         if !self.device().report().timestamps {
             return Err(GpuError::NoTimestamps { adapter: self.device().report().name.clone() });
         }
-        let key = self.prepare(step)?;
+        let kind = self.prepare(step)?;
         self.write_tables(step);
         let device = self.device().clone();
-        let n_nodes = self.plan().n_nodes_for(step.reads);
-        let dispatches: Vec<&Recorded> = self.replay(key)?.dispatches.iter().filter(|d| d.node < n_nodes).collect();
+        let Replay { schedule, dispatches } = self.replay(kind)?;
+        let reads = Reads::new(self.plan(), schedule, step);
+        let n_units = reads.stops.last().map_or(0, |stop| stop.n_units);
+        let dispatches: Vec<&Recorded> = dispatches.iter().filter(|d| d.unit < n_units).collect();
         let sizes = Sizes::new(step);
         let resolved = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let staging = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
@@ -81,7 +84,7 @@ impl Gpu {
                 let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: n };
                 let queries = device.inner.create_query_set(&descriptor);
                 if i == 0 {
-                    self.write_inputs(step);
+                    self.write_inputs(step, schedule);
                 }
                 let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
                 for (begin, dispatch) in (0..).step_by(2).zip(dispatches) {
@@ -105,7 +108,7 @@ impl Gpu {
             for (dispatch, [begin, end]) in dispatches.iter().zip(ticks.as_chunks().0) {
                 times.push(KernelTime {
                     label: dispatch.dispatch.kernel.label,
-                    node: self.plan().nodes[dispatch.node].name.clone(),
+                    node: schedule.units[dispatch.unit].name(self.plan()),
                     elapsed_us: end.saturating_sub(*begin) as f64 * tick_ns / 1000.0,
                     n_bytes: self.n_bytes(dispatch, sizes),
                 });
@@ -125,6 +128,7 @@ impl Gpu {
                 4 * u64::from(sizes.rows(value.rows)) * value.n_cols as u64
             }
             Binding::Vector(id) => 4 * plan.weight(id).n_cols() as u64,
+            Binding::Vectors { first, last } => self.vectors_n_bytes(first, last),
             Binding::Matrix { weight, split } => self.matrix_n_bytes(weight, split),
             Binding::State(at) => {
                 let n_bytes = 4 * plan.state.parts[at.part].layer_len() as u64 * u64::from(sizes.n_sequences);

@@ -5,15 +5,15 @@ use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, Dispatch, Extent};
 use crate::lower::Lowering;
+use crate::schedule::Schedule;
 use crate::state::States;
 use crate::weights::Weights;
-use anser_model::Plan;
 
 /// A dispatch with all that the device needs to run it.
 #[derive(Debug)]
 pub(crate) struct Recorded {
-    /// Index of the plan's node whose results are complete after the dispatch, unless the next one has the same.
-    pub(crate) node: usize,
+    /// Index of the schedule's unit.
+    pub(crate) unit: usize,
     /// Where it came from.
     pub(crate) dispatch: Dispatch,
     pipeline: wgpu::ComputePipeline,
@@ -36,9 +36,10 @@ impl Recorded {
     }
 }
 
-/// The dispatches of a plan for one pair of row classes, in order.
+/// The dispatches of a plan for one kind of steps, in order.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    pub(crate) schedule: Schedule,
     pub(crate) dispatches: Vec<Recorded>,
 }
 
@@ -49,32 +50,34 @@ impl Replay {
     /// If the driver refuses a kernel, or there is no memory for scratch.
     pub(crate) fn new(
         lowering: &Lowering,
+        schedule: Schedule,
         device: &Device,
         weights: &Weights,
         states: &States,
         buffers: &mut Buffers,
     ) -> Result<Replay, GpuError> {
-        let plan = lowering.plan;
-        let lower = |(i, node): (usize, &anser_model::Node)| lowering.op(&node.op).into_iter().map(move |d| (i, d));
-        let lowered: Vec<(usize, Dispatch)> = plan.nodes.iter().enumerate().flat_map(lower).collect();
+        let lower = |(i, unit)| lowering.unit(unit).into_iter().map(move |dispatch| (i, dispatch));
+        let lowered: Vec<(usize, Dispatch)> = schedule.units.iter().enumerate().flat_map(lower).collect();
+        buffers.reserve(device, &schedule)?;
         for binding in lowered.iter().flat_map(|(_, d)| &d.bindings) {
             buffers.reserve_scratch(device, *binding)?;
         }
         device.compile_all(lowered.iter().map(|(_, d)| &d.kernel))?;
         let constants = Constants::new(device, lowered.iter().flat_map(|(_, d)| &d.bindings))?;
-        let memory = Memory { plan, weights, states, buffers, constants: &constants };
-        let record = |(node, dispatch): (usize, Dispatch)| {
+        let memory = Memory { schedule: &schedule, weights, states, buffers, constants: &constants };
+        let record = |(unit, dispatch): (usize, Dispatch)| {
             let pipeline = device.pipeline(&dispatch.kernel)?;
             let bind_group = memory.bind(device, &dispatch)?;
-            Ok(Recorded { node, dispatch, pipeline, bind_group })
+            Ok(Recorded { unit, dispatch, pipeline, bind_group })
         };
-        Ok(Replay { dispatches: lowered.into_iter().map(record).collect::<Result<_, GpuError>>()? })
+        let dispatches = lowered.into_iter().map(record).collect::<Result<_, GpuError>>()?;
+        Ok(Replay { schedule, dispatches })
     }
 }
 
 /// Everything that can be bound.
 struct Memory<'a> {
-    plan: &'a Plan,
+    schedule: &'a Schedule,
     weights: &'a Weights,
     states: &'a States,
     buffers: &'a Buffers,
@@ -84,7 +87,8 @@ struct Memory<'a> {
 impl Memory<'_> {
     fn resolve(&self, binding: Binding) -> Option<wgpu::BufferBinding<'_>> {
         match binding {
-            Binding::Vector(id) => self.weights.vector(id),
+            Binding::Vector(id) => self.weights.vectors(id, id),
+            Binding::Vectors { first, last } => self.weights.vectors(first, last),
             Binding::Matrix { weight, split } => self.weights.matrix(weight, split),
             Binding::State(at) => Some(wgpu::BufferBinding { buffer: self.states.buffer(at), offset: 0, size: None }),
             Binding::Constants(values) => self.constants.binding(values),
@@ -93,7 +97,7 @@ impl Memory<'_> {
             | Binding::Sequences
             | Binding::Tokens
             | Binding::Outputs
-            | Binding::Scratch { .. } => self.buffers.resolve(self.plan, binding),
+            | Binding::Scratch { .. } => self.buffers.resolve(self.schedule, binding),
         }
     }
 

@@ -1,17 +1,18 @@
-//! Every kernel that lowering can ask for, checked without a device: it parses, is valid, has the bindings that are
-//! declared for it, and can be written for Vulkan, Metal and Direct3D.
+//! Schedules and kernels, checked without a device. Every kernel that lowering can ask for parses, is valid, has the
+//! bindings that are declared for it, and can be written for Vulkan, Metal and Direct3D.
 
+use crate::fuse::fuse;
 use crate::kernels::{Access, Features, KernelSpec, RowClass};
-use crate::lower::Lowering;
+use crate::lower::{Lowering, fusion};
 use crate::matmul::row_class;
 use crate::pipelines::source;
+use crate::schedule::{Cell, Schedule, Unit};
 use crate::weights::WeightLayout;
 use anser_format::ModelFile;
-use anser_model::Plan;
-use anser_model::cases;
+use anser_model::{Plan, ValueId, cases};
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Devices of all kinds: without and with f16, subgroups of several sizes, and cooperative matrices.
@@ -21,17 +22,18 @@ fn devices() -> Vec<Features> {
         subgroups: false,
         subgroup_size: [4, 128],
         coop_f16_16: false,
+        max_bindings: 9,
         max_workgroup_len: 256,
         max_workgroup_n_bytes: 16 << 10,
     };
     let subgroups = |smallest, largest| Features { subgroups: true, subgroup_size: [smallest, largest], ..plain };
     vec![
         plain,
-        Features { f16: true, ..plain },
+        Features { f16: true, max_bindings: 12, ..plain },
         subgroups(4, 4),
-        subgroups(8, 32),
+        Features { max_bindings: 32, ..subgroups(8, 32) },
         Features { f16: true, ..subgroups(64, 64) },
-        Features { f16: true, coop_f16_16: true, max_workgroup_len: 1024, ..subgroups(32, 32) },
+        Features { f16: true, coop_f16_16: true, max_bindings: 32, max_workgroup_len: 1024, ..subgroups(32, 32) },
     ]
 }
 
@@ -52,9 +54,11 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
     for plan in plans() {
         let weights = WeightLayout::new(&plan, 128 << 20, 256);
         for features in devices() {
+            let fused = [true, false].map(|one_token_each| fuse(&plan, fusion(&features, one_token_each)));
+            let units: Vec<Unit> = fused.into_iter().chain([Schedule::plain(&plan)]).flat_map(|s| s.units).collect();
             for class in [1, 2, 3, 5, 9, 100, 1000].map(row_class) {
                 let lowering = Lowering { plan: &plan, weights: &weights, features, classes: [class, RowClass(1)] };
-                for dispatch in plan.nodes.iter().flat_map(|node| lowering.op(&node.op)) {
+                for dispatch in units.iter().flat_map(|unit| lowering.unit(unit)) {
                     let modules: Vec<_> = dispatch.kernel.modules.iter().map(|m| m.name).collect();
                     let key = format!("{} {modules:?} {:?}", dispatch.kernel.label, dispatch.kernel.constants);
                     kernels.insert(key, dispatch.kernel);
@@ -130,7 +134,60 @@ fn every_kernel_is_valid_on_every_backend() {
     for (key, spec) in &kernels {
         check(key, spec);
     }
-    for label in ["layer_norm", "token_shift", "value_residual", "key_control", "wkv7", "norm_bonus_gate", "select"] {
+    let labels = ["layer_norm", "token_shift", "value_residual", "key_control", "wkv7", "norm_bonus_gate", "select"];
+    for label in labels.into_iter().chain(["norm_shift", "head"]) {
         assert!(kernels.values().any(|k| k.label == label), "{label} was not lowered");
     }
+}
+
+/// Runs a schedule on names instead of numbers: every unit must find in memory what it reads, and write elsewhere.
+fn check_memory(plan: &Plan, schedule: &Schedule) {
+    let is_made = |id| plan.nodes.iter().any(|node| node.op.outputs().contains(&id));
+    let inputs = plan.nodes.iter().flat_map(|node| node.op.inputs()).filter(|&id| !is_made(id));
+    let mut memory: HashMap<Cell, ValueId> = inputs.map(|id| (schedule.cell(id).unwrap(), id)).collect();
+    let mut n_nodes = 0;
+    for unit in &schedule.units {
+        let name = unit.name(plan);
+        let inputs = unit.inputs(plan);
+        for id in &inputs {
+            let cell = schedule.cell(*id).unwrap();
+            assert_eq!(memory.get(&cell), Some(id), "{name} reads {}", plan.value(*id).name);
+        }
+        for id in unit.outputs(plan) {
+            let cell = schedule.cell(id).unwrap();
+            assert_eq!((cell.rows, cell.n_cols), (plan.value(id).rows, plan.value(id).n_cols));
+            assert!(!inputs.iter().any(|input| schedule.cell(*input) == Some(cell)), "{name} overwrites its input");
+            assert!(
+                !unit.outputs(plan).iter().any(|other| *other != id && schedule.cell(*other) == Some(cell)),
+                "{name}"
+            );
+            memory.insert(cell, id);
+        }
+        n_nodes += unit.nodes().len();
+    }
+    assert_eq!(n_nodes, plan.nodes.len());
+}
+
+#[test]
+fn schedules_keep_values_until_they_are_read() {
+    for plan in plans() {
+        check_memory(&plan, &Schedule::plain(&plan));
+        for features in devices() {
+            for one_token_each in [true, false] {
+                check_memory(&plan, &fuse(&plan, fusion(&features, one_token_each)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_layer_takes_few_units() {
+    let plan = &plans()[0];
+    let features = Features { max_bindings: 16, ..devices()[0] };
+    let units = |one_token_each| fuse(plan, fusion(&features, one_token_each)).units;
+    let of_layer = |units: Vec<Unit>| units.iter().filter(|unit| unit.name(plan).contains("blocks.1.")).count();
+    // norm and shift, products twice, head, output, norm and shift, key, value
+    assert_eq!(of_layer(units(true)), 8);
+    // instead of the head: value residual, key control, recurrence, norm and gate
+    assert_eq!(of_layer(units(false)), 11);
 }

@@ -26,13 +26,16 @@ pub(crate) struct WeightLayout {
     /// Byte ranges in the buffer of the vectors, by index of their weight.
     vectors: BTreeMap<usize, Range<u64>>,
     vectors_n_bytes: u64,
+    /// Of the start of a vector.
+    alignment: u64,
 }
 
 impl WeightLayout {
     /// Lays out the weights of `plan` so that no matrix needs a binding of more than `max_binding_n_bytes`, and vectors
     /// start at multiples of `alignment`. Embedding tables stay on the host.
     pub(crate) fn new(plan: &Plan, max_binding_n_bytes: u64, alignment: u64) -> WeightLayout {
-        let mut layout = WeightLayout { matrices: BTreeMap::new(), vectors: BTreeMap::new(), vectors_n_bytes: 0 };
+        let (matrices, vectors) = (BTreeMap::new(), BTreeMap::new());
+        let mut layout = WeightLayout { matrices, vectors, vectors_n_bytes: 0, alignment };
         for node in &plan.nodes {
             let (matrix, vectors): (Option<WeightId>, Vec<WeightId>) = match &node.op {
                 Op::Embed { .. } => (None, vec![]),
@@ -56,6 +59,12 @@ impl WeightLayout {
             }
         }
         layout
+    }
+
+    /// Elements from the start of a vector of `n_cols` to that of the operation's next one: an operation's vectors lie one
+    /// after another.
+    pub(crate) fn vector_stride(&self, n_cols: usize) -> u64 {
+        (4 * n_cols as u64).next_multiple_of(self.alignment) / 4
     }
 
     /// Bytes on the device.
@@ -119,11 +128,12 @@ impl Weights {
         Ok(Weights { layout, matrices, vectors })
     }
 
-    /// A vector; `None` for a weight that is none.
-    pub(crate) fn vector(&self, id: WeightId) -> Option<wgpu::BufferBinding<'_>> {
-        let range = self.layout.vectors.get(&id.index())?;
-        let size = wgpu::BufferSize::new(range.end - range.start);
-        Some(wgpu::BufferBinding { buffer: &self.vectors, offset: range.start, size })
+    /// The vectors of an operation from `first` to `last`; `None` if there are none.
+    pub(crate) fn vectors(&self, first: WeightId, last: WeightId) -> Option<wgpu::BufferBinding<'_>> {
+        let start = self.layout.vectors.get(&first.index())?.start;
+        let end = self.layout.vectors.get(&last.index())?.end;
+        let size = wgpu::BufferSize::new(end.checked_sub(start)?);
+        Some(wgpu::BufferBinding { buffer: &self.vectors, offset: start, size })
     }
 
     /// One row range of a matrix; `None` if there is none.

@@ -4,12 +4,11 @@
 override N_COLS: u32; // C
 override WRITES_STATE: bool; // one of the dispatches of an operation keeps the last rows
 
-@group(0) @binding(0) var<storage, read> tokens: array<u32>;        // [T] sequence of each token
-@group(0) @binding(1) var<storage, read> sequences: array<Sequence>; // [B]
-@group(0) @binding(2) var<storage, read> x: array<f32>;             // [T, C]
-@group(0) @binding(3) var<storage, read> mix: array<f32>;           // [C]
-@group(0) @binding(4) var<storage, read_write> state: array<f32>;   // [slots, 2, C]
-@group(0) @binding(5) var<storage, read_write> out: array<f32>;     // [T, C]
+@group(0) @binding(0) var<storage, read> tokens: array<Token>;    // [T]
+@group(0) @binding(1) var<storage, read> x: array<f32>;           // [T, C]
+@group(0) @binding(2) var<storage, read> mix: array<f32>;         // [C]
+@group(0) @binding(3) var<storage, read_write> state: array<f32>; // [slots, 2, C]
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;   // [T, C]
 
 @compute @workgroup_size(256)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
@@ -18,17 +17,16 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     if c >= N_COLS {
         return;
     }
-    let sequence = sequences[tokens[t]];
-    let row = sequence.slot * 2u;
+    let token = tokens[t];
     let current = x[t * N_COLS + c];
     var previous = 0.0;
-    if t > sequence.first {
+    if token.previous == PREVIOUS_ROW {
         previous = x[(t - 1u) * N_COLS + c];
-    } else if sequence.fresh == 0u {
-        previous = state[(row + sequence.half) * N_COLS + c];
+    } else if token.previous == PREVIOUS_STATE {
+        previous = state[(token.slot * 2u + token.half) * N_COLS + c];
     }
     out[t * N_COLS + c] = current + (previous - current) * mix[c];
-    if WRITES_STATE && t + 1u == sequence.first + sequence.n_tokens {
-        state[(row + 1u - sequence.half) * N_COLS + c] = current;
+    if WRITES_STATE && token.is_last == 1u {
+        state[(token.slot * 2u + 1u - token.half) * N_COLS + c] = current;
     }
 }

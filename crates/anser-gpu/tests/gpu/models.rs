@@ -44,7 +44,8 @@ fn chunks_of_any_size_equal_the_reference() {
         let plan = load(file);
         let tokens = tokens(41);
         let (logits, state) = feed(&mut Executor::reference(&plan), &plan, &tokens, 64);
-        for options in feature_sets() {
+        let unfused = GpuOptions { no_fusion: true, ..GpuOptions::default() };
+        for options in feature_sets().into_iter().chain([unfused]) {
             let mut gpu = Executor::gpu(&plan, options);
             for chunk in [1, 7, 33, 64] {
                 let (gpu_logits, gpu_state) = feed(&mut gpu, &plan, &tokens, chunk);
@@ -169,6 +170,31 @@ fn every_value_can_be_read() {
     let actual = run(&mut Executor::gpu(&plan, GpuOptions::default()));
     for ((&id, actual), expected) in reads.iter().zip(&actual).zip(&expected) {
         assert_close(&plan.value(id).name, actual, expected, bound(GpuOptions::default()));
+    }
+}
+
+#[test]
+fn sequences_of_one_token_each_equal_them_apart() {
+    for file in MODELS {
+        let plan = load(file);
+        let tokens = tokens(15);
+        let run = |executor: &mut Executor| {
+            let slots: Vec<usize> = (0..5).map(|_| executor.create_state()).collect();
+            let mut logits = vec![];
+            for tokens in tokens.chunks(5) {
+                let sequences: Vec<_> = slots.iter().map(|&slot| Sequence { slot, n_tokens: 1 }).collect();
+                let (outputs, reads) = ([0, 1, 2, 3, 4], [plan.logits.unwrap(), plan.residuals[0]]);
+                let step = Step { tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+                logits.extend(executor.step(&step).concat());
+            }
+            (logits, slots.iter().flat_map(|&slot| executor.read_state(slot)).collect::<Vec<_>>())
+        };
+        let (logits, states) = run(&mut Executor::reference(&plan));
+        for options in feature_sets() {
+            let (gpu_logits, gpu_states) = run(&mut Executor::gpu(&plan, options));
+            assert_close(&format!("{file}, {options:?}: logits"), &gpu_logits, &logits, bound(options));
+            assert_close(&format!("{file}, {options:?}: states"), &gpu_states, &states, bound(options));
+        }
     }
 }
 

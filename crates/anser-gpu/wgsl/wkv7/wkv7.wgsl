@@ -2,15 +2,12 @@
 // S ← S·diag(w) − (S·kk)(kk ∘ a)ᵀ + v kᵀ, then out = S·r.
 //
 // Rows of S do not depend on each other: a workgroup takes some rows of one head of one sequence through all its tokens.
-// A row is spread over N_LANES invocations, which keep their columns in registers; the tokens' operands, which all rows
-// need, are staged in workgroup memory, BLOCK_LEN tokens at a time. Follows step.wgsl and lanes/*.wgsl.
+// The tokens' operands, which all rows need, are staged in workgroup memory, BLOCK_LEN tokens at a time. Follows
+// step.wgsl, lanes/*.wgsl and wkv7/rows.wgsl.
 
-override HEAD_SIZE: u32; // N
-override N_COLS: u32;    // C
+override N_COLS: u32; // C
 override BLOCK_LEN: u32;
 
-const QUADS: u32 = 4u;                    // vec4s of a row in one invocation
-override ROW_QUADS: u32 = N_LANES * QUADS; // vec4s of a row, padded with zeros
 override N_ROWS: u32 = WORKGROUP / N_LANES; // rows of a workgroup
 override N_STAGED: u32 = BLOCK_LEN * ROW_QUADS;
 override N_STAGED_V: u32 = BLOCK_LEN * N_ROWS;
@@ -38,20 +35,10 @@ fn run(workgroup: vec3<u32>, index: u32) {
     let sequence = sequences[workgroup.z];
     let row = first_row + index / N_LANES;
     let lane = index % N_LANES;
+    let is_row = row < HEAD_SIZE;
     let state_row = (sequence.slot * N_COLS + head + row) * HEAD_SIZE;
-    let loads_state = row < HEAD_SIZE && sequence.fresh == 0u;
 
-    var s: array<vec4<f32>, QUADS>; // columns 4·(i·N_LANES + lane) and the next three
-    for (var i = 0u; i < QUADS; i++) {
-        s[i] = vec4<f32>(0.0);
-        let column = (i * N_LANES + lane) * 4u;
-        for (var j = 0u; j < 4u; j++) {
-            if loads_state && column + j < HEAD_SIZE {
-                s[i][j] = state[state_row + column + j];
-            }
-        }
-    }
-
+    load_row(state_row, lane, is_row && sequence.is_fresh == 0u);
     for (var start = 0u; start < sequence.n_tokens; start += BLOCK_LEN) {
         let n_tokens = min(BLOCK_LEN, sequence.n_tokens - start);
         let block = (sequence.first + start) * N_COLS + head;
@@ -59,34 +46,13 @@ fn run(workgroup: vec3<u32>, index: u32) {
         stage(block, n_tokens, first_row, index);
         workgroupBarrier();
         for (var t = 0u; t < n_tokens; t++) {
-            let at = t * ROW_QUADS + lane;
-            var removed = vec4<f32>(0.0);
-            for (var i = 0u; i < QUADS; i++) {
-                removed += s[i] * staged_kk[at + i * N_LANES];
-            }
-            let s_kk = lanes_sum(dot(removed, vec4<f32>(1.0)), index);
-            let value = staged_v[t * N_ROWS + index / N_LANES];
-            var y = vec4<f32>(0.0);
-            for (var i = 0u; i < QUADS; i++) {
-                let q = at + i * N_LANES;
-                s[i] = s[i] * staged_w[q] - s_kk * staged_b[q] + value * staged_k[q];
-                y += s[i] * staged_r[q];
-            }
-            let s_r = lanes_sum(dot(y, vec4<f32>(1.0)), index);
-            if lane == 0u && row < HEAD_SIZE {
-                out[block + t * N_COLS + row] = s_r;
+            let y = advance_row(t * ROW_QUADS, index, staged_v[t * N_ROWS + index / N_LANES]);
+            if lane == 0u && is_row {
+                out[block + t * N_COLS + row] = y;
             }
         }
     }
-
-    for (var i = 0u; i < QUADS; i++) {
-        let column = (i * N_LANES + lane) * 4u;
-        for (var j = 0u; j < 4u; j++) {
-            if row < HEAD_SIZE && column + j < HEAD_SIZE {
-                state[state_row + column + j] = s[i][j];
-            }
-        }
-    }
+    store_row(state_row, lane, is_row);
 }
 
 // Operands of the `n_tokens` tokens from element `block`: of all columns, and of v the workgroup's rows.

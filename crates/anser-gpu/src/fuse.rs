@@ -1,0 +1,123 @@
+//! Finds operations that one kernel can do together, and puts the rest in an order that lets products share a dispatch.
+
+use crate::schedule::{Schedule, Unit};
+use anser_model::{Op, Plan, Rows, ValueId};
+
+/// What kernels can do together on a device, for a kind of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Fusion {
+    /// Norm and shift of rows of so many columns at most,
+    pub(crate) max_cols: usize,
+    /// and with so many mixes.
+    pub(crate) max_mixes: usize,
+    /// Heads up to this size, in steps whose sequences have one token each.
+    pub(crate) max_head_size: usize,
+}
+
+/// Mixes that there is a kernel for.
+const MIXES: [usize; 2] = [1, 6];
+
+/// The plan's schedule with as much done together as `fusion` allows.
+pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Schedule {
+    let uses = Uses::new(plan);
+    let mut units: Vec<Unit> = vec![];
+    let mut is_taken = vec![false; plan.nodes.len()];
+    for node in 0..plan.nodes.len() {
+        let found = norm_shift(plan, &uses, fusion, node).or_else(|| head(plan, &uses, fusion, node));
+        if let Some(unit) = found {
+            unit.nodes().into_iter().for_each(|node| is_taken[node] = true);
+            units.push(unit);
+        }
+    }
+    units.extend((0..plan.nodes.len()).filter(|&node| !is_taken[node]).map(Unit::Op));
+    units.sort_by_key(|unit| unit.nodes().into_iter().max());
+    Schedule::new(plan, merge_products(plan, units))
+}
+
+/// Who makes and who reads each value.
+struct Uses {
+    maker: Vec<Option<usize>>,
+    readers: Vec<Vec<usize>>,
+}
+
+impl Uses {
+    fn new(plan: &Plan) -> Uses {
+        let mut uses = Uses { maker: vec![None; plan.values.len()], readers: vec![vec![]; plan.values.len()] };
+        for (i, node) in plan.nodes.iter().enumerate() {
+            node.op.outputs().into_iter().for_each(|id| uses.maker[id.index()] = Some(i));
+            node.op.inputs().into_iter().for_each(|id| uses.readers[id.index()].push(i));
+        }
+        uses
+    }
+
+    /// Whether just these nodes read the value.
+    fn only(&self, id: ValueId, readers: &[usize]) -> bool {
+        self.readers[id.index()] == readers
+    }
+}
+
+/// The token shift `shift` with the norm before it.
+fn norm_shift(plan: &Plan, uses: &Uses, fusion: Fusion, shift: usize) -> Option<Unit> {
+    let Op::TokenShift { x, mix, .. } = &plan.nodes[shift].op else { return None };
+    let norm = uses.maker[x.index()]?;
+    let fits = MIXES.contains(&mix.len()) && mix.len() <= fusion.max_mixes && plan.value(*x).n_cols <= fusion.max_cols;
+    let is_norm = matches!(plan.nodes[norm].op, Op::LayerNorm { .. });
+    (fits && is_norm && uses.only(*x, &[shift])).then_some(Unit::NormShift { norm, shift })
+}
+
+/// The recurrence `wkv` with what surrounds it.
+fn head(plan: &Plan, uses: &Uses, fusion: Fusion, wkv: usize) -> Option<Unit> {
+    let Op::Wkv7 { r, k, v, kk, a, head_size, out: y, .. } = &plan.nodes[wkv].op else { return None };
+    let key = uses.maker[kk.index()]?;
+    let gate = *uses.readers[y.index()].first()?;
+    let Op::KeyControl { a: key_a, kk: key_kk, k_out, .. } = &plan.nodes[key].op else { return None };
+    let Op::NormBonusGate { y: gate_y, r: gate_r, k: gate_k, v: gate_v, .. } = &plan.nodes[gate].op else {
+        return None;
+    };
+    let is_one_head = (key_a, key_kk, k_out) == (a, kk, k) && [gate_y, gate_r, gate_k, gate_v] == [y, r, k, v];
+    let is_private = uses.only(*kk, &[wkv]) && uses.only(*k, &[wkv, gate]) && uses.only(*y, &[gate]);
+    if !is_one_head || !is_private || *head_size > fusion.max_head_size {
+        return None;
+    }
+    let residual = uses.maker[v.index()]
+        .filter(|&maker| matches!(plan.nodes[maker].op, Op::ValueResidual { .. }) && uses.only(*v, &[wkv, gate]));
+    Some(Unit::Head { residual, key, wkv, gate })
+}
+
+/// Orders the units so that products whose inputs are there at the same time run together.
+fn merge_products(plan: &Plan, units: Vec<Unit>) -> Vec<Unit> {
+    let mut is_there = vec![true; plan.values.len()];
+    for id in plan.nodes.iter().flat_map(|node| node.op.outputs()) {
+        is_there[id.index()] = false;
+    }
+    let product = |unit: &Unit| match unit {
+        Unit::Op(node) => match &plan.nodes[*node].op {
+            Op::MatMul { out, .. } => Some((*node, plan.value(*out).rows)),
+            _ => None,
+        },
+        _ => None,
+    };
+    let mut rest = units;
+    let mut ordered = vec![];
+    while !rest.is_empty() {
+        let is_ready = |unit: &Unit| unit.inputs(plan).into_iter().all(|id| is_there[id.index()]);
+        // The plan's order is an order, so the first of the rest is always ready.
+        let first = rest.remove(0);
+        let unit = match product(&first) {
+            None => first,
+            Some((node, rows)) => {
+                let joins =
+                    |unit: &Unit| product(unit).is_some_and(|(_, r): (usize, Rows)| r == rows) && is_ready(unit);
+                let (joining, others): (Vec<Unit>, Vec<Unit>) = rest.into_iter().partition(joins);
+                rest = others;
+                let nodes: Vec<usize> = [node].into_iter().chain(joining.iter().flat_map(Unit::nodes)).collect();
+                if nodes.len() > 1 { Unit::MatMuls(nodes) } else { first }
+            }
+        };
+        for id in unit.outputs(plan) {
+            is_there[id.index()] = true;
+        }
+        ordered.push(unit);
+    }
+    ordered
+}

@@ -1,0 +1,140 @@
+//! From operations to dispatches: which kernels run a unit of a schedule, on which bindings and grid.
+
+mod fused;
+mod op;
+
+use crate::kernels::{Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
+use crate::schedule::Unit;
+use crate::weights::WeightLayout;
+use anser_model::{Plan, ValueId};
+
+pub(crate) use fused::fusion;
+
+/// What lowering depends on besides the unit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lowering<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) weights: &'a WeightLayout,
+    pub(crate) features: Features,
+    /// Classes of T and O.
+    pub(crate) classes: [RowClass; 2],
+}
+
+/// One workgroup per so many elements of an elementwise kernel's row.
+const ELEMENTS: u32 = 256;
+
+impl Lowering<'_> {
+    /// The dispatches of a unit, in order.
+    pub(crate) fn unit(&self, unit: &Unit) -> Vec<Dispatch> {
+        let op = |node: usize| &self.plan.nodes[node].op;
+        match unit {
+            Unit::Op(node) => self.op(op(*node)),
+            Unit::NormShift { norm, shift } => self.norm_shift(op(*norm), op(*shift)),
+            Unit::MatMuls(nodes) => nodes.iter().flat_map(|&node| self.op(op(node))).collect(),
+            Unit::Head { residual, key, wkv, gate } => self.head(residual.map(op), [*key, *wkv, *gate].map(op)),
+        }
+    }
+
+    fn n_cols(&self, id: ValueId) -> f64 {
+        self.plan.value(id).n_cols as f64
+    }
+
+    /// One workgroup per row.
+    fn rows(&self, id: ValueId) -> Extent {
+        Extent::Rows { rows: self.plan.value(id).rows, per_workgroup: 1 }
+    }
+
+    /// Workgroups of [`ELEMENTS`] over the columns, and one per row.
+    fn elementwise(&self, id: ValueId) -> [Extent; 3] {
+        let n = (self.plan.value(id).n_cols as u32).div_ceil(ELEMENTS);
+        [Extent::Fixed(n), self.rows(id), Extent::Fixed(1)]
+    }
+
+    /// One workgroup per head and row.
+    fn heads(&self, id: ValueId, head_size: usize) -> [Extent; 3] {
+        [Extent::Fixed((self.plan.value(id).n_cols / head_size) as u32), self.rows(id), Extent::Fixed(1)]
+    }
+
+    /// A kernel that sums over its workgroup, which has a power of two of invocations, `len` if possible.
+    fn reducing(&self, label: &'static str, module: &'static Module, len: usize) -> KernelSpec {
+        let reduce = match self.features.subgroups {
+            true => wgsl!("reduce/subgroup.wgsl"),
+            false => wgsl!("reduce/workgroup.wgsl"),
+        };
+        let len = (len.next_power_of_two() as u32).clamp(32, 256).min(self.features.max_workgroup_len);
+        KernelSpec::new(label, vec![reduce, module]).constant("WORKGROUP", len as f64)
+    }
+}
+
+/// How the recurrence is spread over a workgroup, see `wgsl/wkv7/rows.wgsl`.
+#[derive(Debug, Clone, Copy)]
+struct RecurrenceShape {
+    /// Rows of S.
+    n_rows: usize,
+    /// Invocations that share a row.
+    n_lanes: usize,
+    /// Whether the invocations of a row are surely in one subgroup.
+    in_subgroup: bool,
+    head_size: usize,
+}
+
+impl RecurrenceShape {
+    /// Some rows of a head in a workgroup: they spread over more of the device's cores.
+    fn of_rows(head_size: usize, features: &Features) -> RecurrenceShape {
+        const WORKGROUP: usize = 64;
+        RecurrenceShape::new(head_size, WORKGROUP / n_lanes(head_size), features)
+    }
+
+    /// All rows of a head in a workgroup.
+    fn of_head(head_size: usize, features: &Features) -> RecurrenceShape {
+        RecurrenceShape::new(head_size, head_size.next_power_of_two(), features)
+    }
+
+    fn new(head_size: usize, n_rows: usize, features: &Features) -> RecurrenceShape {
+        let n_lanes = n_lanes(head_size);
+        let [smallest, largest] = features.subgroup_size.map(|size| size as usize);
+        let are_full = (n_rows * n_lanes).is_multiple_of(largest.max(1));
+        RecurrenceShape {
+            n_rows,
+            n_lanes,
+            in_subgroup: features.subgroups && smallest >= n_lanes && are_full,
+            head_size,
+        }
+    }
+
+    fn workgroup(&self) -> usize {
+        self.n_rows * self.n_lanes
+    }
+
+    /// Tokens to stage at once: in half of the memory that every device has for a workgroup, so that two can share a
+    /// core.
+    fn block_len(&self) -> usize {
+        const STAGED_N_BYTES: usize = 8 << 10;
+        let token_n_bytes = 4 * (5 * self.n_lanes * LANE_LEN + self.n_rows);
+        (STAGED_N_BYTES / token_n_bytes).clamp(1, 16)
+    }
+
+    /// `kernel`, with what goes before it.
+    fn modules<const K: usize>(&self, kernel: [&'static Module; K]) -> Vec<&'static Module> {
+        let lanes = match self.in_subgroup {
+            true => wgsl!("lanes/subgroup.wgsl"),
+            false => wgsl!("lanes/workgroup.wgsl"),
+        };
+        [wgsl!("step.wgsl"), lanes].into_iter().chain(kernel).collect()
+    }
+
+    fn constants(&self, kernel: KernelSpec) -> KernelSpec {
+        kernel
+            .constant("WORKGROUP", self.workgroup() as f64)
+            .constant("N_LANES", self.n_lanes as f64)
+            .constant("HEAD_SIZE", self.head_size as f64)
+    }
+}
+
+/// Elements of a row of S in one invocation's registers.
+const LANE_LEN: usize = 16;
+
+/// Invocations that share a row of S.
+fn n_lanes(head_size: usize) -> usize {
+    head_size.div_ceil(LANE_LEN).next_power_of_two()
+}
