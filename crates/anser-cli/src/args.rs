@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     Inspect(InspectArgs),
     Bench(BenchArgs),
+    Devices(DevicesArgs),
+    DebugPlan(DebugPlanArgs),
     Completions(CompletionsArgs),
 }
 
@@ -338,6 +340,38 @@ pub(crate) struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+    /// Instead time every kernel of the GPU on its own, in a step of one token and in one of --prompt tokens
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) profile: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+/// List the devices that models can run on
+///
+/// The names in front are what --device takes. Without --device the best hardware GPU is taken if the model fits, else
+/// the processor; a software adapter is used only when it is named.
+#[derive(Debug, Args)]
+pub(crate) struct DevicesArgs {
+    /// Print a JSON array of the GPUs with all their limits
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Compare a GPU's kernels with the plain loops of the processor
+///
+/// Reads a text in one step on both, and names the first operation whose results differ by more than --bound. For
+/// reports of wrong output, and for who writes kernels.
+#[derive(Debug, Args)]
+pub(crate) struct DebugPlanArgs {
+    /// Largest normalised mean squared error that counts as equal
+    #[arg(long, value_name = "NMSE", default_value_t = 1e-4)]
+    pub(crate) bound: f64,
+    /// Print every operation's error
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) tokens: TokensArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }

@@ -20,17 +20,20 @@ mod device;
 mod embed;
 mod error;
 mod generate;
+#[cfg(not(target_arch = "wasm32"))]
+mod inspect;
 mod model;
 mod perplexity;
 mod session;
 mod state_file;
+mod state_import;
 
 pub mod chat;
 pub mod sampler;
 pub mod stop;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use anser_gpu::{AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError};
+pub use anser_gpu::{AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime};
 pub use anser_model::{Config, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::{CacheStats, PrefixCache};
@@ -39,6 +42,8 @@ pub use device::Device;
 pub use embed::{EmbedOptions, Layer, Pooling};
 pub use error::Error;
 pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Piece};
+#[cfg(not(target_arch = "wasm32"))]
+pub use inspect::Difference;
 pub use model::{Model, Options};
 pub use perplexity::Perplexity;
 pub use sampler::{Sampler, SamplerOptions, SamplerOrder};

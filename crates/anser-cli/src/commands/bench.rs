@@ -1,12 +1,13 @@
 //! `anser bench`
 
 mod figures;
+mod profile;
 
 use crate::args::BenchArgs;
 use crate::memory::{self, AnonPeak};
 use crate::output::Output;
 use crate::report::Failure;
-use crate::term::Progress;
+use crate::term::{Progress, note};
 use anser::{EmbedOptions, Model, Session};
 use figures::{Measured, Report, Spread};
 use std::time::Instant;
@@ -24,6 +25,15 @@ const TEXT: &str = "The ferry left the harbour at seven, a little late, because 
     would reach the island before noon, have two hours for the lighthouse, and take the last boat home. ";
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    if args.profile {
+        let model = args.model.load()?;
+        note(model.device());
+        let mut output = Output::new();
+        for n_tokens in [1, args.prompt] {
+            output.write(profile::table(&model, &prompt(&model, n_tokens)?)?)?;
+        }
+        return Ok(());
+    }
     let peak = AnonPeak::watch();
     let mut progress = Progress::new("measuring");
     let mut runs = vec![];

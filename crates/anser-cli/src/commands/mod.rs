@@ -3,6 +3,8 @@
 mod bench;
 mod chat;
 mod completions;
+mod debug_plan;
+mod devices;
 mod embed;
 mod generate;
 mod inspect;
@@ -30,6 +32,8 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Devices(args) => devices::run(&args),
+        Command::DebugPlan(args) => debug_plan::run(&args),
         Command::Completions(args) => completions::run(&args),
     }
 }
