@@ -18,6 +18,7 @@ mod pipelines;
 mod profile;
 mod readback;
 mod replay;
+mod run;
 mod schedule;
 mod state;
 mod upload;

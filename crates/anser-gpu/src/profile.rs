@@ -128,8 +128,12 @@ impl Gpu {
                 4 * u64::from(sizes.rows(value.rows)) * value.n_cols as u64
             }
             Binding::Vector(id) => 4 * plan.weight(id).n_cols() as u64,
-            Binding::Vectors { first, last } => self.vectors_n_bytes(first, last),
-            Binding::Matrix { weight, split } => self.matrix_n_bytes(weight, split),
+            Binding::Vectors { first, last } => {
+                self.weights.vectors(first, last).and_then(|binding| binding.size).map_or(0, u64::from)
+            }
+            Binding::Matrix { weight, split } => {
+                self.weights.matrix(weight, split).map_or(0, |binding| binding.buffer.size())
+            }
             Binding::State(at) => {
                 let n_bytes = 4 * plan.state.parts[at.part].layer_len() as u64 * u64::from(sizes.n_sequences);
                 n_bytes * if *access == Access::ReadWrite { 2 } else { 1 }

@@ -98,11 +98,17 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Allocates everything, which tells early whether it fits, then copies it there.
+    /// Allocates everything, which tells early whether it fits, then copies it there. Calls `meanwhile` at the same time
+    /// where there are threads, else before.
     ///
     /// # Errors
-    /// If the device's memory does not hold the weights, or is lost.
-    pub(crate) fn new(plan: &Plan, device: &Device, layout: WeightLayout) -> Result<Weights, GpuError> {
+    /// If the device's memory does not hold the weights, or is lost, or `meanwhile` fails.
+    pub(crate) fn new(
+        plan: &Plan,
+        device: &Device,
+        layout: WeightLayout,
+        meanwhile: impl FnOnce(&WeightLayout) -> Result<(), GpuError> + Send,
+    ) -> Result<Weights, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let mut matrices = BTreeMap::new();
         for (&id, matrix) in &layout.matrices {
@@ -119,7 +125,7 @@ impl Weights {
                 uploads.push(Upload { weight: &plan.weights[*id], layout, rows: rows.clone(), buffer });
             }
         }
-        upload(device, &uploads)?;
+        both(|| meanwhile(&layout), || upload(device, &uploads))?;
         for (&id, range) in &layout.vectors {
             let data = plan.weights[id].to_f32();
             let write = || device.queue.write_buffer(&vectors, range.start, bytemuck::cast_slice(&data));
@@ -141,4 +147,22 @@ impl Weights {
         let buffer = self.matrices.get(&id.index())?.get(split)?;
         Some(wgpu::BufferBinding { buffer, offset: 0, size: None })
     }
+}
+
+type Outcome = Result<(), GpuError>;
+
+/// Runs both at the same time.
+#[cfg(not(target_arch = "wasm32"))]
+fn both(a: impl FnOnce() -> Outcome + Send, b: impl FnOnce() -> Outcome) -> Outcome {
+    std::thread::scope(|scope| {
+        let a = scope.spawn(a);
+        let b = b();
+        a.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(b)
+    })
+}
+
+/// Runs both, one after the other.
+#[cfg(target_arch = "wasm32")]
+fn both(a: impl FnOnce() -> Outcome, b: impl FnOnce() -> Outcome) -> Outcome {
+    a().and_then(|()| b())
 }

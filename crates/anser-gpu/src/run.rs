@@ -1,0 +1,233 @@
+//! Runs steps: one compute pass and one submission each.
+
+use crate::buffers::Sizes;
+use crate::error::GpuError;
+use crate::executor::Gpu;
+use crate::fuse::{Fusion, fuse};
+use crate::kernels::{Features, RowClass};
+use crate::lower::{Lowering, fusion};
+use crate::matmul;
+use crate::replay::Replay;
+use crate::schedule::{Reads, Schedule};
+use anser_format::quant::dequantize;
+use anser_model::{Op, Plan, Step, ValueId};
+
+/// What steps that share a replay have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct StepKind {
+    /// Of T and O.
+    classes: [RowClass; 2],
+    /// `None` to run every operation by itself.
+    fusion: Option<Fusion>,
+}
+
+impl StepKind {
+    /// `one_token_each`: every sequence has one token; `fuses`: not every operation by itself.
+    pub(crate) fn new(features: &Features, classes: [RowClass; 2], one_token_each: bool, fuses: bool) -> StepKind {
+        StepKind { classes, fusion: fuses.then(|| fusion(features, one_token_each)) }
+    }
+
+    /// The schedule of such steps.
+    pub(crate) fn schedule(&self, plan: &Plan) -> Schedule {
+        self.fusion.map_or_else(|| Schedule::plain(plan), |fusion| fuse(plan, fusion))
+    }
+}
+
+/// The commands of a step, for all steps that are like it but for their numbers.
+#[derive(Debug)]
+pub(crate) struct Recording {
+    kind: StepKind,
+    sizes: Sizes,
+    wanted: Vec<ValueId>,
+    reads: Reads,
+    /// Recorded ahead, while the device was busy with the step before.
+    commands: Option<wgpu::CommandBuffer>,
+}
+
+impl Gpu {
+    /// Runs `step`: advances the states and returns the values of `step.reads`, in their order.
+    ///
+    /// # Errors
+    /// If the step does not fit the plan or the device's memory (no state has changed then), or the device is lost.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn step(&mut self, step: &Step<'_>) -> Result<Vec<Vec<f32>>, GpuError> {
+        pollster::block_on(self.step_async(step))
+    }
+
+    /// [`Gpu::step`], for where nothing may block.
+    pub async fn step_async(&mut self, step: &Step<'_>) -> Result<Vec<Vec<f32>>, GpuError> {
+        /// Steps of more tokens keep the device busy long enough to hide their recording, and are seldom alike.
+        const MAX_RECORDED_TOKENS: usize = 8;
+
+        let kind = self.prepare(step)?;
+        let mut recording = self.recording(kind, step)?;
+        let staging = self.staging(recording.reads.n_bytes)?;
+        self.write_tables(step);
+        let replay = self.replay(kind)?;
+        let submit = || {
+            self.write_inputs(step, &replay.schedule);
+            let commands = recording.commands.take();
+            let commands = commands.unwrap_or_else(|| self.record(replay, &recording, staging.as_ref()));
+            self.device.queue.submit([commands]);
+            if step.tokens.len() <= MAX_RECORDED_TOKENS {
+                recording.commands = Some(self.record(replay, &recording, staging.as_ref()));
+            }
+        };
+        self.device.guard(|| "a step".into(), submit)?;
+        self.advance(step);
+        let mut results = vec![vec![]; step.reads.len()];
+        match staging {
+            None => self.device.check()?,
+            Some(staging) => {
+                let take = |bytes: &[u8]| {
+                    for (result, range) in results.iter_mut().zip(&recording.reads.ranges) {
+                        *result = bytemuck::pod_collect_to_vec(&bytes[range.start as usize..range.end as usize]);
+                    }
+                };
+                crate::readback::read(&self.device, &staging, recording.reads.n_bytes, take).await?;
+            }
+        }
+        self.recording = Some(recording);
+        Ok(results)
+    }
+
+    /// The last recording if it serves `step`, else an empty one.
+    fn recording(&mut self, kind: StepKind, step: &Step) -> Result<Recording, GpuError> {
+        let sizes = Sizes::new(step);
+        match self.recording.take() {
+            Some(last) if last.kind == kind && last.sizes == sizes && last.wanted == step.reads => Ok(last),
+            _ => {
+                let reads = Reads::new(&self.plan, &self.replay(kind)?.schedule, step);
+                Ok(Recording { kind, sizes, wanted: step.reads.to_vec(), reads, commands: None })
+            }
+        }
+    }
+
+    /// Checks the step and makes sure that there are buffers and a replay for it.
+    pub(crate) fn prepare(&mut self, step: &Step) -> Result<StepKind, GpuError> {
+        step.check(&self.plan, |slot| self.states.get(slot).is_some())?;
+        self.device.check()?;
+        let found = [step.tokens.len(), step.outputs.len()];
+        for ((what, found), max) in ["tokens", "outputs"].into_iter().zip(found).zip(self.max_rows()) {
+            if found > max {
+                return Err(GpuError::StepTooLarge { what, found, max });
+            }
+        }
+        let classes = found.map(matmul::row_class);
+        if self.buffers.grow(&self.device, classes)? {
+            self.forget_replays();
+        }
+        let one_token_each = step.sequences.len() == step.tokens.len();
+        let kind = |fuses| StepKind::new(&self.features, classes, one_token_each, fuses);
+        let (fused, plain) = (kind(self.fuses), kind(false));
+        // What is read must be in memory, so that fusing hides nothing from a caller.
+        let kind = if self.keeps(fused, step.reads) { fused } else { plain };
+        self.lower(kind)?;
+        Ok(kind)
+    }
+
+    /// Whether steps of `kind` leave `values` in memory.
+    fn keeps(&self, kind: StepKind, values: &[ValueId]) -> bool {
+        let keeps = |schedule: &Schedule| values.iter().all(|&id| schedule.cell(id).is_some());
+        match self.replays.get(&kind) {
+            Some(replay) => keeps(&replay.schedule),
+            None => keeps(&kind.schedule(&self.plan)),
+        }
+    }
+
+    /// Makes the replay for steps of `kind`, unless there is one.
+    fn lower(&mut self, kind: StepKind) -> Result<(), GpuError> {
+        if self.replays.contains_key(&kind) {
+            return Ok(());
+        }
+        let (plan, weights, features, classes) = (&self.plan, &self.weights.layout, self.features, kind.classes);
+        let lowering = Lowering { plan, weights, features, classes };
+        let schedule = kind.schedule(plan);
+        match Replay::new(&lowering, schedule, &self.device, &self.weights, &self.states, &mut self.buffers) {
+            Ok(replay) => {
+                self.replays.insert(kind, replay);
+                Ok(())
+            }
+            Err(error) => {
+                self.forget_replays();
+                self.buffers.shrink(&self.device)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The lowered plan that [`Gpu::prepare`] found or made.
+    pub(crate) fn replay(&self, kind: StepKind) -> Result<&Replay, GpuError> {
+        self.replays.get(&kind).ok_or_else(|| self.device.failed("a step", "it was not lowered"))
+    }
+
+    /// Sends the tables that describe the step.
+    pub(crate) fn write_tables(&mut self, step: &Step) {
+        self.buffers.write_tables(&self.device, step, &self.states);
+    }
+
+    /// The states of the step's sequences are those after it.
+    pub(crate) fn advance(&mut self, step: &Step) {
+        for sequence in step.sequences {
+            self.states.advance(sequence.slot);
+        }
+    }
+
+    /// Sends the embeddings of the step's tokens and the plan's inputs.
+    pub(crate) fn write_inputs(&self, step: &Step, schedule: &Schedule) {
+        let write = |id: ValueId, data: &[f32]| {
+            if let Some(buffer) = self.buffers.value(schedule, id) {
+                self.device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
+            }
+        };
+        for node in &self.plan.nodes {
+            if let Op::Embed { table, out } = &node.op {
+                let table = self.plan.weight(*table);
+                let mut rows = vec![0.0; step.tokens.len() * table.n_cols()];
+                for (row, &id) in rows.chunks_exact_mut(table.n_cols()).zip(step.tokens) {
+                    dequantize(table.dtype(), table.row(id as usize), row);
+                }
+                write(*out, &rows);
+            }
+        }
+        for (id, data) in step.inputs {
+            write(*id, data);
+        }
+    }
+
+    /// The staging buffer, with room for `n_bytes`; `None` if there is nothing to read.
+    fn staging(&mut self, n_bytes: u64) -> Result<Option<wgpu::Buffer>, GpuError> {
+        if n_bytes == 0 {
+            return Ok(None);
+        }
+        if self.staging.as_ref().is_none_or(|buffer| buffer.size() < n_bytes) {
+            let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+            self.staging = Some(self.device.create_buffer("results", n_bytes.next_power_of_two(), usage)?);
+        }
+        Ok(self.staging.clone())
+    }
+
+    /// Records the dispatches that a step needs, and the copies of what it reads.
+    fn record(&self, replay: &Replay, recording: &Recording, staging: Option<&wgpu::Buffer>) -> wgpu::CommandBuffer {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
+        let mut encoder = self.device.inner.create_command_encoder(&descriptor);
+        let mut rest = &replay.dispatches[..];
+        for stop in &recording.reads.stops {
+            let n = rest.partition_point(|dispatch| dispatch.unit < stop.n_units);
+            let (now, later) = rest.split_at(n);
+            if !now.is_empty() {
+                let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+                now.iter().for_each(|dispatch| dispatch.encode(&mut pass, recording.sizes));
+            }
+            for &i in &stop.reads {
+                let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
+                let range = &recording.reads.ranges[i];
+                if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
+                    encoder.copy_buffer_to_buffer(source, 0, staging, range.start, range.end - range.start);
+                }
+            }
+            rest = later;
+        }
+        encoder.finish()
+    }
+}
