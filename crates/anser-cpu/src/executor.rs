@@ -1,20 +1,25 @@
-//! Walks a plan: buffers, state slots, and which kernel computes which operation.
+//! A plan with its threads, states and working memory.
 
-use crate::matmul::{Epilogue, matmul};
-use crate::ops;
-use crate::tiles::column_tiles;
-use anser_model::{Op, Plan, Rows, Sequence, StateRef, Step, StepError, ValueId, WeightId};
-use rayon::prelude::*;
+use crate::arch::{self, pool::Pool};
+use crate::schedule::Schedule;
+use crate::values::Values;
+use crate::walk::{Inputs, Threads, Walk};
+use anser_model::{Plan, Sequence, Step, StepError};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 use thiserror::Error;
 
 /// How operations are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Threaded, vectorised kernels.
+    /// Threaded, vectorised kernels. What is multiplied with quantized weights is rounded to 8 bits, with a scale per
+    /// 32 elements.
     #[default]
     Fast,
+    /// The same without the rounding: f32 throughout.
+    Exact,
     /// The plain loops of [`ops`], on one thread: slow, and the oracle.
     Reference,
 }
@@ -22,10 +27,12 @@ pub enum Mode {
 /// How to set up the executor.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Worker threads; `None` means one per core the process may use.
+    /// Threads; `None` means one per physical core that the process may use.
     pub n_threads: Option<usize>,
     /// How operations are computed.
     pub mode: Mode,
+    /// Whether to measure the time of every operation, see [`Cpu::take_profile`].
+    pub profile: bool,
 }
 
 /// Why the executor could not be set up.
@@ -33,42 +40,45 @@ pub struct Options {
 #[non_exhaustive]
 pub enum CpuError {
     /// The operating system refused to start threads.
-    #[error("cannot start {n_threads} threads: {reason}; ask for fewer")]
+    #[error("cannot start {n_threads} threads: {source}; ask for fewer")]
     Threads {
-        /// Threads asked for, 0 for the default.
+        /// Threads asked for.
         n_threads: usize,
         /// The system's word.
-        reason: String,
+        source: std::io::Error,
     },
 }
 
 /// Index of a state slot.
 pub type SlotId = usize;
 
-/// Rows of one operation up to this many elements are computed on the calling thread.
-const MIN_PARALLEL_ELEMENTS: usize = 1 << 15;
-
 /// A plan ready to run, with its working memory and the states of its sequences.
 #[derive(Debug)]
 pub struct Cpu {
     plan: Arc<Plan>,
+    schedule: Schedule,
     mode: Mode,
-    pool: rayon::ThreadPool,
+    pool: Pool,
     /// Per weight: its elements if it is a vector, else empty.
     vectors: Vec<Vec<f32>>,
     /// Per state slot: the state in the order of the plan's layout; `None` if the slot is free.
     states: Vec<Option<Vec<f32>>>,
-    /// Per plan slot: the value it holds now.
+    /// The schedule's buffers.
     buffers: Vec<Vec<f32>>,
+    inputs: Inputs,
+    profile: Option<Profile>,
 }
 
+/// Time spent in every operation, by the name of its node without the layer, e.g. `att.wkv`: all layers together.
+pub type Profile = BTreeMap<String, Duration>;
+
 /// What the operations of one step share.
-struct Run<'a> {
-    step: &'a Step<'a>,
+pub(crate) struct Run<'a> {
+    pub(crate) step: &'a Step<'a>,
     /// Token rows of every sequence.
-    rows: Vec<Range<usize>>,
+    pub(crate) rows: Vec<Range<usize>>,
     /// State of every sequence, taken out of its slot for the step.
-    states: Vec<Vec<f32>>,
+    pub(crate) states: Vec<Vec<f32>>,
 }
 
 impl Cpu {
@@ -78,17 +88,16 @@ impl Cpu {
     /// If the threads cannot be started.
     pub fn new(plan: Arc<Plan>, options: Options) -> Result<Cpu, CpuError> {
         let n_threads = match options.mode {
-            Mode::Fast => options.n_threads.unwrap_or(0),
+            Mode::Fast | Mode::Exact => options.n_threads.unwrap_or_else(n_cores).max(1),
             Mode::Reference => 1,
         };
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(n_threads)
-            .thread_name(|i| format!("anser-cpu-{i}"))
-            .build()
-            .map_err(|e| CpuError::Threads { n_threads, reason: e.to_string() })?;
+        let pool = Pool::new(n_threads).map_err(|source| CpuError::Threads { n_threads, source })?;
         let vectors = plan.weights.iter().map(|w| if w.n_rows() == 1 { w.to_f32() } else { vec![] }).collect();
-        let buffers = vec![vec![]; plan.slots.len()];
-        Ok(Cpu { plan, mode: options.mode, pool, vectors, states: vec![], buffers })
+        let schedule = Schedule::new(&plan);
+        let buffers = vec![vec![]; schedule.n_buffers];
+        let inputs = Inputs::default();
+        let profile = options.profile.then(Profile::new);
+        Ok(Cpu { plan, schedule, mode: options.mode, pool, vectors, states: vec![], buffers, inputs, profile })
     }
 
     /// The plan.
@@ -96,9 +105,20 @@ impl Cpu {
         &self.plan
     }
 
-    /// Worker threads.
+    /// Threads that compute.
     pub fn n_threads(&self) -> usize {
-        self.pool.current_num_threads()
+        self.pool.n_threads()
+    }
+
+    /// The vector instructions that the kernels use on this processor.
+    pub fn instructions() -> &'static str {
+        arch::name()
+    }
+
+    /// Time spent since the last call; empty unless [`Options::profile`] is set. Matrix products that run together count
+    /// as the first of them.
+    pub fn take_profile(&mut self) -> Profile {
+        self.profile.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// A new slot with a fresh (zero) state.
@@ -148,24 +168,23 @@ impl Cpu {
         let states = step.sequences.iter().map(|s| self.states[s.slot].take().unwrap_or_default()).collect();
         let mut run = Run { step, rows, states };
 
-        let plan = self.plan.clone();
+        let Cpu { plan, schedule, mode, pool, vectors, buffers, inputs, profile, .. } = self;
         for &(id, data) in step.inputs {
-            self.buffers[plan.value(id).slot] = data.to_vec();
+            buffers[schedule.buffer(id)] = data.to_vec();
         }
         let mut read = vec![vec![]; step.reads.len()];
         let n_nodes = plan.n_nodes_for(step.reads);
-        let Cpu { pool, vectors, buffers, mode, .. } = self;
-        pool.install(|| {
-            let mut walk = Walk { plan: &plan, mode: *mode, vectors, buffers };
-            for node in &plan.nodes[..n_nodes] {
-                walk.run(&node.op, &mut run);
-                for id in node.op.outputs() {
-                    for (i, _) in step.reads.iter().enumerate().filter(|&(_, &r)| r == id) {
-                        read[i] = walk.value(id).to_vec();
-                    }
+        let values = Values { plan, schedule, vectors, buffers };
+        let mut walk = Walk { values, threads: Threads { mode: *mode, pool }, inputs, profile: profile.as_mut() };
+        for wave in &schedule.waves {
+            let nodes: Vec<usize> = wave.iter().copied().filter(|&i| i < n_nodes).collect();
+            walk.run_wave(&nodes, &mut run);
+            for id in nodes.iter().flat_map(|&i| plan.nodes[i].op.outputs()) {
+                for (i, _) in step.reads.iter().enumerate().filter(|&(_, &r)| r == id) {
+                    read[i] = walk.values.get(id).to_vec();
                 }
             }
-        });
+        }
         for (s, state) in step.sequences.iter().zip(run.states) {
             self.states[s.slot] = Some(state);
         }
@@ -173,175 +192,8 @@ impl Cpu {
     }
 }
 
-/// The executor's parts that operations work on.
-struct Walk<'a> {
-    plan: &'a Plan,
-    mode: Mode,
-    vectors: &'a [Vec<f32>],
-    buffers: &'a mut [Vec<f32>],
-}
-
-impl Walk<'_> {
-    fn value(&self, id: ValueId) -> &[f32] {
-        &self.buffers[self.plan.value(id).slot]
-    }
-
-    fn vector(&self, id: WeightId) -> &[f32] {
-        &self.vectors[id.index()]
-    }
-
-    /// Takes the memory for `id` out of its slot, so that the other slots can be read while it is written.
-    fn take(&mut self, id: ValueId, run: &Run) -> Vec<f32> {
-        let value = self.plan.value(id);
-        let n_rows = match value.rows {
-            Rows::Tokens => run.step.tokens.len(),
-            Rows::Outputs => run.step.outputs.len(),
-        };
-        let mut buffer = std::mem::take(&mut self.buffers[value.slot]);
-        buffer.resize(n_rows * value.n_cols, 0.0);
-        buffer
-    }
-
-    fn put(&mut self, id: ValueId, buffer: Vec<f32>) {
-        self.buffers[self.plan.value(id).slot] = buffer;
-    }
-
-    fn run(&mut self, op: &Op, run: &mut Run) {
-        match op {
-            Op::Embed { table, out } => {
-                let table = self.plan.weight(*table);
-                let mut o = self.take(*out, run);
-                self.rows(&mut o, table.n_cols(), |t, o| ops::embed(table, run.step.tokens[t], o));
-                self.put(*out, o);
-            }
-            Op::LayerNorm { x, weight, bias, eps, out } => {
-                let mut o = self.take(*out, run);
-                let (x, weight, bias) = (self.value(*x), self.vector(*weight), self.vector(*bias));
-                let c = weight.len();
-                self.rows(&mut o, c, |t, o| ops::layer_norm(&x[t * c..][..c], weight, bias, *eps, o));
-                self.put(*out, o);
-            }
-            Op::TokenShift { x, state, mix, out } => self.token_shift(*x, *state, mix, out, run),
-            Op::MatMul { weight, x, bias, activation, residual, out } => {
-                let mut o = self.take(*out, run);
-                let epilogue = Epilogue {
-                    bias: bias.map(|b| self.vector(b)),
-                    activation: *activation,
-                    residual: residual.map(|r| self.value(r)),
-                };
-                let weight = self.plan.weight(*weight);
-                match self.mode {
-                    Mode::Fast => matmul(weight, self.value(*x), epilogue, &mut o),
-                    Mode::Reference => {
-                        ops::matmul(weight, self.value(*x), &mut o);
-                        let n = weight.n_rows();
-                        o.chunks_exact_mut(n).enumerate().for_each(|(t, row)| epilogue.apply(row, t, 0, n));
-                    }
-                }
-                self.put(*out, o);
-            }
-            Op::ValueResidual { v, v_first, gate, out } => {
-                let mut o = self.take(*out, run);
-                ops::value_residual(self.value(*v), self.value(*v_first), self.value(*gate), &mut o);
-                self.put(*out, o);
-            }
-            Op::KeyControl { k, a, k_k, k_a, head_size, kk, k_out } => {
-                let (mut kk_o, mut k_o) = (self.take(*kk, run), self.take(*k_out, run));
-                let (k, a, k_k, k_a) = (self.value(*k), self.value(*a), self.vector(*k_k), self.vector(*k_a));
-                let c = k_k.len();
-                for (t, (kk, k_out)) in kk_o.chunks_exact_mut(c).zip(k_o.chunks_exact_mut(c)).enumerate() {
-                    let row = t * c..(t + 1) * c;
-                    ops::key_control(&k[row.clone()], &a[row], k_k, k_a, *head_size, kk, k_out);
-                }
-                self.put(*kk, kk_o);
-                self.put(*k_out, k_o);
-            }
-            Op::Wkv7 { r, w, k, v, kk, a, state, head_size, out } => {
-                let mut o = self.take(*out, run);
-                let values = [r, w, k, v, kk, a].map(|id| self.value(*id));
-                self.wkv7(values, *state, *head_size, &mut o, run);
-                self.put(*out, o);
-            }
-            Op::NormBonusGate { y, r, k, v, g, r_k, weight, bias, eps, head_size, out } => {
-                let mut o = self.take(*out, run);
-                let [y, r, k, v, g] = [y, r, k, v, g].map(|id| self.value(*id));
-                let [r_k, weight, bias] = [r_k, weight, bias].map(|id| self.vector(*id));
-                let c = r_k.len();
-                self.rows(&mut o, c, |t, o| {
-                    let [y, r, k, v, g] = [y, r, k, v, g].map(|x| &x[t * c..][..c]);
-                    let row = ops::NormBonusGate { y, r, k, v, g, r_k, weight, bias };
-                    ops::norm_bonus_gate(row, *eps, *head_size, o);
-                });
-                self.put(*out, o);
-            }
-            Op::Select { x, out } => {
-                let mut o = self.take(*out, run);
-                let (x, c) = (self.value(*x), self.plan.value(*x).n_cols);
-                for (o, &row) in o.chunks_exact_mut(c).zip(run.step.outputs) {
-                    o.copy_from_slice(&x[row as usize * c..][..c]);
-                }
-                self.put(*out, o);
-            }
-        }
-    }
-
-    /// Calls `f(t, row t)` for every row of `out`, in parallel where that pays.
-    fn rows(&self, out: &mut [f32], n_cols: usize, f: impl Fn(usize, &mut [f32]) + Sync) {
-        if self.mode == Mode::Reference || out.len() < MIN_PARALLEL_ELEMENTS {
-            out.chunks_exact_mut(n_cols).enumerate().for_each(|(t, row)| f(t, row));
-        } else {
-            out.par_chunks_exact_mut(n_cols).enumerate().for_each(|(t, row)| f(t, row));
-        }
-    }
-
-    fn token_shift(&mut self, x: ValueId, state: StateRef, mix: &[WeightId], out: &[ValueId], run: &mut Run) {
-        let range = self.plan.state.range(state);
-        let c = range.len();
-        for (&mix, &id) in mix.iter().zip(out) {
-            let mut o = self.take(id, run);
-            let (x, mix) = (self.value(x), self.vector(mix));
-            for (rows, state) in run.rows.iter().zip(&run.states) {
-                for t in rows.clone() {
-                    let prev = if t == rows.start { &state[range.clone()] } else { &x[(t - 1) * c..][..c] };
-                    ops::token_shift(&x[t * c..][..c], prev, mix, &mut o[t * c..][..c]);
-                }
-            }
-            self.put(id, o);
-        }
-        let x = self.value(x);
-        for (rows, state) in run.rows.iter().zip(&mut run.states) {
-            state[range.clone()].copy_from_slice(&x[(rows.end - 1) * c..][..c]);
-        }
-    }
-
-    /// Heads and sequences are independent: one task for each pair.
-    fn wkv7(&self, values: [&[f32]; 6], state: StateRef, n: usize, out: &mut [f32], run: &mut Run) {
-        let c = self.plan.state.parts[state.part].layer_len() / n;
-        let range = self.plan.state.range(state);
-        let states = run.states.iter_mut().map(|s| &mut s[range.clone()]).map(|s| s.chunks_exact_mut(n * n));
-        let mut states: Vec<_> = states.collect();
-        let mut tasks = vec![];
-        for (head, mut pieces) in column_tiles(out, c, n).into_iter().enumerate() {
-            for (rows, states) in run.rows.iter().zip(&mut states) {
-                let rest = pieces.split_off(rows.len());
-                tasks.extend(states.next().map(|s| (head, rows.clone(), s, std::mem::replace(&mut pieces, rest))));
-            }
-        }
-        let task = |(head, rows, s, pieces): (usize, Range<usize>, &mut [f32], Vec<&mut [f32]>)| {
-            for (t, out) in rows.zip(pieces) {
-                let [r, w, k, v, kk, a] = values.map(|x| &x[t * c + head * n..][..n]);
-                ops::wkv7(ops::Wkv7Token { r, w, k, v, kk, a }, s, out);
-            }
-        };
-        if self.mode == Mode::Reference || out_len(&tasks) * n < MIN_PARALLEL_ELEMENTS {
-            tasks.into_iter().for_each(task);
-        } else {
-            tasks.into_par_iter().for_each(task);
-        }
-    }
-}
-
-/// Elements that the tasks of [`Walk::wkv7`] write.
-fn out_len(tasks: &[(usize, Range<usize>, &mut [f32], Vec<&mut [f32]>)]) -> usize {
-    tasks.iter().map(|(_, _, _, pieces)| pieces.iter().map(|p| p.len()).sum::<usize>()).sum()
+/// Physical cores that the process may use: two threads of one core share its vector units, and gain nothing.
+fn n_cores() -> usize {
+    let n_allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
+    n_allowed.min(num_cpus::get_physical())
 }

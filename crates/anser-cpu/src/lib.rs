@@ -6,8 +6,12 @@
 
 mod arch;
 mod executor;
+mod kernels;
 mod matmul;
 pub mod ops;
+mod schedule;
 mod tiles;
+mod values;
+mod walk;
 
-pub use executor::{Cpu, CpuError, Mode, Options, SlotId};
+pub use executor::{Cpu, CpuError, Mode, Options, Profile, SlotId};

@@ -1,17 +1,34 @@
-//! The threaded matrix product: tiles of weight rows, straight from the file, against all tokens of the step.
+//! Matrix products: which kernel multiplies, and how the work is cut for the threads.
 
-use crate::arch;
-use crate::ops;
+use crate::arch::{self, pool::Pool};
+use crate::kernels::dot_f32::DotF32;
+use crate::kernels::dot_i8::DotI8;
+use crate::kernels::elementwise::Finish;
+use crate::kernels::gemm_f32::GemmF32;
+use crate::kernels::gemm_i8::GemmI8;
+use crate::kernels::quantized::Quantized;
 use crate::tiles::column_tiles;
 use anser_model::{Activation, Weight};
-use rayon::prelude::*;
 
-/// Below this many multiplications a product is computed on the calling thread: waking others costs more.
-const MIN_PARALLEL_WORK: usize = 1 << 17;
-/// Weight rows of a tile: enough to amortise handing it out, few enough to spread over the threads.
-const TILE_ROWS: std::ops::RangeInclusive<usize> = 16..=256;
+/// Below this many multiplications a region is computed on the calling thread: sharing them costs more.
+const MIN_PARALLEL_WORK: usize = 1 << 16;
+/// Tasks per thread: enough that threads which start late or are interrupted cost little.
+const TASKS_PER_THREAD: usize = 4;
+/// Unpacked weights of a task: what stays in the second cache level beside the activations that pass.
+const MAX_TILE_N_BYTES: usize = 384 << 10;
 
-/// What follows the product, see [`ops::epilogue`]: bias `[n_rows]`, residual `[T, n_rows]`.
+/// What the weights are multiplied with.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Input<'a> {
+    /// One token, `[K]`.
+    Row(&'a [f32]),
+    /// Several tokens, as [`crate::kernels::panel::PackF32`] orders them.
+    Panel(&'a [f32]),
+    /// Any number of tokens, rounded to 8 bits; for quantized weights.
+    Quantized(&'a Quantized),
+}
+
+/// What follows the product, see [`crate::ops::epilogue`]: bias `[n_rows]`, residual `[T, n_rows]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
@@ -19,39 +36,66 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) residual: Option<&'a [f32]>,
 }
 
-impl Epilogue<'_> {
-    /// Applies to columns `start..` of row `t` of a product with `n_rows` columns.
-    pub(crate) fn apply(&self, piece: &mut [f32], t: usize, start: usize, n_rows: usize) {
-        let columns = start..start + piece.len();
-        let bias = self.bias.map(|b| &b[columns.clone()]);
-        let residual = self.residual.map(|r| &r[t * n_rows..][columns]);
-        ops::epilogue(piece, bias, self.activation, residual);
-    }
+/// out `[T, n_rows]` = epilogue(x `[T, n_cols]` · weightᵀ).
+pub(crate) struct Product<'a> {
+    pub(crate) weight: &'a Weight,
+    pub(crate) x: Input<'a>,
+    pub(crate) epilogue: Epilogue<'a>,
+    pub(crate) out: &'a mut [f32],
 }
 
-/// out `[T, n_rows]` = epilogue(x `[T, n_cols]` · weightᵀ).
-pub(crate) fn matmul(weight: &Weight, x: &[f32], epilogue: Epilogue, out: &mut [f32]) {
-    let (n_rows, n_cols) = (weight.n_rows(), weight.n_cols());
-    let work = out.len() * n_cols;
-    let n_threads = if work < MIN_PARALLEL_WORK { 1 } else { rayon::current_num_threads() };
-    let width = match n_threads {
-        1 => n_rows,
-        n => (n_rows / (n * 4)).clamp(*TILE_ROWS.start(), *TILE_ROWS.end()),
-    };
-    let tile = |(i, mut pieces): (usize, Vec<&mut [f32]>)| {
-        let (start, n) = (i * width, pieces[0].len());
-        let bytes = &weight.bytes()[start * weight.row_n_bytes()..][..n * weight.row_n_bytes()];
-        arch::product(weight.dtype(), bytes, n_cols, x, &mut pieces);
-        for (t, piece) in pieces.iter_mut().enumerate() {
-            epilogue.apply(piece, t, start, n_rows);
-        }
-    };
-    if out.is_empty() {
-        return;
+/// Some weight rows of a product.
+struct Tile<'a> {
+    weight: &'a Weight,
+    x: Input<'a>,
+    epilogue: Epilogue<'a>,
+    first_row: usize,
+    /// One piece per token.
+    pieces: Vec<&'a mut [f32]>,
+}
+
+/// Computes independent products in one parallel region.
+pub(crate) fn multiply(pool: &mut Pool, products: Vec<Product>) {
+    let work = |p: &Product| p.out.len() * p.weight.n_cols();
+    let total: usize = products.iter().map(work).sum();
+    let parallel = pool.n_threads() > 1 && total >= MIN_PARALLEL_WORK;
+    let task_work = if parallel { total / (pool.n_threads() * TASKS_PER_THREAD) } else { usize::MAX };
+    let n_lanes = arch::n_lanes();
+    let mut tiles = vec![];
+    for Product { weight, x, epilogue, out } in products.into_iter().filter(|p| !p.out.is_empty()) {
+        let (n_rows, n_cols) = (weight.n_rows(), weight.n_cols());
+        let n_tokens = out.len() / n_rows;
+        let element_n_bytes = match x {
+            Input::Row(_) => 0,
+            Input::Panel(_) => size_of::<f32>(),
+            Input::Quantized(_) => usize::from(n_tokens > 1),
+        };
+        let most = MAX_TILE_N_BYTES.checked_div(n_cols * element_n_bytes).unwrap_or(n_rows);
+        let width = (task_work / (n_tokens * n_cols)).min(most).min(n_rows).next_multiple_of(n_lanes).max(n_lanes);
+        let pieces = column_tiles(out, n_rows, width).into_iter().enumerate();
+        tiles.extend(pieces.map(|(i, pieces)| Tile { weight, x, epilogue, first_row: i * width, pieces }));
     }
-    let tiles = column_tiles(out, n_rows, width);
-    match n_threads {
-        1 => tiles.into_iter().enumerate().for_each(tile),
-        _ => tiles.into_par_iter().enumerate().for_each(tile),
+    if parallel { pool.for_each(tiles, compute) } else { tiles.into_iter().for_each(compute) }
+}
+
+fn compute(tile: Tile) {
+    let Tile { weight, x, epilogue, first_row, mut pieces } = tile;
+    let (n_rows, n_cols, dtype) = (weight.n_rows(), weight.n_cols(), weight.dtype());
+    let Some(n) = pieces.first().map(|p| p.len()) else { return };
+    let row_n_bytes = weight.row_n_bytes();
+    let rows = &weight.bytes()[first_row * row_n_bytes..][..n * row_n_bytes];
+    match (x, &mut pieces[..]) {
+        (Input::Row(x), pieces) => {
+            pieces.iter_mut().for_each(|out| arch::run(DotF32 { dtype, rows, x, out }));
+        }
+        (Input::Panel(x), pieces) => arch::run(GemmF32 { dtype, rows, n_cols, x, pieces }),
+        (Input::Quantized(x), [out]) => arch::run(DotI8 { dtype, rows, x, out }),
+        (Input::Quantized(x), pieces) => arch::run(GemmI8 { dtype, rows, x, pieces }),
+    }
+    let columns = first_row..first_row + n;
+    for (t, z) in pieces.into_iter().enumerate() {
+        let bias = epilogue.bias.map(|b| &b[columns.clone()]);
+        let residual = epilogue.residual.map(|r| &r[t * n_rows..][columns.clone()]);
+        arch::run(Finish { z, bias, activation: epilogue.activation, residual });
     }
 }

@@ -1,4 +1,6 @@
-//! Safe disjoint pieces of row-major matrices, for threads that each compute some columns of every row.
+//! Safe disjoint pieces of row-major matrices, for threads that each compute some rows, or some columns of every row.
+
+use std::ops::Range;
 
 /// Splits `matrix` `[T, n_cols]` into tiles of `width` columns (the last may be narrower): per tile, its T row pieces.
 pub(crate) fn column_tiles(matrix: &mut [f32], n_cols: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
@@ -10,6 +12,13 @@ pub(crate) fn column_tiles(matrix: &mut [f32], n_cols: usize, width: usize) -> V
         }
     }
     tiles
+}
+
+/// Splits `matrix` `[T, n_cols]` into tiles of up to `n_rows` whole rows: the rows of each, and the rows themselves.
+pub(crate) fn row_tiles(matrix: &mut [f32], n_cols: usize, n_rows: usize) -> Vec<(Range<usize>, &mut [f32])> {
+    let tile = |(i, tile): (usize, _)| (i * n_rows, tile);
+    let tiles = matrix.chunks_mut(n_rows * n_cols).enumerate().map(tile);
+    tiles.map(|(start, tile): (usize, &mut [f32])| (start..start + tile.len() / n_cols, tile)).collect()
 }
 
 #[cfg(test)]

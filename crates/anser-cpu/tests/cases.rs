@@ -2,7 +2,7 @@
 
 use anser_cpu::{Cpu, Mode, Options};
 use anser_model::cases::{Case, all, nmse};
-use anser_model::{Sequence, Step};
+use anser_model::{Op, Sequence, Step};
 
 /// What the case's operation wrote, value after value, then every sequence's state.
 fn run(case: &Case, options: Options) -> Vec<Vec<f32>> {
@@ -20,16 +20,27 @@ fn run(case: &Case, options: Options) -> Vec<Vec<f32>> {
     results
 }
 
+/// Rounding the inputs of a product to 8 bits, in blocks of 32 between −1 and 1: the step 1/127 has variance 1/(12·127²)
+/// where the inputs have 1/3, 1.6e-5; minima and offsets of the weights add to it.
+const INT8: f64 = 1e-4;
+
 #[test]
 fn threaded_kernels_equal_the_plain_loops() {
     for case in all() {
         let expected = run(&case, Options { mode: Mode::Reference, ..Options::default() });
-        for n_threads in [1, 3] {
-            let actual = run(&case, Options { n_threads: Some(n_threads), mode: Mode::Fast });
-            assert_eq!(actual.len(), expected.len());
-            for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
-                let error = nmse(a, e);
-                assert!(error <= case.bound, "{}: result {i}, {n_threads} threads: nmse {error:e}", case.name);
+        let is_rounded = |op: &Op| match op {
+            Op::MatMul { weight, .. } => case.plan.weight(*weight).dtype().is_quantized(),
+            _ => false,
+        };
+        let fast = if case.plan.nodes.iter().any(|n| is_rounded(&n.op)) { INT8 } else { case.bound };
+        for (mode, bound) in [(Mode::Exact, case.bound), (Mode::Fast, fast)] {
+            for n_threads in [1, 3] {
+                let actual = run(&case, Options { n_threads: Some(n_threads), mode, ..Options::default() });
+                assert_eq!(actual.len(), expected.len());
+                for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
+                    let error = nmse(a, e);
+                    assert!(error <= bound, "{}: result {i}, {mode:?}, {n_threads} threads: nmse {error:e}", case.name);
+                }
             }
         }
     }

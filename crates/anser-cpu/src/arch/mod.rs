@@ -1,20 +1,210 @@
-//! Kernels by instruction set, chosen at run time.
+//! Vector instructions, chosen at run time.
+//!
+//! Kernels are written once, in safe code, against the trait [`Simd`]; everything that is specific to an instruction
+//! set, and everything `unsafe`, is behind it. A value of a `Simd` type is proof that the processor has the
+//! instructions: it can only be had from the type's `detect`. [`run`] picks the widest type and compiles the kernel for
+//! it.
 
-#[cfg(target_arch = "x86_64")]
-mod x86;
-
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+pub(crate) mod pool;
 mod portable;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx2;
+#[cfg(target_arch = "x86_64")]
+mod x86_avx512;
 
-use anser_format::DType;
+/// Vectors of one width. All operations are element-wise unless they say otherwise.
+pub(crate) trait Simd: Copy {
+    /// 32-bit elements of a vector.
+    const LANES: usize;
+    /// Tokens whose sums the matrix kernels keep in registers.
+    const TOKENS: usize;
+    /// [`Simd::LANES`] f32.
+    type F32: Copy;
+    /// [`Simd::LANES`] i32.
+    type I32: Copy;
+    /// Four bytes per lane.
+    type Bytes: Copy;
+    /// The type with 8 lanes.
+    type Narrow: Narrow;
 
-/// Rows of a weight against all tokens: pieces[t][i] = x[t] · row i.
+    /// Proof of the narrow type.
+    fn narrow(self) -> Self::Narrow;
+
+    /// x in every lane.
+    fn splat(self, x: f32) -> Self::F32;
+    /// `low` in the lower half of the lanes, `high` in the upper.
+    fn halves(self, low: f32, high: f32) -> Self::F32;
+    /// The first elements of a slice that is long enough.
+    fn load(self, x: &[f32]) -> Self::F32;
+    /// The first F16 elements, little-endian.
+    fn load_f16(self, bytes: &[u8]) -> Self::F32;
+    /// The first BF16 elements, little-endian.
+    fn load_bf16(self, bytes: &[u8]) -> Self::F32;
+    /// Writes to the first elements.
+    fn store(self, x: Self::F32, out: &mut [f32]);
+    /// a + b
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a · b
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// a · b + c
+    fn mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// c − a · b
+    fn neg_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// Sum of all lanes.
+    fn sum(self, x: Self::F32) -> f32;
+    /// One F16, little-endian.
+    fn f16(self, bits: [u8; 2]) -> f32;
+
+    /// x in every lane.
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// The integers, rounded to f32.
+    fn to_f32(self, x: Self::I32) -> Self::F32;
+    /// The first bytes of a slice that is long enough.
+    fn load_bytes(self, bytes: &[u8]) -> Self::Bytes;
+    /// The same four bytes in every lane.
+    fn splat_bytes(self, bytes: [u8; 4]) -> Self::Bytes;
+    /// Per lane: acc + Σ w·a over its four bytes, w unsigned, a signed and not −128; exact.
+    fn dot(self, acc: Self::I32, w: Self::Bytes, a: Self::Bytes) -> Self::I32;
+
+    /// Asks for the cache line at an address that is about to be read; any address will do.
+    fn prefetch(self, address: *const u8);
+
+    /// Transposes [`Simd::LANES`] rows: out\[i·LANES + lane\] = rows\[lane·stride + i\], for every i below
+    /// `out.len() / LANES`.
+    fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]);
+}
+
+/// Vectors of 32 bytes: a block of activations, and how weights are unpacked.
+pub(crate) trait Narrow: Simd {
+    /// a & b
+    fn and(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// a | b
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// a + b, wrapping
+    fn add_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
+    /// Every byte shifted right by N bits.
+    fn shr<const N: i32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// Every byte shifted left by N bits.
+    fn shl<const N: i32>(self, x: Self::Bytes) -> Self::Bytes;
+    /// The low nibbles of 16 bytes, then the high ones.
+    fn nibbles(self, bytes: &[u8; 16]) -> Self::Bytes;
+    /// Byte i is bit i of the 32, little-endian, in place `1 << 4`.
+    fn bits_at_4(self, bits: [u8; 4]) -> Self::Bytes;
+    /// table\[x\], for bytes below 16.
+    fn lookup(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes;
+    /// Writes to the first bytes.
+    fn store_bytes(self, x: Self::Bytes, out: &mut [u8]);
+    /// 8 unsigned bytes as f32.
+    fn u8_to_f32(self, bytes: &[u8; 8]) -> Self::F32;
+    /// 8 signed bytes as f32.
+    fn i8_to_f32(self, bytes: &[u8; 8]) -> Self::F32;
+}
+
+/// What fills one lane.
 ///
-/// `rows` holds `pieces[0].len()` weight rows of `n_cols` elements as they lie in the file, `x` is `[T, n_cols]`, and
-/// there is one piece per token.
-pub(crate) fn product(dtype: DType, rows: &[u8], n_cols: usize, x: &[f32], pieces: &mut [&mut [f32]]) {
-    #[cfg(target_arch = "x86_64")]
-    if x86::product(dtype, rows, n_cols, x, pieces) {
-        return;
+/// # Safety
+/// A type of 4 bytes in which every bit pattern is valid.
+#[allow(unsafe_code)]
+pub(crate) unsafe trait Lane: Copy {}
+
+#[allow(unsafe_code)]
+// SAFETY: 4 bytes, all patterns valid.
+unsafe impl Lane for f32 {}
+#[allow(unsafe_code)]
+// SAFETY: as above.
+unsafe impl Lane for [u8; 4] {}
+
+/// The plain loop of [`Simd::interleave`], from element `first` of every row on.
+#[inline(always)]
+fn interleave_from<T: Lane>(first: usize, n_lanes: usize, rows: &[T], stride: usize, out: &mut [T]) {
+    for (i, out) in out.chunks_exact_mut(n_lanes).enumerate().skip(first) {
+        for (lane, out) in out.iter_mut().enumerate() {
+            *out = rows[lane * stride + i];
+        }
     }
-    portable::product::<4, false>(dtype, rows, n_cols, x, pieces);
+}
+
+/// Something to run with vectors. `run` and all it calls must be `#[inline(always)]`, to be compiled for the
+/// instructions.
+pub(crate) trait Kernel {
+    /// Result of the kernel.
+    type Output;
+    /// Runs it.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Runs `kernel` with the best instructions of this processor.
+pub(crate) fn run<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = x86_avx512::Avx512::detect() {
+            return simd.vectorize(kernel);
+        }
+        if let Some(simd) = x86_avx2::AvxVnni::detect() {
+            return simd.vectorize(kernel);
+        }
+        if let Some(simd) = x86_avx2::Avx2::detect() {
+            return simd.vectorize(kernel);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if let Some(simd) = aarch64::Neon::detect() {
+        return simd.vectorize(kernel);
+    }
+    kernel.run(portable::Portable)
+}
+
+/// The instructions that [`run`] uses, for reports.
+pub(crate) fn name() -> &'static str {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if x86_avx512::Avx512::detect().is_some() {
+            return "AVX-512 VNNI";
+        }
+        if x86_avx2::AvxVnni::detect().is_some() {
+            return "AVX-VNNI";
+        }
+        if x86_avx2::Avx2::detect().is_some() {
+            return "AVX2";
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    if aarch64::Neon::detect().is_some() {
+        return "NEON dotprod";
+    }
+    "portable"
+}
+
+/// Rows of a weight panel on this processor: [`Simd::LANES`] of the type that [`run`] uses.
+pub(crate) fn n_lanes() -> usize {
+    struct Lanes;
+    impl Kernel for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn run<S: Simd>(self, _: S) -> usize {
+            S::LANES
+        }
+    }
+    run(Lanes)
+}
+
+/// The vectors that need no instructions, for tests.
+#[cfg(test)]
+pub(crate) fn portable_for_tests() -> impl Narrow {
+    portable::Portable
+}
+
+/// Runs a kernel with every kind of vectors that this processor has, for tests.
+#[cfg(test)]
+pub(crate) fn run_all<K: Kernel + Clone>(kernel: K) -> Vec<K::Output> {
+    let mut results = vec![kernel.clone().run(portable::Portable)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        results.extend(x86_avx2::Avx2::detect().map(|simd| simd.vectorize(kernel.clone())));
+        results.extend(x86_avx2::AvxVnni::detect().map(|simd| simd.vectorize(kernel.clone())));
+        results.extend(x86_avx512::Avx512::detect().map(|simd| simd.vectorize(kernel.clone())));
+    }
+    results
 }

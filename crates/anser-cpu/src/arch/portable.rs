@@ -1,57 +1,187 @@
-//! The product in plain Rust, shaped so that the compiler vectorises it for whatever it is compiled for.
+//! Vectors as arrays, shaped so that the compiler vectorises them for whatever it compiles for.
 
-use anser_format::DType;
-use anser_format::quant::dequantize;
+use super::{Lane, Narrow, Simd, interleave_from};
+use anser_format::quant::{bf16_to_f32, f16_to_f32};
 
-/// Tokens whose sums are kept in registers while a weight row passes by.
-const TOKENS: usize = 4;
+/// Eight lanes of plain Rust.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
 
-/// See [`super::product`]. `LANES` is the vector width in f32; `FMA` says that fused multiply-add is an instruction.
+/// The first `N` elements.
 #[inline(always)]
-pub(super) fn product<const LANES: usize, const FMA: bool>(
-    dtype: DType,
-    rows: &[u8],
-    n_cols: usize,
-    x: &[f32],
-    pieces: &mut [&mut [f32]],
-) {
-    let n_rows = pieces.first().map_or(0, |p| p.len());
-    let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
-    let mut w = vec![0.0; n_cols];
-    for (i, row) in rows.chunks_exact(row_n_bytes).enumerate() {
-        dequantize(dtype, row, &mut w);
-        for (pieces, x) in pieces.chunks_mut(TOKENS).zip(x.chunks(TOKENS * n_cols)) {
-            if let [a, b, c, d] = pieces {
-                let (x0, rest) = x.split_at(n_cols);
-                let (x1, rest) = rest.split_at(n_cols);
-                let (x2, x3) = rest.split_at(n_cols);
-                [a[i], b[i], c[i], d[i]] = dot::<LANES, FMA, 4>(&w, [x0, x1, x2, x3]);
-            } else {
-                for (piece, x) in pieces.iter_mut().zip(x.chunks_exact(n_cols)) {
-                    [piece[i]] = dot::<LANES, FMA, 1>(&w, [x]);
-                }
-            }
-        }
+fn first<T: Copy + Default, const N: usize>(x: &[T]) -> [T; N] {
+    let mut out = [T::default(); N];
+    out.copy_from_slice(&x[..N]);
+    out
+}
+
+impl Simd for Portable {
+    const LANES: usize = 8;
+    const TOKENS: usize = 4;
+    type F32 = [f32; 8];
+    type I32 = [i32; 8];
+    type Bytes = [u8; 32];
+    type Narrow = Portable;
+
+    #[inline(always)]
+    fn narrow(self) -> Portable {
+        self
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> [f32; 8] {
+        [x; 8]
+    }
+
+    #[inline(always)]
+    fn halves(self, low: f32, high: f32) -> [f32; 8] {
+        [low, low, low, low, high, high, high, high]
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> [f32; 8] {
+        first(x)
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8]) -> [f32; 8] {
+        let mut out = [0.0; 8];
+        f16_to_f32(&bytes[..16], &mut out);
+        out
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> [f32; 8] {
+        let mut out = [0.0; 8];
+        bf16_to_f32(&bytes[..16], &mut out);
+        out
+    }
+
+    #[inline(always)]
+    fn store(self, x: [f32; 8], out: &mut [f32]) {
+        out[..8].copy_from_slice(&x);
+    }
+
+    #[inline(always)]
+    fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+
+    #[inline(always)]
+    fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+
+    #[inline(always)]
+    fn neg_mul_add(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| c[i] - a[i] * b[i])
+    }
+
+    #[inline(always)]
+    fn sum(self, x: [f32; 8]) -> f32 {
+        x.iter().sum()
+    }
+
+    #[inline(always)]
+    fn f16(self, bits: [u8; 2]) -> f32 {
+        let mut out = [0.0];
+        f16_to_f32(&bits, &mut out);
+        out[0]
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> [i32; 8] {
+        [x; 8]
+    }
+
+    #[inline(always)]
+    fn to_f32(self, x: [i32; 8]) -> [f32; 8] {
+        x.map(|x| x as f32)
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8]) -> [u8; 32] {
+        first(bytes)
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, bytes: [u8; 4]) -> [u8; 32] {
+        std::array::from_fn(|i| bytes[i % 4])
+    }
+
+    #[inline(always)]
+    fn dot(self, acc: [i32; 8], w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+        let product = |i: usize| i32::from(w[i]) * i32::from(a[i] as i8);
+        std::array::from_fn(|lane| acc[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
+    #[inline(always)]
+    fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]) {
+        interleave_from(0, 8, rows, stride, out);
     }
 }
 
-/// K dot products with the same vector `w`, each in two interleaved sets of `LANES` partial sums.
-#[inline(always)]
-fn dot<const LANES: usize, const FMA: bool, const K: usize>(w: &[f32], x: [&[f32]; K]) -> [f32; K] {
-    let mut sums = [[0.0f32; LANES]; K];
-    let n = w.len() / LANES * LANES;
-    for at in (0..n).step_by(LANES) {
-        let w: &[f32; LANES] = w[at..at + LANES].try_into().unwrap_or(&[0.0; LANES]);
-        for (sum, x) in sums.iter_mut().zip(x) {
-            let x = &x[at..at + LANES];
-            for lane in 0..LANES {
-                sum[lane] = if FMA { w[lane].mul_add(x[lane], sum[lane]) } else { sum[lane] + w[lane] * x[lane] };
-            }
-        }
+impl Narrow for Portable {
+    #[inline(always)]
+    fn and(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i] & b[i])
     }
-    let mut totals = [0.0; K];
-    for ((total, sum), x) in totals.iter_mut().zip(sums).zip(x) {
-        *total = sum.iter().sum::<f32>() + w[n..].iter().zip(&x[n..]).map(|(w, x)| w * x).sum::<f32>();
+
+    #[inline(always)]
+    fn or(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i] | b[i])
     }
-    totals
+
+    #[inline(always)]
+    fn add_bytes(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
+        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    }
+
+    #[inline(always)]
+    fn shr<const N: i32>(self, x: [u8; 32]) -> [u8; 32] {
+        x.map(|x| x >> N)
+    }
+
+    #[inline(always)]
+    fn shl<const N: i32>(self, x: [u8; 32]) -> [u8; 32] {
+        x.map(|x| x << N)
+    }
+
+    #[inline(always)]
+    fn nibbles(self, bytes: &[u8; 16]) -> [u8; 32] {
+        std::array::from_fn(|i| bytes[i % 16] >> (i / 16 * 4) & 15)
+    }
+
+    #[inline(always)]
+    fn bits_at_4(self, bits: [u8; 4]) -> [u8; 32] {
+        std::array::from_fn(|i| (bits[i / 8] >> (i % 8) & 1) << 4)
+    }
+
+    #[inline(always)]
+    fn lookup(self, table: &[u8; 16], x: [u8; 32]) -> [u8; 32] {
+        x.map(|x| table[usize::from(x & 15)])
+    }
+
+    #[inline(always)]
+    fn store_bytes(self, x: [u8; 32], out: &mut [u8]) {
+        out[..32].copy_from_slice(&x);
+    }
+
+    #[inline(always)]
+    fn u8_to_f32(self, bytes: &[u8; 8]) -> [f32; 8] {
+        bytes.map(f32::from)
+    }
+
+    #[inline(always)]
+    fn i8_to_f32(self, bytes: &[u8; 8]) -> [f32; 8] {
+        bytes.map(|byte| f32::from(byte as i8))
+    }
 }

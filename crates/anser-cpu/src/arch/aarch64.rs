@@ -1,0 +1,29 @@
+//! NEON: the portable vectors, compiled for the dot product instructions.
+#![allow(unsafe_code)]
+
+use super::Kernel;
+use super::portable::Portable;
+
+/// Proof that the processor has the features of [`Neon::detect`].
+#[derive(Clone, Copy)]
+pub(super) struct Neon(());
+
+impl Neon {
+    /// The proof, if it holds.
+    pub(super) fn detect() -> Option<Neon> {
+        let has = std::arch::is_aarch64_feature_detected!("dotprod")
+            && std::arch::is_aarch64_feature_detected!("i8mm")
+            && std::arch::is_aarch64_feature_detected!("fp16");
+        has.then_some(Neon(()))
+    }
+
+    /// Runs `kernel` compiled for these instructions.
+    pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "neon,dotprod,i8mm,fp16")]
+        fn with_features<K: Kernel>(kernel: K) -> K::Output {
+            kernel.run(Portable)
+        }
+        // SAFETY: `self` proves that the processor has the features.
+        unsafe { with_features(kernel) }
+    }
+}

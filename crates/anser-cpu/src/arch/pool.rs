@@ -1,0 +1,228 @@
+//! Threads that work on one list of tasks at a time.
+//!
+//! A step is some hundred short parallel regions, tens of microseconds each, so a region must start within about a
+//! microsecond: idle workers watch one word of memory for a while before they sleep. They never watch for long, and no
+//! one waits for a worker that has not taken a task; with more threads than cores, whoever runs does the work.
+#![allow(unsafe_code)]
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// Looks at the ticket before a worker sleeps: 50 to 100 µs.
+const N_IDLE_SPINS: usize = 1500;
+/// Looks at the finished count before the caller gives its core away between looks.
+const N_WAIT_SPINS: usize = 300;
+
+/// What the workers run: a function of the task's index.
+type Job = *const (dyn Fn(usize) + Sync);
+
+/// What the caller and the workers share.
+struct Shared {
+    /// Number of tasks (upper 32 bits) and index of the next one (lower). Adding 1 takes a task if the index was below
+    /// the number; the caller cannot leave before that task is done, so the taker may use the job.
+    ticket: AtomicU64,
+    /// The job of the tasks in `ticket`: written only while no task is taken or open.
+    job: UnsafeCell<Option<Job>>,
+    /// Tasks done since the job was set.
+    n_done: AtomicUsize,
+    /// The first panic of a task.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    stop: AtomicBool,
+    /// Per worker: whether it sleeps, or is about to.
+    asleep: Vec<AtomicBool>,
+}
+
+// SAFETY: `job` is the only part that is not `Sync`. It is written by `Pool::run`, which has the pool to itself
+// (`&mut`), while no task is open; it is read by those who took a task, which happens after the write (the ticket is
+// stored with release and taken with acquire) and before the caller sees the task done (`n_done`, likewise).
+unsafe impl Sync for Shared {}
+// SAFETY: as above; what `job` points to is `Sync`, so it may be called from any thread.
+unsafe impl Send for Shared {}
+
+impl Shared {
+    fn has_open_task(&self, order: Ordering) -> bool {
+        let ticket = self.ticket.load(order);
+        (ticket as u32) < (ticket >> 32) as u32
+    }
+
+    /// Takes tasks and runs them until none is open.
+    fn work(&self) {
+        while self.has_open_task(Ordering::Relaxed) {
+            let ticket = self.ticket.fetch_add(1, Ordering::AcqRel);
+            let (index, n_tasks) = (ticket as u32, (ticket >> 32) as u32);
+            if index >= n_tasks {
+                return;
+            }
+            // SAFETY: a task is taken and not done: the job is set, and lives until the caller returns.
+            let result =
+                unsafe { (*self.job.get()).map(|job| catch_unwind(AssertUnwindSafe(|| (*job)(index as usize)))) };
+            if let Some(Err(panic)) = result {
+                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
+            }
+            self.n_done.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// A worker's life.
+    fn serve(&self, worker: usize) {
+        while !self.stop.load(Ordering::Acquire) {
+            self.work();
+            if (0..N_IDLE_SPINS).any(|_| {
+                std::hint::spin_loop();
+                self.has_open_task(Ordering::Relaxed)
+            }) {
+                continue;
+            }
+            // The caller stores the ticket, then looks who is asleep; here it is the other way round. In the one order
+            // of sequentially consistent accesses, either it sees the flag or this sees the ticket.
+            self.asleep[worker].store(true, Ordering::SeqCst);
+            if !self.has_open_task(Ordering::SeqCst) && !self.stop.load(Ordering::SeqCst) {
+                thread::park();
+            }
+            self.asleep[worker].store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+/// A number of threads, the caller's among them.
+pub(crate) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        write!(f, "Pool({} threads)", self.n_threads())
+    }
+}
+
+impl Pool {
+    /// Starts `n_threads − 1` workers.
+    pub(crate) fn new(n_threads: usize) -> io::Result<Pool> {
+        let n_workers = n_threads.saturating_sub(1);
+        let shared = Arc::new(Shared {
+            ticket: AtomicU64::new(0),
+            job: UnsafeCell::new(None),
+            n_done: AtomicUsize::new(0),
+            panic: Mutex::new(None),
+            stop: AtomicBool::new(false),
+            asleep: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
+        });
+        let mut pool = Pool { shared, workers: vec![] };
+        for i in 0..n_workers {
+            let shared = pool.shared.clone();
+            let thread = thread::Builder::new().name(format!("anser-cpu-{i}"));
+            pool.workers.push(thread.spawn(move || shared.serve(i))?);
+        }
+        Ok(pool)
+    }
+
+    /// Threads that work, the caller's among them.
+    pub(crate) fn n_threads(&self) -> usize {
+        self.workers.len() + 1
+    }
+
+    /// Calls `f` with every item, each once, on whichever threads are free; returns when all are done. A panic of `f`
+    /// is passed on.
+    pub(crate) fn for_each<T: Send>(&mut self, items: Vec<T>, f: impl Fn(T) + Sync) {
+        if self.workers.is_empty() || items.len() < 2 {
+            return items.into_iter().for_each(f);
+        }
+        let items: Vec<Mutex<Option<T>>> = items.into_iter().map(|item| Mutex::new(Some(item))).collect();
+        self.run(items.len(), &|i| {
+            let item = items[i].lock().unwrap_or_else(PoisonError::into_inner).take();
+            item.into_iter().for_each(&f);
+        });
+    }
+
+    /// Calls `task` with 0 to n_tasks − 1.
+    fn run(&mut self, n_tasks: usize, task: &(dyn Fn(usize) + Sync)) {
+        let n = u32::try_from(n_tasks).unwrap_or(u32::MAX);
+        let shared = &*self.shared;
+        shared.n_done.store(0, Ordering::Relaxed);
+        // SAFETY: no task is open or taken, since the last `run` has seen all of its tasks done, so no one reads `job`.
+        // The pointer outlives its use: this function returns, or unwinds, only when all tasks are done.
+        unsafe { *shared.job.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(task)) };
+        shared.ticket.store(u64::from(n) << 32, Ordering::SeqCst);
+        for (worker, asleep) in self.workers.iter().zip(&shared.asleep) {
+            if asleep.load(Ordering::SeqCst) {
+                worker.thread().unpark();
+            }
+        }
+        shared.work();
+        let mut n_looks = 0;
+        while shared.n_done.load(Ordering::Acquire) < n as usize {
+            n_looks += 1;
+            if n_looks < N_WAIT_SPINS {
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+        let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(panic) = panic {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for worker in self.workers.drain(..) {
+            worker.thread().unpark();
+            // A worker catches the panics of its tasks, so that it cannot have one of its own.
+            let _ = worker.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_item_is_taken_once() {
+        for n_threads in [1, 2, 3, 8] {
+            let mut pool = Pool::new(n_threads).unwrap();
+            assert_eq!(pool.n_threads(), n_threads);
+            for round in 0..300 {
+                let mut counts = vec![0u32; round % 37];
+                pool.for_each(counts.iter_mut().collect(), |count| *count += 1);
+                assert!(counts.iter().all(|&n| n == 1), "{n_threads} threads, round {round}: {counts:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn workers_wake_after_sleeping() {
+        let mut pool = Pool::new(3).unwrap();
+        for _ in 0..5 {
+            thread::sleep(std::time::Duration::from_millis(2));
+            // Both items wait for each other: only two threads can finish them.
+            let here = std::sync::Barrier::new(2);
+            pool.for_each(vec![(), ()], |()| {
+                here.wait();
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_is_passed_on_and_the_pool_lives() {
+        let mut pool = Pool::new(2).unwrap();
+        let failed = catch_unwind(AssertUnwindSafe(|| {
+            pool.for_each((0..20).collect(), |i| assert_ne!(i, 7, "seven"));
+        }));
+        assert!(failed.is_err());
+        let sum = AtomicUsize::new(0);
+        pool.for_each((0..20).collect(), |i| {
+            sum.fetch_add(i, Ordering::Relaxed);
+        });
+        assert_eq!(sum.into_inner(), 190);
+    }
+}

@@ -1,0 +1,323 @@
+//! 256-bit vectors: AVX2 with FMA, alone or with either form of the VNNI dot product.
+#![allow(unsafe_code)]
+
+use super::{Kernel, Lane, Narrow, Simd, interleave_from};
+use std::arch::x86_64::*;
+
+/// [`Simd::dot`] with AVX2 alone. Two products are summed in 16 bits with saturation, which an unsigned factor up to 128
+/// cannot reach: the top bit of `w` is therefore multiplied apart.
+#[inline(always)]
+fn dot_avx2(simd: Avx2, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+    let _ = simd;
+    // SAFETY: `simd` proves AVX2.
+    unsafe {
+        let (top, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
+        let low = _mm256_maddubs_epi16(_mm256_andnot_si256(top, w), a);
+        let high = _mm256_maddubs_epi16(_mm256_and_si256(top, w), a);
+        let sum = _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
+        _mm256_add_epi32(acc, sum)
+    }
+}
+
+#[inline(always)]
+fn dot_avx_vnni(simd: AvxVnni, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+    let _ = simd;
+    // SAFETY: `simd` proves AVX-VNNI.
+    unsafe { _mm256_dpbusd_avx_epi32(acc, w, a) }
+}
+
+#[inline(always)]
+fn dot_avx512_vnni(simd: Avx512Narrow, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+    let _ = simd;
+    // SAFETY: `simd` proves AVX-512 VNNI and VL.
+    unsafe { _mm256_dpbusd_epi32(acc, w, a) }
+}
+
+/// A type of 256-bit vectors: the features it needs beyond AVX2, FMA and F16C, and its dot product.
+macro_rules! vectors_256 {
+    ($(#[$doc:meta])* $name:ident, [$($feature:tt),*], $features:literal, $dot:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy)]
+        pub(crate) struct $name(());
+
+        impl $name {
+            /// The proof, if it holds.
+            #[inline]
+            pub(crate) fn detect() -> Option<$name> {
+                let has = is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+                    $(&& is_x86_feature_detected!($feature))*;
+                has.then_some($name(()))
+            }
+
+            /// Runs `kernel` compiled for these instructions.
+            #[inline]
+            #[allow(dead_code, reason = "the narrow type of AVX-512 only runs within a kernel")]
+            pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+                #[target_feature(enable = $features)]
+                fn with_features<K: Kernel>(simd: $name, kernel: K) -> K::Output {
+                    kernel.run(simd)
+                }
+                // SAFETY: `self` proves that the processor has the features.
+                unsafe { with_features(self, kernel) }
+            }
+        }
+
+        // SAFETY of every block below: `self` proves the instructions; loads and stores stay within slices whose length
+        // is asserted in the same function.
+        impl Simd for $name {
+            const LANES: usize = 8;
+            const TOKENS: usize = 4;
+            type F32 = __m256;
+            type I32 = __m256i;
+            type Bytes = __m256i;
+            type Narrow = $name;
+
+            #[inline(always)]
+            fn narrow(self) -> $name {
+                self
+            }
+
+            #[inline(always)]
+            fn splat(self, x: f32) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_set1_ps(x) }
+            }
+
+            #[inline(always)]
+            fn halves(self, low: f32, high: f32) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_blend_ps::<0xf0>(_mm256_set1_ps(low), _mm256_set1_ps(high)) }
+            }
+
+            #[inline(always)]
+            fn load(self, x: &[f32]) -> __m256 {
+                assert!(x.len() >= 8);
+                // SAFETY: see above.
+                unsafe { _mm256_loadu_ps(x.as_ptr()) }
+            }
+
+            #[inline(always)]
+            fn load_f16(self, bytes: &[u8]) -> __m256 {
+                assert!(bytes.len() >= 16);
+                // SAFETY: see above.
+                unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
+            }
+
+            #[inline(always)]
+            fn load_bf16(self, bytes: &[u8]) -> __m256 {
+                assert!(bytes.len() >= 16);
+                // SAFETY: see above.
+                unsafe {
+                    let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+                }
+            }
+
+            #[inline(always)]
+            fn store(self, x: __m256, out: &mut [f32]) {
+                assert!(out.len() >= 8);
+                // SAFETY: see above.
+                unsafe { _mm256_storeu_ps(out.as_mut_ptr(), x) }
+            }
+
+            #[inline(always)]
+            fn add(self, a: __m256, b: __m256) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_add_ps(a, b) }
+            }
+
+            #[inline(always)]
+            fn mul(self, a: __m256, b: __m256) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_mul_ps(a, b) }
+            }
+
+            #[inline(always)]
+            fn mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_fmadd_ps(a, b, c) }
+            }
+
+            #[inline(always)]
+            fn neg_mul_add(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_fnmadd_ps(a, b, c) }
+            }
+
+            #[inline(always)]
+            fn sum(self, x: __m256) -> f32 {
+                // SAFETY: see above.
+                unsafe {
+                    let four = _mm_add_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+                }
+            }
+
+            #[inline(always)]
+            fn f16(self, bits: [u8; 2]) -> f32 {
+                // SAFETY: see above.
+                unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(u16::from_le_bytes(bits).into()))) }
+            }
+
+            #[inline(always)]
+            fn splat_i32(self, x: i32) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_set1_epi32(x) }
+            }
+
+            #[inline(always)]
+            fn to_f32(self, x: __m256i) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_cvtepi32_ps(x) }
+            }
+
+            #[inline(always)]
+            fn load_bytes(self, bytes: &[u8]) -> __m256i {
+                assert!(bytes.len() >= 32);
+                // SAFETY: see above.
+                unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+            }
+
+            #[inline(always)]
+            fn splat_bytes(self, bytes: [u8; 4]) -> __m256i {
+                self.splat_i32(i32::from_ne_bytes(bytes))
+            }
+
+            #[inline(always)]
+            fn dot(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+                $dot(self, acc, w, a)
+            }
+
+            #[inline(always)]
+            fn prefetch(self, address: *const u8) {
+                // SAFETY: a prefetch reads nothing that the program can see, and never faults.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
+            }
+
+            /// As for 512 bits, with two 128-bit lanes.
+            #[inline(always)]
+            fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]) {
+                let n = out.len() / 8;
+                assert!(n == 0 || rows.len() >= 7 * stride + n);
+                for i in (0..n / 4 * 4).step_by(4) {
+                    // SAFETY: i + 4 <= n, so that every row has the 4 elements read, by the assertion, and `out` has
+                    // the 32 written; a `Lane` is 4 bytes of any pattern.
+                    unsafe {
+                        let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride + i).cast());
+                        let gather = |r: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r)), at(r + 4));
+                        let [a, b, c, d] = [gather(0), gather(1), gather(2), gather(3)];
+                        let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+                        let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+                        let to: *mut __m256i = out.as_mut_ptr().add(8 * i).cast();
+                        _mm256_storeu_si256(to, _mm256_unpacklo_epi64(ab, cd));
+                        _mm256_storeu_si256(to.add(1), _mm256_unpackhi_epi64(ab, cd));
+                        _mm256_storeu_si256(to.add(2), _mm256_unpacklo_epi64(ab_high, cd_high));
+                        _mm256_storeu_si256(to.add(3), _mm256_unpackhi_epi64(ab_high, cd_high));
+                    }
+                }
+                interleave_from(n / 4 * 4, 8, rows, stride, out);
+            }
+        }
+
+        impl Narrow for $name {
+            #[inline(always)]
+            fn and(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_and_si256(a, b) }
+            }
+
+            #[inline(always)]
+            fn or(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_or_si256(a, b) }
+            }
+
+            #[inline(always)]
+            fn add_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_add_epi8(a, b) }
+            }
+
+            #[inline(always)]
+            fn shr<const N: i32>(self, x: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_and_si256(_mm256_srli_epi16::<N>(x), _mm256_set1_epi8((0xff_u8 >> N) as i8)) }
+            }
+
+            #[inline(always)]
+            fn shl<const N: i32>(self, x: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_and_si256(_mm256_slli_epi16::<N>(x), _mm256_set1_epi8((0xff_u8 << N) as i8)) }
+            }
+
+            #[inline(always)]
+            fn nibbles(self, bytes: &[u8; 16]) -> __m256i {
+                // SAFETY: see above.
+                unsafe {
+                    let x = _mm_loadu_si128(bytes.as_ptr().cast());
+                    _mm256_and_si256(_mm256_set_m128i(_mm_srli_epi16::<4>(x), x), _mm256_set1_epi8(15))
+                }
+            }
+
+            #[inline(always)]
+            fn bits_at_4(self, bits: [u8; 4]) -> __m256i {
+                // SAFETY: see above.
+                unsafe {
+                    // Byte i / 8 in place i, of which the mask keeps bit i % 8.
+                    let spread = _mm256_set_epi64x(0x0303_0303_0303_0303, 0x0202_0202_0202_0202, 0x0101_0101_0101_0101, 0);
+                    let masks = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+                    let bytes = _mm256_shuffle_epi8(_mm256_set1_epi32(i32::from_le_bytes(bits)), spread);
+                    let is_set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, masks), masks);
+                    _mm256_and_si256(is_set, _mm256_set1_epi8(16))
+                }
+            }
+
+            #[inline(always)]
+            fn lookup(self, table: &[u8; 16], x: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe {
+                    let table = _mm_loadu_si128(table.as_ptr().cast());
+                    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), x)
+                }
+            }
+
+            #[inline(always)]
+            fn store_bytes(self, x: __m256i, out: &mut [u8]) {
+                assert!(out.len() >= 32);
+                // SAFETY: see above.
+                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
+            }
+
+            #[inline(always)]
+            fn u8_to_f32(self, bytes: &[u8; 8]) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()))) }
+            }
+
+            #[inline(always)]
+            fn i8_to_f32(self, bytes: &[u8; 8]) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()))) }
+            }
+        }
+    };
+}
+
+vectors_256!(
+    /// Proof of AVX2, FMA and F16C.
+    Avx2, [], "avx2,fma,f16c", dot_avx2
+);
+vectors_256!(
+    /// Proof of AVX-VNNI besides: the dot product of client processors without AVX-512.
+    AvxVnni, ["avxvnni"], "avx2,fma,f16c,avxvnni", dot_avx_vnni
+);
+vectors_256!(
+    /// Proof of AVX-512 VNNI and VL besides: the narrow vectors of a processor with AVX-512.
+    Avx512Narrow,
+    ["avx512f", "avx512vl", "avx512vnni"],
+    "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
+    dot_avx512_vnni
+);

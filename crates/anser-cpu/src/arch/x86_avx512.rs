@@ -1,0 +1,190 @@
+//! 512-bit vectors: AVX-512 with VNNI, whose 8-bit dot product sums four products per lane in one instruction.
+#![allow(unsafe_code)]
+
+use super::x86_avx2::Avx512Narrow;
+use super::{Kernel, Lane, Simd, interleave_from};
+use std::arch::x86_64::*;
+
+/// Proof that the processor has the features of [`Avx512::detect`].
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(Avx512Narrow);
+
+impl Avx512 {
+    /// The proof, if it holds.
+    #[inline]
+    pub(crate) fn detect() -> Option<Avx512> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq");
+        Avx512Narrow::detect().filter(|_| has).map(Avx512)
+    }
+
+    /// Runs `kernel` compiled for these instructions.
+    #[inline]
+    pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn with_features<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` proves that the processor has the features.
+        unsafe { with_features(self, kernel) }
+    }
+}
+
+// SAFETY of every block below: `self` proves the instructions; loads and stores stay within slices whose length is
+// asserted in the same function.
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+    const TOKENS: usize = 16;
+    type F32 = __m512;
+    type I32 = __m512i;
+    type Bytes = __m512i;
+    type Narrow = Avx512Narrow;
+
+    #[inline(always)]
+    fn narrow(self) -> Avx512Narrow {
+        self.0
+    }
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn halves(self, low: f32, high: f32) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_mask_blend_ps(0xff00, _mm512_set1_ps(low), _mm512_set1_ps(high)) }
+    }
+
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> __m512 {
+        assert!(x.len() >= 16);
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_ps(x.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_f16(self, bytes: &[u8]) -> __m512 {
+        assert!(bytes.len() >= 32);
+        // SAFETY: see above.
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_bf16(self, bytes: &[u8]) -> __m512 {
+        assert!(bytes.len() >= 32);
+        // SAFETY: see above.
+        unsafe {
+            let wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(wide))
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, x: __m512, out: &mut [f32]) {
+        assert!(out.len() >= 16);
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_ps(out.as_mut_ptr(), x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn neg_mul_add(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_fnmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn sum(self, x: __m512) -> f32 {
+        // SAFETY: see above.
+        unsafe { _mm512_reduce_add_ps(x) }
+    }
+
+    #[inline(always)]
+    fn f16(self, bits: [u8; 2]) -> f32 {
+        self.0.f16(bits)
+    }
+
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_set1_epi32(x) }
+    }
+
+    #[inline(always)]
+    fn to_f32(self, x: __m512i) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtepi32_ps(x) }
+    }
+
+    #[inline(always)]
+    fn load_bytes(self, bytes: &[u8]) -> __m512i {
+        assert!(bytes.len() >= 64);
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn splat_bytes(self, bytes: [u8; 4]) -> __m512i {
+        self.splat_i32(i32::from_ne_bytes(bytes))
+    }
+
+    #[inline(always)]
+    fn dot(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_dpbusd_epi32(acc, w, a) }
+    }
+
+    #[inline(always)]
+    fn prefetch(self, address: *const u8) {
+        self.0.prefetch(address);
+    }
+
+    /// Four rows' 16-byte pieces fill a vector (rows r, r + 4, r + 8, r + 12 for r = 0..4); transposing 4 × 4 elements
+    /// within each 128-bit lane then puts the 16 rows in order.
+    #[inline(always)]
+    fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]) {
+        let n = out.len() / 16;
+        assert!(n == 0 || rows.len() >= 15 * stride + n);
+        for i in (0..n / 4 * 4).step_by(4) {
+            // SAFETY: i + 4 <= n, so that every row has the 4 elements read, by the assertion, and `out` has the 64
+            // written; a `Lane` is 4 bytes of any pattern.
+            unsafe {
+                let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride + i).cast());
+                let gather = |r: usize| {
+                    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r)), at(r + 4));
+                    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r + 8)), at(r + 12));
+                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+                };
+                let [a, b, c, d] = [gather(0), gather(1), gather(2), gather(3)];
+                let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+                let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+                let to: *mut __m512i = out.as_mut_ptr().add(16 * i).cast();
+                _mm512_storeu_si512(to, _mm512_unpacklo_epi64(ab, cd));
+                _mm512_storeu_si512(to.add(1), _mm512_unpackhi_epi64(ab, cd));
+                _mm512_storeu_si512(to.add(2), _mm512_unpacklo_epi64(ab_high, cd_high));
+                _mm512_storeu_si512(to.add(3), _mm512_unpackhi_epi64(ab_high, cd_high));
+            }
+        }
+        interleave_from(n / 4 * 4, 16, rows, stride, out);
+    }
+}

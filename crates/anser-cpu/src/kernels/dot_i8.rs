@@ -1,0 +1,84 @@
+//! Quantized weights times one token of 8-bit activations.
+//!
+//! Weights pass once, at the speed of memory, so they are not rearranged: a vector holds 32 consecutive elements of one
+//! row, and lanes are summed at the end of the row. What symmetric types subtract is treated as their minimum here.
+
+use super::quantized::{BLOCK_LEN, Group, Quantized};
+use super::unpack::{Format, Unpacked, with_format};
+use crate::arch::{Kernel, Narrow, Simd};
+use anser_format::DType;
+
+/// How far ahead weights are asked for: the processor itself does not look beyond a page of memory.
+const PREFETCH_N_BYTES: usize = 1536;
+
+/// out\[i\] = x · row i, for the weight rows in `rows`, of a quantized type; x is one token.
+pub(crate) struct DotI8<'a> {
+    pub(crate) dtype: DType,
+    pub(crate) rows: &'a [u8],
+    pub(crate) x: &'a Quantized,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for DotI8<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let DotI8 { dtype, rows, x, out } = self;
+        let simd = simd.narrow();
+        let group = x.group(0, 1);
+        let Some(row_n_bytes) = rows.len().checked_div(out.len()) else { return };
+        macro_rules! dots {
+            ($format:ty, $len:literal, $n_bytes:literal, $subs:literal) => {{
+                let mut u = Unpacked::new();
+                for (row, out) in rows.chunks_exact(row_n_bytes).zip(out) {
+                    *out = dot::<S::Narrow, $format, $len, $n_bytes, $subs>(simd, row, group, &mut u);
+                }
+            }};
+        }
+        with_format!(dtype, dots, ());
+    }
+}
+
+#[inline(always)]
+fn dot<S: Narrow, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
+    simd: S,
+    row: &[u8],
+    x: Group,
+    u: &mut Unpacked<LEN, SUBS>,
+) -> f32 {
+    const { assert!(S::LANES * 4 == BLOCK_LEN) };
+    let n_blocks = LEN / BLOCK_LEN;
+    let mut acc = [simd.splat(0.0); 2];
+    let (mut subtracted, mut subtracted_32) = (simd.splat(0.0), 0.0);
+    let blocks = x.quants.as_chunks::<LEN>().0;
+    for (b, (row, quants)) in row.as_chunks::<N_BYTES>().0.iter().zip(blocks).enumerate() {
+        let (x_scales, sums) = (&x.scales[b * n_blocks..][..n_blocks], &x.sums[b * n_blocks..][..n_blocks]);
+        let half_sums = &x.half_sums[2 * b * n_blocks..][..2 * n_blocks];
+        super::prefetch(simd, row, PREFETCH_N_BYTES);
+        F::unpack(simd, row, u);
+        // Per block of 32: one scale, or one for each half.
+        if SUBS == 1 {
+            subtracted_32 += u.mins[0] * sums[0];
+        } else if SUBS == n_blocks {
+            subtracted = simd.mul_add(simd.load(&u.mins), simd.load(sums), subtracted);
+        } else {
+            for (mins, sums) in u.mins.chunks_exact(S::LANES).zip(half_sums.chunks_exact(S::LANES)) {
+                subtracted = simd.mul_add(simd.load(mins), simd.load(sums), subtracted);
+            }
+        }
+        for i in 0..n_blocks {
+            let range = i * BLOCK_LEN..(i + 1) * BLOCK_LEN;
+            let (w, a) = (simd.load_bytes(&u.quants[range.clone()]), simd.load_bytes(&quants[range]));
+            let products = simd.to_f32(simd.dot(simd.splat_i32(0), w, a));
+            let scale = if SUBS == n_blocks {
+                simd.splat(u.scales[i] * x_scales[i])
+            } else {
+                simd.mul(simd.halves(u.scales[2 * i], u.scales[2 * i + 1]), simd.splat(x_scales[i]))
+            };
+            let acc = &mut acc[if n_blocks == 1 { b % 2 } else { i % 2 }];
+            *acc = simd.mul_add(products, scale, *acc);
+        }
+    }
+    simd.sum(simd.add(acc[0], acc[1])) - (simd.sum(subtracted) + subtracted_32)
+}

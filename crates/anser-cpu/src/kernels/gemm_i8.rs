@@ -1,0 +1,215 @@
+//! Quantized weights times many tokens of 8-bit activations.
+//!
+//! A lane is a weight row: as many rows as a vector has lanes are unpacked into a panel in which four consecutive
+//! elements of every row make a vector, so that one dot-product instruction advances all rows by four elements of one
+//! token, and no sum across lanes is ever needed. A panel serves all tokens; the sums of a group of tokens stay in
+//! registers over all of K.
+
+use super::panel::groups;
+use super::quantized::{BLOCK_LEN, Group, Quantized};
+use super::unpack::{Format, Unpacked, with_format};
+use crate::arch::{Kernel, Simd};
+use anser_format::DType;
+use std::cell::RefCell;
+
+/// Unpacked weight rows of one thread, kept between tiles.
+#[derive(Default)]
+struct Scratch {
+    /// One block of every row of a panel, row after row.
+    rows: Vec<[u8; 4]>,
+    row_scales: Vec<f32>,
+    row_mins: Vec<f32>,
+    /// Panels, `[rows / LANES, K / 4, LANES]`.
+    quants: Vec<[u8; 4]>,
+    /// `[rows / LANES, scales of a row, LANES]`
+    scales: Vec<f32>,
+    mins: Vec<f32>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`, of a quantized type.
+pub(crate) struct GemmI8<'a, 'b> {
+    pub(crate) dtype: DType,
+    pub(crate) rows: &'a [u8],
+    pub(crate) x: &'a Quantized,
+    /// One piece per token.
+    pub(crate) pieces: &'a mut [&'b mut [f32]],
+}
+
+impl Kernel for GemmI8<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        // Taken rather than borrowed: a closure would not be compiled for the vectors.
+        let mut scratch = SCRATCH.take();
+        macro_rules! tile {
+            ($format:ty, $len:literal, $n_bytes:literal, $subs:literal) => {
+                tile::<S, $format, $len, $n_bytes, $subs>(simd, self, &mut scratch)
+            };
+        }
+        with_format!(self.dtype, tile, ());
+        SCRATCH.set(scratch);
+    }
+}
+
+#[inline(always)]
+fn tile<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
+    simd: S,
+    gemm: GemmI8,
+    scratch: &mut Scratch,
+) {
+    let GemmI8 { rows, x, pieces, .. } = gemm;
+    let n_cols = x.n_cols();
+    let n_rows = pieces.first().map_or(0, |p| p.len());
+    let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
+    let panel_len = n_cols / 4 * S::LANES;
+    let scales_len = n_cols / LEN * SUBS * S::LANES;
+    let n_panels = n_rows.div_ceil(S::LANES);
+    grow(&mut scratch.quants, n_panels * panel_len, [0; 4]);
+    grow(&mut scratch.scales, n_panels * scales_len, 0.0);
+    grow(&mut scratch.mins, n_panels * scales_len, 0.0);
+    for (p, rows) in rows.chunks(row_n_bytes * S::LANES).enumerate() {
+        unpack_panel::<S, F, LEN, N_BYTES, SUBS>(simd, rows, row_n_bytes, p * panel_len, p * scales_len, scratch);
+    }
+    for (start, n) in groups(x.n_tokens(), S::TOKENS) {
+        let group = x.group(start, n);
+        let pieces = &mut pieces[start..start + n];
+        for p in 0..n_panels {
+            let panel = Panel {
+                quants: &scratch.quants[p * panel_len..][..panel_len],
+                scales: &scratch.scales[p * scales_len..][..scales_len],
+                mins: &scratch.mins[p * scales_len..][..scales_len],
+            };
+            let at = p * S::LANES;
+            match n {
+                1 => multiply::<S, F, LEN, N_BYTES, SUBS, 1>(simd, panel, group, pieces, at),
+                2 => multiply::<S, F, LEN, N_BYTES, SUBS, 2>(simd, panel, group, pieces, at),
+                4 => multiply::<S, F, LEN, N_BYTES, SUBS, 4>(simd, panel, group, pieces, at),
+                8 => multiply::<S, F, LEN, N_BYTES, SUBS, 8>(simd, panel, group, pieces, at),
+                _ => multiply::<S, F, LEN, N_BYTES, SUBS, 16>(simd, panel, group, pieces, at),
+            }
+        }
+    }
+}
+
+/// Makes `v` at least `len` long; what it holds is about to be written.
+fn grow<T: Copy>(v: &mut Vec<T>, len: usize, fill: T) {
+    if v.len() < len {
+        v.resize(len, fill);
+    }
+}
+
+/// Unpacks up to LANES rows to a panel, block by block; missing rows repeat what the scratch held.
+#[inline(always)]
+fn unpack_panel<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
+    simd: S,
+    rows: &[u8],
+    row_n_bytes: usize,
+    quants_at: usize,
+    scales_at: usize,
+    scratch: &mut Scratch,
+) {
+    grow(&mut scratch.rows, S::LANES * LEN / 4, [0; 4]);
+    grow(&mut scratch.row_scales, S::LANES * SUBS, 0.0);
+    grow(&mut scratch.row_mins, S::LANES * SUBS, 0.0);
+    let mut u = Unpacked::new();
+    for b in 0..row_n_bytes / N_BYTES {
+        for (lane, row) in rows.chunks_exact(row_n_bytes).enumerate() {
+            let block = &row.as_chunks::<N_BYTES>().0[b];
+            // The same block of the next panel: that many rows at once are too many streams for the processor to guess.
+            super::prefetch(simd, block, S::LANES * row_n_bytes);
+            F::unpack(simd.narrow(), block, &mut u);
+            scratch.rows[lane * LEN / 4..][..LEN / 4].copy_from_slice(u.quants.as_chunks::<4>().0);
+            scratch.row_scales[lane * SUBS..][..SUBS].copy_from_slice(&u.scales);
+            scratch.row_mins[lane * SUBS..][..SUBS].copy_from_slice(&u.mins);
+        }
+        let out = &mut scratch.quants[quants_at + b * LEN / 4 * S::LANES..][..LEN / 4 * S::LANES];
+        simd.interleave(&scratch.rows, LEN / 4, out);
+        let to = scales_at + b * SUBS * S::LANES..scales_at + (b + 1) * SUBS * S::LANES;
+        simd.interleave(&scratch.row_scales, SUBS, &mut scratch.scales[to.clone()]);
+        if F::AFFINE {
+            simd.interleave(&scratch.row_mins, SUBS, &mut scratch.mins[to]);
+        }
+    }
+}
+
+/// LANES unpacked rows.
+#[derive(Clone, Copy)]
+struct Panel<'a> {
+    quants: &'a [[u8; 4]],
+    scales: &'a [f32],
+    mins: &'a [f32],
+}
+
+/// pieces\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
+#[inline(always)]
+fn multiply<
+    S: Simd,
+    F: Format<LEN, N_BYTES, SUBS>,
+    const LEN: usize,
+    const N_BYTES: usize,
+    const SUBS: usize,
+    const T: usize,
+>(
+    simd: S,
+    panel: Panel,
+    group: Group,
+    pieces: &mut [&mut [f32]],
+    at: usize,
+) {
+    if T > S::TOKENS {
+        return;
+    }
+    // Scales of a block of activations: one, or one for each half.
+    let per_block = BLOCK_LEN * SUBS / LEN;
+    let mut acc = [simd.splat(0.0); T];
+    let weights = panel.quants.as_flattened().chunks_exact(BLOCK_LEN * S::LANES);
+    let scales = panel.scales.chunks_exact(per_block * S::LANES).zip(panel.mins.chunks_exact(per_block * S::LANES));
+    let tokens = group.quants.chunks_exact(BLOCK_LEN * T).zip(group.scales.chunks_exact(T));
+    let tokens = tokens.zip(group.sums.chunks_exact(T)).zip(group.offsets.chunks_exact(T));
+    let halves = group.half_offsets.chunks_exact(2 * T).zip(group.half_sums.chunks_exact(2 * T));
+    let blocks = tokens.zip(halves);
+    for ((weights, (scales, mins)), ((((quants, x_scales), sums), offsets), (half_offsets, half_sums))) in
+        weights.zip(scales).zip(blocks)
+    {
+        let mut w = [simd.splat_bytes([0; 4]); 8];
+        for (w, weights) in w.iter_mut().zip(weights.chunks_exact(4 * S::LANES)) {
+            *w = simd.load_bytes(weights);
+        }
+        for t in 0..T {
+            let x = quants[t * BLOCK_LEN..(t + 1) * BLOCK_LEN].as_chunks::<4>().0;
+            let x_scale = simd.splat(x_scales[t]);
+            if per_block == 1 {
+                let mut dot = simd.splat_i32(if F::AFFINE { 0 } else { offsets[t] });
+                for (&w, &x) in w.iter().zip(x) {
+                    dot = simd.dot(dot, w, simd.splat_bytes(x));
+                }
+                acc[t] = simd.mul_add(simd.to_f32(dot), simd.mul(simd.load(scales), x_scale), acc[t]);
+                if F::AFFINE {
+                    acc[t] = simd.neg_mul_add(simd.load(mins), simd.splat(sums[t]), acc[t]);
+                }
+            } else {
+                for half in 0..2 {
+                    let offset = half_offsets[2 * t + half];
+                    let mut dot = simd.splat_i32(if F::AFFINE { 0 } else { offset });
+                    for (&w, &x) in w[4 * half..4 * half + 4].iter().zip(&x[4 * half..]) {
+                        dot = simd.dot(dot, w, simd.splat_bytes(x));
+                    }
+                    let scale = simd.mul(simd.load(&scales[half * S::LANES..]), x_scale);
+                    acc[t] = simd.mul_add(simd.to_f32(dot), scale, acc[t]);
+                    if F::AFFINE {
+                        let sum = simd.splat(half_sums[2 * t + half]);
+                        acc[t] = simd.neg_mul_add(simd.load(&mins[half * S::LANES..]), sum, acc[t]);
+                    }
+                }
+            }
+        }
+    }
+    for (piece, acc) in pieces.iter_mut().zip(acc) {
+        super::store_lanes(simd, acc, &mut piece[at..]);
+    }
+}

@@ -1,0 +1,36 @@
+//! The vectorised kernels, written once for every instruction set of [`crate::arch`].
+
+pub(crate) mod dot_f32;
+pub(crate) mod dot_i8;
+pub(crate) mod elementwise;
+pub(crate) mod gemm_f32;
+pub(crate) mod gemm_i8;
+pub(crate) mod panel;
+pub(crate) mod quantized;
+pub(crate) mod unpack;
+pub(crate) mod wkv7;
+
+#[cfg(test)]
+mod tests;
+
+use crate::arch::Simd;
+
+/// Asks for the bytes that lie `ahead` of `bytes`, which may be past the end of everything.
+#[inline(always)]
+fn prefetch<S: Simd>(simd: S, bytes: &[u8], ahead: usize) {
+    for line in bytes.chunks(64) {
+        simd.prefetch(line.as_ptr().wrapping_add(ahead));
+    }
+}
+
+/// Writes the lanes that `out` has room for.
+#[inline(always)]
+fn store_lanes<S: Simd>(simd: S, x: S::F32, out: &mut [f32]) {
+    if out.len() >= S::LANES {
+        simd.store(x, out);
+    } else {
+        let mut lanes = [0.0; 16];
+        simd.store(x, &mut lanes);
+        out.copy_from_slice(&lanes[..out.len()]);
+    }
+}

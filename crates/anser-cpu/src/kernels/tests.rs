@@ -1,0 +1,128 @@
+//! Every kernel with every kind of vectors that the processor has, against the plain loops.
+
+use super::dot_f32::DotF32;
+use super::dot_i8::DotI8;
+use super::gemm_f32::GemmF32;
+use super::gemm_i8::GemmI8;
+use super::panel::PackF32;
+use super::quantized::Quantized;
+use crate::arch::{Kernel, Simd, run_all};
+use crate::ops;
+use crate::tiles::column_tiles;
+use anser_model::cases::{all, nmse};
+use anser_model::{Op, Weight};
+
+/// How a product is computed.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Form {
+    /// Activations in 8 bits; expected is the product of what they stand for.
+    Int8,
+    Float,
+}
+
+/// x `[T, K]` · weightᵀ, and the same from the plain loops.
+#[derive(Clone)]
+struct Product<'a> {
+    weight: &'a Weight,
+    x: &'a [f32],
+    form: Form,
+}
+
+impl Kernel for Product<'_> {
+    type Output = (Vec<f32>, Vec<f32>);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) -> (Vec<f32>, Vec<f32>) {
+        let Product { weight, x, form } = self;
+        let (dtype, rows, n_cols) = (weight.dtype(), weight.bytes(), weight.n_cols());
+        let n_tokens = x.len() / n_cols;
+        let (mut actual, mut expected) = (vec![0.0; n_tokens * weight.n_rows()], vec![0.0; n_tokens * weight.n_rows()]);
+        let mut pieces = column_tiles(&mut actual, weight.n_rows(), weight.n_rows()).swap_remove(0);
+        match form {
+            Form::Int8 => {
+                let mut quantized = Quantized::default();
+                quantized.fill(x, n_cols, 16).into_iter().for_each(|piece| piece.run(simd));
+                match &mut pieces[..] {
+                    [out] => DotI8 { dtype, rows, x: &quantized, out }.run(simd),
+                    pieces => GemmI8 { dtype, rows, x: &quantized, pieces }.run(simd),
+                }
+                ops::matmul(weight, &quantized.dequantize(S::TOKENS), &mut expected);
+            }
+            Form::Float => {
+                match &mut pieces[..] {
+                    [out] => DotF32 { dtype, rows, x, out }.run(simd),
+                    pieces => {
+                        let mut panel = vec![0.0; x.len()];
+                        PackF32 { x, n_cols, panel: &mut panel }.run(simd);
+                        GemmF32 { dtype, rows, n_cols, x: &panel, pieces }.run(simd);
+                    }
+                }
+                ops::matmul(weight, x, &mut expected);
+            }
+        }
+        (actual, expected)
+    }
+}
+
+#[test]
+fn products_equal_the_plain_loops_with_every_instruction_set() {
+    let mut n_products = 0;
+    for case in all() {
+        let [Op::MatMul { weight, .. }] = &case.plan.nodes.iter().map(|n| &n.op).collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        let weight = case.plan.weight(*weight);
+        let mut forms = vec![Form::Float];
+        forms.extend(weight.dtype().is_quantized().then_some(Form::Int8));
+        for form in forms {
+            for (i, (actual, expected)) in
+                run_all(Product { weight, x: &case.inputs[0].1, form }).into_iter().enumerate()
+            {
+                let error = nmse(&actual, &expected);
+                assert!(error <= case.bound, "{}, {form:?}, vectors {i}: nmse {error:e}", case.name);
+                n_products += 1;
+            }
+        }
+    }
+    assert!(n_products > 100);
+}
+
+#[test]
+fn a_token_alone_equals_it_among_others() {
+    for case in all().iter().filter(|c| c.tokens.len() > 1) {
+        let [Op::MatMul { weight, .. }] = &case.plan.nodes.iter().map(|n| &n.op).collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        let weight = case.plan.weight(*weight);
+        let form = if weight.dtype().is_quantized() { Form::Int8 } else { Form::Float };
+        let x = &case.inputs[0].1;
+        for (together, _) in run_all(Product { weight, x, form }) {
+            for (x, together) in x.chunks(weight.n_cols()).zip(together.chunks(weight.n_rows())) {
+                let (alone, _) = crate::arch::run(Product { weight, x, form });
+                let error = nmse(&alone, together);
+                assert!(error <= case.bound, "{}: nmse {error:e}", case.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn largest_quants_do_not_overflow_or_saturate() {
+    // 127 · 255 in every place, of both signs: the most that a 16-bit pair of products could be asked to hold.
+    #[derive(Clone)]
+    struct Extremes(u8, i8);
+    impl Kernel for Extremes {
+        type Output = bool;
+        #[inline(always)]
+        fn run<S: Simd>(self, simd: S) -> bool {
+            let w = simd.load_bytes(&[self.0; 64]);
+            let dot = simd.dot(simd.splat_i32(7), w, simd.splat_bytes([self.1 as u8; 4]));
+            simd.sum(simd.to_f32(dot)) == S::LANES as f32 * (7.0 + 4.0 * f32::from(self.0) * f32::from(self.1))
+        }
+    }
+    for w in [0, 1, 127, 128, 129, 254, 255] {
+        for a in [-127, -1, 0, 1, 126, 127] {
+            assert!(run_all(Extremes(w, a)).iter().all(|&equal| equal), "{w} · {a}");
+        }
+    }
+}
