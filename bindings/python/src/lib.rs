@@ -11,6 +11,7 @@ mod options;
 mod progress;
 mod session;
 mod state;
+mod tokenizer;
 mod tokens;
 
 /// RWKV inference; import `anser`, not this module.
@@ -24,4 +25,6 @@ mod python_module {
     use crate::session::{Fed, Session};
     #[pymodule_export]
     use crate::state::State;
+    #[pymodule_export]
+    use crate::tokenizer::Tokenizer;
 }

@@ -7,10 +7,11 @@ use crate::options::{self, generate_options};
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::state::State;
-use crate::tokens;
+use crate::{tokenizer, tokens};
 use anser::{EmbedOptions, Layer, Pooling, Want};
+use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyString};
+use pyo3::types::PyDict;
 use std::path::PathBuf;
 
 /// Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
@@ -36,7 +37,7 @@ pub(crate) fn load(
     embedding_cache: usize,
 ) -> PyResult<Model> {
     if gpu_memory.is_some() {
-        return Err(DeviceError::new_err("gpu_memory: this build runs on the CPU only"));
+        return Err(DeviceError::new_err("gpu_memory: a model takes what it needs and cannot be bounded yet; leave it out"));
     }
     let device = device.parse().map_err(exception)?;
     let options =
@@ -128,11 +129,7 @@ impl Model {
     /// Token ids of text.
     #[pyo3(signature = (text: "str | bytes"))]
     fn encode<'py>(&self, text: &Bound<'py, PyAny>) -> PyResult<Array<'py, u32>> {
-        let tokenizer = self.0.tokenizer().map_err(exception)?;
-        match tokens::with_text(text, |text| tokenizer.encode(text))? {
-            Some(tokens) => Ok(Array::from_vec(text.py(), tokens)),
-            None => Err(pyo3::exceptions::PyTypeError::new_err("expected str or bytes")),
-        }
+        tokenizer::encode(self.0.tokenizer().map_err(exception)?, text)
     }
 
     /// Token ids of several texts.
@@ -145,17 +142,7 @@ impl Model {
     /// bytes.decode, always a str.
     #[pyo3(signature = (ids: "Iterable[int]", errors: "str | None" = None) -> "str | bytes")]
     fn decode<'py>(&self, ids: &Bound<'py, PyAny>, errors: Option<String>) -> PyResult<Bound<'py, PyAny>> {
-        let py = ids.py();
-        let ids = tokens::ids(ids)?;
-        let tokenizer = self.0.tokenizer().map_err(exception)?;
-        let bytes = py.detach(|| tokenizer.decode(&ids)).map_err(|e| exception(e.into()))?;
-        match (String::from_utf8(bytes), errors) {
-            (Ok(text), _) => Ok(PyString::new(py, &text).into_any()),
-            (Err(error), None) => Ok(PyBytes::new(py, error.as_bytes()).into_any()),
-            (Err(error), Some(errors)) => {
-                PyBytes::new(py, error.as_bytes()).call_method1("decode", ("utf-8", errors))
-            }
-        }
+        tokenizer::decode(self.0.tokenizer().map_err(exception)?, ids, errors)
     }
 
     /// Embeddings [n, C] of several texts (or token ids), read side by side: hidden rows of a layer, pooled over each
@@ -281,6 +268,24 @@ impl Model {
             session.load_state(path)?;
             session.state()
         });
+        Ok(State::new(py, state.map_err(exception)?, &self.0))
+    }
+
+    /// The state that another program made: an array in web-rwkv's layout, [L, N + 2, C] (row 0 the attention's shift,
+    /// row 1 + k key column k of all heads' matrices, row N + 1 the feed-forward layer's shift), or a state-tuned
+    /// safetensors file of web-rwkv's converter (blocks.L.att.time_state), as an initial state.
+    #[pyo3(signature = (source: "StrPath | ArrayLike"))]
+    fn import_state(&self, source: &Bound<'_, PyAny>) -> PyResult<State> {
+        let py = source.py();
+        let state = match source.extract::<PathBuf>() {
+            Ok(path) => py.detach(|| self.0.import_state(path)),
+            Err(_) => {
+                let numpy = py.import("numpy")?;
+                let array = numpy.call_method1("ascontiguousarray", (source, "float32"))?.call_method0("ravel")?;
+                let numbers = array.cast::<PyArray1<f32>>()?.try_readonly()?.as_slice()?.to_vec();
+                py.detach(|| self.0.state_from_web_rwkv(&numbers))
+            }
+        };
         Ok(State::new(py, state.map_err(exception)?, &self.0))
     }
 

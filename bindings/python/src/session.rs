@@ -186,7 +186,7 @@ impl Session {
     /// Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation
     /// until that ends or is closed. For the options see GenerateOptions.
     #[pyo3(signature = (
-        prompt: "Prompt" = None, *, progress: "Progress | None" = None, **options: "Unpack[GenerateOptions]"
+        prompt: "Prompt | None" = None, *, progress: "Progress | None" = None, **options: "Unpack[GenerateOptions]"
     ))]
     fn generate(
         slf: &Bound<'_, Session>,

@@ -3,10 +3,10 @@
 >>> import anser
 >>> model = anser.load()  # the demo model; give a path for another
 >>> model.generate("Once upon a time", max_tokens=8, temperature=0).text()
-', there was a fox named Pip.'
+', there was a girl called Anna.'
 """
 
-from ._anser import CacheStats, Fed, Generation, Model, Session, State, load
+from ._anser import CacheStats, Fed, Generation, Model, Session, State, Tokenizer, load
 from ._errors import (
     AnserError,
     BusyError,
@@ -43,5 +43,6 @@ __all__ = [
     "State",
     "StateError",
     "TokenError",
+    "Tokenizer",
     "load",
 ]

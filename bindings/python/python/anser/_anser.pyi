@@ -1,0 +1,396 @@
+"""
+RWKV inference; import `anser`, not this module.
+"""
+
+from anser._types import GenerateOptions, Message, Pooling, Progress, Prompt, StrPath, Thinking, Which
+from collections.abc import Coroutine, Iterable, Sequence
+from types import TracebackType
+from typing import Any, overload
+from typing_extensions import Unpack
+from anser._types import FinishReason
+from collections.abc import Awaitable
+from numpy import float32, uint32
+from numpy.typing import ArrayLike, NDArray
+from typing import final
+
+__all__ = ["CacheStats", "Fed", "Generation", "Model", "Session", "State", "Tokenizer", "load"]
+
+@final
+class CacheStats:
+    """
+    How a cache has done.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def hit_rate(self, /) -> float:
+        """
+        Share of the look-ups that found something; 0 before the first.
+        """
+    @property
+    def n_bytes(self, /) -> int:
+        """
+        Bytes now.
+        """
+    @property
+    def n_entries(self, /) -> int:
+        """
+        Entries now.
+        """
+    @property
+    def n_hits(self, /) -> int:
+        """
+        Look-ups that found something.
+        """
+    @property
+    def n_misses(self, /) -> int:
+        """
+        Look-ups that did not.
+        """
+
+@final
+class Fed:
+    """
+    What feeding tokens gave; None where nothing was asked for.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def hidden(self, /) -> NDArray[float32] | None:
+        """
+        Hidden rows after the final norm, [C] of the last token or [T, C] of all.
+        """
+    @property
+    def logits(self, /) -> NDArray[float32] | None:
+        """
+        Logits, [V] of the last token or [T, V] of all.
+        """
+
+@final
+class Generation:
+    """
+    Text being generated: iterate for its pieces, with `for` or `async for`.
+
+    The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
+    `with` block, and dropping it.
+    """
+    def __aiter__(self, /) -> Generation: ...
+    def __anext__(self, /) -> Awaitable[str]: ...
+    def __enter__(self, /) -> Generation: ...
+    def __exit__(self, /, exc_type: type | None, exc_value: BaseException | None, traceback: TracebackType | None) -> None: ...
+    def __iter__(self, /) -> Generation: ...
+    def __next__(self, /) -> str: ...
+    def __repr__(self, /) -> str: ...
+    def aclose(self, /) -> Coroutine[Any, Any, None]:
+        """
+        close() without holding up the event loop.
+        """
+    def cancel(self, /) -> None:
+        """
+        Asks it to end before its next token; may be called from any thread.
+        """
+    def close(self, /) -> None:
+        """
+        Ends it, waiting for the token being drawn, and gives the session back.
+        """
+    @property
+    def finish_reason(self, /) -> FinishReason | None:
+        """
+        Why it ended: "stop", "length" or "cancelled"; None while it goes on.
+        """
+    @property
+    def reasoning(self, /) -> str:
+        """
+        What the model thought so far, in a chat.
+        """
+    def text(self, /) -> str:
+        """
+        Runs to the end and returns the rest of the text.
+        """
+    @property
+    def tokens(self, /) -> NDArray[uint32]:
+        """
+        Ids of all tokens drawn so far, but for a stop token.
+        """
+
+@final
+class Model:
+    """
+    A loaded model. It may be used from several threads.
+    """
+    def __repr__(self, /) -> str: ...
+    def chat(self, /, messages: Iterable[Message], *, thinking: Thinking = ..., tools: Sequence[str] = ..., state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
+        """
+        Generates the answer to a conversation, given as messages {"role": …, "content": …} with the roles system, user,
+        assistant and tool, in the format of RWKV-7 G1.
+
+        thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
+        empty thought, after which models answer better than without one). The pieces are those of the answer; the
+        thought is in reasoning. tools lists functions by their signatures; the answer is then the JSON of a call. The
+        other options are those of GenerateOptions.
+        """
+    @overload
+    def decode(self, /, ids: Iterable[int], errors: None = None) -> str | bytes: ...
+    @overload
+    def decode(self, /, ids: Iterable[int], errors: str) -> str:
+        """
+        The text of token ids: a str, or bytes where they are not UTF-8. With errors="replace" or another of the ways of
+        bytes.decode, always a str.
+        """
+    @property
+    def device(self, /) -> str:
+        """
+        Where the model runs.
+        """
+    def embed(self, /, texts: Prompt | Iterable[Prompt], pooling: Pooling = ..., layer: int = ..., normalize: bool = False, *, eos_token: int = 65535, progress: Progress | None = None) -> NDArray[float32]:
+        """
+        Embeddings [n, C] of several texts (or token ids), read side by side: hidden rows of a layer, pooled over each
+        text.
+
+        pooling is "last" (the last token's row), "mean" (of all rows) or "eos-mean" (of the rows of eos_token, which
+        embedding models are trained to end texts with; it is appended where there is none). layer -1 is the output of
+        the final norm, 0 to L-1 the residual stream after that layer. normalize scales rows to length 1. progress is
+        called as (texts done, total), or is a bar such as tqdm's.
+        """
+    @property
+    def embedding_cache(self, /) -> CacheStats:
+        """
+        How the cache of embeddings has done.
+        """
+    def encode(self, /, text: str | bytes) -> NDArray[uint32]:
+        """
+        Token ids of text.
+        """
+    def encode_batch(self, /, texts: Iterable[str | bytes]) -> list[NDArray[uint32]]:
+        """
+        Token ids of several texts.
+        """
+    @property
+    def fingerprint(self, /) -> str:
+        """
+        Tells models apart; the same for all file types and quantizations of a model.
+        """
+    def generate(self, /, prompt: Prompt, *, state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
+        """
+        Generates what follows prompt, from a fresh state or from another. The options are those of GenerateOptions.
+        """
+    @property
+    def head_size(self, /) -> int:
+        """
+        N, size of a head.
+        """
+    def import_state(self, /, source: StrPath | ArrayLike) -> State:
+        """
+        The state that another program made: an array in web-rwkv's layout, [L, N + 2, C] (row 0 the attention's shift,
+        row 1 + k key column k of all heads' matrices, row N + 1 the feed-forward layer's shift), or a state-tuned
+        safetensors file of web-rwkv's converter (blocks.L.att.time_state), as an initial state.
+        """
+    def load_state(self, /, path: StrPath) -> State:
+        """
+        Reads a state of this model that save_state() or Session.save() wrote.
+        """
+    @property
+    def n_embd(self, /) -> int:
+        """
+        C, width of the residual stream and of embeddings.
+        """
+    @property
+    def n_head(self, /) -> int:
+        """
+        H, number of heads.
+        """
+    @property
+    def n_layer(self, /) -> int:
+        """
+        L, number of layers.
+        """
+    @property
+    def n_vocab(self, /) -> int:
+        """
+        V, number of tokens.
+        """
+    @property
+    def name(self, /) -> str:
+        """
+        Name of the file.
+        """
+    def new_state(self, /) -> State:
+        """
+        The state before any token: zeros, to be filled by assignment.
+        """
+    def save_state(self, /, state: State, path: StrPath) -> None:
+        """
+        Writes a state to a safetensors file that names this model.
+        """
+    def session(self, /) -> Session:
+        """
+        A session with a fresh state.
+        """
+    def state(self, /, prompt: Prompt, *, progress: Progress | None = None) -> State:
+        """
+        The state after a text or token ids.
+        """
+
+@final
+class Session:
+    """
+    One sequence of tokens and what the model remembers of it.
+
+    Sessions of a model share its weights and nothing else; different threads may run different sessions. A session that
+    another call is using raises BusyError.
+    """
+    def __enter__(self, /) -> Session: ...
+    def __exit__(self, /, exc_type: type | None, exc_value: BaseException | None, traceback: TracebackType | None) -> None: ...
+    def __repr__(self, /) -> str: ...
+    def close(self, /) -> None:
+        """
+        Frees the state; a generation that has the session goes on, and frees it at its end.
+        """
+    def feed(self, /, prompt: Prompt, *, logits: Which | None = ..., hidden: Which | None = None, progress: Progress | None = None) -> Fed:
+        """
+        Reads a text or token ids, and returns what is asked for: logits and hidden rows (after the final norm) of the
+        "last" token or of "all". Without logits the head is not computed. Afterwards logits() are those of the last
+        token, if they were asked for.
+
+        progress is called as (read, total) between chunks, or is a bar such as tqdm's. An exception in it, or Ctrl-C,
+        ends the call; what was read until then is in the state.
+        """
+    def fork(self, /) -> Session:
+        """
+        A second session that continues from the same point.
+        """
+    def generate(self, /, prompt: Prompt | None = None, *, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
+        """
+        Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation
+        until that ends or is closed. For the options see GenerateOptions.
+        """
+    def load(self, /, path: StrPath) -> None:
+        """
+        Goes on from a file that save() wrote.
+        """
+    def logits(self, /) -> NDArray[float32]:
+        """
+        Logits [V] of the token that follows; empty until tokens have been read for them.
+        """
+    @property
+    def model(self, /) -> Model:
+        """
+        The model.
+        """
+    @property
+    def n_tokens(self, /) -> int:
+        """
+        Tokens read since the fresh or restored state.
+        """
+    def reset(self, /) -> None:
+        """
+        Back to a fresh state.
+        """
+    def restore(self, /, state: State) -> None:
+        """
+        Goes on from state. Logits are unknown until a token is read.
+        """
+    def save(self, /, path: StrPath) -> None:
+        """
+        Writes the state, and the last logits if they are known, to a safetensors file that names this model.
+        """
+    def state(self, /) -> State:
+        """
+        A copy of the state, of which Python is the owner.
+        """
+
+@final
+class State:
+    """
+    What a model remembers of the tokens it has read, as one float32 buffer.
+
+    att_shift [L, C], wkv [L, H, N, N] (layer, head, value row, key column) and ffn_shift [L, C] are views of the buffer:
+    writing to them changes the state, and assigning to them copies into the buffer. A state can be pickled and copied.
+    """
+    def __new__(cls, /, model: str, fingerprint: str, parts: list[tuple[str, list[int]]], buffer: NDArray[float32]) -> State:
+        """
+        As pickling makes it: name and fingerprint of the model, names and shapes of the parts, the buffer.
+        """
+    def __reduce__(self, /) -> tuple[type[State], tuple[str, str, list[tuple[str, list[int]]], NDArray[float32]]]: ...
+    def __repr__(self, /) -> str: ...
+    @property
+    def att_shift(self, /) -> NDArray[float32]:
+        """
+        Normalised input of the last token's time mixing, [L, C].
+        """
+    @att_shift.setter
+    def att_shift(self, /, values: ArrayLike) -> None: ...
+    @property
+    def buffer(self, /) -> NDArray[float32]:
+        """
+        All numbers, flat.
+        """
+    def copy(self, /) -> State:
+        """
+        A state with a buffer of its own.
+        """
+    @property
+    def ffn_shift(self, /) -> NDArray[float32]:
+        """
+        Normalised input of the last token's channel mixing, [L, C].
+        """
+    @ffn_shift.setter
+    def ffn_shift(self, /, values: ArrayLike) -> None: ...
+    @property
+    def fingerprint(self, /) -> str:
+        """
+        Tells the model apart from others; the same for all its file types and quantizations.
+        """
+    @property
+    def model(self, /) -> str:
+        """
+        Name of the model's kind, e.g. "rwkv7 6x256".
+        """
+    @property
+    def wkv(self, /) -> NDArray[float32]:
+        """
+        The matrices, [L, H, N, N]: layer, head, value row, key column.
+        """
+    @wkv.setter
+    def wkv(self, /, values: ArrayLike) -> None: ...
+
+@final
+class Tokenizer:
+    """
+    Encodes text as token ids by greedy longest match, and decodes them.
+
+    Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt. Model.encode() and
+    Model.decode() use the model's own.
+    """
+    def __new__(cls, /, path: StrPath | None = None) -> Tokenizer: ...
+    def __repr__(self, /) -> str: ...
+    @overload
+    def decode(self, /, ids: Iterable[int], errors: None = None) -> str | bytes: ...
+    @overload
+    def decode(self, /, ids: Iterable[int], errors: str) -> str:
+        """
+        The text of token ids: a str, or bytes where they are not UTF-8. With errors="replace" or another of the ways of
+        bytes.decode, always a str.
+        """
+    def encode(self, /, text: str | bytes) -> NDArray[uint32]:
+        """
+        Token ids of text.
+        """
+    @staticmethod
+    def from_tokens(tokens: Iterable[bytes | None]) -> Tokenizer:
+        """
+        A tokenizer for tokens in the order of their ids; None is an id without text.
+        """
+    @property
+    def n_vocab(self, /) -> int:
+        """
+        V, number of ids.
+        """
+
+def load(path: StrPath | None = None, device: str = ..., gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0) -> Model:
+    """
+    Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
+
+    device is "auto", "cpu" or "gpu" ("gpu:1" names one of several). gpu_memory bounds the bytes taken there. threads are
+    those of the CPU, one per core by default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's
+    own shall not be used. embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not
+    read again. progress is called as (done, total) in bytes, or is a bar such as tqdm's.
+    """

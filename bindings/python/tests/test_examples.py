@@ -1,0 +1,34 @@
+"""The README's examples give what it says, and the examples run."""
+
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import anser
+
+PACKAGE = ROOT / "bindings" / "python"
+
+
+def test_the_readme() -> None:
+    failed, run = doctest.testfile(str(PACKAGE / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert run > 15 and failed == 0
+
+
+def test_the_packages_docstring() -> None:
+    failed, run = doctest.testmod(anser)
+    assert run > 2 and failed == 0
+
+
+@pytest.mark.parametrize("name", ["email_fields.py", "semantic_search.py"])
+def test_example(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, str(PACKAGE / "examples" / name)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    if name == "email_fields.py":
+        assert "Sender: Nora Lind" in done.stdout and "Order number: 73920" in done.stdout, done.stdout
+    else:
+        assert "200 texts, 256 numbers each" in done.stdout and (tmp_path / "semantic_search.png").stat().st_size > 5000

@@ -1,0 +1,173 @@
+"""Generation: text, options, ends; in an event loop; conversations."""
+
+import asyncio
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import anser
+
+GREEDY: dict[str, Any] = {"temperature": 0, "presence_penalty": 0, "frequency_penalty": 0}
+
+
+def test_greedy_text_is_the_oracles(demo_f16: anser.Model, prompts: Any) -> None:
+    for prompt in prompts.values():
+        generation = demo_f16.generate(prompt["feed"], max_tokens=48, stop_tokens=[], **GREEDY)
+        text = generation.text()
+        assert generation.tokens.tolist() == prompt["pip"]["greedy"], prompt["name"]
+        assert generation.tokens.dtype == np.uint32 and generation.finish_reason == "length"
+        assert text == demo_f16.decode(prompt["pip"]["greedy"], errors="replace")
+
+
+def test_pieces_make_the_text(demo: anser.Model) -> None:
+    pieces = list(demo.generate("Once upon a time", max_tokens=20, **GREEDY))
+    assert len(pieces) > 10 and all(isinstance(piece, str) and piece for piece in pieces)
+    assert "".join(pieces) == demo.generate("Once upon a time", max_tokens=20, **GREEDY).text()
+
+
+def test_options_reach_the_sampler(demo: anser.Model) -> None:
+    def text(**options: Any) -> str:
+        return demo.generate("Once upon a time", max_tokens=30, **options).text()
+
+    drawn = text(seed=1, top_p=1, temperature=1.5)
+    assert drawn == text(seed=1, top_p=1, temperature=1.5) != text(seed=2, top_p=1, temperature=1.5)
+    greedy = text(**GREEDY)
+    assert greedy == text(top_k=1, presence_penalty=0, frequency_penalty=0)
+    assert greedy == text(top_p=0, presence_penalty=0, frequency_penalty=0, order="common", seed=None)
+    assert text(**GREEDY, repetition_penalty=5) != greedy
+    first = demo.encode(greedy)[0]
+    assert demo.encode(text(**GREEDY, logit_bias={int(first): float("-inf")}))[0] != first
+    assert text(**GREEDY, stop="was") == greedy.split("was")[0]
+    assert text(**GREEDY, stop=["zzz", "was"]) == greedy.split("was")[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"temperature": -1}, anser.OptionError, "temperature: expected 0"),
+        ({"top_p": 2}, anser.OptionError, "top_p"),
+        ({"stop": [""]}, anser.OptionError, "stop"),
+        ({"logit_bias": {65536: 1}}, anser.OptionError, "65536"),
+        ({"order": "random"}, anser.OptionError, "order"),
+        ({"temprature": 1}, TypeError, "temprature.*the options are .*temperature"),
+        ({"max_tokens": "many"}, TypeError, "str"),
+        ({"stop_tokens": [-1]}, anser.TokenError, "-1"),
+    ],
+)
+def test_bad_options_are_refused_at_once(
+    demo: anser.Model, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    session = demo.session()
+    with pytest.raises(error, match=message):
+        session.generate("a", **options)
+    session.feed("the session is still here")
+    with pytest.raises(anser.TokenError, match="token 1 of the prompt is 65536"):
+        demo.generate([1, 65536])
+
+
+def test_a_session_is_lent_and_comes_back(demo: anser.Model) -> None:
+    session = demo.session()
+    with session.generate("Once upon a time", max_tokens=5, **GREEDY) as generation:
+        assert "not started" in repr(generation)
+        first = next(generation)
+        with pytest.raises(anser.BusyError, match="the session is generating"):
+            session.feed("more")
+        assert generation.finish_reason is None and "running" in repr(generation)
+    assert generation.finish_reason == "cancelled" and "cancelled" in repr(generation)
+    assert list(generation) == []
+    rest = session.generate(max_tokens=4, **GREEDY).text()
+    assert first + rest == demo.generate("Once upon a time", max_tokens=5, **GREEDY).text()
+    # Dropped without close().
+    next(session.generate("x"))
+    session.feed("more")
+
+
+def test_a_generation_that_never_ran_leaves_the_session_alone(demo: anser.Model) -> None:
+    session = demo.session()
+    session.generate("Once upon a time").close()
+    assert session.n_tokens == 0
+    with pytest.raises(anser.OptionError, match="prompt: a restored state needs at least one token"):
+        session.restore(demo.state("a"))
+        session.generate("").text()
+    session.feed("the session is still here")
+
+
+def test_cancel_from_another_thread(demo: anser.Model) -> None:
+    generation = demo.generate("Once upon a time", stop_tokens=[])
+    threading.Timer(0.1, generation.cancel).start()
+    assert generation.text()
+    assert generation.finish_reason == "cancelled"
+
+
+def test_async_for_equals_for(demo: anser.Model) -> None:
+    async def collect(prompt: str) -> str:
+        return "".join([piece async for piece in demo.generate(prompt, max_tokens=20, **GREEDY)])
+
+    async def both() -> list[str]:
+        return list(await asyncio.gather(collect("Once upon a time"), collect("Dear")))
+
+    expected = [demo.generate(prompt, max_tokens=20, **GREEDY).text() for prompt in ("Once upon a time", "Dear")]
+    assert asyncio.run(both()) == expected
+
+
+def test_a_cancelled_task_cancels_its_generation(demo: anser.Model) -> None:
+    generation = demo.generate("Once upon a time", stop_tokens=[])
+
+    async def run() -> None:
+        async def consume() -> None:
+            async for _ in generation:
+                pass
+
+        task = asyncio.create_task(consume())
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await generation.aclose()
+
+    asyncio.run(run())
+    assert generation.finish_reason == "cancelled"
+
+
+def test_chat_equals_its_format_in_plain_text(demo: anser.Model) -> None:
+    question: anser.Message = {"role": "user", "content": "What is 17 + 26?\n\n"}
+    answer = demo.chat([question], **GREEDY)
+    text = answer.text()
+    assert answer.finish_reason == "stop" and answer.reasoning == ""
+    plain = demo.generate("User: What is 17 + 26?\n\nAssistant:", stop="\n\n", **GREEDY).text()
+    assert text == plain.strip() and "43" in text
+    messages: list[anser.Message] = [
+        {"role": "system", "content": "Be brief."},
+        question,
+        {"role": "assistant", "content": "<think>hm</think>43"},
+        {"role": "user", "content": "And 2 + 2?"},
+    ]
+    rendered = "System: Be brief.\n\nUser: What is 17 + 26?\n\nAssistant: 43\n\nUser: And 2 + 2?\n\nAssistant:"
+    assert demo.chat(messages, **GREEDY).text() == demo.generate(rendered, stop="\n\n", **GREEDY).text().strip()
+
+
+def test_thoughts_are_kept_apart(demo: anser.Model) -> None:
+    answer = demo.chat([{"role": "user", "content": "Hi"}], thinking="on", max_tokens=10, **GREEDY)
+    assert answer.text() == ""
+    assert answer.reasoning and answer.finish_reason == "length"
+    tool = demo.chat([{"role": "user", "content": "Hi"}], tools=["weather(city: str)"], max_tokens=3, **GREEDY)
+    tool.text()
+    assert tool.tokens.size
+
+
+@pytest.mark.parametrize(
+    ("messages", "options", "error", "message"),
+    [
+        ([{"role": "robot", "content": ""}], {}, anser.OptionError, 'found "robot"'),
+        ([{"role": "user"}], {}, KeyError, "content"),
+        (["hi"], {}, TypeError, "string indices"),
+        ([{"role": "user", "content": "x"}], {"thinking": "hard"}, anser.OptionError, 'found "hard"'),
+    ],
+)
+def test_bad_conversations_are_refused(
+    demo: anser.Model, messages: Any, options: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        demo.chat(messages, **options)
