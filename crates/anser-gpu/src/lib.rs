@@ -28,6 +28,9 @@ pub use choice::DeviceChoice;
 pub use device::{AdapterReport, Device, DeviceKind};
 pub use error::GpuError;
 pub use executor::{Gpu, GpuOptions};
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub use matmul::bench as matmul_bench;
 pub use profile::KernelTime;
 pub use state::SlotId;
 

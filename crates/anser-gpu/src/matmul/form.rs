@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn lanes_are_mostly_busy() {
-        for (n_units, max_lanes, expected) in [(80, 32, 16), (320, 32, 32), (6, 32, 2), (8, 32, 8), (1, 32, 1), (5, 8, 1)] {
+        for (n_units, max_lanes, expected) in [(80, 32, 16), (320, 32, 32), (6, 32, 2), (8, 32, 8), (1, 32, 1), (5, 8, 2)] {
             assert_eq!(choose_lanes(n_units, max_lanes), expected, "{n_units} units, at most {max_lanes} lanes");
         }
     }

@@ -4,12 +4,18 @@
 //! [`layout()`] says how weights lie on the device, [`lower`] which kernels multiply them. Up to 8 tokens are computed by
 //! mat-vec kernels, which read every weight once; more by tiled ones, see [`Form`].
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod bench;
 mod form;
 mod layout;
 mod spec;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use form::{Form, Precision};
 pub(crate) use layout::{DeviceLayout, layout};
+#[cfg(test)]
+use layout::device_dtype;
 
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
 use anser_model::{Activation, Rows, ValueId, WeightId};

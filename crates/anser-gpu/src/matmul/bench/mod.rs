@@ -1,0 +1,175 @@
+//! Products outside of a plan: checked against 64-bit arithmetic and timed, one kernel at a time.
+//!
+//! For `examples/matmul_bench.rs`; programs that run models have no use for it.
+
+pub(crate) mod problem;
+pub(crate) mod rig;
+
+pub use problem::Product;
+
+use super::form::{CoopShape, Form, Precision, TiledShape, VecShape};
+use crate::device::Device;
+use crate::error::GpuError;
+use problem::Problem;
+use rig::{Prepared, Rig};
+
+/// What a kernel showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// Kernel and its shape, e.g. `int8 columns=1 lanes=16`.
+    pub form: String,
+    /// Σ (out − reference)² / Σ reference², over a sample of the rows.
+    pub nmse: f64,
+    /// Median time of a product in a chain of dependent ones, each with weights that no cache holds; NaN if the device
+    /// has no clock.
+    pub elapsed_us: f64,
+    /// The same with its input brought into the kernel's number format each time.
+    pub with_input_us: f64,
+    /// Bytes of the weights.
+    pub n_bytes: usize,
+    /// Multiplications and additions.
+    pub n_flops: f64,
+}
+
+/// Which kernels to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forms {
+    /// Those that plans use.
+    Chosen,
+    /// All that the device can run, in several shapes.
+    All,
+}
+
+/// Bytes of weights that a chain of products goes through: more than any cache holds.
+const MIN_CHAIN_N_BYTES: usize = 384 << 20;
+
+/// Rows that are compared with the reference.
+const N_SAMPLES: usize = 48;
+
+/// Measures the kernels for a product.
+///
+/// # Errors
+/// If the device's memory is full, or it is lost.
+pub fn measure(device: &Device, product: Product, forms: Forms) -> Result<Vec<Measurement>, GpuError> {
+    let problem = Problem::new(product);
+    let n_bytes = product.n_rows * problem.layout().row_n_bytes;
+    let limit = device.report().max_buffer_n_bytes / (n_bytes as u64 + 256);
+    let n_copies = MIN_CHAIN_N_BYTES.div_ceil(n_bytes).clamp(1, 256).min(limit.max(1) as usize);
+    let rig = Rig::new(device, &problem, n_copies as u32, product.n_rows)?;
+    let step = product.n_rows.div_ceil(N_SAMPLES);
+    let sample: Vec<usize> = (0..product.n_rows).step_by(step).collect();
+    let reference: Vec<Vec<f64>> = sample.iter().map(|&row| problem.reference(row)).collect();
+    let mut measurements = vec![];
+    for form in candidates(device, &problem, forms) {
+        let prepared = rig.prepare(form)?;
+        let all: Vec<_> = prepared.iter().collect();
+        let products: Vec<_> = prepared.iter().filter(|p| p.reads_matrix).collect();
+        rig.run(&all, 1)?;
+        let result = rig.result()?;
+        let elapsed_us = median_us(&rig, &products)?;
+        let with_input_us = if all.len() > products.len() { median_us(&rig, &all)? } else { elapsed_us };
+        measurements.push(Measurement {
+            form: describe(form),
+            nmse: nmse(&result, &reference, &sample, product.n_rows),
+            elapsed_us,
+            with_input_us,
+            n_bytes,
+            n_flops: 2.0 * (product.n_rows * product.n_cols) as f64 * product.n_tokens as f64,
+        });
+    }
+    Ok(measurements)
+}
+
+/// Median time of a round of `dispatches` per copy of the matrix, in µs.
+fn median_us(rig: &Rig, dispatches: &[&Prepared]) -> Result<f64, GpuError> {
+    let per_round = rig.run(dispatches, 1)?.unwrap_or(f64::NAN);
+    // Chains of some milliseconds, five times.
+    let n_rounds = (4000.0 / per_round).clamp(1.0, 100.0) as usize;
+    let mut times = vec![];
+    for _ in 0..5 {
+        times.push(rig.run(dispatches, n_rounds)?.unwrap_or(f64::NAN) / (n_rounds as f64 * f64::from(rig.n_copies)));
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+/// Of the sampled rows of `result` `[T, R]`; infinite if anything is not finite.
+pub(crate) fn nmse(result: &[f32], reference: &[Vec<f64>], sample: &[usize], n_rows: usize) -> f64 {
+    let (mut error, mut scale) = (0.0, 0.0);
+    for (&row, expected) in sample.iter().zip(reference) {
+        for (t, &e) in expected.iter().enumerate() {
+            let actual = f64::from(result[t * n_rows + row]);
+            error += (actual - e).powi(2);
+            scale += e.powi(2);
+        }
+    }
+    if error.is_finite() { error / scale } else { f64::INFINITY }
+}
+
+fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
+    let (op, features) = (problem.op(&[]), device.features());
+    let mut chosen: Vec<Form> =
+        [Precision::Half, Precision::Exact, Precision::Int8].map(|p| Form::choose(&op, &features, p)).to_vec();
+    chosen.sort_by_key(|form| matches!(form, Form::VecInt8 { .. }));
+    chosen.dedup();
+    if forms == Forms::Chosen {
+        return chosen;
+    }
+    let mut all = chosen.clone();
+    for form in chosen {
+        match form {
+            Form::VecF32 { columns, shape } => {
+                all.extend(vec_shapes(shape).map(|shape| Form::VecF32 { columns, shape }));
+            }
+            Form::VecInt8 { columns, shape } => {
+                all.extend(vec_shapes(shape).map(|shape| Form::VecInt8 { columns, shape }));
+            }
+            Form::Tiled { shape, .. } => {
+                let others = [[16, 16], [16, 8], [8, 8], [16, 4], [32, 4], [16, 2]];
+                let shapes = others.map(|[threads_m, threads_n]| TiledShape { threads_m, threads_n });
+                all.extend(shapes.map(|shape| Form::Tiled { shape, f16: false }));
+                if features.f16 {
+                    all.push(Form::Tiled { shape, f16: true });
+                    all.extend(shapes.map(|shape| Form::Tiled { shape, f16: true }));
+                }
+            }
+            Form::Coop { .. } => {
+                let others = [[2, 2, 4], [2, 4, 2], [4, 2, 2], [2, 2, 2], [1, 2, 2], [1, 4, 2], [2, 2, 1], [1, 2, 1], [1, 4, 1]];
+                all.extend(others.map(|[subgroups_m, subgroups_n, fragments_n]| Form::Coop {
+                    shape: CoopShape { side: 16, subgroups_m, subgroups_n, fragments_n },
+                }));
+            }
+        }
+    }
+    let mut distinct = vec![];
+    for form in all {
+        if !distinct.contains(&form) {
+            distinct.push(form);
+        }
+    }
+    distinct
+}
+
+/// Shapes beside the chosen one.
+fn vec_shapes(shape: VecShape) -> impl Iterator<Item = VecShape> {
+    let lanes = [4, 8, 16, 32].into_iter();
+    let shapes = lanes.flat_map(move |n_lanes| [64, 128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }));
+    shapes.filter(move |s| !s.in_subgroup || s.n_lanes <= 32)
+}
+
+pub(crate) fn describe(form: Form) -> String {
+    let lanes = |s: VecShape| {
+        let via = if s.in_subgroup { "" } else { " no-subgroup" };
+        format!("lanes={} workgroup={}{via}", s.n_lanes, s.workgroup)
+    };
+    match form {
+        Form::VecF32 { columns, shape } => format!("f32 columns={columns} {}", lanes(shape)),
+        Form::VecInt8 { columns, shape } => format!("int8 columns={columns} {}", lanes(shape)),
+        Form::Tiled { shape, f16 } => format!("tiled-{} {:?}", if f16 { "f16" } else { "f32" }, shape.tile()),
+        Form::Coop { shape } => {
+            let CoopShape { side, subgroups_m, subgroups_n, fragments_n } = shape;
+            format!("coop-{side} {:?} = {subgroups_m}x{subgroups_n}x{fragments_n}", shape.tile())
+        }
+    }
+}
+

@@ -1,0 +1,241 @@
+//! Every kernel of every storage type against 64-bit arithmetic on the values that the file's format defines, and the
+//! device layouts against the file's.
+
+use super::bench::problem::{Problem, Product};
+use super::bench::rig::Rig;
+use super::bench::{describe, nmse};
+use super::form::{CoopShape, Form, Precision, TiledShape, VecShape};
+use super::{device_dtype, lower_as};
+use crate::choice::DeviceChoice;
+use crate::device::{Device, DeviceKind};
+use crate::pipelines::source;
+use anser_format::DType;
+use anser_format::quant::dequantize;
+use anser_model::Activation;
+use std::sync::Arc;
+
+const TYPES: [DType; 7] =
+    [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
+
+fn device() -> Arc<Device> {
+    let adapters = Device::list();
+    let hardware = adapters.iter().find(|a| a.kind != DeviceKind::Software);
+    let adapter = hardware.or(adapters.first()).expect("these tests need a GPU adapter, if only a software one");
+    Device::open(&DeviceChoice::Number(adapter.number)).unwrap()
+}
+
+fn plain(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product {
+    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation: Activation::Identity, residual: false }
+}
+
+/// The largest squared error, relative to the squared values, that the form's number formats explain.
+fn bound(form: Form) -> f64 {
+    match form {
+        // f32 operands and sums: 2⁻²⁴ per operation, which adds up over a sum; cancellation costs a digit or two.
+        Form::VecF32 { .. } | Form::Tiled { f16: false, .. } => 1e-11,
+        // Both operands are rounded to 11 bits: a relative error of up to 2⁻¹¹ each, (2⁻¹¹)² / 3 squared on average.
+        Form::Tiled { f16: true, .. } | Form::Coop { .. } => 1e-6,
+        // Activations are rounded to 1/254 of the largest of 16, which is near the largest of all here: uniform numbers
+        // of variance 1/3 get a uniform error of variance (1/127)² / 12, a ratio of 1.6e-5, more or less in a sample.
+        Form::VecInt8 { .. } => 5e-5,
+    }
+}
+
+/// Runs `product` in `form` and compares all of its result.
+fn check(device: &Device, product: Product, form: Form, split_rows: usize) {
+    let problem = Problem::new(product);
+    let rig = Rig::new(device, &problem, 1, split_rows).unwrap();
+    let prepared = rig.prepare(form).unwrap();
+    rig.run(&prepared.iter().collect::<Vec<_>>(), 1).unwrap();
+    let result = rig.result().unwrap();
+    let rows: Vec<usize> = (0..product.n_rows).collect();
+    let reference: Vec<_> = rows.iter().map(|&row| problem.reference(row)).collect();
+    let error = nmse(&result, &reference, &rows, product.n_rows);
+    assert!(error <= bound(form), "{product:?} as {}: nmse {error:e}", describe(form));
+}
+
+/// Every form but cooperative matrices, which tests of hardware that has them run.
+fn forms(device: &Device, product: Product) -> Vec<Form> {
+    let problem = Problem::new(product);
+    let (op, features) = (problem.op(&[]), device.features());
+    let mut forms = vec![];
+    if let Form::VecF32 { columns, shape } = Form::choose(&op, &features, Precision::Exact) {
+        let without_subgroups = VecShape { workgroup: 64, n_lanes: 16, in_subgroup: false };
+        for shape in [shape, without_subgroups] {
+            forms.push(Form::VecF32 { columns, shape });
+            if op.layout.dtype.is_quantized() {
+                forms.push(Form::VecInt8 { columns, shape });
+            }
+        }
+    } else {
+        let wide = TiledShape { threads_m: 16, threads_n: 16 };
+        let narrow = TiledShape { threads_m: 4, threads_n: 2 };
+        for shape in [wide, narrow] {
+            forms.push(Form::Tiled { shape, f16: false });
+            if features.f16 {
+                forms.push(Form::Tiled { shape, f16: true });
+            }
+        }
+    }
+    if features.coop_f16_16 {
+        forms.extend(COOP_SHAPES.map(|shape| Form::Coop { shape }));
+    }
+    forms
+}
+
+const COOP_SHAPES: [CoopShape; 5] = [
+    CoopShape { side: 16, subgroups_m: 2, subgroups_n: 2, fragments_n: 4 },
+    CoopShape { side: 16, subgroups_m: 2, subgroups_n: 4, fragments_n: 2 },
+    CoopShape { side: 16, subgroups_m: 2, subgroups_n: 2, fragments_n: 2 },
+    CoopShape { side: 16, subgroups_m: 1, subgroups_n: 2, fragments_n: 2 },
+    CoopShape { side: 16, subgroups_m: 1, subgroups_n: 2, fragments_n: 1 },
+];
+
+#[test]
+fn every_type_at_every_number_of_tokens() {
+    let device = device();
+    for dtype in TYPES {
+        for n_tokens in (1..=9).chain([17, 64]) {
+            let product = plain(dtype, [70, 512], n_tokens);
+            for form in forms(&device, product) {
+                check(&device, product, form, 70);
+            }
+        }
+    }
+}
+
+/// Models of all sizes: widths that fill no tile, low ranks, rows that start between two vectors.
+#[test]
+fn odd_sizes() {
+    let device = device();
+    let floats = [DType::F32, DType::F16, DType::BF16];
+    let float_cols = [8, 10, 24, 40, 64, 192, 321];
+    let quantized = [(DType::Q8_0, 96), (DType::Q8_0, 320), (DType::Q4_K, 768), (DType::Q5_K, 256), (DType::Q6_K, 2560)];
+    let shapes = floats.into_iter().flat_map(|dtype| float_cols.map(|cols| (dtype, cols))).chain(quantized);
+    for (dtype, n_cols) in shapes {
+        for (n_rows, n_tokens) in [(3, 1), (37, 3), (130, 20)] {
+            let product = plain(dtype, [n_rows, n_cols], n_tokens);
+            for form in forms(&device, product) {
+                check(&device, product, form, n_rows);
+            }
+        }
+    }
+}
+
+#[test]
+fn epilogues_and_row_ranges() {
+    let device = device();
+    for activation in Activation::ALL {
+        for (bias, residual) in [(true, true), (true, false), (false, true)] {
+            for n_tokens in [1, 5, 12] {
+                let product = Product { bias, activation, residual, ..plain(DType::Q8_0, [75, 64], n_tokens) };
+                for form in forms(&device, product) {
+                    for split_rows in [75, 32] {
+                        check(&device, product, form, split_rows);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// More workgroups than one dimension of a grid can have.
+#[test]
+fn many_rows() {
+    let device = device();
+    let product = plain(DType::F16, [70_000, 16], 1);
+    let shape = VecShape { workgroup: 32, n_lanes: 32, in_subgroup: false };
+    check(&device, product, Form::VecF32 { columns: 1, shape }, 70_000);
+}
+
+/// Kernels that no device of these tests may run are still valid.
+#[test]
+fn every_form_is_valid() {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    let small = COOP_SHAPES.map(|shape| CoopShape { side: 8, ..shape });
+    let coop = COOP_SHAPES.into_iter().chain(small).map(|shape| Form::Coop { shape });
+    let vec = [1, 2, 4, 8].into_iter().flat_map(|columns| {
+        [false, true].map(|in_subgroup| Form::VecInt8 {
+            columns,
+            shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup },
+        })
+    });
+    let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
+    let forms: Vec<Form> = coop.chain(vec).chain(tiled).collect();
+    for dtype in TYPES {
+        let problem = Problem::new(plain(dtype, [16, 512], 1));
+        let splits = std::slice::from_ref(&(0..16));
+        for &form in forms.iter().filter(|f| dtype.is_quantized() || !matches!(f, Form::VecInt8 { .. })) {
+            for dispatch in lower_as(&problem.op(splits), form) {
+                let text = source(&dispatch.kernel);
+                let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+                let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
+                let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+                let constants = dispatch.kernel.constants.iter().map(|&(name, value)| (name.to_string(), value)).collect();
+                let main = Some((naga::ShaderStage::Compute, "main"));
+                let (module, info) =
+                    naga::back::pipeline_constants::process_overrides(&module, &info, main, &constants).unwrap();
+                let options = naga::back::spv::Options { lang_version: (1, 6), ..Default::default() };
+                naga::back::spv::write_vec(&module, &info, &options, None).unwrap();
+            }
+        }
+    }
+}
+
+/// A row as the device has it, put back into the file's order.
+fn unpack(dtype: DType, row: &[u8], n_cols: usize) -> Vec<u8> {
+    let n_blocks = n_cols / dtype.block_len();
+    let (body, scale_at) = match dtype {
+        DType::Q8_0 => (32, 0),
+        DType::Q6_K => (208, 208),
+        _ => return row[..dtype.row_n_bytes(n_cols).unwrap()].to_vec(),
+    };
+    let (bodies, scales) = row.split_at(body * n_blocks);
+    let blocks = bodies.chunks_exact(body).zip(scales.chunks_exact(2));
+    blocks.flat_map(|(b, s)| [&b[..scale_at], s, &b[scale_at..]].concat()).collect()
+}
+
+#[test]
+fn layouts_keep_the_values() {
+    for dtype in DType::ALL {
+        for n_cols in [256, 768, 2560] {
+            let problem = Problem::new(plain(dtype, [3, n_cols], 1));
+            let (matrix, layout) = (problem.matrix(), problem.layout());
+            assert_eq!(layout.dtype, device_dtype(dtype));
+            assert_eq!(layout.row_n_bytes % 16, 0);
+            let mut rows = vec![0xaa; 2 * layout.row_n_bytes];
+            layout.repack(matrix, 1..3, &mut rows);
+            assert!(!layout.is_verbatim() || rows == matrix.bytes()[matrix.row_n_bytes()..]);
+            for (i, row) in rows.chunks_exact(layout.row_n_bytes).enumerate() {
+                let (mut actual, mut expected) = (vec![f32::NAN; n_cols], vec![f32::NAN; n_cols]);
+                dequantize(layout.dtype, &unpack(layout.dtype, row, n_cols), &mut actual);
+                dequantize(dtype, matrix.row(i + 1), &mut expected);
+                match dtype {
+                    // Rounded to F16, or their scales are.
+                    DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::IQ4_XS => {
+                        for (a, e) in actual.iter().zip(&expected) {
+                            assert!((a - e).abs() <= e.abs() / 2048.0 + 1e-7, "{dtype}: {e} became {a}");
+                        }
+                    }
+                    _ => assert_eq!(actual, expected, "{dtype}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn floats_are_padded_with_zeros() {
+    for (dtype, n_cols) in [(DType::F32, 10), (DType::F16, 24), (DType::BF16, 1)] {
+        let problem = Problem::new(plain(dtype, [2, n_cols], 1));
+        let (matrix, layout) = (problem.matrix(), problem.layout());
+        assert!(!layout.is_verbatim());
+        let mut rows = vec![0xaa; 2 * layout.row_n_bytes];
+        layout.repack(matrix, 0..2, &mut rows);
+        for (i, row) in rows.chunks_exact(layout.row_n_bytes).enumerate() {
+            let (data, padding) = row.split_at(matrix.row_n_bytes());
+            assert_eq!(data, matrix.row(i));
+            assert!(padding.iter().all(|&byte| byte == 0));
+        }
+    }
+}
