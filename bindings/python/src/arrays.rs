@@ -49,10 +49,8 @@ impl<'py, T: Named> IntoPyObject<'py> for Array<'py, T> {
     type Output = Bound<'py, PyAny>;
     type Error = Infallible;
 
-    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
-        type_hint_identifier!("numpy.typing", "NDArray"),
-        type_hint_identifier!("numpy", T::NAME)
-    );
+    const OUTPUT_TYPE: PyStaticExpr =
+        type_hint_subscript!(type_hint_identifier!("numpy.typing", "NDArray"), type_hint_identifier!("numpy", T::NAME));
 
     fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Infallible> {
         Ok(self.0)

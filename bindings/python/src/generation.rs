@@ -52,7 +52,10 @@ struct Inner {
 
 enum Phase {
     /// The prompt is still to be read.
-    Waiting { session: anser::Session, prompt: Vec<u32> },
+    Waiting {
+        session: anser::Session,
+        prompt: Vec<u32>,
+    },
     Running(Running),
     Ended,
 }

@@ -26,6 +26,7 @@ use std::path::PathBuf;
     progress: "Progress | None" = None, *, threads: "int | None" = None, vocabulary: "StrPath | None" = None,
     embedding_cache: "int" = 0
 ) -> "Model")]
+#[expect(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
 pub(crate) fn load(
     py: Python<'_>,
     path: Option<PathBuf>,
@@ -37,11 +38,12 @@ pub(crate) fn load(
     embedding_cache: usize,
 ) -> PyResult<Model> {
     if gpu_memory.is_some() {
-        return Err(DeviceError::new_err("gpu_memory: a model takes what it needs and cannot be bounded yet; leave it out"));
+        return Err(DeviceError::new_err(
+            "gpu_memory: a model takes what it needs and cannot be bounded yet; leave it out",
+        ));
     }
     let device = device.parse().map_err(exception)?;
-    let options =
-        anser::Options { device, n_threads: threads, vocabulary, embedding_cache_n_bytes: embedding_cache };
+    let options = anser::Options { device, n_threads: threads, vocabulary, embedding_cache_n_bytes: embedding_cache };
     let model = py.detach(|| match path {
         Some(path) => anser::Model::load(path, &options),
         None => embedded(&options),

@@ -270,7 +270,9 @@ fn which(name: &str, value: Option<String>) -> PyResult<Which> {
         None => Ok(Which::None),
         Some("last") => Ok(Which::Last),
         Some("all") => Ok(Which::All),
-        Some(other) => Err(OptionError::new_err(format!("{name}: expected \"last\", \"all\" or None, found {other:?}"))),
+        Some(other) => {
+            Err(OptionError::new_err(format!("{name}: expected \"last\", \"all\" or None, found {other:?}")))
+        }
     }
 }
 
