@@ -205,7 +205,9 @@ fn perplexity_is_within_half_a_percent_on_every_type() {
 
 #[test]
 fn chunk_sizes_give_the_same_logits() {
-    for (file, bound) in [("demo-f16.gguf", 1e-10), ("demo-q4_k_m.gguf", 1e-10)] {
+    // A sum in another order may differ in its last bit, and where such a sum is then rounded to int8, by one step of it:
+    // 1/254 of the largest of 32 activations.
+    for (file, bound) in [("demo-f16.gguf", 1e-10), ("demo-q4_k_m.gguf", 1e-4)] {
         let model = demo(file);
         let tokens = &prompt("long-600").feed;
         let logits = |chunk| {

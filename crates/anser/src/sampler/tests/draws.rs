@@ -33,7 +33,7 @@ fn draws_are_as_frequent_as_the_distribution_says() {
         // Mean k, variance 2k: six standard deviations above the mean are out of reach of chance.
         let k = distribution.len() as f64 - 1.0;
         assert!(chi_square < k + 6.0 * (2.0 * k).sqrt(), "{chi_square} at {k} degrees of freedom: {options:?}");
-        assert_eq!(counts.iter().sum::<usize>(), distribution.iter().map(|&(t, _)| counts[t as usize]).sum());
+        assert_eq!(counts.iter().sum::<usize>(), distribution.iter().map(|&(t, _)| counts[t as usize]).sum::<usize>());
     }
 }
 
