@@ -327,32 +327,38 @@ impl Device {
         (result, self.uncaptured.lock().ok().and_then(|mut first| first.take()))
     }
 
-    /// Waits until the device has done everything that was submitted. In a browser it returns at once: there, map
-    /// callbacks run when the page's event loop does.
-    pub(crate) fn wait(&self) -> Result<(), GpuError> {
-        #[cfg(not(target_arch = "wasm32"))]
-        self.poll(wgpu::PollType::wait_indefinitely());
-        self.check()
-    }
-
     /// Waits until the device has done what was submitted up to `submission`.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
-        self.poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None });
-        self.check()
+        self.poll_until(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
+    }
+
+    /// Waits until the device has done everything that was submitted.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn wait(&self) -> Result<(), GpuError> {
+        self.poll_until(wgpu::PollType::wait_indefinitely())
+    }
+
+    /// Calls what waits for work that the device has done.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn poll(&self) -> Result<(), GpuError> {
+        self.poll_until(wgpu::PollType::Poll)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn poll(&self, until: wgpu::PollType) {
+    fn poll_until(&self, until: wgpu::PollType) -> Result<(), GpuError> {
         // wgpu panics when a device is lost while it waits; here that is an error like any other.
         let polled = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.inner.poll(until)));
         let reason = match polled {
-            Ok(Ok(_)) => return,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => "the driver stopped answering".into(),
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some("the driver stopped answering".into()),
         };
-        // A second loss cannot tell more than the first.
-        let _ = self.lost.set(reason);
+        if let Some(reason) = reason {
+            // A second loss cannot tell more than the first.
+            let _ = self.lost.set(reason);
+        }
+        self.check()
     }
 
     /// The error that `what` failed for `reason`.

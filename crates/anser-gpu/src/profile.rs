@@ -98,12 +98,12 @@ impl Gpu {
                 }
                 encoder.resolve_query_set(&queries, 0..n, &resolved, 0);
                 encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, n_bytes);
-                device.queue.submit([encoder.finish()]);
+                device.queue.submit([encoder.finish()])
             };
-            device.guard(|| "a profiled step".into(), record)?;
+            let submission = device.guard(|| "a profiled step".into(), record)?;
             let mut ticks: Vec<u64> = vec![];
             let take = |bytes: &[u8]| ticks = bytemuck::pod_collect_to_vec(bytes);
-            crate::readback::read(&device, &staging, n_bytes, take).await?;
+            crate::mapping::read(&device, &staging, n_bytes, submission, take).await?;
             let tick_ns = f64::from(device.queue.get_timestamp_period());
             for (dispatch, [begin, end]) in dispatches.iter().zip(ticks.as_chunks().0) {
                 times.push(KernelTime {
@@ -141,6 +141,9 @@ impl Gpu {
             Binding::Scratch { rows, row_n_bytes, .. } => u64::from(sizes.rows(rows)) * row_n_bytes as u64,
             Binding::Step | Binding::Sequences | Binding::Tokens | Binding::Outputs | Binding::Constants(_) => 0,
         };
-        kernel.access.iter().zip(&recorded.dispatch.bindings).map(binding).sum()
+        // A buffer may be bound twice, where a kernel leaves a binding unused.
+        let bindings = &recorded.dispatch.bindings;
+        let distinct = (0..bindings.len()).filter(|&i| !bindings[..i].contains(&bindings[i]));
+        distinct.map(|i| binding((&kernel.access[i], &bindings[i]))).sum()
     }
 }

@@ -68,12 +68,13 @@ impl Gpu {
             self.write_inputs(step, &replay.schedule);
             let commands = recording.commands.take();
             let commands = commands.unwrap_or_else(|| self.record(replay, &recording, staging.as_ref()));
-            self.device.queue.submit([commands]);
+            let submission = self.device.queue.submit([commands]);
             if step.tokens.len() <= MAX_RECORDED_TOKENS {
                 recording.commands = Some(self.record(replay, &recording, staging.as_ref()));
             }
+            submission
         };
-        self.device.guard(|| "a step".into(), submit)?;
+        let submission = self.device.guard(|| "a step".into(), submit)?;
         self.advance(step);
         let mut results = vec![vec![]; step.reads.len()];
         match staging {
@@ -84,7 +85,7 @@ impl Gpu {
                         *result = bytemuck::pod_collect_to_vec(&bytes[range.start as usize..range.end as usize]);
                     }
                 };
-                crate::readback::read(&self.device, &staging, recording.reads.n_bytes, take).await?;
+                crate::mapping::read(&self.device, &staging, recording.reads.n_bytes, submission, take).await?;
             }
         }
         self.recording = Some(recording);

@@ -166,11 +166,11 @@ impl States {
             return Ok(vec![0.0; self.layout.len()]);
         }
         let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
-        submit(device, "reading a state", |encoder| self.gather(encoder, slot, half, &buffer))?;
+        let submission = submit(device, "reading a state", |encoder| self.gather(encoder, slot, half, &buffer))?;
         let mut data = vec![0.0; self.layout.len()];
         let n_bytes = 4 * data.len() as u64;
         let take = |bytes: &[u8]| bytemuck::cast_slice_mut(&mut data).copy_from_slice(bytes);
-        crate::readback::read(device, &buffer, n_bytes, take).await?;
+        crate::mapping::read(device, &buffer, n_bytes, submission, take).await?;
         Ok(data)
     }
 
@@ -222,11 +222,15 @@ impl States {
 }
 
 /// Records commands with `record` and submits them.
-fn submit(device: &Device, what: &str, record: impl FnOnce(&mut wgpu::CommandEncoder)) -> Result<(), GpuError> {
+fn submit(
+    device: &Device,
+    what: &str,
+    record: impl FnOnce(&mut wgpu::CommandEncoder),
+) -> Result<wgpu::SubmissionIndex, GpuError> {
     let submit = || {
         let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some(what) });
         record(&mut encoder);
-        device.queue.submit([encoder.finish()]);
+        device.queue.submit([encoder.finish()])
     };
     device.guard(|| what.into(), submit)
 }

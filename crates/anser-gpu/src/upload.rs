@@ -3,6 +3,8 @@
 
 use crate::device::Device;
 use crate::error::GpuError;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::mapping::Mapping;
 use crate::matmul::DeviceLayout;
 use anser_model::Weight;
 use std::ops::Range;
@@ -98,12 +100,11 @@ pub(crate) fn upload(device: &Device, uploads: &[Upload]) -> Result<(), GpuError
     Ok(())
 }
 
-/// A staging buffer and the copy out of it that may still be under way.
+/// A staging buffer, and the wait until the copy out of it is done.
 #[cfg(not(target_arch = "wasm32"))]
 struct Stage {
     buffer: wgpu::Buffer,
-    /// The copy, and what mapping the buffer again has come to.
-    pending: Option<(wgpu::SubmissionIndex, std::sync::Arc<std::sync::OnceLock<bool>>)>,
+    mapping: Option<Mapping>,
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -116,23 +117,19 @@ impl Stage {
             mapped_at_creation: true,
         };
         let buffer = device.guard(|| "a staging buffer".into(), || device.inner.create_buffer(&descriptor))?;
-        Ok(Stage { buffer, pending: None })
+        Ok(Stage { buffer, mapping: None })
     }
 
     /// Waits for the previous copy, writes `chunk` and starts copying it to its buffer.
     fn send(&mut self, device: &Device, chunk: &Chunk, scratch: &mut Vec<u8>) -> Result<(), GpuError> {
-        if let Some((submission, mapped)) = self.pending.take() {
-            device.wait_for(submission)?;
-            if mapped.get() != Some(&true) {
-                device.check()?;
-                return Err(device.failed("mapping a staging buffer", "it stayed unmapped"));
-            }
+        if let Some(mapping) = self.mapping.take() {
+            pollster::block_on(mapping.finish(device))?;
         }
         let n_bytes = chunk.n_bytes() as u64;
         {
             let bytes = chunk.bytes(scratch);
             let view = self.buffer.get_mapped_range_mut(..n_bytes);
-            let mut view = view.map_err(|e| device.failed("mapping a staging buffer", &e.to_string()))?;
+            let mut view = view.map_err(|e| device.failed("writing a staging buffer", &e.to_string()))?;
             view.slice(..bytes.len()).copy_from_slice(bytes);
         }
         self.buffer.unmap();
@@ -142,14 +139,7 @@ impl Stage {
             device.queue.submit([encoder.finish()])
         };
         let submission = device.guard(|| format!("uploading {}", chunk.upload.weight.name()), copy)?;
-        let mapped = std::sync::Arc::new(std::sync::OnceLock::new());
-        let on_mapped = mapped.clone();
-        let set = move |result: Result<(), _>| {
-            // The cell is new: setting it cannot fail.
-            let _ = on_mapped.set(result.is_ok());
-        };
-        self.buffer.map_async(wgpu::MapMode::Write, .., set);
-        self.pending = Some((submission, mapped));
+        self.mapping = Some(Mapping::start(&self.buffer, wgpu::MapMode::Write, self.buffer.size(), submission));
         Ok(())
     }
 }

@@ -35,9 +35,10 @@ pub(crate) fn load(name: &str) -> Arc<Plan> {
 }
 
 /// Either executor.
+#[allow(clippy::large_enum_variant, reason = "one of each in a test")]
 pub(crate) enum Executor {
     Cpu(Cpu),
-    Gpu(Gpu),
+    Gpu(Box<Gpu>),
 }
 
 impl Executor {
@@ -47,7 +48,7 @@ impl Executor {
     }
 
     pub(crate) fn gpu(plan: &Arc<Plan>, options: GpuOptions) -> Executor {
-        Executor::Gpu(Gpu::new(plan.clone(), &device(), options).unwrap())
+        Executor::Gpu(Box::new(Gpu::new(plan.clone(), &device(), options).unwrap()))
     }
 
     pub(crate) fn create_state(&mut self) -> usize {

@@ -199,9 +199,9 @@ impl<'a> Rig<'a> {
         let staging = self.device.create_buffer("results", n_bytes, usage)?;
         let mut encoder = self.device.inner.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(from, 0, &staging, 0, n_bytes);
-        self.device.guard(|| "reading".into(), || self.device.queue.submit([encoder.finish()]))?;
+        let copied = self.device.guard(|| "reading".into(), || self.device.queue.submit([encoder.finish()]))?;
         let mut bytes = vec![];
-        pollster::block_on(crate::readback::read(self.device, &staging, n_bytes, |b| bytes = b.to_vec()))?;
+        pollster::block_on(crate::mapping::read(self.device, &staging, n_bytes, copied, |b| bytes = b.to_vec()))?;
         Ok(bytes)
     }
 }
