@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and the help that explains it.
 
+#![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help of the command, with shapes in brackets")]
+
 mod groups;
 mod usage;
 
