@@ -76,7 +76,7 @@ fn head(plan: &Plan, uses: &Uses, fusion: Fusion, wkv: usize) -> Option<Unit> {
     };
     let is_one_head = (key_a, key_kk, k_out) == (a, kk, k) && [gate_y, gate_r, gate_k, gate_v] == [y, r, k, v];
     let is_private = uses.only(*kk, &[wkv]) && uses.only(*k, &[wkv, gate]) && uses.only(*y, &[gate]);
-    if !is_one_head || !is_private || *head_size > fusion.max_head_size {
+    if !is_one_head || !is_private || *head_size > fusion.max_head_size || !head_size.is_multiple_of(4) {
         return None;
     }
     let residual = uses.maker[v.index()]

@@ -18,11 +18,11 @@ override EPS: f32;
 fn run(workgroup: vec3<u32>, local: u32) {
     let head = workgroup.x * HEAD_SIZE;
     let row = workgroup.y * N_COLS;
-    var sums = vec4<f32>(0.0); // Σ y, Σ r ∘ k ∘ r_k
+    var sums = vec2<f32>(0.0); // Σ y, Σ r ∘ k ∘ r_k
     for (var c = head + local; c < head + HEAD_SIZE; c += WORKGROUP) {
-        sums += vec4<f32>(y[row + c], r[row + c] * k[row + c] * r_k[c], 0.0, 0.0);
+        sums += vec2<f32>(y[row + c], r[row + c] * k[row + c] * r_k[c]);
     }
-    sums = workgroup_sum4(sums, local);
+    sums = workgroup_sum2(sums, local);
     let mean = sums.x / f32(HEAD_SIZE);
     let bonus = sums.y;
 

@@ -106,12 +106,10 @@ impl RecurrenceShape {
         self.n_rows * self.n_lanes
     }
 
-    /// Tokens to stage at once: in half of the memory that every device has for a workgroup, so that two can share a
-    /// core.
+    /// Tokens to stage at once: each invocation fetches two vec4s of each of their operands, see `wgsl/wkv7/wkv7.wgsl`.
     fn block_len(&self) -> usize {
-        const STAGED_N_BYTES: usize = 8 << 10;
-        let token_n_bytes = 4 * (5 * self.n_lanes * LANE_LEN + self.n_rows);
-        (STAGED_N_BYTES / token_n_bytes).clamp(1, 16)
+        const FETCHED: usize = 2;
+        FETCHED * 4 * self.workgroup() / (self.n_lanes * LANE_LEN)
     }
 
     /// `kernel`, with what goes before it.

@@ -52,14 +52,19 @@ impl Lowering<'_> {
             }
             Op::Wkv7 { r, w, k, v, kk, a, state, head_size, out } => {
                 let shape = RecurrenceShape::of_rows(*head_size, &self.features);
-                let modules = shape.modules([wgsl!("wkv7/rows.wgsl"), wgsl!("wkv7/wkv7.wgsl")]);
+                let [state_module, inputs_module] = match head_size.is_multiple_of(4) {
+                    true => [wgsl!("wkv7/state_vec4.wgsl"), wgsl!("wkv7/inputs_vec4.wgsl")],
+                    false => [wgsl!("wkv7/state_scalar.wgsl"), wgsl!("wkv7/inputs_scalar.wgsl")],
+                };
+                let modules =
+                    shape.modules([state_module, wgsl!("wkv7/rows.wgsl"), inputs_module, wgsl!("wkv7/wkv7.wgsl")]);
                 let kernel = shape
                     .constants(KernelSpec::new("wkv7", modules))
                     .constant("N_COLS", self.n_cols(*out))
                     .constant("BLOCK_LEN", shape.block_len() as f64)
-                    .access(&[Read, Read, Read, Read, Read, Read, Read, ReadWrite, ReadWrite]);
+                    .access(&[ReadWrite, Read, ReadWrite, Read, Read, Read, Read, Read, Read]);
                 let values = [r, w, k, v, kk, a].map(|id| Value(*id));
-                let bindings = [Sequences].into_iter().chain(values).chain([State(*state), Value(*out)]).collect();
+                let bindings = [State(*state), Sequences, Value(*out)].into_iter().chain(values).collect();
                 let n_heads = self.plan.value(*out).n_cols / head_size;
                 let n_parts = head_size.div_ceil(shape.n_rows);
                 let grid = [Extent::Fixed(n_heads as u32), Extent::Fixed(n_parts as u32), Extent::Sequences];

@@ -2,6 +2,14 @@
 
 @group(0) @binding(5) var<storage, read_write> out: array<f32>; // [T, C]
 
-fn write_mixes(row: u32, c: u32, current: f32, difference: f32) {
-    out[row + c] = current + difference * mix_of(0u, c);
+struct Mixes {
+    m0: f32,
+}
+
+fn load_mixes(c: u32) -> Mixes {
+    return Mixes(mix_of(0u, c));
+}
+
+fn write_mixes(i: u32, m: Mixes, current: f32, difference: f32) {
+    out[i] = current + difference * m.m0;
 }

@@ -7,11 +7,24 @@
 @group(0) @binding(9) var<storage, read_write> out_4: array<f32>;
 @group(0) @binding(10) var<storage, read_write> out_5: array<f32>;
 
-fn write_mixes(row: u32, c: u32, current: f32, difference: f32) {
-    out_0[row + c] = current + difference * mix_of(0u, c);
-    out_1[row + c] = current + difference * mix_of(1u, c);
-    out_2[row + c] = current + difference * mix_of(2u, c);
-    out_3[row + c] = current + difference * mix_of(3u, c);
-    out_4[row + c] = current + difference * mix_of(4u, c);
-    out_5[row + c] = current + difference * mix_of(5u, c);
+struct Mixes {
+    m0: f32,
+    m1: f32,
+    m2: f32,
+    m3: f32,
+    m4: f32,
+    m5: f32,
+}
+
+fn load_mixes(c: u32) -> Mixes {
+    return Mixes(mix_of(0u, c), mix_of(1u, c), mix_of(2u, c), mix_of(3u, c), mix_of(4u, c), mix_of(5u, c));
+}
+
+fn write_mixes(i: u32, m: Mixes, current: f32, difference: f32) {
+    out_0[i] = current + difference * m.m0;
+    out_1[i] = current + difference * m.m1;
+    out_2[i] = current + difference * m.m2;
+    out_3[i] = current + difference * m.m3;
+    out_4[i] = current + difference * m.m4;
+    out_5[i] = current + difference * m.m5;
 }

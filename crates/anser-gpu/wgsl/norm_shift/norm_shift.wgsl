@@ -1,8 +1,9 @@
-// The token shift of a layer norm: xx = norm(x), then mixes of xx and the previous token's xx. One workgroup per token; it
-// normalises the previous token's row as well, unless that one is in the state. Follows step.wgsl, reduce/*.wgsl and
-// norm_shift/mixes_*.wgsl.
+// The token shift of a layer norm: xx = norm(x), then mixes of xx and the previous token's xx. A workgroup computes
+// SLICE_LEN columns of one token: several share a row where there are few tokens. Each normalises the whole row, and the
+// previous token's unless that one is in the state. Follows step.wgsl, reduce/*.wgsl and norm_shift/mixes_*.wgsl.
 
 override N_COLS: u32; // C
+override SLICE_LEN: u32;
 override EPS: f32;
 override VECTOR_STRIDE: u32; // elements between the vectors of a run
 
@@ -12,16 +13,38 @@ override VECTOR_STRIDE: u32; // elements between the vectors of a run
 @group(0) @binding(3) var<storage, read> mix: array<f32>;         // [mixes, C]
 @group(0) @binding(4) var<storage, read_write> state: array<f32>; // [slots, 2, C]
 
-const MAX_HELD: u32 = 16u;                                  // elements of a row in one invocation
+const MAX_HELD: u32 = 16u;                                    // elements of a row in one invocation
 override N_HELD: u32 = (N_COLS + WORKGROUP - 1u) / WORKGROUP;
+
+// What a column needs besides the statistics of its row.
+struct Column {
+    x: vec2<f32>, // of this token and the previous one
+    scale: f32,
+    offset: f32,
+    state: f32,
+    mixes: Mixes,
+}
+
+fn load_column(c: u32, row: u32, row_before: u32, state_before: u32) -> Column {
+    return Column(
+        vec2<f32>(x[row + c], x[row_before + c]),
+        norm[c],
+        norm[VECTOR_STRIDE + c],
+        state[state_before + c],
+        load_mixes(c),
+    );
+}
 
 fn run(workgroup: vec3<u32>, local: u32) {
     let t = workgroup.x;
     let token = tokens[t];
     let row = t * N_COLS;
     let row_before = select(row, row - N_COLS, token.previous == PREVIOUS_ROW);
+    let state_before = (token.slot * 2u + token.half) * N_COLS;
+    let state_after = (token.slot * 2u + 1u - token.half) * N_COLS;
+    let end = min((workgroup.y + 1u) * SLICE_LEN, N_COLS);
 
-    // Both rows side by side, so that their sums take one reduction: x current, y previous.
+    // Both rows side by side, so that their sums take one reduction.
     var held: array<vec2<f32>, MAX_HELD>;
     var sum = vec2<f32>(0.0);
     for (var i = 0u; i < N_HELD; i++) {
@@ -32,7 +55,11 @@ fn run(workgroup: vec3<u32>, local: u32) {
         }
         sum += held[i];
     }
-    let mean = workgroup_sum4(vec4<f32>(sum, 0.0, 0.0), local).xy / f32(N_COLS);
+    // Fetched before the reductions, so that nothing has to be waited for after them.
+    var c = workgroup.y * SLICE_LEN + local;
+    var column = load_column(min(c, N_COLS - 1u), row, row_before, state_before);
+
+    let mean = workgroup_sum2(sum, local) / f32(N_COLS);
     var squares = vec2<f32>(0.0);
     for (var i = 0u; i < N_HELD; i++) {
         if local + i * WORKGROUP < N_COLS {
@@ -40,25 +67,22 @@ fn run(workgroup: vec3<u32>, local: u32) {
             squares += d * d;
         }
     }
-    let scale = inverseSqrt(workgroup_sum4(vec4<f32>(squares, 0.0, 0.0), local).xy / f32(N_COLS) + EPS);
+    let scale = inverseSqrt(workgroup_sum2(squares, local) / f32(N_COLS) + EPS);
 
-    let state_before = (token.slot * 2u + token.half) * N_COLS;
-    let state_after = (token.slot * 2u + 1u - token.half) * N_COLS;
-    for (var i = 0u; i < N_HELD; i++) {
-        let c = local + i * WORKGROUP;
-        if c < N_COLS {
-            let normed = (held[i] - mean) * scale * norm[c] + norm[VECTOR_STRIDE + c];
-            var previous = normed.y;
-            if token.previous == PREVIOUS_STATE {
-                previous = state[state_before + c];
-            } else if token.previous == PREVIOUS_ZERO {
-                previous = 0.0;
-            }
-            write_mixes(row, c, normed.x, previous - normed.x);
-            if token.is_last == 1u {
-                state[state_after + c] = normed.x;
-            }
+    while c < end {
+        let normed = (column.x - mean) * scale * column.scale + column.offset;
+        var previous = normed.y;
+        if token.previous == PREVIOUS_STATE {
+            previous = column.state;
+        } else if token.previous == PREVIOUS_ZERO {
+            previous = 0.0;
         }
+        write_mixes(row + c, column.mixes, normed.x, previous - normed.x);
+        if token.is_last == 1u {
+            state[state_after + c] = normed.x;
+        }
+        c += WORKGROUP;
+        column = load_column(min(c, N_COLS - 1u), row, row_before, state_before);
     }
 }
 

@@ -4,7 +4,7 @@
 
 override WORKGROUP: u32 = 256; // a power of two
 
-var<workgroup> partial_sums: array<vec4<f32>, WORKGROUP>;
+var<workgroup> partial_sums: array<vec2<f32>, WORKGROUP>;
 
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
@@ -12,7 +12,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
 }
 
 // Sum of `x` over the workgroup, in every invocation. All of them must call it.
-fn workgroup_sum4(x: vec4<f32>, local: u32) -> vec4<f32> {
+fn workgroup_sum2(x: vec2<f32>, local: u32) -> vec2<f32> {
     partial_sums[local] = x;
     workgroupBarrier();
     for (var stride = WORKGROUP / 2u; stride > 0u; stride /= 2u) {
@@ -27,5 +27,5 @@ fn workgroup_sum4(x: vec4<f32>, local: u32) -> vec4<f32> {
 }
 
 fn workgroup_sum(x: f32, local: u32) -> f32 {
-    return workgroup_sum4(vec4<f32>(x, 0.0, 0.0, 0.0), local).x;
+    return workgroup_sum2(vec2<f32>(x, 0.0), local).x;
 }
