@@ -4,7 +4,8 @@ use crate::harness::{Executor, device, feature_sets};
 use anser_format::DType;
 use anser_gpu::GpuOptions;
 use anser_model::cases::{Case, all, nmse};
-use anser_model::{Op, Sequence, Step};
+use anser_model::{Op, PlanBuilder, Rows, Sequence, StateLayout, StatePart, StateRef, Step};
+use std::sync::Arc;
 
 /// The case's bound; wider where numbers are rounded to F16, which loses up to 2⁻¹¹ of each: weights of types that the
 /// GPU keeps as others, and the operands of cooperative matrices.
@@ -46,6 +47,57 @@ fn kernels_equal_the_plain_loops() {
             for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
                 let error = nmse(a, e);
                 assert!(error <= bound(&case, options), "{}: result {i}, {options:?}: nmse {error:e}", case.name);
+            }
+        }
+    }
+}
+
+/// A recurrence over sequences of `lengths` tokens with `n_heads` heads of any size, and numbers that keep it stable.
+fn recurrence(lengths: &[usize], n_heads: usize, head_size: usize) -> Case {
+    let n_cols = n_heads * head_size;
+    let part = StatePart { name: "wkv", shape: vec![n_heads, head_size, head_size] };
+    let name = format!("wkv7 B×T={lengths:?} H={n_heads} N={head_size}");
+    let mut plan = PlanBuilder::new(name.clone(), StateLayout { n_layer: 1, parts: vec![part] }, 300);
+    let n_tokens: usize = lengths.iter().sum();
+    let noise = |seed: usize, len: usize| (0..len).map(move |i| ((i * 7919 + seed * 104_729) as f32 * 0.618).sin());
+    let mut inputs = vec![];
+    let mut input = |seed: usize, name: &str, f: fn(f32, f32) -> f32| {
+        let id = plan.input(name, Rows::Tokens, n_cols);
+        let scale = (head_size as f32).sqrt().recip();
+        inputs.push((id, noise(seed, n_tokens * n_cols).map(|x| f(x, scale)).collect::<Vec<f32>>()));
+        id
+    };
+    let r = input(1, "r", |x, _| x);
+    let w = input(2, "w", |x, _| 0.8 + 0.15 * x);
+    let k = input(3, "k", |x, _| x);
+    let v = input(4, "v", |x, _| x);
+    let kk = input(5, "kk", |x, scale| x * scale); // length at most 1
+    let a = input(6, "a", |x, _| 0.5 + 0.5 * x);
+    let out = plan.wkv7("wkv", [r, w, k, v, kk, a], StateRef { part: 0, layer: 0 }, head_size);
+    let states = lengths.iter().enumerate().map(|(i, _)| noise(10 + i, n_cols * head_size).collect()).collect();
+    Case {
+        name,
+        plan: Arc::new(plan.finish(None, None)),
+        tokens: vec![0; n_tokens],
+        lengths: lengths.to_vec(),
+        outputs: vec![],
+        inputs,
+        states,
+        reads: vec![out],
+        bound: 1e-10,
+    }
+}
+
+#[test]
+fn heads_may_have_any_size() {
+    for head_size in [8, 9, 12, 16, 30, 40, 96, 250, 256] {
+        let case = recurrence(&[3, 1, 37], 2, head_size);
+        let expected = run(&case, &mut Executor::reference(&case.plan));
+        for options in feature_sets() {
+            let actual = run(&case, &mut Executor::gpu(&case.plan, options));
+            for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
+                let error = nmse(a, e);
+                assert!(error <= case.bound, "{}: result {i}, {options:?}: nmse {error:e}", case.name);
             }
         }
     }
