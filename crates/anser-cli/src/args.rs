@@ -354,17 +354,29 @@ pub(crate) struct BenchArgs {
 /// The names in front are what --device takes. Without --device the best hardware GPU is taken if the model fits, else
 /// the processor; a software adapter is used only when it is named.
 #[derive(Debug, Args)]
+#[command(after_help = DEVICES_HELP)]
 pub(crate) struct DevicesArgs {
     /// Print a JSON array of the GPUs with all their limits
     #[arg(long)]
     pub(crate) json: bool,
 }
 
+const DEVICES_HELP: &str = "\
+Examples:
+  anser devices                           what there is
+  anser devices --json | jq '.[].name'
+  anser generate --device gpu:1 \"Hello\"   on the second adapter
+
+Environment:
+  ANSER_DEVICE            what --device is without the flag
+  ANSER_GPU_NO_F16=1      do without 16-bit floats in shaders; likewise ANSER_GPU_NO_SUBGROUPS, ANSER_GPU_NO_COOPMAT";
+
 /// Compare a GPU's kernels with the plain loops of the processor
 ///
 /// Reads a text in one step on both, and names the first operation whose results differ by more than --bound. For
 /// reports of wrong output, and for who writes kernels.
 #[derive(Debug, Args)]
+#[command(after_help = DEBUG_PLAN_HELP)]
 pub(crate) struct DebugPlanArgs {
     /// Largest normalised mean squared error that counts as equal
     #[arg(long, value_name = "NMSE", default_value_t = 1e-4)]
@@ -377,6 +389,11 @@ pub(crate) struct DebugPlanArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }
+
+const DEBUG_PLAN_HELP: &str = "\
+Examples:
+  anser debug-plan --device gpu --text \"Once upon a time\"
+  anser debug-plan -m model.gguf --device gpu:0 --tokens 1,2,3 --all";
 
 /// Parses a number from 1 to `most`.
 fn count(most: u64) -> clap::builder::RangedU64ValueParser<usize> {

@@ -2,6 +2,7 @@
 
 mod chat;
 mod generate;
+mod gpu;
 mod harness;
 mod inspect;
 mod interrupt;

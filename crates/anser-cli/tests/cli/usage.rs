@@ -2,8 +2,20 @@
 
 use crate::harness::{anser, fixture, run};
 
-const COMMANDS: [&str; 10] =
-    ["generate", "chat", "tokenize", "logits", "embed", "state", "perplexity", "inspect", "bench", "completions"];
+const COMMANDS: [&str; 12] = [
+    "generate",
+    "chat",
+    "tokenize",
+    "logits",
+    "embed",
+    "state",
+    "perplexity",
+    "inspect",
+    "bench",
+    "devices",
+    "debug-plan",
+    "completions",
+];
 
 #[test]
 fn help_lists_the_commands_in_this_order() {

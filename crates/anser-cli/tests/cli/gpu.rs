@@ -1,0 +1,46 @@
+//! The commands that look at GPUs, on the first adapter there is: Mesa's software one where there is no hardware.
+//!
+//! Graphics drivers write to standard error as they please, so that only standard output and our own line count.
+
+use crate::harness::{Ran, fixture, run};
+
+/// Standard output of a run that ended with `code`.
+#[track_caller]
+fn stdout(ran: &Ran, code: i32) -> String {
+    assert_eq!(ran.code, Some(code), "{}", ran.stderr);
+    String::from_utf8(ran.stdout.clone()).unwrap()
+}
+
+#[test]
+fn devices_are_listed_for_people_and_for_scripts() {
+    let text = stdout(&run(&["devices"]), 0);
+    assert!(text.starts_with("cpu ") && text.contains("gpu:0 "), "{text}");
+    let json: serde_json::Value = serde_json::from_str(&stdout(&run(&["devices", "--json"]), 0)).unwrap();
+    let first = &json[0];
+    assert_eq!(first["device"], "gpu:0");
+    assert!(text.contains(first["name"].as_str().unwrap()), "{text}");
+    assert!(first["max_binding_n_bytes"].as_u64().unwrap() >= 128 << 20);
+}
+
+#[test]
+fn the_plan_is_compared_operation_by_operation() {
+    let model = fixture("tiny/tiny-v7.st").display().to_string();
+    let args = |device| ["debug-plan", "-m", &model, "--device", device, "--tokens", "5,9,200,7"];
+    let agreed = stdout(&run(&args("gpu:0")), 0);
+    assert!(agreed.contains("values agree"), "{agreed}");
+    // No two ways of adding agree in every last bit: with the bound at zero some operation is the first to differ.
+    let all = run(&[&args("gpu:0")[..], &["--all", "--bound", "0"]].concat());
+    assert!(stdout(&all, 1).contains("blocks.2.att.wkv"));
+    assert!(all.stderr.contains("first operation that differs"), "{}", all.stderr);
+    let refused = run(&args("cpu")).failure(2);
+    assert!(refused.contains("gpu"), "{refused}");
+}
+
+#[test]
+fn a_profile_lists_kernels_with_their_share() {
+    let model = fixture("tiny/tiny-v7.st").display().to_string();
+    let table = stdout(&run(&["bench", "--profile", "-m", &model, "--device", "gpu:0", "--prompt", "12"]), 0);
+    assert!(table.contains("one step of 1 tokens") && table.contains("one step of 12 tokens"), "{table}");
+    let sums: Vec<&str> = table.lines().filter(|line| line.starts_with("all ")).collect();
+    assert!(sums.len() == 2 && sums.iter().all(|line| line.ends_with("100.0%")), "{table}");
+}
