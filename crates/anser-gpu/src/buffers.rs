@@ -151,7 +151,7 @@ impl Buffers {
         let sections = Sections::new(u64::from(wanted[0]), u64::from(wanted[1]), self.alignment);
         self.tables = tables(device, &sections)?;
         (self.sections, self.capacity) = (sections, wanted);
-        self.values.clear();
+        self.values.retain(|cell, _| cell.n_rows.is_some());
         self.scratch.clear();
         Ok(true)
     }
@@ -159,6 +159,7 @@ impl Buffers {
     /// Forgets all buffers, so that smaller ones can be made: for when the device's memory is full.
     pub(crate) fn shrink(&mut self, device: &Device) -> Result<(), GpuError> {
         self.capacity = [0, 0];
+        self.values.clear();
         self.grow(device, [RowClass(1), RowClass(1)]).map(drop)
     }
 
@@ -174,7 +175,8 @@ impl Buffers {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         for cell in schedule.cells() {
             if !self.values.contains_key(&cell) {
-                let n_bytes = 4 * self.n_rows(cell.rows) * cell.n_cols as u64;
+                let n_rows = cell.n_rows.map_or(self.n_rows(cell.rows), u64::from);
+                let n_bytes = 4 * n_rows * cell.n_cols as u64;
                 self.values.insert(cell, device.create_buffer("values", n_bytes, usage)?);
             }
         }

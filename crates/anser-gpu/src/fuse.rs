@@ -1,6 +1,6 @@
 //! Finds operations that one kernel can do together, and puts the rest in an order that lets products share a dispatch.
 
-use crate::schedule::{Schedule, Unit};
+use crate::schedule::Unit;
 use anser_model::{Op, Plan, Rows, ValueId};
 
 /// What kernels can do together on a device, for a kind of steps.
@@ -17,8 +17,8 @@ pub(crate) struct Fusion {
 /// Mixes that there is a kernel for.
 const MIXES: [usize; 2] = [1, 6];
 
-/// The plan's schedule with as much done together as `fusion` allows.
-pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Schedule {
+/// The plan's units, with as much done together as `fusion` allows.
+pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Vec<Unit> {
     let uses = Uses::new(plan);
     let mut units: Vec<Unit> = vec![];
     let mut is_taken = vec![false; plan.nodes.len()];
@@ -31,7 +31,7 @@ pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Schedule {
     }
     units.extend((0..plan.nodes.len()).filter(|&node| !is_taken[node]).map(Unit::Op));
     units.sort_by_key(|unit| unit.nodes().into_iter().max());
-    Schedule::new(plan, merge_products(plan, units))
+    merge_products(plan, units)
 }
 
 /// Who makes and who reads each value.

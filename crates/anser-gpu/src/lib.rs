@@ -22,6 +22,7 @@ mod run;
 mod schedule;
 mod state;
 mod upload;
+mod waves;
 mod weights;
 
 pub use choice::DeviceChoice;

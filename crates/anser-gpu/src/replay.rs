@@ -7,6 +7,7 @@ use crate::kernels::{Binding, Dispatch, Extent};
 use crate::lower::Lowering;
 use crate::schedule::Schedule;
 use crate::state::States;
+use crate::waves::reads_ahead;
 use crate::weights::Weights;
 
 /// A dispatch with all that the device needs to run it.
@@ -18,6 +19,8 @@ pub(crate) struct Recorded {
     pub(crate) dispatch: Dispatch,
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
+    /// Buffers that become readable before it.
+    ahead: Vec<wgpu::Buffer>,
 }
 
 impl Recorded {
@@ -28,6 +31,10 @@ impl Recorded {
             Extent::Rows { rows, per_workgroup } => sizes.rows(rows).div_ceil(per_workgroup),
             Extent::Sequences => sizes.n_sequences,
         });
+        let readable = |buffer| wgpu::BufferTransition { buffer, state: wgpu::BufferUses::STORAGE_READ_ONLY };
+        if !self.ahead.is_empty() {
+            pass.transition_resources(self.ahead.iter().map(readable), std::iter::empty());
+        }
         if x > 0 && y > 0 && z > 0 {
             pass.set_pipeline(&self.pipeline);
             pass.set_bind_group(0, &self.bind_group, &[]);
@@ -57,20 +64,22 @@ impl Replay {
         buffers: &mut Buffers,
     ) -> Result<Replay, GpuError> {
         let lower = |(i, unit)| lowering.unit(unit).into_iter().map(move |dispatch| (i, dispatch));
-        let lowered: Vec<(usize, Dispatch)> = schedule.units.iter().enumerate().flat_map(lower).collect();
+        let (units, lowered): (Vec<usize>, Vec<Dispatch>) = schedule.units.iter().enumerate().flat_map(lower).unzip();
         buffers.reserve(device, &schedule)?;
-        for binding in lowered.iter().flat_map(|(_, d)| &d.bindings) {
+        for binding in lowered.iter().flat_map(|dispatch| &dispatch.bindings) {
             buffers.reserve_scratch(device, *binding)?;
         }
-        device.compile_all(lowered.iter().map(|(_, d)| &d.kernel))?;
-        let constants = Constants::new(device, lowered.iter().flat_map(|(_, d)| &d.bindings))?;
+        device.compile_all(lowered.iter().map(|dispatch| &dispatch.kernel))?;
+        let constants = Constants::new(device, lowered.iter().flat_map(|dispatch| &dispatch.bindings))?;
         let memory = Memory { schedule: &schedule, weights, states, buffers, constants: &constants };
-        let record = |(unit, dispatch): (usize, Dispatch)| {
+        let ahead = reads_ahead(&lowered, &schedule);
+        let record = |((unit, dispatch), ahead): ((usize, Dispatch), Vec<Binding>)| {
             let pipeline = device.pipeline(&dispatch.kernel)?;
             let bind_group = memory.bind(device, &dispatch)?;
-            Ok(Recorded { unit, dispatch, pipeline, bind_group })
+            let ahead = ahead.into_iter().filter_map(|binding| Some(memory.resolve(binding)?.buffer.clone())).collect();
+            Ok(Recorded { unit, dispatch, pipeline, bind_group, ahead })
         };
-        let dispatches = lowered.into_iter().map(record).collect::<Result<_, GpuError>>()?;
+        let dispatches = units.into_iter().zip(lowered).zip(ahead).map(record).collect::<Result<_, GpuError>>()?;
         Ok(Replay { schedule, dispatches })
     }
 }

@@ -8,7 +8,7 @@ use crate::kernels::{Features, RowClass};
 use crate::lower::{Lowering, fusion};
 use crate::matmul;
 use crate::replay::Replay;
-use crate::schedule::{Reads, Schedule};
+use crate::schedule::{Reads, Schedule, Sharing, Unit};
 use anser_format::quant::dequantize;
 use anser_model::{Op, Plan, Step, ValueId};
 
@@ -29,7 +29,16 @@ impl StepKind {
 
     /// The schedule of such steps.
     pub(crate) fn schedule(&self, plan: &Plan) -> Schedule {
-        self.fusion.map_or_else(|| Schedule::plain(plan), |fusion| fuse(plan, fusion))
+        /// Steps of more rows need too much memory to let every value have its own.
+        const MAX_UNSHARED_ROWS: u32 = 8;
+
+        let units = self.fusion.map_or_else(|| Unit::plain(plan), |fusion| fuse(plan, fusion));
+        let n_rows = self.classes.map(|class| class.0);
+        let sharing = match n_rows.iter().all(|&n| n <= MAX_UNSHARED_ROWS) {
+            true => Sharing::Nothing(n_rows),
+            false => Sharing::Memory,
+        };
+        Schedule::new(plan, units, sharing)
     }
 }
 

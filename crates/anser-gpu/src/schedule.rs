@@ -30,6 +30,11 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
+    /// Every operation by itself, in the plan's order.
+    pub(crate) fn plain(plan: &Plan) -> Vec<Unit> {
+        (0..plan.nodes.len()).map(Unit::Op).collect()
+    }
+
     /// Its operations, in the plan's order.
     pub(crate) fn nodes(&self) -> Vec<usize> {
         match self {
@@ -73,7 +78,19 @@ impl Unit {
 pub(crate) struct Cell {
     pub(crate) rows: Rows,
     pub(crate) n_cols: usize,
+    /// Rows of the buffer; `None` means as many as the largest step so far had.
+    pub(crate) n_rows: Option<u32>,
     pub(crate) index: usize,
+}
+
+/// Which values may have the same memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Sharing {
+    /// None, in steps of up to so many tokens and outputs: then nobody has to wait until memory is free again, and small
+    /// steps need little of it.
+    Nothing([u32; 2]),
+    /// Those that are not needed at the same time.
+    Memory,
 }
 
 /// A plan's units in execution order, and the memory of its values.
@@ -85,14 +102,9 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Every operation by itself, in the plan's order.
-    pub(crate) fn plain(plan: &Plan) -> Schedule {
-        Schedule::new(plan, (0..plan.nodes.len()).map(Unit::Op).collect())
-    }
-
     /// Gives the values of `units` memory: those that are needed at the same time lie apart, and no unit writes where it
     /// reads.
-    pub(crate) fn new(plan: &Plan, units: Vec<Unit>) -> Schedule {
+    pub(crate) fn new(plan: &Plan, units: Vec<Unit>, sharing: Sharing) -> Schedule {
         let mut last_use = vec![0; plan.values.len()];
         let mut is_made = vec![false; plan.values.len()];
         for (i, unit) in units.iter().enumerate() {
@@ -101,7 +113,7 @@ impl Schedule {
             }
             unit.each(plan).flat_map(|node| node.op.outputs()).for_each(|id| is_made[id.index()] = true);
         }
-        let mut memory = Memory { cells: vec![None; plan.values.len()], free: vec![], n_made: vec![] };
+        let mut memory = Memory { cells: vec![None; plan.values.len()], free: vec![], n_made: vec![], sharing };
         for (value, _) in plan.values.iter().enumerate().filter(|&(value, _)| !is_made[value]) {
             memory.take(plan, value); // an input of the plan: there from the start
         }
@@ -114,7 +126,9 @@ impl Schedule {
             ended.retain(|id| last_use[id.index()] == i);
             ended.sort_unstable();
             ended.dedup();
-            memory.free.extend(ended.iter().filter_map(|id| memory.cells[id.index()]));
+            if sharing == Sharing::Memory {
+                memory.free.extend(ended.iter().filter_map(|id| memory.cells[id.index()]));
+            }
         }
         Schedule { units, cells: memory.cells }
     }
@@ -145,6 +159,7 @@ struct Memory {
     free: Vec<Cell>,
     /// Cells made so far, by shape.
     n_made: Vec<((Rows, usize), usize)>,
+    sharing: Sharing,
 }
 
 impl Memory {
@@ -159,7 +174,12 @@ impl Memory {
                     self.n_made.len() - 1
                 });
                 self.n_made[at].1 += 1;
-                Cell { rows, n_cols, index: self.n_made[at].1 - 1 }
+                let n_rows = match (self.sharing, rows) {
+                    (Sharing::Memory, _) => None,
+                    (Sharing::Nothing([n_tokens, _]), Rows::Tokens) => Some(n_tokens),
+                    (Sharing::Nothing([_, n_outputs]), Rows::Outputs) => Some(n_outputs),
+                };
+                Cell { rows, n_cols, n_rows, index: self.n_made[at].1 - 1 }
             }
         };
         self.cells[value] = Some(cell);

@@ -2,11 +2,12 @@
 //! bindings that are declared for it, and can be written for Vulkan, Metal and Direct3D.
 
 use crate::fuse::fuse;
-use crate::kernels::{Access, Features, KernelSpec, RowClass};
+use crate::kernels::{Access, Dispatch, Features, KernelSpec, RowClass};
 use crate::lower::{Lowering, fusion};
 use crate::matmul::row_class;
 use crate::pipelines::source;
-use crate::schedule::{Cell, Schedule, Unit};
+use crate::schedule::{Cell, Schedule, Sharing, Unit};
+use crate::waves::reads_ahead;
 use crate::weights::WeightLayout;
 use anser_format::ModelFile;
 use anser_model::{Plan, ValueId, cases};
@@ -55,7 +56,7 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
         let weights = WeightLayout::new(&plan, 128 << 20, 256);
         for features in devices() {
             let fused = [true, false].map(|one_token_each| fuse(&plan, fusion(&features, one_token_each)));
-            let units: Vec<Unit> = fused.into_iter().chain([Schedule::plain(&plan)]).flat_map(|s| s.units).collect();
+            let units: Vec<Unit> = fused.into_iter().chain([Unit::plain(&plan)]).flatten().collect();
             for class in [1, 2, 3, 5, 9, 100, 1000].map(row_class) {
                 let lowering = Lowering { plan: &plan, weights: &weights, features, classes: [class, RowClass(1)] };
                 for dispatch in units.iter().flat_map(|unit| lowering.unit(unit)) {
@@ -171,20 +172,49 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
 #[test]
 fn schedules_keep_values_until_they_are_read() {
     for plan in plans() {
-        check_memory(&plan, &Schedule::plain(&plan));
-        for features in devices() {
-            for one_token_each in [true, false] {
-                check_memory(&plan, &fuse(&plan, fusion(&features, one_token_each)));
+        for sharing in [Sharing::Memory, Sharing::Nothing([4, 1])] {
+            check_memory(&plan, &Schedule::new(&plan, Unit::plain(&plan), sharing));
+            for features in devices() {
+                for one_token_each in [true, false] {
+                    let units = fuse(&plan, fusion(&features, one_token_each));
+                    check_memory(&plan, &Schedule::new(&plan, units, sharing));
+                }
             }
         }
     }
 }
 
 #[test]
+fn products_of_a_layer_wait_once() {
+    let plan = &plans()[0];
+    let features = Features { max_bindings: 16, ..devices()[0] };
+    let weights = WeightLayout::new(plan, 128 << 20, 256);
+    let lowering = Lowering { plan, weights: &weights, features, classes: [RowClass(1), RowClass(1)] };
+    let units = fuse(plan, fusion(&features, true));
+    let schedule = Schedule::new(plan, units, Sharing::Nothing([1, 1]));
+    let dispatches: Vec<Dispatch> = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
+    let ahead = reads_ahead(&dispatches, &schedule);
+    // What a kernel reads and another one wrote has become readable in between.
+    let mut unsettled = vec![];
+    for (dispatch, ahead) in dispatches.iter().zip(&ahead) {
+        unsettled.retain(|binding| !ahead.contains(binding));
+        for (access, binding) in dispatch.kernel.access.iter().zip(&dispatch.bindings) {
+            assert!(*access != Access::Read || !unsettled.contains(binding), "{}: {binding:?}", dispatch.kernel.label);
+            if *access == Access::ReadWrite {
+                unsettled.push(*binding);
+            }
+        }
+    }
+    // One wave for each of the eight units of three layers, and for ln0, select, ln_out and head; the first waits for
+    // nothing.
+    assert_eq!(ahead.iter().filter(|bindings| !bindings.is_empty()).count(), 3 * 8 + 4 - 1);
+}
+
+#[test]
 fn a_layer_takes_few_units() {
     let plan = &plans()[0];
     let features = Features { max_bindings: 16, ..devices()[0] };
-    let units = |one_token_each| fuse(plan, fusion(&features, one_token_each)).units;
+    let units = |one_token_each| fuse(plan, fusion(&features, one_token_each));
     let of_layer = |units: Vec<Unit>| units.iter().filter(|unit| unit.name(plan).contains("blocks.1.")).count();
     // norm and shift, products twice, head, output, norm and shift, key, value
     assert_eq!(of_layer(units(true)), 8);

@@ -30,7 +30,7 @@ impl Lowering<'_> {
         match unit {
             Unit::Op(node) => self.op(op(*node)),
             Unit::NormShift { norm, shift } => self.norm_shift(op(*norm), op(*shift)),
-            Unit::MatMuls(nodes) => nodes.iter().flat_map(|&node| self.op(op(node))).collect(),
+            Unit::MatMuls(nodes) => side_by_side(nodes.iter().map(|&node| self.op(op(node))).collect()),
             Unit::Head { residual, key, wkv, gate } => self.head(residual.map(op), [*key, *wkv, *gate].map(op)),
         }
     }
@@ -64,6 +64,14 @@ impl Lowering<'_> {
         let len = (len.next_power_of_two() as u32).clamp(32, 256).min(self.features.max_workgroup_len);
         KernelSpec::new(label, vec![reduce, module]).constant("WORKGROUP", len as f64)
     }
+}
+
+/// Puts the first dispatches of all before the second ones, and so on, so that none has to wait for its neighbour.
+fn side_by_side(lists: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
+    let mut numbered: Vec<(usize, Dispatch)> =
+        lists.into_iter().flat_map(|list| list.into_iter().enumerate()).collect();
+    numbered.sort_by_key(|(turn, _)| *turn);
+    numbered.into_iter().map(|(_, dispatch)| dispatch).collect()
 }
 
 /// How the recurrence is spread over a workgroup, see `wgsl/wkv7/rows.wgsl`.
