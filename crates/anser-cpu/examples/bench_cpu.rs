@@ -1,4 +1,4 @@
-//! Times a model on this machine's processor: `bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--exact] [--profile]`.
+//! Times a model on this machine's processor: `bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--only ROW] [--exact] [--profile]`.
 //!
 //! Prints one line of JSON: load, prompts of 32, 128 and 512 tokens, greedy decoding, 8 sequences decoding together,
 //! embeddings of one text of 212 tokens and of six of 32, the first token of a short prompt, and anonymous memory.
@@ -84,7 +84,8 @@ impl Bench {
     }
 
     /// Tokens per second of all sequences together.
-    fn decode(&mut self, n_sequences: usize, n_tokens: usize) -> [f64; 2] {
+    fn decode(&mut self, n_sequences: usize) -> [f64; 2] {
+        let n_tokens = 24;
         let n_vocab = self.plan.n_vocab;
         let slots: Vec<_> = (0..n_sequences).map(|_| self.cpu.create_state()).collect();
         let prompts: Vec<_> = slots.iter().enumerate().map(|(i, &s)| (s, prompt(32, i, n_vocab))).collect();
@@ -124,19 +125,20 @@ fn status_mib(name: &str) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut path, mut n_threads, mut n_repeats, mut mode, mut profile) = (None, None, 5, Mode::Fast, false);
-    let mut clock = Clock::Wall(Instant::now());
+    let (mut clock, mut only) = (Clock::Wall(Instant::now()), None);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match &arg[..] {
             "--threads" => n_threads = Some(args.next().ok_or("--threads N")?.parse()?),
             "--repeat" => n_repeats = args.next().ok_or("--repeat N")?.parse::<usize>()?.max(1),
             "--thread-time" => (n_threads, clock) = (Some(1), Clock::Thread),
+            "--only" => only = args.next(),
             "--exact" => mode = Mode::Exact,
             "--profile" => profile = true,
             _ => path = Some(arg),
         }
     }
-    let path = path.ok_or("bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--exact] [--profile]")?;
+    let path = path.ok_or("bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--only ROW] [--exact] [--profile]")?;
 
     let start = Instant::now();
     let file = ModelFile::open(&path)?;
@@ -160,17 +162,19 @@ fn main() -> Result<(), Box<dyn Error>> {
             println!("{name:>12}  {kind:<16} {:>9.3} ms", time.as_secs_f64() * 1e3);
         }
     };
-    bench.cpu.take_profile();
-    for n in [1, 8, 32, 128, 512] {
-        report[format!("pp{n}")] = serde_json::json!(bench.prefill(n));
-        print_profile(&format!("pp{n}"), &mut bench);
+    type Row = (String, fn(&mut Bench, usize) -> [f64; 2], usize);
+    let mut rows: Vec<Row> = vec![];
+    rows.extend([1, 8, 32, 128, 512].map(|n| (format!("pp{n}"), Bench::prefill as _, n)));
+    rows.extend([1, 2, 4, 8].map(|n| (format!("tg{n}"), Bench::decode as _, n)));
+    rows.push(("embed_212_ms".into(), |bench, n| bench.embed(1, n), 212));
+    rows.push(("embed_6x32_ms".into(), |bench, n| bench.embed(6, n), 32));
+    for (name, run, n) in rows {
+        if only.as_ref().is_none_or(|only| *only == name) {
+            bench.cpu.take_profile();
+            report[&name] = serde_json::json!(run(&mut bench, n));
+            print_profile(&name, &mut bench);
+        }
     }
-    for n in [1, 2, 4, 8] {
-        report[format!("tg{n}")] = serde_json::json!(bench.decode(n, 24));
-        print_profile(&format!("tg{n}"), &mut bench);
-    }
-    report["embed_212_ms"] = serde_json::json!(bench.embed(1, 212));
-    report["embed_6x32_ms"] = serde_json::json!(bench.embed(6, 32));
     report["anonymous_mib"] = serde_json::json!(status_mib("RssAnon"));
     println!("{report}");
     Ok(())

@@ -20,7 +20,7 @@ pub enum Mode {
     Fast,
     /// The same without the rounding: f32 throughout.
     Exact,
-    /// The plain loops of [`ops`], on one thread: slow, and the oracle.
+    /// The plain loops of [`crate::ops`], on one thread: slow, and the oracle.
     Reference,
 }
 

@@ -18,7 +18,7 @@ mod x86_avx512;
 pub(crate) trait Simd: Copy {
     /// 32-bit elements of a vector.
     const LANES: usize;
-    /// Tokens whose sums the matrix kernels keep in registers.
+    /// Tokens whose sums the matrix kernels keep in registers: a power of two, 16 at most.
     const TOKENS: usize;
     /// [`Simd::LANES`] f32.
     type F32: Copy;
@@ -54,6 +54,8 @@ pub(crate) trait Simd: Copy {
     fn neg_mul_add(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
     /// Sum of all lanes.
     fn sum(self, x: Self::F32) -> f32;
+    /// The sums of four vectors' lanes.
+    fn sum_4(self, x: [Self::F32; 4]) -> [f32; 4];
     /// One F16, little-endian.
     fn f16(self, bits: [u8; 2]) -> f32;
 
@@ -96,6 +98,14 @@ pub(crate) trait Narrow: Simd {
     fn lookup(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes;
     /// Writes to the first bytes.
     fn store_bytes(self, x: Self::Bytes, out: &mut [u8]);
+    /// The larger of a and |b|; a if b is not a number.
+    fn max_abs(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// The largest lane of a vector without negative numbers.
+    fn largest(self, x: Self::F32) -> f32;
+    /// The integers nearest to numbers between −127 and 127, as signed bytes; anything for other numbers.
+    fn round_to_i8(self, x: Self::F32, out: &mut [u8; 8]);
+    /// The lanes.
+    fn i32_lanes(self, x: Self::I32) -> [i32; 8];
     /// 8 unsigned bytes as f32.
     fn u8_to_f32(self, bytes: &[u8; 8]) -> Self::F32;
     /// 8 signed bytes as f32.

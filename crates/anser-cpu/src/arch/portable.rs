@@ -88,6 +88,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn sum_4(self, x: [[f32; 8]; 4]) -> [f32; 4] {
+        [self.sum(x[0]), self.sum(x[1]), self.sum(x[2]), self.sum(x[3])]
+    }
+
+    #[inline(always)]
     fn f16(self, bits: [u8; 2]) -> f32 {
         let mut out = [0.0];
         f16_to_f32(&bits, &mut out);
@@ -173,6 +178,28 @@ impl Narrow for Portable {
     #[inline(always)]
     fn store_bytes(self, x: [u8; 32], out: &mut [u8]) {
         out[..32].copy_from_slice(&x);
+    }
+
+    #[inline(always)]
+    fn max_abs(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
+        std::array::from_fn(|i| if b[i].abs() > a[i] { b[i].abs() } else { a[i] })
+    }
+
+    #[inline(always)]
+    fn largest(self, x: [f32; 8]) -> f32 {
+        x.iter().fold(0.0, |max, &x| if x > max { x } else { max })
+    }
+
+    #[inline(always)]
+    fn round_to_i8(self, x: [f32; 8], out: &mut [u8; 8]) {
+        /// 1.5 · 2²³: adding it rounds a small number to the nearest integer, which its low bits then hold.
+        const ROUND: f32 = 12_582_912.0;
+        *out = x.map(|x| (x + ROUND).to_bits() as u8);
+    }
+
+    #[inline(always)]
+    fn i32_lanes(self, x: [i32; 8]) -> [i32; 8] {
+        x
     }
 
     #[inline(always)]

@@ -157,6 +157,22 @@ macro_rules! vectors_256 {
             }
 
             #[inline(always)]
+            fn sum_4(self, [a, b, c, d]: [__m256; 4]) -> [f32; 4] {
+                // SAFETY: see above.
+                unsafe {
+                    // Lanes a b a b …, then a b c d … in both 128 bits, each with a part of the sum.
+                    let ab = _mm256_add_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+                    let cd = _mm256_add_ps(_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+                    let low = _mm256_shuffle_ps::<0b01_00_01_00>(ab, cd);
+                    let abcd = _mm256_add_ps(low, _mm256_shuffle_ps::<0b11_10_11_10>(ab, cd));
+                    let sums = _mm_add_ps(_mm256_castps256_ps128(abcd), _mm256_extractf128_ps::<1>(abcd));
+                    let mut out = [0.0; 4];
+                    _mm_storeu_ps(out.as_mut_ptr(), sums);
+                    out
+                }
+            }
+
+            #[inline(always)]
             fn f16(self, bits: [u8; 2]) -> f32 {
                 // SAFETY: see above.
                 unsafe { _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(u16::from_le_bytes(bits).into()))) }
@@ -289,6 +305,43 @@ macro_rules! vectors_256 {
                 assert!(out.len() >= 32);
                 // SAFETY: see above.
                 unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
+            }
+
+            #[inline(always)]
+            fn max_abs(self, a: __m256, b: __m256) -> __m256 {
+                // SAFETY: see above.
+                unsafe {
+                    // The instruction returns its second operand if the first is not a number.
+                    _mm256_max_ps(_mm256_andnot_ps(_mm256_set1_ps(-0.0), b), a)
+                }
+            }
+
+            #[inline(always)]
+            fn largest(self, x: __m256) -> f32 {
+                // SAFETY: see above.
+                unsafe {
+                    let four = _mm_max_ps(_mm256_castps256_ps128(x), _mm256_extractf128_ps::<1>(x));
+                    let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+                    _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+                }
+            }
+
+            #[inline(always)]
+            fn round_to_i8(self, x: __m256, out: &mut [u8; 8]) {
+                // SAFETY: see above; the 8 bytes are those of `out`.
+                unsafe {
+                    let wide = _mm256_cvtps_epi32(x);
+                    let words = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256::<1>(wide));
+                    _mm_storel_epi64(out.as_mut_ptr().cast(), _mm_packs_epi16(words, words));
+                }
+            }
+
+            #[inline(always)]
+            fn i32_lanes(self, x: __m256i) -> [i32; 8] {
+                let mut out = [0; 8];
+                // SAFETY: see above.
+                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) };
+                out
             }
 
             #[inline(always)]

@@ -145,8 +145,25 @@ struct Panel<'a> {
     mins: &'a [f32],
 }
 
+/// Runs a body for every t below n, at most 16, written out: the compiler would keep the sums of so long a loop in
+/// memory.
+macro_rules! unrolled {
+    ($t:ident < $n:expr, $body:block) => {
+        unrolled!(@ $t $n, $body, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+    };
+    (@ $t:ident $n:expr, $body:block, $($i:literal),*) => {
+        $(
+            if $i < $n {
+                let $t = $i;
+                $body
+            }
+        )*
+    };
+}
+
 /// pieces\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
 #[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "the index is the same in vectors and slices")]
 fn multiply<
     S: Simd,
     F: Format<LEN, N_BYTES, SUBS>,
@@ -166,27 +183,30 @@ fn multiply<
     }
     // Scales of a block of activations: one, or one for each half.
     let per_block = BLOCK_LEN * SUBS / LEN;
+    let panel_block_len = per_block * S::LANES;
+    let weights = panel.quants.as_flattened();
     let mut acc = [simd.splat(0.0); T];
-    let weights = panel.quants.as_flattened().chunks_exact(BLOCK_LEN * S::LANES);
-    let scales = panel.scales.chunks_exact(per_block * S::LANES).zip(panel.mins.chunks_exact(per_block * S::LANES));
-    let tokens = group.quants.chunks_exact(BLOCK_LEN * T).zip(group.scales.chunks_exact(T));
-    let tokens = tokens.zip(group.sums.chunks_exact(T)).zip(group.offsets.chunks_exact(T));
-    let halves = group.half_offsets.chunks_exact(2 * T).zip(group.half_sums.chunks_exact(2 * T));
-    let blocks = tokens.zip(halves);
-    for ((weights, (scales, mins)), ((((quants, x_scales), sums), offsets), (half_offsets, half_sums))) in
-        weights.zip(scales).zip(blocks)
-    {
+    for b in 0..group.scales.len() / T {
+        let weights = &weights[b * BLOCK_LEN * S::LANES..(b + 1) * BLOCK_LEN * S::LANES];
+        let scales = &panel.scales[b * panel_block_len..(b + 1) * panel_block_len];
+        let mins = &panel.mins[b * panel_block_len..(b + 1) * panel_block_len];
+        let quants = &group.quants[b * BLOCK_LEN * T..(b + 1) * BLOCK_LEN * T];
+        let tokens = b * T..(b + 1) * T;
+        let (x_scales, sums, offsets) =
+            (&group.scales[tokens.clone()], &group.sums[tokens.clone()], &group.offsets[tokens]);
+        let halves = 2 * b * T..2 * (b + 1) * T;
+        let (half_offsets, half_sums) = (&group.half_offsets[halves.clone()], &group.half_sums[halves]);
         let mut w = [simd.splat_bytes([0; 4]); 8];
-        for (w, weights) in w.iter_mut().zip(weights.chunks_exact(4 * S::LANES)) {
-            *w = simd.load_bytes(weights);
+        for (i, w) in w.iter_mut().enumerate() {
+            *w = simd.load_bytes(&weights[i * 4 * S::LANES..(i + 1) * 4 * S::LANES]);
         }
-        for t in 0..T {
+        unrolled!(t < T, {
             let x = quants[t * BLOCK_LEN..(t + 1) * BLOCK_LEN].as_chunks::<4>().0;
             let x_scale = simd.splat(x_scales[t]);
             if per_block == 1 {
                 let mut dot = simd.splat_i32(if F::AFFINE { 0 } else { offsets[t] });
-                for (&w, &x) in w.iter().zip(x) {
-                    dot = simd.dot(dot, w, simd.splat_bytes(x));
+                for i in 0..8 {
+                    dot = simd.dot(dot, w[i], simd.splat_bytes(x[i]));
                 }
                 acc[t] = simd.mul_add(simd.to_f32(dot), simd.mul(simd.load(scales), x_scale), acc[t]);
                 if F::AFFINE {
@@ -194,10 +214,9 @@ fn multiply<
                 }
             } else {
                 for half in 0..2 {
-                    let offset = half_offsets[2 * t + half];
-                    let mut dot = simd.splat_i32(if F::AFFINE { 0 } else { offset });
-                    for (&w, &x) in w[4 * half..4 * half + 4].iter().zip(&x[4 * half..]) {
-                        dot = simd.dot(dot, w, simd.splat_bytes(x));
+                    let mut dot = simd.splat_i32(if F::AFFINE { 0 } else { half_offsets[2 * t + half] });
+                    for i in 4 * half..4 * half + 4 {
+                        dot = simd.dot(dot, w[i], simd.splat_bytes(x[i]));
                     }
                     let scale = simd.mul(simd.load(&scales[half * S::LANES..]), x_scale);
                     acc[t] = simd.mul_add(simd.to_f32(dot), scale, acc[t]);
@@ -207,9 +226,9 @@ fn multiply<
                     }
                 }
             }
-        }
+        });
     }
-    for (piece, acc) in pieces.iter_mut().zip(acc) {
-        super::store_lanes(simd, acc, &mut piece[at..]);
-    }
+    unrolled!(t < T, {
+        super::store_lanes(simd, acc[t], &mut pieces[t][at..]);
+    });
 }

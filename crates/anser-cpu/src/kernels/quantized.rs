@@ -5,7 +5,7 @@
 //! the sums of the integers are stored beside them.
 
 use super::panel::groups;
-use crate::arch::{Kernel, Simd};
+use crate::arch::{Kernel, Narrow, Simd};
 
 /// Elements that share a scale.
 pub(crate) const BLOCK_LEN: usize = 32;
@@ -127,7 +127,7 @@ impl Kernel for Quantize<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
+    fn run<S: Simd>(self, simd: S) {
         let Quantize { x, n_cols, quants, scales, sums, offsets, half_offsets, half_sums } = self;
         let row_n_blocks = n_cols / BLOCK_LEN;
         let quants = quants.as_chunks_mut::<BLOCK_LEN>().0;
@@ -136,7 +136,7 @@ impl Kernel for Quantize<'_> {
                 let row = x[(start + t) * n_cols..][..n_cols].as_chunks::<BLOCK_LEN>().0;
                 for (b, x) in row.iter().enumerate() {
                     let at = start * row_n_blocks + b * n + t;
-                    let Block { scale, integer_sums: [low, high] } = quantize_block(x, &mut quants[at]);
+                    let Block { scale, integer_sums: [low, high] } = quantize_block(simd.narrow(), x, &mut quants[at]);
                     scales[at] = scale;
                     sums[at] = scale * (low + high) as f32;
                     offsets[at] = -OFFSET * (low + high);
@@ -156,34 +156,27 @@ struct Block {
     integer_sums: [i32; 2],
 }
 
-/// 1.5 · 2²³: adding it rounds a small number to the nearest integer, which its low bits then hold.
-const ROUND: f32 = 12_582_912.0;
-
 #[inline(always)]
-fn quantize_block(x: &[f32; BLOCK_LEN], quants: &mut [u8; BLOCK_LEN]) -> Block {
-    // Eight partial results each, which the compiler keeps in vectors.
-    let (mut largest, mut poison) = ([0.0f32; 8], [0.0f32; 8]);
+fn quantize_block<S: Narrow>(simd: S, x: &[f32; BLOCK_LEN], quants: &mut [u8; BLOCK_LEN]) -> Block {
+    let (mut largest, mut poison) = (simd.splat(0.0), simd.splat(0.0));
     for x in x.as_chunks::<8>().0 {
-        for i in 0..8 {
-            largest[i] = if x[i].abs() > largest[i] { x[i].abs() } else { largest[i] };
-            // Not a number if x is not finite: such an activation must not vanish in the integers.
-            poison[i] += x[i] * 0.0;
-        }
+        let x = simd.load(x);
+        largest = simd.max_abs(largest, x);
+        // Not a number if x is not finite: such an activation must not vanish in the integers.
+        poison = simd.mul_add(x, simd.splat(0.0), poison);
     }
-    let largest = largest.iter().fold(0.0, |max, &x| if x > max { x } else { max });
+    let largest = simd.largest(largest);
     let scale = largest / 127.0;
     // A scale so small that its inverse is infinite belongs to a block that counts as zeros.
     let inverse = if scale > f32::MIN_POSITIVE { 127.0 / largest } else { 0.0 };
-    let mut integers = [0i32; BLOCK_LEN];
-    for (integer, &x) in integers.iter_mut().zip(x) {
-        *integer = i32::from((x * inverse + ROUND).to_bits() as i8);
+    for (x, quants) in x.as_chunks::<8>().0.iter().zip(quants.as_chunks_mut::<8>().0) {
+        simd.round_to_i8(simd.mul(simd.load(x), simd.splat(inverse)), quants);
     }
-    for (quant, &integer) in quants.iter_mut().zip(&integers) {
-        *quant = integer as u8;
-    }
-    let sum = |half: &[i32]| half.iter().sum::<i32>();
-    let (low, high) = integers.split_at(BLOCK_LEN / 2);
-    Block { scale: scale + poison.iter().sum::<f32>(), integer_sums: [sum(low), sum(high)] }
+    // Sums of four integers each, of which the first four lanes are the first half.
+    let sums = simd.dot(simd.splat_i32(0), simd.splat_bytes([1; 4]), simd.load_bytes(quants));
+    let sums = simd.i32_lanes(sums);
+    let integer_sums = [sums[0] + sums[1] + sums[2] + sums[3], sums[4] + sums[5] + sums[6] + sums[7]];
+    Block { scale: scale + simd.sum(poison), integer_sums }
 }
 
 #[cfg(test)]
