@@ -333,6 +333,12 @@ impl Device {
         self.poll_until(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
     }
 
+    /// Nothing may wait in a browser: there, callbacks are called when the page's event loop runs.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn wait_for(&self, _: wgpu::SubmissionIndex) -> Result<(), GpuError> {
+        self.check()
+    }
+
     /// Waits until the device has done everything that was submitted.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn wait(&self) -> Result<(), GpuError> {

@@ -79,14 +79,16 @@ impl Gpu {
         let (max_binding_n_bytes, features) = (options.max_binding_n_bytes(device), options.features(device));
         let layout = options.weight_layout(&plan, device);
         let fuses = !options.no_fusion;
-        let weights = Weights::new(&plan, device, layout, |layout| {
-            // While the weights are on their way: the kernels of decoding. Those of prompts depend on their lengths.
+        let weights = Weights::allocate(&plan, device, layout)?;
+        let compile = || {
+            // The kernels of decoding. Those of prompts depend on their lengths.
             let classes = [RowClass(1), RowClass(1)];
-            let lowering = Lowering { plan: &plan, weights: layout, features, classes };
+            let lowering = Lowering { plan: &plan, weights: &weights.layout, features, classes };
             let schedule = StepKind::new(&features, classes, true, fuses).schedule(&plan);
             let dispatches: Vec<Dispatch> = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
             device.compile_all(dispatches.iter().map(|dispatch| &dispatch.kernel))
-        })?;
+        };
+        both(compile, || weights.upload(&plan, device))?;
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
         let (device, replays, staging, recording) = (device.clone(), HashMap::new(), None, None);
@@ -172,4 +174,22 @@ impl Gpu {
         self.replays.clear();
         self.recording = None;
     }
+}
+
+type Outcome = Result<(), GpuError>;
+
+/// Runs both at the same time.
+#[cfg(not(target_arch = "wasm32"))]
+fn both(a: impl FnOnce() -> Outcome + Send, b: impl FnOnce() -> Outcome) -> Outcome {
+    std::thread::scope(|scope| {
+        let a = scope.spawn(a);
+        let b = b();
+        a.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(b)
+    })
+}
+
+/// Runs both, one after the other.
+#[cfg(target_arch = "wasm32")]
+fn both(a: impl FnOnce() -> Outcome, b: impl FnOnce() -> Outcome) -> Outcome {
+    a().and_then(|()| b())
 }

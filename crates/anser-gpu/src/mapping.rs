@@ -33,14 +33,12 @@ impl Mapping {
     /// # Errors
     /// A lost device, or a driver that cannot map the buffer.
     pub(crate) async fn finish(self, device: &Device) -> Result<(), GpuError> {
+        device.wait_for(self.after)?;
+        // Another thread that polls the device may have taken our callback along and not called it yet.
         #[cfg(not(target_arch = "wasm32"))]
-        {
-            device.wait_for(self.after)?;
-            // Another thread that polls the device may have taken our callback along and not called it yet.
-            while self.pending.result().is_none() {
-                std::thread::yield_now();
-                device.poll()?;
-            }
+        while self.pending.result().is_none() {
+            std::thread::yield_now();
+            device.poll()?;
         }
         let is_mapped = self.pending.await;
         device.check()?;

@@ -98,17 +98,11 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Allocates everything, which tells early whether it fits, then copies it there. Calls `meanwhile` at the same time
-    /// where there are threads, else before.
+    /// Allocates everything, which tells early whether it fits.
     ///
     /// # Errors
-    /// If the device's memory does not hold the weights, or is lost, or `meanwhile` fails.
-    pub(crate) fn new(
-        plan: &Plan,
-        device: &Device,
-        layout: WeightLayout,
-        meanwhile: impl FnOnce(&WeightLayout) -> Result<(), GpuError> + Send,
-    ) -> Result<Weights, GpuError> {
+    /// If the device's memory does not hold the weights, or is lost.
+    pub(crate) fn allocate(plan: &Plan, device: &Device, layout: WeightLayout) -> Result<Weights, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
         let mut matrices = BTreeMap::new();
         for (&id, matrix) in &layout.matrices {
@@ -117,21 +111,28 @@ impl Weights {
             matrices.insert(id, matrix.splits.iter().map(create).collect::<Result<Vec<_>, _>>()?);
         }
         let vectors = device.create_buffer("vectors", layout.vectors_n_bytes, usage)?;
+        Ok(Weights { layout, matrices, vectors })
+    }
 
+    /// Copies everything to where it was allocated.
+    ///
+    /// # Errors
+    /// If there is no memory to copy through, or the device is lost.
+    pub(crate) fn upload(&self, plan: &Plan, device: &Device) -> Result<(), GpuError> {
         let mut uploads = vec![];
-        for (id, buffers) in &matrices {
-            let MatrixLayout { layout, splits } = &layout.matrices[id];
+        for (id, buffers) in &self.matrices {
+            let MatrixLayout { layout, splits } = &self.layout.matrices[id];
             for (buffer, rows) in buffers.iter().zip(splits) {
                 uploads.push(Upload { weight: &plan.weights[*id], layout, rows: rows.clone(), buffer });
             }
         }
-        both(|| meanwhile(&layout), || upload(device, &uploads))?;
-        for (&id, range) in &layout.vectors {
+        upload(device, &uploads)?;
+        for (&id, range) in &self.layout.vectors {
             let data = plan.weights[id].to_f32();
-            let write = || device.queue.write_buffer(&vectors, range.start, bytemuck::cast_slice(&data));
+            let write = || device.queue.write_buffer(&self.vectors, range.start, bytemuck::cast_slice(&data));
             device.guard(|| format!("uploading {}", plan.weights[id].name()), write)?;
         }
-        Ok(Weights { layout, matrices, vectors })
+        Ok(())
     }
 
     /// The vectors of an operation from `first` to `last`; `None` if there are none.
@@ -147,22 +148,4 @@ impl Weights {
         let buffer = self.matrices.get(&id.index())?.get(split)?;
         Some(wgpu::BufferBinding { buffer, offset: 0, size: None })
     }
-}
-
-type Outcome = Result<(), GpuError>;
-
-/// Runs both at the same time.
-#[cfg(not(target_arch = "wasm32"))]
-fn both(a: impl FnOnce() -> Outcome + Send, b: impl FnOnce() -> Outcome) -> Outcome {
-    std::thread::scope(|scope| {
-        let a = scope.spawn(a);
-        let b = b();
-        a.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(b)
-    })
-}
-
-/// Runs both, one after the other.
-#[cfg(target_arch = "wasm32")]
-fn both(a: impl FnOnce() -> Outcome, b: impl FnOnce() -> Outcome) -> Outcome {
-    a().and_then(|()| b())
 }
