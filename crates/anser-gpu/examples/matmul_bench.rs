@@ -12,18 +12,9 @@ use anser_model::Activation;
 use std::error::Error;
 
 /// Shapes `[R, n_cols]` of the official 2.9B model: time mix, feed-forward down and up, head, low-rank down and up.
-const SHAPES: [[usize; 2]; 8] = [
-    [2560, 2560],
-    [10240, 2560],
-    [2560, 10240],
-    [65536, 2560],
-    [96, 2560],
-    [320, 2560],
-    [2560, 96],
-    [2560, 320],
-];
-const TYPES: [DType; 7] =
-    [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
+const SHAPES: [[usize; 2]; 8] =
+    [[2560, 2560], [10240, 2560], [2560, 10240], [65536, 2560], [96, 2560], [320, 2560], [2560, 96], [2560, 320]];
+const TYPES: [DType; 7] = [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
 const TOKENS: [usize; 9] = [1, 2, 4, 8, 16, 64, 128, 512, 2048];
 
 /// More weights than this are left out: no model has such a matrix of this type.
@@ -77,7 +68,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let Arguments { device, forms, types, shapes, tokens } = arguments()?;
     let device = Device::open(&device)?;
     println!("{}; {}", device.reason(), device.report().driver);
-    println!("type  rows×columns   T    | kernel                                   |    NMSE  |       µs | with input |   GB/s | TFLOP/s");
+    println!(
+        "type  rows×columns   T    | kernel                                   |    NMSE  |       µs | with input |   GB/s | TFLOP/s"
+    );
     for [n_rows, n_cols] in shapes {
         for &dtype in &types {
             if dtype.row_n_bytes(n_cols).is_none_or(|n| n * n_rows > MAX_N_BYTES) {
@@ -88,7 +81,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                 let product = Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation, residual: true };
                 for m in measure(&device, product, forms)? {
                     let name = format!("{:<5} {:<14} {:<4}", dtype.name(), format!("{n_rows}x{n_cols}"), n_tokens);
-                    let (gb_per_s, tflop_per_s) = (m.n_bytes as f64 / m.elapsed_us / 1e3, m.n_flops / m.elapsed_us / 1e6);
+                    let (gb_per_s, tflop_per_s) =
+                        (m.n_bytes as f64 / m.elapsed_us / 1e3, m.n_flops / m.elapsed_us / 1e6);
                     let mark = if m.nmse < 1e-3 { "" } else { " WRONG" };
                     println!(
                         "{name} | {:<40} | {:8.1e} | {:8.2} | {:10.2} | {gb_per_s:6.0} | {tflop_per_s:7.2}{mark}",

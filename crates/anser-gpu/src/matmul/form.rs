@@ -76,6 +76,8 @@ pub(crate) struct TiledShape {
 pub(crate) struct CoopShape {
     /// Rows and columns of a matrix: 16 or 8.
     pub(crate) side: u32,
+    /// Threads of a subgroup.
+    pub(crate) subgroup_len: u32,
     /// Subgroups over the rows.
     pub(crate) subgroups_m: u32,
     /// Subgroups over the tokens.
@@ -113,9 +115,9 @@ impl Form {
                 false => Form::VecF32 { columns, shape },
             };
         }
-        match precision != Precision::Exact && features.coop_f16_16 {
-            true => Form::Coop { shape: CoopShape::choose(op.n_rows, n_tokens) },
-            false => Form::Tiled { shape: TiledShape::choose(n_tokens, features), f16: false },
+        match CoopShape::choose(op.n_rows, n_tokens, features) {
+            Some(shape) if precision != Precision::Exact => Form::Coop { shape },
+            _ => Form::Tiled { shape: TiledShape::choose(n_tokens, features), f16: false },
         }
     }
 }
@@ -152,12 +154,12 @@ impl VecShape {
     }
 }
 
-/// The largest power of two up to `max_lanes` that leaves few threads idle when they share `n_units`: a fifth at most,
+/// The largest power of two up to `max_lanes` that leaves few threads idle when they share `n_units`: a seventh at most,
 /// if one does.
 fn choose_lanes(n_units: usize, max_lanes: u32) -> u32 {
     let busy = |n_lanes: u32| n_units as f64 / (n_units.div_ceil(n_lanes as usize) * n_lanes as usize) as f64;
     let candidates = || (0..=max_lanes.max(1).ilog2()).rev().map(|i| 1 << i);
-    candidates().find(|&n| busy(n) >= 0.8).unwrap_or(1)
+    candidates().find(|&n| busy(n) >= 0.85).unwrap_or(1)
 }
 
 impl TiledShape {
@@ -169,15 +171,19 @@ impl TiledShape {
 }
 
 impl CoopShape {
-    fn choose(n_rows: usize, n_tokens: u32) -> CoopShape {
-        let shape = |subgroups_m, subgroups_n, fragments_n| CoopShape { side: 16, subgroups_m, subgroups_n, fragments_n };
-        match (n_tokens, n_rows) {
-            (..=32, _) => shape(1, 2, 1),
-            (..=64, _) => shape(1, 2, 2),
-            (..=256, ..=4096) => shape(1, 2, 2),
-            (_, ..=4096) => shape(2, 2, 2),
-            (_, _) => shape(2, 2, 4),
+    /// `None` if the device has no such matrices, or its subgroups no fixed size.
+    fn choose(n_rows: usize, n_tokens: u32, features: &Features) -> Option<CoopShape> {
+        let [smallest, largest] = features.subgroup_size;
+        if !features.coop_f16_16 || smallest != largest {
+            return None;
         }
+        let (subgroups_m, subgroups_n, fragments_n) = match (n_tokens, n_rows) {
+            (..=32, _) => (1, 2, 1),
+            (..=64, _) | (..=256, ..=4096) => (1, 2, 2),
+            (_, ..=4096) => (2, 2, 2),
+            (_, _) => (2, 2, 4),
+        };
+        Some(CoopShape { side: 16, subgroup_len: largest, subgroups_m, subgroups_n, fragments_n })
     }
 }
 
@@ -187,7 +193,9 @@ mod tests {
 
     #[test]
     fn lanes_are_mostly_busy() {
-        for (n_units, max_lanes, expected) in [(80, 32, 16), (320, 32, 32), (6, 32, 2), (8, 32, 8), (1, 32, 1), (5, 8, 2)] {
+        for (n_units, max_lanes, expected) in
+            [(80, 32, 16), (320, 32, 32), (6, 32, 2), (8, 32, 8), (1, 32, 1), (5, 8, 1)]
+        {
             assert_eq!(choose_lanes(n_units, max_lanes), expected, "{n_units} units, at most {max_lanes} lanes");
         }
     }

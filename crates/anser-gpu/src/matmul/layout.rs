@@ -121,7 +121,8 @@ fn write_q8_0(blocks: impl Iterator<Item = BlockQ8_0>, out: &mut [u8]) {
     let n_blocks = out.len() / 34;
     let (quants, scales) = out.split_at_mut(32 * n_blocks);
     scales.fill(0);
-    for (block, (quants, scale)) in blocks.zip(quants.as_chunks_mut::<32>().0.iter_mut().zip(scales.as_chunks_mut().0)) {
+    for (block, (quants, scale)) in blocks.zip(quants.as_chunks_mut::<32>().0.iter_mut().zip(scales.as_chunks_mut().0))
+    {
         *quants = block.qs.map(|q| q as u8);
         *scale = block.d.to_le_bytes();
     }

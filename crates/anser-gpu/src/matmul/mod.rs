@@ -90,7 +90,9 @@ fn prepare_input(op: &MatMul, form: Form) -> Option<(Dispatch, Vec<Binding>)> {
     const WORKGROUP: u32 = 64;
 
     let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
-    let scratch = |name, piece_n_bytes| Binding::Scratch { name, rows: op.rows, row_n_bytes: n_pieces * piece_n_bytes };
+    let scratch = |name, piece_n_bytes| {
+        Binding::Scratch { name, rows: op.rows, row_n_bytes: n_pieces * piece_n_bytes, product: 0 }
+    };
     let x = Binding::Value(op.x);
     let (kernel, bindings, inputs) = match form {
         Form::VecF32 { .. } | Form::Tiled { .. } => return None,

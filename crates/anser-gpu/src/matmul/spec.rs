@@ -58,6 +58,7 @@ pub(crate) fn product(op: &MatMul, form: Form) -> KernelSpec {
                 _ => wgsl!("matmul/coop_16.wgsl"),
             });
             modules.push(wgsl!("matmul/coop.wgsl"));
+            constant("SUBGROUP_LEN", shape.subgroup_len);
             constant("SUBGROUPS_M", shape.subgroups_m);
             constant("SUBGROUPS_N", shape.subgroups_n);
             constant("FRAGMENTS_N", shape.fragments_n);

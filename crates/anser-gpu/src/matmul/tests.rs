@@ -14,8 +14,7 @@ use anser_format::quant::dequantize;
 use anser_model::Activation;
 use std::sync::Arc;
 
-const TYPES: [DType; 7] =
-    [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
+const TYPES: [DType; 7] = [DType::F32, DType::F16, DType::BF16, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
 
 fn device() -> Arc<Device> {
     let adapters = Device::list();
@@ -77,19 +76,28 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
             }
         }
     }
-    if features.coop_f16_16 {
-        forms.extend(COOP_SHAPES.map(|shape| Form::Coop { shape }));
+    if let Form::Coop { shape } = Form::choose(&op, &features, Precision::Half) {
+        forms.extend(coop_shapes(shape).map(|shape| Form::Coop { shape }));
     }
     forms
 }
 
-const COOP_SHAPES: [CoopShape; 5] = [
-    CoopShape { side: 16, subgroups_m: 2, subgroups_n: 2, fragments_n: 4 },
-    CoopShape { side: 16, subgroups_m: 2, subgroups_n: 4, fragments_n: 2 },
-    CoopShape { side: 16, subgroups_m: 2, subgroups_n: 2, fragments_n: 2 },
-    CoopShape { side: 16, subgroups_m: 1, subgroups_n: 2, fragments_n: 2 },
-    CoopShape { side: 16, subgroups_m: 1, subgroups_n: 2, fragments_n: 1 },
-];
+/// Every number of shares that a thread can have, on devices with matrices and subgroups like those of `shape`.
+fn coop_shapes(shape: CoopShape) -> impl Iterator<Item = CoopShape> {
+    let shapes = [(2, 2, 4), (2, 4, 2), (2, 2, 2), (1, 2, 2), (1, 2, 1), (1, 4, 1), (2, 4, 1), (4, 4, 4)];
+    let shapes = shapes.map(|(subgroups_m, subgroups_n, fragments_n)| CoopShape {
+        subgroups_m,
+        subgroups_n,
+        fragments_n,
+        ..shape
+    });
+    shapes.into_iter().filter(|shape| {
+        let workgroup = shape.subgroup_len * shape.subgroups_m * shape.subgroups_n;
+        let [tile_rows, tile_tokens] = shape.tile();
+        let tiles_n_bytes = 2 * 80 * (tile_rows + tile_tokens);
+        workgroup >= tile_rows.max(tile_tokens) && workgroup <= 256 && tiles_n_bytes <= 40 << 10
+    })
+}
 
 #[test]
 fn every_type_at_every_number_of_tokens() {
@@ -110,10 +118,11 @@ fn odd_sizes() {
     let device = device();
     let floats = [DType::F32, DType::F16, DType::BF16];
     let float_cols = [8, 10, 24, 40, 64, 192, 321];
-    let quantized = [(DType::Q8_0, 96), (DType::Q8_0, 320), (DType::Q4_K, 768), (DType::Q5_K, 256), (DType::Q6_K, 2560)];
+    let quantized =
+        [(DType::Q8_0, 96), (DType::Q8_0, 320), (DType::Q4_K, 768), (DType::Q5_K, 256), (DType::Q6_K, 2560)];
     let shapes = floats.into_iter().flat_map(|dtype| float_cols.map(|cols| (dtype, cols))).chain(quantized);
     for (dtype, n_cols) in shapes {
-        for (n_rows, n_tokens) in [(3, 1), (37, 3), (130, 20)] {
+        for (n_rows, n_tokens) in [(33, 1), (37, 3), (130, 20)] {
             let product = plain(dtype, [n_rows, n_cols], n_tokens);
             for form in forms(&device, product) {
                 check(&device, product, form, n_rows);
@@ -152,13 +161,11 @@ fn many_rows() {
 #[test]
 fn every_form_is_valid() {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
-    let small = COOP_SHAPES.map(|shape| CoopShape { side: 8, ..shape });
-    let coop = COOP_SHAPES.into_iter().chain(small).map(|shape| Form::Coop { shape });
+    let shape = CoopShape { side: 16, subgroup_len: 32, subgroups_m: 1, subgroups_n: 1, fragments_n: 1 };
+    let coop = coop_shapes(shape).chain(coop_shapes(CoopShape { side: 8, ..shape })).map(|shape| Form::Coop { shape });
     let vec = [1, 2, 4, 8].into_iter().flat_map(|columns| {
-        [false, true].map(|in_subgroup| Form::VecInt8 {
-            columns,
-            shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup },
-        })
+        [false, true]
+            .map(|in_subgroup| Form::VecInt8 { columns, shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup } })
     });
     let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
     let forms: Vec<Form> = coop.chain(vec).chain(tiled).collect();
@@ -168,10 +175,12 @@ fn every_form_is_valid() {
         for &form in forms.iter().filter(|f| dtype.is_quantized() || !matches!(f, Form::VecInt8 { .. })) {
             for dispatch in lower_as(&problem.op(splits), form) {
                 let text = source(&dispatch.kernel);
-                let module = naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+                let module =
+                    naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
                 let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
                 let info = validator.validate(&module).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
-                let constants = dispatch.kernel.constants.iter().map(|&(name, value)| (name.to_string(), value)).collect();
+                let constants =
+                    dispatch.kernel.constants.iter().map(|&(name, value)| (name.to_string(), value)).collect();
                 let main = Some((naga::ShaderStage::Compute, "main"));
                 let (module, info) =
                     naga::back::pipeline_constants::process_overrides(&module, &info, main, &constants).unwrap();

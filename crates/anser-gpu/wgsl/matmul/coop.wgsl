@@ -1,7 +1,7 @@
 // out = epilogue(x · weightᵀ) by cooperative matrices: f16 operands, f32 sums.
 //
-// A workgroup computes TILE_M weight rows × TILE_N tokens; its subgroups (of 32 threads) lie in a grid of SUBGROUPS_M ×
-// SUBGROUPS_N, each with 4 × FRAGMENTS_N matrices of SIDE × SIDE. Workgroups along x cover the tokens, along y the rows:
+// A workgroup computes TILE_M weight rows × TILE_N tokens; its subgroups lie in a grid of SUBGROUPS_M × SUBGROUPS_N, each
+// with 4 × FRAGMENTS_N matrices of SIDE × SIDE. Workgroups along x cover the tokens, along y the rows:
 // those that share weights run at the same time.
 //
 // A step covers 32 columns (two pieces). While the subgroups multiply the tiles of one step, each thread already waits
@@ -9,11 +9,12 @@
 
 @group(0) @binding(1) var<storage, read> halves: array<vec4<f16>>; // x, [T, N_PIECES, 4], see halve.wgsl
 
+override SUBGROUP_LEN: u32; // threads of a subgroup
 override SUBGROUPS_M: u32;
-override SUBGROUPS_N: u32; // at least 2, so that a thread has at most two pieces of weights per step
-override FRAGMENTS_N: u32; // 1, 2 or 4, at most 2 · SUBGROUPS_M
+override SUBGROUPS_N: u32;
+override FRAGMENTS_N: u32; // 1, 2 or 4
 
-override WORKGROUP: u32 = 32u * SUBGROUPS_M * SUBGROUPS_N;
+override WORKGROUP: u32 = SUBGROUP_LEN * SUBGROUPS_M * SUBGROUPS_N; // at least TILE_M and TILE_N
 override TILE_M: u32 = 4u * SIDE * SUBGROUPS_M;
 override TILE_N: u32 = FRAGMENTS_N * SIDE * SUBGROUPS_N;
 override N_STEPS: u32 = (N_PIECES + 1u) / 2u;
@@ -83,7 +84,7 @@ fn store_fragment(fragment: MatC, subgroup: u32, lane: u32, row: u32, token: u32
     let start = subgroup * SIDE * SIDE;
     coopStore(fragment, &staging[start], SIDE);
     workgroupBarrier();
-    for (var i = lane; i < SIDE * SIDE; i += 32u) {
+    for (var i = lane; i < SIDE * SIDE; i += SUBGROUP_LEN) {
         let r = row + i % SIDE;
         let t = token + i / SIDE;
         if r < target_rows.n_rows && t < n_tokens() {
@@ -138,7 +139,9 @@ fn main(
     }
 
     for (var s = 0u; s < N_STEPS; s++) {
-        commit_weights(w0, s, local);
+        if 2u * TILE_M >= WORKGROUP || local < 2u * TILE_M {
+            commit_weights(w0, s, local);
+        }
         if 2u * TILE_M > WORKGROUP {
             commit_weights(w1, s, second);
         }

@@ -133,10 +133,11 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
                     all.extend(shapes.map(|shape| Form::Tiled { shape, f16: true }));
                 }
             }
-            Form::Coop { .. } => {
-                let others = [[2, 2, 4], [2, 4, 2], [4, 2, 2], [2, 2, 2], [1, 2, 2], [1, 4, 2], [2, 2, 1], [1, 2, 1], [1, 4, 1]];
+            Form::Coop { shape } => {
+                let others =
+                    [[2, 2, 4], [2, 4, 2], [4, 2, 2], [2, 2, 2], [1, 2, 2], [1, 4, 2], [2, 2, 1], [1, 2, 1], [1, 4, 1]];
                 all.extend(others.map(|[subgroups_m, subgroups_n, fragments_n]| Form::Coop {
-                    shape: CoopShape { side: 16, subgroups_m, subgroups_n, fragments_n },
+                    shape: CoopShape { subgroups_m, subgroups_n, fragments_n, ..shape },
                 }));
             }
         }
@@ -153,7 +154,8 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
 /// Shapes beside the chosen one.
 fn vec_shapes(shape: VecShape) -> impl Iterator<Item = VecShape> {
     let lanes = [4, 8, 16, 32].into_iter();
-    let shapes = lanes.flat_map(move |n_lanes| [64, 128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }));
+    let shapes =
+        lanes.flat_map(move |n_lanes| [64, 128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }));
     shapes.filter(move |s| !s.in_subgroup || s.n_lanes <= 32)
 }
 
@@ -167,9 +169,8 @@ pub(crate) fn describe(form: Form) -> String {
         Form::VecInt8 { columns, shape } => format!("int8 columns={columns} {}", lanes(shape)),
         Form::Tiled { shape, f16 } => format!("tiled-{} {:?}", if f16 { "f16" } else { "f32" }, shape.tile()),
         Form::Coop { shape } => {
-            let CoopShape { side, subgroups_m, subgroups_n, fragments_n } = shape;
+            let CoopShape { side, subgroups_m, subgroups_n, fragments_n, .. } = shape;
             format!("coop-{side} {:?} = {subgroups_m}x{subgroups_n}x{fragments_n}", shape.tile())
         }
     }
 }
-

@@ -103,15 +103,13 @@ impl<'a> Rig<'a> {
             memory.push((*binding, buffer));
         }
         let copies = 0..self.n_copies;
-        copies.flat_map(|copy| dispatches.iter().map(move |d| (copy, d))).map(|(c, d)| self.bind(c, d, &memory)).collect()
+        copies
+            .flat_map(|copy| dispatches.iter().map(move |d| (copy, d)))
+            .map(|(c, d)| self.bind(c, d, &memory))
+            .collect()
     }
 
-    fn bind(
-        &self,
-        copy: u32,
-        dispatch: &Dispatch,
-        memory: &[(Binding, wgpu::Buffer)],
-    ) -> Result<Prepared, GpuError> {
+    fn bind(&self, copy: u32, dispatch: &Dispatch, memory: &[(Binding, wgpu::Buffer)]) -> Result<Prepared, GpuError> {
         let mut entries = vec![];
         for (i, binding) in dispatch.bindings.iter().enumerate() {
             let buffer = match binding {
