@@ -90,8 +90,8 @@ impl Sections {
     }
 }
 
-/// What tells scratch buffers apart: name, kind of rows, bytes per row.
-type ScratchKey = (&'static str, Rows, usize);
+/// What tells scratch buffers apart: name, kind of rows, bytes per row, product.
+type ScratchKey = (&'static str, Rows, usize, usize);
 
 /// Buffers for steps of up to so many tokens and outputs.
 #[derive(Debug)]
@@ -190,8 +190,8 @@ impl Buffers {
 
     /// Allocates what `binding` needs if it is scratch that is not there yet.
     pub(crate) fn reserve_scratch(&mut self, device: &Device, binding: Binding) -> Result<(), GpuError> {
-        let Binding::Scratch { name, rows, row_n_bytes } = binding else { return Ok(()) };
-        let key = (name, rows, row_n_bytes);
+        let Binding::Scratch { name, rows, row_n_bytes, product } = binding else { return Ok(()) };
+        let key = (name, rows, row_n_bytes, product);
         if !self.scratch.contains_key(&key) {
             let n_bytes = self.n_rows(rows) * row_n_bytes as u64;
             self.scratch.insert(key, device.create_buffer(name, n_bytes, wgpu::BufferUsages::STORAGE)?);
@@ -212,8 +212,8 @@ impl Buffers {
             Binding::Sequences => section(self.sections.sequences.clone()),
             Binding::Tokens => section(self.sections.tokens.clone()),
             Binding::Outputs => section(self.sections.outputs.clone()),
-            Binding::Scratch { name, rows, row_n_bytes } => {
-                self.scratch.get(&(name, rows, row_n_bytes)).and_then(whole)
+            Binding::Scratch { name, rows, row_n_bytes, product } => {
+                self.scratch.get(&(name, rows, row_n_bytes, product)).and_then(whole)
             }
             Binding::Vector(_)
             | Binding::Vectors { .. }

@@ -121,6 +121,8 @@ pub(crate) enum Binding {
         rows: Rows,
         /// Bytes per row, a multiple of 4.
         row_n_bytes: usize,
+        /// Number of the operation among those that run side by side, which must not share it.
+        product: usize,
     },
 }
 

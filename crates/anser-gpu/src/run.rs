@@ -36,7 +36,7 @@ impl StepKind {
         let n_rows = self.classes.map(|class| class.0);
         let sharing = match n_rows.iter().all(|&n| n <= MAX_UNSHARED_ROWS) {
             true => Sharing::Nothing(n_rows),
-            false => Sharing::Memory,
+            false => Sharing::Layers,
         };
         Schedule::new(plan, units, sharing)
     }

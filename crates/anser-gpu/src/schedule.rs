@@ -1,6 +1,7 @@
 //! In which order a plan's operations run on the device, which of them together, and where their values lie.
 
 use anser_model::{Node, Plan, Rows, Step, ValueId};
+use std::collections::{BTreeMap, HashMap};
 
 /// Operations that are lowered together. Numbers are indices into [`Plan::nodes`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,21 +90,25 @@ pub(crate) enum Sharing {
     /// None, in steps of up to so many tokens and outputs: then nobody has to wait until memory is free again, and small
     /// steps need little of it.
     Nothing([u32; 2]),
-    /// Those that are not needed at the same time.
-    Memory,
+    /// Those of different layers that are not needed at the same time. Within a layer memory is not used twice: see
+    /// [`Schedule::segments`].
+    Layers,
 }
 
 /// A plan's units in execution order, and the memory of its values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Schedule {
     pub(crate) units: Vec<Unit>,
+    /// Where values share memory, the units that begin a layer, after the first one. Each segment becomes a pass of its
+    /// own: wgpu makes memory ready for what a pass first uses it for at once, and puts a barrier before each later change
+    /// of use.
+    pub(crate) segments: Vec<usize>,
     /// Per value; `None` if it never is in memory.
     cells: Vec<Option<Cell>>,
 }
 
 impl Schedule {
-    /// Gives the values of `units` memory: those that are needed at the same time lie apart, and no unit writes where it
-    /// reads.
+    /// Gives the values of `units` memory: those that are needed at the same time, and those of one layer, lie apart.
     pub(crate) fn new(plan: &Plan, units: Vec<Unit>, sharing: Sharing) -> Schedule {
         let mut last_use = vec![0; plan.values.len()];
         let mut is_made = vec![false; plan.values.len()];
@@ -117,20 +122,21 @@ impl Schedule {
         for (value, _) in plan.values.iter().enumerate().filter(|&(value, _)| !is_made[value]) {
             memory.take(plan, value); // an input of the plan: there from the start
         }
+        let mut segments = vec![];
+        let mut ended: Vec<ValueId> = vec![];
         for (i, unit) in units.iter().enumerate() {
-            let mut ended = unit.inputs(plan);
-            for id in unit.outputs(plan) {
-                memory.take(plan, id.index());
-                ended.push(id);
-            }
-            ended.retain(|id| last_use[id.index()] == i);
-            ended.sort_unstable();
-            ended.dedup();
-            if sharing == Sharing::Memory {
-                memory.free.extend(ended.iter().filter_map(|id| memory.cells[id.index()]));
+            let outputs = unit.outputs(plan);
+            outputs.iter().for_each(|id| memory.take(plan, id.index()));
+            ended.extend(unit.inputs(plan).iter().chain(&outputs).filter(|id| last_use[id.index()] == i));
+            let ends_layer = outputs.iter().any(|id| plan.residuals.contains(id));
+            if sharing == Sharing::Layers && ends_layer {
+                ended.sort_unstable();
+                ended.dedup();
+                memory.free.extend(ended.drain(..).filter_map(|id| memory.cells[id.index()]));
+                segments.push(i + 1);
             }
         }
-        Schedule { units, cells: memory.cells }
+        Schedule { units, segments, cells: memory.cells }
     }
 
     /// Where a value lies; `None` if it never is in memory.
@@ -175,7 +181,7 @@ impl Memory {
                 });
                 self.n_made[at].1 += 1;
                 let n_rows = match (self.sharing, rows) {
-                    (Sharing::Memory, _) => None,
+                    (Sharing::Layers, _) => None,
                     (Sharing::Nothing([n_tokens, _]), Rows::Tokens) => Some(n_tokens),
                     (Sharing::Nothing([_, n_outputs]), Rows::Outputs) => Some(n_outputs),
                 };
@@ -211,7 +217,7 @@ impl Reads {
     pub(crate) fn new(plan: &Plan, schedule: &Schedule, step: &Step) -> Reads {
         let n_units = schedule.n_units_for(plan, step.reads);
         let mut maker = vec![None; plan.values.len()];
-        let mut last_made = std::collections::HashMap::new();
+        let mut last_made = HashMap::new();
         for (i, unit) in schedule.units[..n_units].iter().enumerate() {
             for id in unit.outputs(plan) {
                 maker[id.index()] = Some(i);
@@ -219,14 +225,15 @@ impl Reads {
             }
         }
         let mut reads = Reads { stops: vec![], ranges: vec![], n_bytes: 0 };
-        let mut stops = std::collections::BTreeMap::from([(n_units, vec![])]);
+        let mut stops: BTreeMap<usize, Vec<usize>> = BTreeMap::from([(n_units, vec![])]);
+        stops.extend(schedule.segments.iter().filter(|&&end| end < n_units).map(|&end| (end, vec![])));
         for (i, &id) in step.reads.iter().enumerate() {
             let Some(made) = maker[id.index()] else {
                 reads.ranges.push(0..0);
                 continue;
             };
             let stays = last_made.get(&schedule.cell(id)) == Some(&id);
-            stops.entry(if stays { n_units } else { made + 1 }).or_insert_with(Vec::new).push(i);
+            stops.entry(if stays { n_units } else { made + 1 }).or_default().push(i);
             let n_bytes = 4 * plan.value_len(id, step.tokens.len(), step.outputs.len()) as u64;
             reads.ranges.push(reads.n_bytes..reads.n_bytes + n_bytes);
             reads.n_bytes += n_bytes;

@@ -172,7 +172,7 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
 #[test]
 fn schedules_keep_values_until_they_are_read() {
     for plan in plans() {
-        for sharing in [Sharing::Memory, Sharing::Nothing([4, 1])] {
+        for sharing in [Sharing::Layers, Sharing::Nothing([4, 1])] {
             check_memory(&plan, &Schedule::new(&plan, Unit::plain(&plan), sharing));
             for features in devices() {
                 for one_token_each in [true, false] {

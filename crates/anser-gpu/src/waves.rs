@@ -5,7 +5,8 @@
 //! barrier for its own input. Asking for all inputs of such a wave at its beginning leaves one barrier.
 
 use crate::kernels::{Access, Binding, Dispatch};
-use crate::schedule::Schedule;
+use crate::schedule::{Cell, Schedule};
+use anser_model::Rows;
 use std::collections::HashSet;
 
 /// For each dispatch, the bindings that must become readable before it: those of its whole wave, if it begins one.
@@ -48,8 +49,8 @@ fn wave_end(dispatches: &[Dispatch], start: usize, schedule: &Schedule) -> usize
 /// Memory that dispatches write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Memory {
-    Cell(crate::schedule::Cell),
-    Scratch(&'static str, anser_model::Rows, usize),
+    Cell(Cell),
+    Scratch(&'static str, Rows, usize, usize),
     /// Part and layer.
     State(usize, usize),
 }
@@ -64,7 +65,7 @@ fn accessed<'a>(
     bindings.filter_map(|(_, &binding)| {
         let memory = match binding {
             Binding::Value(id) => Memory::Cell(schedule.cell(id)?),
-            Binding::Scratch { name, rows, row_n_bytes } => Memory::Scratch(name, rows, row_n_bytes),
+            Binding::Scratch { name, rows, row_n_bytes, product } => Memory::Scratch(name, rows, row_n_bytes, product),
             Binding::State(at) => Memory::State(at.part, at.layer),
             Binding::Vector(_)
             | Binding::Vectors { .. }

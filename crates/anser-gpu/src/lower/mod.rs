@@ -3,7 +3,7 @@
 mod fused;
 mod op;
 
-use crate::kernels::{Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
+use crate::kernels::{Binding, Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
 use crate::schedule::Unit;
 use crate::weights::WeightLayout;
 use anser_model::{Plan, ValueId};
@@ -66,10 +66,20 @@ impl Lowering<'_> {
     }
 }
 
-/// Puts the first dispatches of all before the second ones, and so on, so that none has to wait for its neighbour.
-fn side_by_side(lists: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
-    let mut numbered: Vec<(usize, Dispatch)> =
-        lists.into_iter().flat_map(|list| list.into_iter().enumerate()).collect();
+/// Puts the first dispatches of all products before the second ones, and so on, and gives each product scratch memory of
+/// its own, so that none has to wait for its neighbour.
+fn side_by_side(products: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
+    let mut numbered = vec![];
+    for (number, dispatches) in products.into_iter().enumerate() {
+        for (turn, mut dispatch) in dispatches.into_iter().enumerate() {
+            for binding in &mut dispatch.bindings {
+                if let Binding::Scratch { product, .. } = binding {
+                    *product = number;
+                }
+            }
+            numbered.push((turn, dispatch));
+        }
+    }
     numbered.sort_by_key(|(turn, _)| *turn);
     numbered.into_iter().map(|(_, dispatch)| dispatch).collect()
 }
