@@ -13,9 +13,9 @@ mod spec;
 mod tests;
 
 pub(crate) use form::{Form, Precision};
-pub(crate) use layout::{DeviceLayout, layout};
 #[cfg(test)]
 use layout::device_dtype;
+pub(crate) use layout::{DeviceLayout, layout};
 
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
 use anser_model::{Activation, Rows, ValueId, WeightId};
@@ -90,8 +90,11 @@ fn prepare_input(op: &MatMul, form: Form) -> Option<(Dispatch, Vec<Binding>)> {
     const WORKGROUP: u32 = 64;
 
     let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
-    let scratch = |name, piece_n_bytes| {
-        Binding::Scratch { name, rows: op.rows, row_n_bytes: n_pieces * piece_n_bytes, product: 0 }
+    let scratch = |name, piece_n_bytes| Binding::Scratch {
+        name,
+        rows: op.rows,
+        row_n_bytes: n_pieces * piece_n_bytes,
+        product: 0,
     };
     let x = Binding::Value(op.x);
     let (kernel, bindings, inputs) = match form {
