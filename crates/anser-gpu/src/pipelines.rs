@@ -61,8 +61,8 @@ impl Device {
             let source = wgpu::ShaderSource::Wgsl(source.into());
             let descriptor = wgpu::ShaderModuleDescriptor { label: Some(spec.label), source };
             // SAFETY: without the checks, a shader must not index out of bounds, loop forever or divide by zero. Our
-            // kernels take every index from grid and sizes that the host computed for the very buffers it binds, and
-            // all their loops are counted; tests run each of them with the checks on as well.
+            // kernels take every index from grid and sizes that the host computed for the very buffers it binds, token
+            // ids and slots are checked before a step, all loops are counted, and no divisor comes from a model's data.
             #[allow(unsafe_code)]
             let module =
                 unsafe { self.inner.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
