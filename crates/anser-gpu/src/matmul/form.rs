@@ -98,6 +98,17 @@ impl CoopShape {
     pub(crate) fn tile(self) -> [u32; 2] {
         [4 * self.side * self.subgroups_m, self.fragments_n * self.side * self.subgroups_n]
     }
+
+    /// Whether a device has the threads and the memory for a workgroup, and every thread at most two shares of a step.
+    pub(crate) fn fits(self, features: &Features) -> bool {
+        let [tile_rows, tile_tokens] = self.tile();
+        let n_subgroups = self.subgroups_m * self.subgroups_n;
+        let workgroup = self.subgroup_len * n_subgroups;
+        // Two tiles of 40 halves per row each, and a matrix of f32 per subgroup.
+        let n_bytes = 2 * 80 * (tile_rows + tile_tokens) + 4 * self.side * self.side * n_subgroups;
+        let fits_device = workgroup <= features.max_workgroup_len && n_bytes <= features.max_workgroup_n_bytes;
+        fits_device && workgroup >= tile_rows.max(tile_tokens)
+    }
 }
 
 /// Most tokens that a mat-vec kernel computes.
@@ -177,13 +188,22 @@ impl CoopShape {
         if !features.coop_f16_16 || smallest != largest {
             return None;
         }
-        let (subgroups_m, subgroups_n, fragments_n) = match (n_tokens, n_rows) {
-            (..=32, _) => (1, 2, 1),
-            (..=64, _) | (..=256, ..=4096) => (1, 2, 2),
-            (_, ..=4096) => (2, 2, 2),
-            (_, _) => (2, 2, 4),
+        let first = match (n_tokens, n_rows) {
+            (..=32, _) => 3,
+            (..=64, _) | (..=256, ..=4096) => 2,
+            (_, ..=4096) => 1,
+            (_, _) => 0,
         };
-        Some(CoopShape { side: 16, subgroup_len: largest, subgroups_m, subgroups_n, fragments_n })
+        // From large tiles, which read less, to small ones, of which there are more.
+        let shapes = [(2, 2, 4), (2, 2, 2), (1, 2, 2), (1, 2, 1)];
+        let mut shapes = shapes.into_iter().skip(first).map(|(subgroups_m, subgroups_n, fragments_n)| CoopShape {
+            side: 16,
+            subgroup_len: largest,
+            subgroups_m,
+            subgroups_n,
+            fragments_n,
+        });
+        shapes.find(|shape| shape.fits(features))
     }
 }
 

@@ -3,11 +3,12 @@
 
 use super::bench::problem::{Problem, Product};
 use super::bench::rig::Rig;
-use super::bench::{describe, nmse};
+use super::bench::{coop_shapes, describe, nmse};
 use super::form::{CoopShape, Form, Precision, TiledShape, VecShape};
 use super::{device_dtype, lower_as};
 use crate::choice::DeviceChoice;
 use crate::device::{Device, DeviceKind};
+use crate::kernels::Features;
 use crate::pipelines::source;
 use anser_format::DType;
 use anser_format::quant::dequantize;
@@ -77,26 +78,9 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
         }
     }
     if let Form::Coop { shape } = Form::choose(&op, &features, Precision::Half) {
-        forms.extend(coop_shapes(shape).map(|shape| Form::Coop { shape }));
+        forms.extend(coop_shapes(shape, features).map(|shape| Form::Coop { shape }));
     }
     forms
-}
-
-/// Every number of shares that a thread can have, on devices with matrices and subgroups like those of `shape`.
-fn coop_shapes(shape: CoopShape) -> impl Iterator<Item = CoopShape> {
-    let shapes = [(2, 2, 4), (2, 4, 2), (2, 2, 2), (1, 2, 2), (1, 2, 1), (1, 4, 1), (2, 4, 1), (4, 4, 4)];
-    let shapes = shapes.map(|(subgroups_m, subgroups_n, fragments_n)| CoopShape {
-        subgroups_m,
-        subgroups_n,
-        fragments_n,
-        ..shape
-    });
-    shapes.into_iter().filter(|shape| {
-        let workgroup = shape.subgroup_len * shape.subgroups_m * shape.subgroups_n;
-        let [tile_rows, tile_tokens] = shape.tile();
-        let tiles_n_bytes = 2 * 80 * (tile_rows + tile_tokens);
-        workgroup >= tile_rows.max(tile_tokens) && workgroup <= 256 && tiles_n_bytes <= 40 << 10
-    })
 }
 
 #[test]
@@ -162,7 +146,17 @@ fn many_rows() {
 fn every_form_is_valid() {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
     let shape = CoopShape { side: 16, subgroup_len: 32, subgroups_m: 1, subgroups_n: 1, fragments_n: 1 };
-    let coop = coop_shapes(shape).chain(coop_shapes(CoopShape { side: 8, ..shape })).map(|shape| Form::Coop { shape });
+    let features = Features {
+        f16: true,
+        subgroups: true,
+        subgroup_size: [32, 32],
+        coop_f16_16: true,
+        max_bindings: 8,
+        max_workgroup_len: 1024,
+        max_workgroup_n_bytes: 48 << 10,
+    };
+    let coop = [shape, CoopShape { side: 8, ..shape }].into_iter().flat_map(|shape| coop_shapes(shape, features));
+    let coop = coop.map(|shape| Form::Coop { shape });
     let vec = [1, 2, 4, 8].into_iter().flat_map(|columns| {
         [false, true]
             .map(|in_subgroup| Form::VecInt8 { columns, shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup } })

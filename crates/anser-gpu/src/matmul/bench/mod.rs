@@ -10,6 +10,7 @@ pub use problem::Product;
 use super::form::{CoopShape, Form, Precision, TiledShape, VecShape};
 use crate::device::Device;
 use crate::error::GpuError;
+use crate::kernels::Features;
 use problem::Problem;
 use rig::{Prepared, Rig};
 
@@ -119,10 +120,10 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
     for form in chosen {
         match form {
             Form::VecF32 { columns, shape } => {
-                all.extend(vec_shapes(shape).map(|shape| Form::VecF32 { columns, shape }));
+                all.extend(vec_shapes(shape, features).map(|shape| Form::VecF32 { columns, shape }));
             }
             Form::VecInt8 { columns, shape } => {
-                all.extend(vec_shapes(shape).map(|shape| Form::VecInt8 { columns, shape }));
+                all.extend(vec_shapes(shape, features).map(|shape| Form::VecInt8 { columns, shape }));
             }
             Form::Tiled { shape, .. } => {
                 let others = [[16, 16], [16, 8], [8, 8], [16, 4], [32, 4], [16, 2]];
@@ -133,13 +134,7 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
                     all.extend(shapes.map(|shape| Form::Tiled { shape, f16: true }));
                 }
             }
-            Form::Coop { shape } => {
-                let others =
-                    [[2, 2, 4], [2, 4, 2], [4, 2, 2], [2, 2, 2], [1, 2, 2], [1, 4, 2], [2, 2, 1], [1, 2, 1], [1, 4, 1]];
-                all.extend(others.map(|[subgroups_m, subgroups_n, fragments_n]| Form::Coop {
-                    shape: CoopShape { subgroups_m, subgroups_n, fragments_n, ..shape },
-                }));
-            }
+            Form::Coop { shape } => all.extend(coop_shapes(shape, features).map(|shape| Form::Coop { shape })),
         }
     }
     let mut distinct = vec![];
@@ -152,11 +147,23 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
 }
 
 /// Shapes beside the chosen one.
-fn vec_shapes(shape: VecShape) -> impl Iterator<Item = VecShape> {
-    let lanes = [4, 8, 16, 32].into_iter();
+fn vec_shapes(shape: VecShape, features: Features) -> impl Iterator<Item = VecShape> {
+    let max_lanes = if shape.in_subgroup { features.subgroup_size[0] } else { 64 };
+    let lanes = [4, 8, 16, 32].into_iter().filter(move |&n| n <= max_lanes);
+    lanes.flat_map(move |n_lanes| [64, 128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }))
+}
+
+/// Shapes beside the chosen one: every number of shares that a thread can have.
+pub(crate) fn coop_shapes(shape: CoopShape, features: Features) -> impl Iterator<Item = CoopShape> {
     let shapes =
-        lanes.flat_map(move |n_lanes| [64, 128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }));
-    shapes.filter(move |s| !s.in_subgroup || s.n_lanes <= 32)
+        [(2, 2, 4), (2, 4, 2), (4, 4, 4), (2, 2, 2), (1, 2, 2), (1, 4, 2), (2, 2, 1), (1, 2, 1), (1, 4, 1), (2, 4, 1)];
+    let shapes = shapes.into_iter().map(move |(subgroups_m, subgroups_n, fragments_n)| CoopShape {
+        subgroups_m,
+        subgroups_n,
+        fragments_n,
+        ..shape
+    });
+    shapes.filter(move |shape| shape.fits(&features))
 }
 
 pub(crate) fn describe(form: Form) -> String {
