@@ -98,7 +98,12 @@ fn matmuls() -> Vec<Case> {
             cases.push(matmul(DType::F16, [72, 64], t, Epilogue { bias: true, activation, residual }));
         }
     }
-    cases.push(matmul(DType::Q4_K, [64, 256], 2, Epilogue { bias: false, activation: Activation::ReluSquared, residual: true }));
+    cases.push(matmul(
+        DType::Q4_K,
+        [64, 256],
+        2,
+        Epilogue { bias: false, activation: Activation::ReluSquared, residual: true },
+    ));
     cases
 }
 
@@ -193,8 +198,7 @@ fn norm_bonus_gate(t: usize, h: usize, n: usize) -> Case {
     let c = h * n;
     let mut b = CaseBuilder::new(format!("norm_bonus_gate T={t} H={h} N={n}"), &[t]);
     let values = ["y", "r", "k", "v", "g"].map(|name| b.input(name, c, -2.0..2.0));
-    let weights =
-        [b.vector("r_k", c, -0.5..0.5), b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -0.5..0.5)];
+    let weights = [b.vector("r_k", c, -0.5..0.5), b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -0.5..0.5)];
     let out = b.plan.norm_bonus_gate("out", values, weights, 64e-5, n);
     b.finish(&[out])
 }

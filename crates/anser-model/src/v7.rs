@@ -89,7 +89,12 @@ impl Block<'_> {
     }
 
     /// x + att(LN(x; ln1)), `[T, C]`. Layer 0 sets `v_first`, the others mix it into their values.
-    fn time_mixing(&self, p: &mut PlanBuilder, x: ValueId, v_first: &mut Option<ValueId>) -> Result<ValueId, ModelError> {
+    fn time_mixing(
+        &self,
+        p: &mut PlanBuilder,
+        x: ValueId,
+        v_first: &mut Option<ValueId>,
+    ) -> Result<ValueId, ModelError> {
         use Activation::{Decay, Identity, Sigmoid, Tanh};
         let Config { n_embd: c, head_size: n, layer_norm_eps, .. } = *self.config;
         let name = |part: &str| self.name(&format!("att.{part}"));

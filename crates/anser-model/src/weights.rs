@@ -22,7 +22,13 @@ impl Weight {
     /// A whole tensor as a matrix; `None` if its element count is not `n_rows · n_cols` or a row is not whole blocks.
     pub fn from_tensor(name: &str, tensor: Tensor, n_rows: usize, n_cols: usize) -> Option<Weight> {
         let n_bytes = tensor.dtype().row_n_bytes(n_cols)?.checked_mul(n_rows)?;
-        (n_bytes == tensor.bytes().len()).then(|| Weight { name: name.into(), tensor, bytes: 0..n_bytes, n_rows, n_cols })
+        (n_bytes == tensor.bytes().len()).then(|| Weight {
+            name: name.into(),
+            tensor,
+            bytes: 0..n_bytes,
+            n_rows,
+            n_cols,
+        })
     }
 
     /// BlinkDL's name, e.g. `blocks.3.att.key.weight`.
