@@ -138,7 +138,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => path = Some(arg),
         }
     }
-    let path = path.ok_or("bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--only ROW] [--exact] [--profile]")?;
+    let path = path
+        .ok_or("bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--only ROW] [--exact] [--profile]")?;
 
     let start = Instant::now();
     let file = ModelFile::open(&path)?;
