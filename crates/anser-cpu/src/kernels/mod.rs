@@ -23,6 +23,14 @@ fn prefetch<S: Simd>(simd: S, bytes: &[u8], ahead: usize) {
     }
 }
 
+/// The same for numbers, `ahead` counted in them.
+#[inline(always)]
+fn prefetch_f32<S: Simd>(simd: S, x: &[f32], ahead: usize) {
+    for line in x.chunks(16) {
+        simd.prefetch(line.as_ptr().wrapping_add(ahead).cast());
+    }
+}
+
 /// Writes the lanes that `out` has room for.
 #[inline(always)]
 fn store_lanes<S: Simd>(simd: S, x: S::F32, out: &mut [f32]) {

@@ -11,6 +11,9 @@ use std::ops::Range;
 /// Tokens from which transposing S pays.
 const MIN_TRANSPOSED: usize = 4;
 
+/// How many tokens ahead their rows are asked for.
+const PREFETCH_TOKENS: usize = 4;
+
 /// Tokens of one head of one sequence: advances `s` and writes a row `[N]` per token.
 pub(crate) struct Wkv7<'a, 'b> {
     /// r, w, k, v, kk, a, `[T, C]` each.
@@ -106,6 +109,10 @@ impl<'a> Wkv7<'a, '_> {
             simd.interleave(&self.s[(first_row + lanes) * n..], n, high);
             for (i, t) in self.tokens.clone().enumerate() {
                 let token = self.token(t, n);
+                for row in token {
+                    // Rows of the tokens are too far apart for the processor to guess the next.
+                    super::prefetch_f32(simd, row, PREFETCH_TOKENS * self.n_cols);
+                }
                 for j in (0..n).step_by(lanes) {
                     simd.store(simd.mul(simd.load(&token[4][j..]), simd.load(&token[5][j..])), &mut kk_a[j..]);
                 }
