@@ -46,8 +46,11 @@ impl GpuOptions {
     }
 
     fn weight_layout(&self, plan: &Plan, device: &Device) -> WeightLayout {
-        let alignment = u64::from(device.inner.limits().min_storage_buffer_offset_alignment);
-        WeightLayout::new(plan, self.max_binding_n_bytes(device), alignment)
+        /// What kernels may count on, whatever the device: whole cache lines.
+        const ALIGNMENT: u32 = 256;
+
+        let alignment = device.inner.limits().min_storage_buffer_offset_alignment.max(ALIGNMENT);
+        WeightLayout::new(plan, self.max_binding_n_bytes(device), alignment.into())
     }
 }
 
@@ -79,7 +82,7 @@ impl Gpu {
         let (max_binding_n_bytes, features) = (options.max_binding_n_bytes(device), options.features(device));
         let layout = options.weight_layout(&plan, device);
         let fuses = !options.no_fusion;
-        let weights = Weights::allocate(&plan, device, layout)?;
+        let weights = Weights::allocate(device, layout)?;
         let compile = || {
             // The kernels of decoding. Those of prompts depend on their lengths.
             let classes = [RowClass(1), RowClass(1)];
@@ -97,7 +100,7 @@ impl Gpu {
 
     /// Bytes that `plan` needs on `device` for its weights, one state and steps of `n_tokens` tokens.
     pub fn n_bytes_needed(plan: &Plan, device: &Device, options: GpuOptions, n_tokens: usize) -> u64 {
-        let weights = options.weight_layout(plan, device).n_bytes(plan);
+        let weights = options.weight_layout(plan, device).n_bytes();
         let values: u64 = plan.slots.iter().map(|slot| 4 * (n_tokens * slot.n_cols) as u64).sum();
         weights + values + 4 * plan.state.len() as u64
     }

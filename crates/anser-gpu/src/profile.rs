@@ -120,7 +120,7 @@ impl Gpu {
 
     /// Bytes that a dispatch has to move.
     fn n_bytes(&self, recorded: &Recorded, sizes: Sizes) -> u64 {
-        let plan = self.plan();
+        let (plan, weights) = (self.plan(), &self.weights.layout);
         let kernel = &recorded.dispatch.kernel;
         let binding = |(access, binding): (&Access, &Binding)| match *binding {
             Binding::Value(id) => {
@@ -128,12 +128,8 @@ impl Gpu {
                 4 * u64::from(sizes.rows(value.rows)) * value.n_cols as u64
             }
             Binding::Vector(id) => 4 * plan.weight(id).n_cols() as u64,
-            Binding::Vectors { first, last } => {
-                self.weights.vectors(first, last).and_then(|binding| binding.size).map_or(0, u64::from)
-            }
-            Binding::Matrix { weight, split } => {
-                self.weights.matrix(weight, split).map_or(0, |binding| binding.buffer.size())
-            }
+            Binding::Vectors { first, last } => weights.vectors(first, last).map_or(0, |place| place.n_bytes),
+            Binding::Matrix { weight, split } => weights.place(weight, split).map_or(0, |place| place.n_bytes),
             Binding::State(at) => {
                 let n_bytes = 4 * plan.state.parts[at.part].layer_len() as u64 * u64::from(sizes.n_sequences);
                 n_bytes * if *access == Access::ReadWrite { 2 } else { 1 }

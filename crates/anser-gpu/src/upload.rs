@@ -9,13 +9,15 @@ use crate::matmul::DeviceLayout;
 use anser_model::Weight;
 use std::ops::Range;
 
-/// Rows of a matrix that become one buffer.
+/// Rows of a matrix that lie one after another.
 #[derive(Debug)]
 pub(crate) struct Upload<'a> {
     pub(crate) weight: &'a Weight,
     pub(crate) layout: &'a DeviceLayout,
     pub(crate) rows: Range<usize>,
     pub(crate) buffer: &'a wgpu::Buffer,
+    /// Where the rows begin in it.
+    pub(crate) offset: u64,
 }
 
 /// A part of an upload that fits in a staging buffer.
@@ -32,7 +34,7 @@ impl Chunk<'_> {
 
     /// Where it goes in its buffer.
     fn offset(&self) -> u64 {
-        ((self.rows.start - self.upload.rows.start) * self.upload.layout.row_n_bytes) as u64
+        self.upload.offset + ((self.rows.start - self.upload.rows.start) * self.upload.layout.row_n_bytes) as u64
     }
 
     /// Its bytes in the device's layout, in `scratch` if they differ from the file's.

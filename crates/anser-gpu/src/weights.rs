@@ -1,5 +1,5 @@
-//! Weights on the device: every matrix in a buffer of its own (or several, where one would be too large to bind), all
-//! vectors together in one.
+//! Weights on the device. The unit of residency is the *block*: everything that one layer reads, matrices and vectors, lies
+//! in one buffer in the order of the plan.
 
 use crate::device::Device;
 use crate::error::GpuError;
@@ -14,8 +14,24 @@ use std::ops::Range;
 #[derive(Debug, Clone)]
 pub(crate) struct MatrixLayout {
     pub(crate) layout: DeviceLayout,
-    /// Row ranges that are buffers of their own, in order.
+    /// Row ranges that are bound by themselves, in order.
     pub(crate) splits: Vec<Range<usize>>,
+    /// Where each of them lies.
+    places: Vec<Place>,
+}
+
+/// Where a vector, a matrix or a row range of it lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Index of the block: that of a layer, or the last one, which is what follows the last layer. What precedes the
+    /// first layer belongs to it.
+    pub(crate) block: usize,
+    /// Which of the block's buffers; 0 unless one would be too large for the device.
+    pub(crate) buffer: usize,
+    /// First byte in that buffer, a multiple of [`WeightLayout::alignment`].
+    pub(crate) offset: u64,
+    /// Its length.
+    pub(crate) n_bytes: u64,
 }
 
 /// Where everything a plan reads will lie, before any of it is there.
@@ -23,42 +39,88 @@ pub(crate) struct MatrixLayout {
 pub(crate) struct WeightLayout {
     /// Matrices by index of their weight.
     pub(crate) matrices: BTreeMap<usize, MatrixLayout>,
-    /// Byte ranges in the buffer of the vectors, by index of their weight.
-    vectors: BTreeMap<usize, Range<u64>>,
-    vectors_n_bytes: u64,
-    /// Of the start of a vector.
+    /// Places of vectors, by index of their weight.
+    vectors: BTreeMap<usize, Place>,
+    /// Bytes of each block's buffers.
+    blocks: Vec<Vec<u64>>,
+    max_buffer_n_bytes: u64,
+    /// Of the start of a vector or matrix.
     alignment: u64,
 }
 
 impl WeightLayout {
-    /// Lays out the weights of `plan` so that no matrix needs a binding of more than `max_binding_n_bytes`, and vectors
-    /// start at multiples of `alignment`. Embedding tables stay on the host.
-    pub(crate) fn new(plan: &Plan, max_binding_n_bytes: u64, alignment: u64) -> WeightLayout {
+    /// Lays out the weights of `plan` so that no buffer has more than `max_buffer_n_bytes`, unless a single row or an
+    /// operation's vectors take more, and everything starts at multiples of `alignment`. Embedding tables stay on the
+    /// host.
+    pub(crate) fn new(plan: &Plan, max_buffer_n_bytes: u64, alignment: u64) -> WeightLayout {
         let (matrices, vectors) = (BTreeMap::new(), BTreeMap::new());
-        let mut layout = WeightLayout { matrices, vectors, vectors_n_bytes: 0, alignment };
+        let mut layout = WeightLayout { matrices, vectors, blocks: vec![vec![]], max_buffer_n_bytes, alignment };
         for node in &plan.nodes {
-            let (matrix, vectors): (Option<WeightId>, Vec<WeightId>) = match &node.op {
-                Op::Embed { .. } => (None, vec![]),
-                Op::MatMul { weight, bias, .. } => (Some(*weight), bias.iter().copied().collect()),
-                op => (None, op.weights()),
-            };
-            if let Some(id) = matrix {
-                let weight = plan.weight(id);
-                let device = matmul::layout(weight);
-                let rows = max_binding_n_bytes / device.row_n_bytes as u64;
-                let rows = usize::try_from(rows).unwrap_or(usize::MAX).max(1);
-                let starts = (0..weight.n_rows()).step_by(rows);
-                let splits = starts.map(|start| start..(start + rows).min(weight.n_rows())).collect();
-                layout.matrices.insert(id.index(), MatrixLayout { layout: device, splits });
+            match &node.op {
+                Op::Embed { .. } => {}
+                Op::MatMul { weight, bias, .. } => {
+                    layout.add_matrix(plan, *weight);
+                    layout.add_vectors(plan, bias.as_slice());
+                }
+                op => layout.add_vectors(plan, &op.weights()),
             }
-            for id in vectors {
-                let start = layout.vectors_n_bytes;
-                let end = start + 4 * plan.weight(id).n_cols() as u64;
-                layout.vectors.insert(id.index(), start..end);
-                layout.vectors_n_bytes = end.next_multiple_of(alignment);
+            if node.op.outputs().iter().any(|id| plan.residuals.contains(id)) {
+                layout.blocks.push(vec![]);
             }
         }
         layout
+    }
+
+    /// Adds a matrix in as few row ranges as buffers allow.
+    fn add_matrix(&mut self, plan: &Plan, id: WeightId) {
+        let weight = plan.weight(id);
+        let layout = matmul::layout(weight);
+        let rows = usize::try_from(self.max_buffer_n_bytes / layout.row_n_bytes as u64).unwrap_or(usize::MAX).max(1);
+        let starts = (0..weight.n_rows()).step_by(rows);
+        let splits: Vec<Range<usize>> = starts.map(|start| start..(start + rows).min(weight.n_rows())).collect();
+        let n_bytes = splits.iter().map(|rows| rows.len() as u64 * layout.row_n_bytes as u64);
+        let places = n_bytes.map(|n_bytes| self.add(n_bytes)).collect();
+        self.matrices.insert(id.index(), MatrixLayout { layout, splits, places });
+    }
+
+    /// Adds an operation's vectors one after another, each of which has the length of the first.
+    fn add_vectors(&mut self, plan: &Plan, ids: &[WeightId]) {
+        let Some(first) = ids.first() else { return };
+        let n_bytes = 4 * plan.weight(*first).n_cols() as u64;
+        let stride = n_bytes.next_multiple_of(self.alignment);
+        let Place { block, buffer, offset, .. } = self.add(stride * (ids.len() as u64 - 1) + n_bytes);
+        for (id, offset) in ids.iter().zip((offset..).step_by(stride as usize)) {
+            self.vectors.insert(id.index(), Place { block, buffer, offset, n_bytes });
+        }
+    }
+
+    /// Room for `n_bytes` in the last block.
+    fn add(&mut self, n_bytes: u64) -> Place {
+        let block = self.blocks.len() - 1;
+        let buffers = &mut self.blocks[block];
+        let fits = |end: u64| end.next_multiple_of(self.alignment) + n_bytes <= self.max_buffer_n_bytes;
+        if !buffers.last().is_some_and(|&end| fits(end)) {
+            buffers.push(0);
+        }
+        let buffer = buffers.len() - 1;
+        let offset = buffers[buffer].next_multiple_of(self.alignment);
+        buffers[buffer] = offset + n_bytes;
+        Place { block, buffer, offset, n_bytes }
+    }
+
+    /// Where row range `split` of a matrix lies, or, for 0, a vector.
+    pub(crate) fn place(&self, id: WeightId, split: usize) -> Option<Place> {
+        match self.matrices.get(&id.index()) {
+            Some(matrix) => matrix.places.get(split).copied(),
+            None => self.vectors.get(&id.index()).copied().filter(|_| split == 0),
+        }
+    }
+
+    /// Where an operation's vectors from `first` to `last` lie.
+    pub(crate) fn vectors(&self, first: WeightId, last: WeightId) -> Option<Place> {
+        let (first, last) = (*self.vectors.get(&first.index())?, self.vectors.get(&last.index())?);
+        let n_bytes = (last.offset + last.n_bytes).checked_sub(first.offset)?;
+        ((first.block, first.buffer) == (last.block, last.buffer)).then_some(Place { n_bytes, ..first })
     }
 
     /// Elements from the start of a vector of `n_cols` to that of the operation's next one: an operation's vectors lie one
@@ -68,9 +130,8 @@ impl WeightLayout {
     }
 
     /// Bytes on the device.
-    pub(crate) fn n_bytes(&self, plan: &Plan) -> u64 {
-        let matrix = |(&id, m): (&usize, &MatrixLayout)| plan.weights[id].n_rows() as u64 * m.layout.row_n_bytes as u64;
-        self.matrices.iter().map(matrix).sum::<u64>() + self.vectors_n_bytes
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.blocks.iter().flatten().sum()
     }
 
     /// One line for each storage type that the device keeps as another one.
@@ -92,9 +153,8 @@ impl WeightLayout {
 #[derive(Debug)]
 pub(crate) struct Weights {
     pub(crate) layout: WeightLayout,
-    /// One buffer per split of each matrix, by index of the weight.
-    matrices: BTreeMap<usize, Vec<wgpu::Buffer>>,
-    vectors: wgpu::Buffer,
+    /// The buffers of each block.
+    blocks: Vec<Vec<wgpu::Buffer>>,
 }
 
 impl Weights {
@@ -102,16 +162,14 @@ impl Weights {
     ///
     /// # Errors
     /// If the device's memory does not hold the weights, or is lost.
-    pub(crate) fn allocate(plan: &Plan, device: &Device, layout: WeightLayout) -> Result<Weights, GpuError> {
+    pub(crate) fn allocate(device: &Device, layout: WeightLayout) -> Result<Weights, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let mut matrices = BTreeMap::new();
-        for (&id, matrix) in &layout.matrices {
-            let n_bytes = |rows: &Range<usize>| rows.len() as u64 * matrix.layout.row_n_bytes as u64;
-            let create = |rows| device.create_buffer(plan.weights[id].name(), n_bytes(rows), usage);
-            matrices.insert(id, matrix.splits.iter().map(create).collect::<Result<Vec<_>, _>>()?);
-        }
-        let vectors = device.create_buffer("vectors", layout.vectors_n_bytes, usage)?;
-        Ok(Weights { layout, matrices, vectors })
+        let block = |(i, buffers): (usize, &Vec<u64>)| {
+            let label = format!("weights of block {i}");
+            buffers.iter().map(|&n_bytes| device.create_buffer(&label, n_bytes, usage)).collect()
+        };
+        let blocks = layout.blocks.iter().enumerate().map(block).collect::<Result<_, GpuError>>()?;
+        Ok(Weights { layout, blocks })
     }
 
     /// Copies everything to where it was allocated.
@@ -120,16 +178,18 @@ impl Weights {
     /// If there is no memory to copy through, or the device is lost.
     pub(crate) fn upload(&self, plan: &Plan, device: &Device) -> Result<(), GpuError> {
         let mut uploads = vec![];
-        for (id, buffers) in &self.matrices {
-            let MatrixLayout { layout, splits } = &self.layout.matrices[id];
-            for (buffer, rows) in buffers.iter().zip(splits) {
-                uploads.push(Upload { weight: &plan.weights[*id], layout, rows: rows.clone(), buffer });
+        for (&id, MatrixLayout { layout, splits, places }) in &self.layout.matrices {
+            for (place, rows) in places.iter().zip(splits) {
+                let buffer = &self.blocks[place.block][place.buffer];
+                let (weight, rows, offset) = (&plan.weights[id], rows.clone(), place.offset);
+                uploads.push(Upload { weight, layout, rows, buffer, offset });
             }
         }
         upload(device, &uploads)?;
-        for (&id, range) in &self.layout.vectors {
+        for (&id, place) in &self.layout.vectors {
             let data = plan.weights[id].to_f32();
-            let write = || device.queue.write_buffer(&self.vectors, range.start, bytemuck::cast_slice(&data));
+            let buffer = &self.blocks[place.block][place.buffer];
+            let write = || device.queue.write_buffer(buffer, place.offset, bytemuck::cast_slice(&data));
             device.guard(|| format!("uploading {}", plan.weights[id].name()), write)?;
         }
         Ok(())
@@ -137,15 +197,112 @@ impl Weights {
 
     /// The vectors of an operation from `first` to `last`; `None` if there are none.
     pub(crate) fn vectors(&self, first: WeightId, last: WeightId) -> Option<wgpu::BufferBinding<'_>> {
-        let start = self.layout.vectors.get(&first.index())?.start;
-        let end = self.layout.vectors.get(&last.index())?.end;
-        let size = wgpu::BufferSize::new(end.checked_sub(start)?);
-        Some(wgpu::BufferBinding { buffer: &self.vectors, offset: start, size })
+        self.bind(self.layout.vectors(first, last)?)
     }
 
     /// One row range of a matrix; `None` if there is none.
     pub(crate) fn matrix(&self, id: WeightId, split: usize) -> Option<wgpu::BufferBinding<'_>> {
-        let buffer = self.matrices.get(&id.index())?.get(split)?;
+        self.bind(self.layout.place(id, split)?)
+    }
+
+    /// The whole buffer that `place` is in, for kernels that reach several weights of a layer by their offsets.
+    pub(crate) fn block(&self, place: Place) -> Option<wgpu::BufferBinding<'_>> {
+        let buffer = self.blocks.get(place.block)?.get(place.buffer)?;
         Some(wgpu::BufferBinding { buffer, offset: 0, size: None })
+    }
+
+    fn bind(&self, place: Place) -> Option<wgpu::BufferBinding<'_>> {
+        let (offset, size) = (place.offset, wgpu::BufferSize::new(place.n_bytes));
+        Some(wgpu::BufferBinding { offset, size, ..self.block(place)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anser_format::ModelFile;
+    use std::sync::Arc;
+
+    fn plan() -> Plan {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/tiny-v7c256-q4_0.gguf");
+        anser_model::load(&ModelFile::open(path).unwrap()).unwrap().1
+    }
+
+    /// Every place with its name, by block, buffer and offset.
+    fn places(plan: &Plan, layout: &WeightLayout) -> Vec<(Place, String)> {
+        let matrices = layout.matrices.iter().flat_map(|(&id, m)| m.places.iter().map(move |&place| (place, id)));
+        let vectors = layout.vectors.iter().map(|(&id, &place)| (place, id));
+        let named = matrices.chain(vectors).map(|(place, id)| (place, plan.weights[id].name().to_string()));
+        let mut places: Vec<_> = named.collect();
+        places.sort_by_key(|(place, _)| (place.block, place.buffer, place.offset));
+        places
+    }
+
+    #[test]
+    fn a_block_is_a_layer() {
+        let plan = plan();
+        let layout = WeightLayout::new(&plan, 1 << 30, 256);
+        let n_layer = plan.residuals.len();
+        assert_eq!(layout.blocks.len(), n_layer + 1);
+        assert!(layout.blocks.iter().all(|buffers| buffers.len() == 1));
+        for (place, name) in places(&plan, &layout) {
+            let block = match name.strip_prefix("blocks.") {
+                Some(rest) => rest.split('.').next().unwrap().parse().unwrap(),
+                None => n_layer, // ln_out and head
+            };
+            assert_eq!(place.block, block, "{name}");
+        }
+        let [last] = layout.blocks[n_layer][..] else { panic!() };
+        let head = plan.weights.iter().position(|w| w.name() == "head.weight").unwrap();
+        let head = layout.matrices[&head].places[0];
+        assert_eq!(head.offset + head.n_bytes, last, "the head ends the last block");
+    }
+
+    #[test]
+    fn nothing_overlaps_and_all_of_it_can_be_bound() {
+        let plan: Arc<Plan> = Arc::new(plan());
+        for (max_n_bytes, alignment) in [(1 << 30, 256), (1 << 30, 1024), (1 << 16, 256), (20_000, 256)] {
+            let layout = WeightLayout::new(&plan, max_n_bytes, alignment);
+            let places = places(&plan, &layout);
+            for ((a, a_name), (b, b_name)) in places.iter().zip(&places[1..]) {
+                let ends = (a.block, a.buffer) != (b.block, b.buffer) || a.offset + a.n_bytes <= b.offset;
+                assert!(ends, "{a_name} {a:?}, {b_name} {b:?}");
+            }
+            for (place, name) in &places {
+                let size = layout.blocks[place.block][place.buffer];
+                assert!(place.offset + place.n_bytes <= size && size <= max_n_bytes, "{name}: {place:?} of {size}");
+                assert!(place.offset.is_multiple_of(alignment), "{name}: {place:?}");
+            }
+            for (&id, matrix) in &layout.matrices {
+                let weight = &plan.weights[id];
+                assert_eq!((matrix.splits[0].start, matrix.splits.last().unwrap().end), (0, weight.n_rows()));
+                for (rows, place) in matrix.splits.iter().zip(&matrix.places) {
+                    assert_eq!(place.n_bytes, (rows.len() * matrix.layout.row_n_bytes) as u64, "{}", weight.name());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn vectors_of_an_operation_are_evenly_spaced() {
+        let plan = plan();
+        for max_n_bytes in [1 << 30, 20_000] {
+            let layout = WeightLayout::new(&plan, max_n_bytes, 256);
+            let vectors = |op: &Op| match op {
+                Op::Embed { .. } | Op::MatMul { .. } => vec![],
+                op => op.weights(),
+            };
+            for ids in plan.nodes.iter().map(|node| vectors(&node.op)).filter(|ids| !ids.is_empty()) {
+                let n_cols = plan.weight(ids[0]).n_cols();
+                let first = layout.place(ids[0], 0).unwrap();
+                for (i, &id) in ids.iter().enumerate() {
+                    let offset = first.offset + 4 * i as u64 * layout.vector_stride(n_cols);
+                    assert_eq!(layout.place(id, 0), Some(Place { offset, ..first }), "{}", plan.weight(id).name());
+                }
+                let all = layout.vectors(ids[0], *ids.last().unwrap()).unwrap();
+                let last = layout.place(*ids.last().unwrap(), 0).unwrap();
+                assert_eq!(all.offset + all.n_bytes, last.offset + last.n_bytes);
+            }
+        }
     }
 }
