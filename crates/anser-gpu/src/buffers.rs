@@ -4,7 +4,7 @@
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, RowClass};
-use crate::schedule::{Cell, Schedule};
+use crate::schedule::{Region, Schedule};
 use crate::state::{Slot, States};
 use anser_model::{Plan, Rows, Step, ValueId};
 use bytemuck::{Pod, Zeroable};
@@ -100,8 +100,8 @@ pub(crate) struct Buffers {
     capacity: [u32; 2],
     /// Most rows that the device can bind: tokens, outputs.
     max_rows: [u32; 2],
-    /// `[capacity, n_cols]` each.
-    values: HashMap<Cell, wgpu::Buffer>,
+    /// `[capacity, n_cols]` each where they are shared.
+    values: HashMap<Region, wgpu::Buffer>,
     tables: wgpu::Buffer,
     sections: Sections,
     alignment: u64,
@@ -151,7 +151,7 @@ impl Buffers {
         let sections = Sections::new(u64::from(wanted[0]), u64::from(wanted[1]), self.alignment);
         self.tables = tables(device, &sections)?;
         (self.sections, self.capacity) = (sections, wanted);
-        self.values.retain(|cell, _| cell.n_rows.is_some());
+        self.values.retain(|region, _| matches!(region, Region::Own { .. }));
         self.scratch.clear();
         Ok(true)
     }
@@ -173,24 +173,28 @@ impl Buffers {
     /// Allocates the memory of a schedule that is not there yet.
     pub(crate) fn reserve(&mut self, device: &Device, schedule: &Schedule) -> Result<(), GpuError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        for cell in schedule.cells() {
-            if !self.values.contains_key(&cell) {
-                let n_rows = cell.n_rows.map_or(self.n_rows(cell.rows), u64::from);
-                let n_bytes = 4 * n_rows * cell.n_cols as u64;
-                self.values.insert(cell, device.create_buffer("values", n_bytes, usage)?);
+        for region in schedule.regions() {
+            if !self.values.contains_key(&region) {
+                let n_bytes = match region {
+                    Region::Shared { rows, n_cols, .. } => 4 * self.n_rows(rows) * n_cols as u64,
+                    Region::Own { n_bytes, .. } => n_bytes,
+                };
+                self.values.insert(region, device.create_buffer("values", n_bytes, usage)?);
             }
         }
         Ok(())
     }
 
-    /// The memory of a value.
-    pub(crate) fn value(&self, schedule: &Schedule, id: ValueId) -> Option<&wgpu::Buffer> {
-        self.values.get(&schedule.cell(id)?)
+    /// The floats of a value; `None` if they never are in memory.
+    pub(crate) fn value(&self, schedule: &Schedule, id: ValueId) -> Option<wgpu::BufferBinding<'_>> {
+        let cell = schedule.cell(id)?;
+        let buffer = self.values.get(&cell.region)?;
+        Some(wgpu::BufferBinding { buffer, offset: cell.floats?, size: cell.floats_n_bytes })
     }
 
     /// Allocates what `binding` needs if it is scratch that is not there yet.
-    pub(crate) fn reserve_scratch(&mut self, device: &Device, binding: Binding) -> Result<(), GpuError> {
-        let Binding::Scratch { name, rows, row_n_bytes, product } = binding else { return Ok(()) };
+    pub(crate) fn reserve_scratch(&mut self, device: &Device, binding: &Binding) -> Result<(), GpuError> {
+        let &Binding::Scratch { name, rows, row_n_bytes, product } = binding else { return Ok(()) };
         let key = (name, rows, row_n_bytes, product);
         if !self.scratch.contains_key(&key) {
             let n_bytes = self.n_rows(rows) * row_n_bytes as u64;
@@ -200,14 +204,15 @@ impl Buffers {
     }
 
     /// What `binding` stands for, if it is memory of this kind.
-    pub(crate) fn resolve(&self, schedule: &Schedule, binding: Binding) -> Option<wgpu::BufferBinding<'_>> {
+    pub(crate) fn resolve(&self, schedule: &Schedule, binding: &Binding) -> Option<wgpu::BufferBinding<'_>> {
         let whole = |buffer| Some(wgpu::BufferBinding { buffer, offset: 0, size: None });
         let section = |range: Range<u64>| {
             let size = wgpu::BufferSize::new(range.end - range.start);
             Some(wgpu::BufferBinding { buffer: &self.tables, offset: range.start, size })
         };
-        match binding {
-            Binding::Value(id) => self.value(schedule, id).and_then(whole),
+        match *binding {
+            Binding::Value(id) => self.value(schedule, id),
+            Binding::Region(id) => self.values.get(&schedule.cell(id)?.region).and_then(whole),
             Binding::Step => section(0..size_of::<StepUniform>() as u64),
             Binding::Sequences => section(self.sections.sequences.clone()),
             Binding::Tokens => section(self.sections.tokens.clone()),
@@ -218,6 +223,7 @@ impl Buffers {
             Binding::Vector(_)
             | Binding::Vectors { .. }
             | Binding::Matrix { .. }
+            | Binding::Block { .. }
             | Binding::State(_)
             | Binding::Constants(_) => None,
         }

@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Dispatch, Features, RowClass};
 use crate::lower::Lowering;
+use crate::matmul::Precision;
 use crate::replay::Replay;
 use crate::run::{Recording, StepKind};
 use crate::state::{SlotId, States};
@@ -24,6 +25,9 @@ pub struct GpuOptions {
     pub no_coop_matrix: bool,
     /// Run every operation by itself, for comparisons.
     pub no_fusion: bool,
+    /// Multiply quantized weights with activations in 32 bits, and everything else without rounding to 16: slower, and as
+    /// close to the formulas as floats are.
+    pub exact: bool,
     /// Treat the device as if it could bind no larger buffers; matrices are then split by rows.
     pub max_binding_n_bytes: Option<u64>,
 }
@@ -38,6 +42,10 @@ impl GpuOptions {
             coop_f16_16: found.coop_f16_16 && !self.no_f16 && !self.no_subgroups && !self.no_coop_matrix,
             ..found
         }
+    }
+
+    fn precision(&self) -> Precision {
+        if self.exact { Precision::Exact } else { Precision::Int8 }
     }
 
     fn max_binding_n_bytes(&self, device: &Device) -> u64 {
@@ -60,6 +68,7 @@ pub struct Gpu {
     pub(crate) plan: Arc<Plan>,
     pub(crate) device: Arc<Device>,
     pub(crate) features: Features,
+    pub(crate) precision: Precision,
     pub(crate) fuses: bool,
     pub(crate) weights: Weights,
     pub(crate) states: States,
@@ -81,13 +90,15 @@ impl Gpu {
         device.check()?;
         let (max_binding_n_bytes, features) = (options.max_binding_n_bytes(device), options.features(device));
         let layout = options.weight_layout(&plan, device);
-        let fuses = !options.no_fusion;
+        let (fuses, precision) = (!options.no_fusion, options.precision());
         let weights = Weights::allocate(device, layout)?;
         let compile = || {
             // The kernels of decoding. Those of prompts depend on their lengths.
             let classes = [RowClass(1), RowClass(1)];
-            let lowering = Lowering { plan: &plan, weights: &weights.layout, features, classes };
-            let schedule = StepKind::new(&features, classes, true, fuses).schedule(&plan);
+            let kind = StepKind::new(&features, &weights.layout, precision, classes, true);
+            let schedule = &if fuses { kind } else { kind.unfused() }.schedule(&plan);
+            let (plan, weights) = (&plan, &weights.layout);
+            let lowering = Lowering { plan, weights, schedule, features, precision, classes };
             let dispatches: Vec<Dispatch> = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
             device.compile_all(dispatches.iter().map(|dispatch| &dispatch.kernel))
         };
@@ -95,7 +106,7 @@ impl Gpu {
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
         let (device, replays, staging, recording) = (device.clone(), HashMap::new(), None, None);
-        Ok(Gpu { plan, device, features, fuses, weights, states, buffers, replays, staging, recording })
+        Ok(Gpu { plan, device, features, precision, fuses, weights, states, buffers, replays, staging, recording })
     }
 
     /// Bytes that `plan` needs on `device` for its weights, one state and steps of `n_tokens` tokens.

@@ -1,7 +1,8 @@
 //! Finds operations that one kernel can do together, and puts the rest in an order that lets products share a dispatch.
 
+use crate::matmul::is_quantized;
 use crate::schedule::Unit;
-use anser_model::{Op, Plan, Rows, ValueId};
+use anser_model::{Activation, Op, Plan, Rows, ValueId};
 
 /// What kernels can do together on a device, for a kind of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -10,8 +11,12 @@ pub(crate) struct Fusion {
     pub(crate) max_cols: usize,
     /// and with so many mixes.
     pub(crate) max_mixes: usize,
-    /// Heads up to this size, in steps whose sequences have one token each.
+    /// Heads up to this size, in steps whose sequences have one token each,
     pub(crate) max_head_size: usize,
+    /// if all their operands are values
+    pub(crate) heads_of_values: bool,
+    /// or if they make some by low-rank products.
+    pub(crate) heads_of_low_rank: bool,
 }
 
 /// Mixes that there is a kernel for.
@@ -81,7 +86,52 @@ fn head(plan: &Plan, uses: &Uses, fusion: Fusion, wkv: usize) -> Option<Unit> {
     }
     let residual = uses.maker[v.index()]
         .filter(|&maker| matches!(plan.nodes[maker].op, Op::ValueResidual { .. }) && uses.only(*v, &[wkv, gate]));
-    Some(Unit::Head { residual, key, wkv, gate })
+    let low_rank = low_rank(plan, uses, residual, [key, wkv, gate]).filter(|_| fusion.heads_of_low_rank);
+    if low_rank.is_none() && !fusion.heads_of_values {
+        return None;
+    }
+    Some(Unit::Head { low_rank: low_rank.unwrap_or_default(), residual, key, wkv, gate })
+}
+
+/// The products that make w, a, g and the gate of `residual`, if the kernel of a head can compute them: by float matrices,
+/// from reductions that are made together with r, k and v.
+fn low_rank(plan: &Plan, uses: &Uses, residual: Option<usize>, head: [usize; 3]) -> Option<Vec<usize>> {
+    let [key, wkv, gate] = head;
+    let (Op::Wkv7 { r, w, v, a, .. }, Op::KeyControl { k, .. }, Op::NormBonusGate { g, .. }) =
+        (&plan.nodes[wkv].op, &plan.nodes[key].op, &plan.nodes[gate].op)
+    else {
+        return None;
+    };
+    let mut wanted = vec![
+        (*w, vec![wkv], Activation::Decay),
+        (*a, vec![key, wkv], Activation::Sigmoid),
+        (*g, vec![gate], Activation::Identity),
+    ];
+    let mut own_value = *v;
+    if let Some(residual) = residual {
+        let Op::ValueResidual { v, gate, .. } = &plan.nodes[residual].op else { return None };
+        wanted.push((*gate, vec![residual], Activation::Sigmoid));
+        own_value = *v;
+    }
+    // What makes the input of the product that makes `id`.
+    let source = |id: ValueId| match &plan.nodes[uses.maker[id.index()]?].op {
+        Op::MatMul { x, .. } => uses.maker[x.index()],
+        _ => None,
+    };
+    let shift = source(*r)?;
+    let mut nodes = vec![];
+    for (id, readers, outer) in wanted {
+        let node = uses.maker[id.index()]?;
+        let Op::MatMul { weight, x, activation, residual: None, .. } = &plan.nodes[node].op else { return None };
+        let weight = plan.weight(*weight);
+        let fits = *activation == outer && uses.only(id, &readers) && uses.only(*x, &[node]);
+        let is_float = !is_quantized(weight) && weight.n_cols().is_multiple_of(4);
+        if !fits || !is_float || source(*x) != Some(shift) {
+            return None;
+        }
+        nodes.push(node);
+    }
+    [*k, own_value].iter().all(|&id| source(id) == Some(shift)).then_some(nodes)
 }
 
 /// Orders the units so that products whose inputs are there at the same time run together.

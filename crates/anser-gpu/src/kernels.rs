@@ -4,6 +4,7 @@
 //! validated, and every lowering inspected, where there is no GPU.
 
 use anser_model::{Rows, StateRef, ValueId, WeightId};
+use std::sync::Arc;
 
 /// A WGSL file. Files are concatenated into a shader: there is no preprocessor and no shader text made by code.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -74,15 +75,17 @@ impl KernelSpec {
     /// A run of the kernel.
     pub(crate) fn dispatch(self, bindings: Vec<Binding>, grid: [Extent; 3]) -> Dispatch {
         debug_assert_eq!(self.access.len(), bindings.len(), "{}", self.label);
-        Dispatch { kernel: self, bindings, grid }
+        Dispatch { kernel: self, bindings, grid, n_weight_bytes: 0 }
     }
 }
 
 /// What a dispatch binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Binding {
     /// `array<f32>`, a value of the plan, `[T, n]` or `[O, n]`.
     Value(ValueId),
+    /// The whole buffer that a value is in, for kernels that reach several results of a unit by their offsets.
+    Region(ValueId),
     /// `array<f32>`, a vector of the plan.
     Vector(WeightId),
     /// `array<f32>`, the vectors of an operation from `first` to `last`, each starting so many elements after the one before
@@ -100,6 +103,14 @@ pub(crate) enum Binding {
         /// Which of its row ranges; 0 if it is in one piece.
         split: usize,
     },
+    /// The whole buffer that a vector, a matrix or its row range is in, for kernels that reach several weights of a layer by
+    /// their offsets.
+    Block {
+        /// The vector or matrix.
+        weight: WeightId,
+        /// Which of its row ranges; 0 if it is in one piece.
+        split: usize,
+    },
     /// `array<f32>`, one layer's part of the state, `[slots, part]`; token-shift parts are `[slots, 2, C]`, see
     /// `wgsl/step.wgsl`.
     State(StateRef),
@@ -111,8 +122,8 @@ pub(crate) enum Binding {
     Tokens,
     /// `array<u32>`, the token row of every output, `[O]`.
     Outputs,
-    /// Uniform `vec4<u32>`: sizes that differ between dispatches of one pipeline.
-    Constants([u32; 4]),
+    /// Uniform `vec4<u32>`s: sizes and offsets that differ between dispatches of one pipeline.
+    Constants(Arc<[u32]>),
     /// Memory between two dispatches of one operation; equal descriptions share it.
     Scratch {
         /// Name that keeps buffers apart which must not be shared.
@@ -151,6 +162,8 @@ pub(crate) struct Dispatch {
     pub(crate) bindings: Vec<Binding>,
     /// Workgroups in x, y, z.
     pub(crate) grid: [Extent; 3],
+    /// Bytes that it reads of [`Binding::Block`]s.
+    pub(crate) n_weight_bytes: u64,
 }
 
 /// A number of rows, rounded up to one that kernels are chosen by and buffers are made for.

@@ -123,7 +123,7 @@ impl Gpu {
         let (plan, weights) = (self.plan(), &self.weights.layout);
         let kernel = &recorded.dispatch.kernel;
         let binding = |(access, binding): (&Access, &Binding)| match *binding {
-            Binding::Value(id) => {
+            Binding::Value(id) | Binding::Region(id) => {
                 let value = plan.value(id);
                 4 * u64::from(sizes.rows(value.rows)) * value.n_cols as u64
             }
@@ -135,11 +135,16 @@ impl Gpu {
                 n_bytes * if *access == Access::ReadWrite { 2 } else { 1 }
             }
             Binding::Scratch { rows, row_n_bytes, .. } => u64::from(sizes.rows(rows)) * row_n_bytes as u64,
-            Binding::Step | Binding::Sequences | Binding::Tokens | Binding::Outputs | Binding::Constants(_) => 0,
+            Binding::Block { .. }
+            | Binding::Step
+            | Binding::Sequences
+            | Binding::Tokens
+            | Binding::Outputs
+            | Binding::Constants(_) => 0,
         };
         // A buffer may be bound twice, where a kernel leaves a binding unused.
         let bindings = &recorded.dispatch.bindings;
         let distinct = (0..bindings.len()).filter(|&i| !bindings[..i].contains(&bindings[i]));
-        distinct.map(|i| binding((&kernel.access[i], &bindings[i]))).sum()
+        distinct.map(|i| binding((&kernel.access[i], &bindings[i]))).sum::<u64>() + recorded.dispatch.n_weight_bytes
     }
 }

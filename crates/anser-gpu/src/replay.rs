@@ -9,6 +9,8 @@ use crate::schedule::Schedule;
 use crate::state::States;
 use crate::waves::reads_ahead;
 use crate::weights::Weights;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// A dispatch with all that the device needs to run it.
 #[derive(Debug)]
@@ -57,30 +59,30 @@ impl Replay {
     /// If the driver refuses a kernel, or there is no memory for scratch.
     pub(crate) fn new(
         lowering: &Lowering,
-        schedule: Schedule,
         device: &Device,
         weights: &Weights,
         states: &States,
         buffers: &mut Buffers,
     ) -> Result<Replay, GpuError> {
+        let schedule = lowering.schedule;
         let lower = |(i, unit)| lowering.unit(unit).into_iter().map(move |dispatch| (i, dispatch));
         let (units, lowered): (Vec<usize>, Vec<Dispatch>) = schedule.units.iter().enumerate().flat_map(lower).unzip();
-        buffers.reserve(device, &schedule)?;
+        buffers.reserve(device, schedule)?;
         for binding in lowered.iter().flat_map(|dispatch| &dispatch.bindings) {
-            buffers.reserve_scratch(device, *binding)?;
+            buffers.reserve_scratch(device, binding)?;
         }
         device.compile_all(lowered.iter().map(|dispatch| &dispatch.kernel))?;
         let constants = Constants::new(device, lowered.iter().flat_map(|dispatch| &dispatch.bindings))?;
-        let memory = Memory { schedule: &schedule, weights, states, buffers, constants: &constants };
-        let ahead = reads_ahead(&lowered, &schedule);
+        let memory = Memory { schedule, weights, states, buffers, constants: &constants };
+        let ahead = reads_ahead(&lowered, schedule);
         let record = |((unit, dispatch), ahead): ((usize, Dispatch), Vec<Binding>)| {
             let pipeline = device.pipeline(&dispatch.kernel)?;
             let bind_group = memory.bind(device, &dispatch)?;
-            let ahead = ahead.into_iter().filter_map(|binding| Some(memory.resolve(binding)?.buffer.clone())).collect();
+            let ahead = ahead.into_iter().filter_map(|binding| Some(memory.resolve(&binding)?.buffer.clone())).collect();
             Ok(Recorded { unit, dispatch, pipeline, bind_group, ahead })
         };
         let dispatches = units.into_iter().zip(lowered).zip(ahead).map(record).collect::<Result<_, GpuError>>()?;
-        Ok(Replay { schedule, dispatches })
+        Ok(Replay { schedule: schedule.clone(), dispatches })
     }
 }
 
@@ -94,14 +96,16 @@ struct Memory<'a> {
 }
 
 impl Memory<'_> {
-    fn resolve(&self, binding: Binding) -> Option<wgpu::BufferBinding<'_>> {
-        match binding {
+    fn resolve(&self, binding: &Binding) -> Option<wgpu::BufferBinding<'_>> {
+        match *binding {
             Binding::Vector(id) => self.weights.vectors(id, id),
             Binding::Vectors { first, last } => self.weights.vectors(first, last),
             Binding::Matrix { weight, split } => self.weights.matrix(weight, split),
             Binding::State(at) => Some(wgpu::BufferBinding { buffer: self.states.buffer(at), offset: 0, size: None }),
-            Binding::Constants(values) => self.constants.binding(values),
+            Binding::Block { weight, split } => self.weights.block(self.weights.layout.place(weight, split)?),
+            Binding::Constants(ref words) => self.constants.binding(words),
             Binding::Value(_)
+            | Binding::Region(_)
             | Binding::Step
             | Binding::Sequences
             | Binding::Tokens
@@ -112,7 +116,7 @@ impl Memory<'_> {
 
     fn bind(&self, device: &Device, dispatch: &Dispatch) -> Result<wgpu::BindGroup, GpuError> {
         let mut entries = vec![];
-        for (i, &binding) in dispatch.bindings.iter().enumerate() {
+        for (i, binding) in dispatch.bindings.iter().enumerate() {
             let missing = || device.failed(dispatch.kernel.label, &format!("{binding:?} has no memory"));
             let resource = wgpu::BindingResource::Buffer(self.resolve(binding).ok_or_else(missing)?);
             entries.push(wgpu::BindGroupEntry { binding: i as u32, resource });
@@ -127,38 +131,33 @@ impl Memory<'_> {
 
 /// The distinct [`Binding::Constants`] of a replay, in one buffer.
 struct Constants {
-    values: Vec<[u32; 4]>,
-    stride: u64,
+    /// Where each starts.
+    offsets: BTreeMap<Arc<[u32]>, u64>,
     buffer: wgpu::Buffer,
 }
 
 impl Constants {
     fn new<'a>(device: &Device, bindings: impl Iterator<Item = &'a Binding>) -> Result<Constants, GpuError> {
-        let mut values: Vec<[u32; 4]> = vec![];
+        let alignment = device.inner.limits().min_uniform_buffer_offset_alignment.max(16) as usize;
+        let (mut offsets, mut bytes) = (BTreeMap::new(), vec![]);
         for binding in bindings {
-            if let Binding::Constants(constants) = binding {
-                values.push(*constants);
+            if let Binding::Constants(words) = binding
+                && !offsets.contains_key(words)
+            {
+                bytes.resize(bytes.len().next_multiple_of(alignment), 0);
+                offsets.insert(words.clone(), bytes.len() as u64);
+                bytes.extend_from_slice(bytemuck::cast_slice(words));
             }
         }
-        values.sort_unstable();
-        values.dedup();
-        let stride = u64::from(device.inner.limits().min_uniform_buffer_offset_alignment.max(16));
         let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
-        let buffer = device.create_buffer("constants", stride * values.len() as u64, usage)?;
-        let mut bytes = vec![0; stride as usize * values.len()];
-        for (row, value) in bytes.chunks_exact_mut(stride as usize).zip(&values) {
-            row[..16].copy_from_slice(bytemuck::cast_slice(value));
-        }
+        let buffer = device.create_buffer("constants", bytes.len() as u64, usage)?;
         device.guard(|| "constants".into(), || device.queue.write_buffer(&buffer, 0, &bytes))?;
-        Ok(Constants { values, stride, buffer })
+        Ok(Constants { offsets, buffer })
     }
 
-    fn binding(&self, values: [u32; 4]) -> Option<wgpu::BufferBinding<'_>> {
-        let i = self.values.binary_search(&values).ok()?;
-        Some(wgpu::BufferBinding {
-            buffer: &self.buffer,
-            offset: i as u64 * self.stride,
-            size: wgpu::BufferSize::new(16),
-        })
+    fn binding(&self, words: &Arc<[u32]>) -> Option<wgpu::BufferBinding<'_>> {
+        let &offset = self.offsets.get(words)?;
+        let size = wgpu::BufferSize::new(size_of_val(&words[..]) as u64);
+        Some(wgpu::BufferBinding { buffer: &self.buffer, offset, size })
     }
 }

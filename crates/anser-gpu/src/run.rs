@@ -6,9 +6,10 @@ use crate::executor::Gpu;
 use crate::fuse::{Fusion, fuse};
 use crate::kernels::{Features, RowClass};
 use crate::lower::{Lowering, fusion};
-use crate::matmul;
+use crate::matmul::{self, Precision};
 use crate::replay::Replay;
 use crate::schedule::{Reads, Schedule, Sharing, Unit};
+use crate::weights::WeightLayout;
 use anser_format::quant::dequantize;
 use anser_model::{Op, Plan, Step, ValueId};
 
@@ -16,30 +17,46 @@ use anser_model::{Op, Plan, Step, ValueId};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct StepKind {
     /// Of T and O.
-    classes: [RowClass; 2],
+    pub(crate) classes: [RowClass; 2],
     /// `None` to run every operation by itself.
     fusion: Option<Fusion>,
+    /// Of products.
+    pub(crate) precision: Precision,
 }
 
 impl StepKind {
-    /// `one_token_each`: every sequence has one token; `fuses`: not every operation by itself.
-    pub(crate) fn new(features: &Features, classes: [RowClass; 2], one_token_each: bool, fuses: bool) -> StepKind {
-        StepKind { classes, fusion: fuses.then(|| fusion(features, one_token_each)) }
+    /// `one_token_each`: every sequence has one token.
+    pub(crate) fn new(
+        features: &Features,
+        weights: &WeightLayout,
+        precision: Precision,
+        classes: [RowClass; 2],
+        one_token_each: bool,
+    ) -> StepKind {
+        let fusion = fusion(features, has_few_rows(classes), one_token_each, weights.has_whole_layers());
+        StepKind { classes, fusion: Some(fusion), precision }
+    }
+
+    /// The same steps, every operation by itself.
+    pub(crate) fn unfused(self) -> StepKind {
+        StepKind { fusion: None, ..self }
     }
 
     /// The schedule of such steps.
     pub(crate) fn schedule(&self, plan: &Plan) -> Schedule {
-        /// Steps of more rows need too much memory to let every value have its own.
-        const MAX_UNSHARED_ROWS: u32 = 8;
-
         let units = self.fusion.map_or_else(|| Unit::plain(plan), |fusion| fuse(plan, fusion));
-        let n_rows = self.classes.map(|class| class.0);
-        let sharing = match n_rows.iter().all(|&n| n <= MAX_UNSHARED_ROWS) {
-            true => Sharing::Nothing(n_rows),
+        let (n_rows, in_bytes) = (self.classes.map(|class| class.0), self.precision == Precision::Int8);
+        let sharing = match has_few_rows(self.classes) {
+            true => Sharing::Nothing { n_rows, in_bytes },
             false => Sharing::Layers,
         };
         Schedule::new(plan, units, sharing)
     }
+}
+
+/// Whether steps are small enough to let every value have memory of its own.
+fn has_few_rows(classes: [RowClass; 2]) -> bool {
+    classes.iter().all(|class| class.0 <= matmul::MAX_COLUMNS)
 }
 
 /// The commands of a step, for all steps that are like it but for their numbers.
@@ -128,17 +145,16 @@ impl Gpu {
             self.forget_replays();
         }
         let one_token_each = step.sequences.len() == step.tokens.len();
-        let kind = |fuses| StepKind::new(&self.features, classes, one_token_each, fuses);
-        let (fused, plain) = (kind(self.fuses), kind(false));
+        let kind = StepKind::new(&self.features, &self.weights.layout, self.precision, classes, one_token_each);
         // What is read must be in memory, so that fusing hides nothing from a caller.
-        let kind = if self.keeps(fused, step.reads) { fused } else { plain };
+        let kind = if self.fuses && self.keeps(kind, step.reads) { kind } else { kind.unfused() };
         self.lower(kind)?;
         Ok(kind)
     }
 
     /// Whether steps of `kind` leave `values` in memory.
     fn keeps(&self, kind: StepKind, values: &[ValueId]) -> bool {
-        let keeps = |schedule: &Schedule| values.iter().all(|&id| schedule.cell(id).is_some());
+        let keeps = |schedule: &Schedule| values.iter().all(|&id| schedule.cell(id).is_some_and(|cell| cell.floats.is_some()));
         match self.replays.get(&kind) {
             Some(replay) => keeps(&replay.schedule),
             None => keeps(&kind.schedule(&self.plan)),
@@ -150,10 +166,11 @@ impl Gpu {
         if self.replays.contains_key(&kind) {
             return Ok(());
         }
-        let (plan, weights, features, classes) = (&self.plan, &self.weights.layout, self.features, kind.classes);
-        let lowering = Lowering { plan, weights, features, classes };
-        let schedule = kind.schedule(plan);
-        match Replay::new(&lowering, schedule, &self.device, &self.weights, &self.states, &mut self.buffers) {
+        let (plan, weights, features) = (&self.plan, &self.weights.layout, self.features);
+        let StepKind { classes, precision, .. } = kind;
+        let schedule = &kind.schedule(plan);
+        let lowering = Lowering { plan, weights, schedule, features, precision, classes };
+        match Replay::new(&lowering, &self.device, &self.weights, &self.states, &mut self.buffers) {
             Ok(replay) => {
                 self.replays.insert(kind, replay);
                 Ok(())
@@ -186,8 +203,8 @@ impl Gpu {
     /// Sends the embeddings of the step's tokens and the plan's inputs.
     pub(crate) fn write_inputs(&self, step: &Step, schedule: &Schedule) {
         let write = |id: ValueId, data: &[f32]| {
-            if let Some(buffer) = self.buffers.value(schedule, id) {
-                self.device.queue.write_buffer(buffer, 0, bytemuck::cast_slice(data));
+            if let Some(wgpu::BufferBinding { buffer, offset, .. }) = self.buffers.value(schedule, id) {
+                self.device.queue.write_buffer(buffer, offset, bytemuck::cast_slice(data));
             }
         };
         for node in &self.plan.nodes {
@@ -233,7 +250,7 @@ impl Gpu {
                 let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
                 let range = &recording.reads.ranges[i];
                 if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
-                    encoder.copy_buffer_to_buffer(source, 0, staging, range.start, range.end - range.start);
+                    encoder.copy_buffer_to_buffer(source.buffer, source.offset, staging, range.start, range.end - range.start);
                 }
             }
             rest = later;

@@ -1,7 +1,9 @@
 //! In which order a plan's operations run on the device, which of them together, and where their values lie.
 
-use anser_model::{Node, Plan, Rows, Step, ValueId};
+use crate::matmul::{PIECE_LEN, is_quantized};
+use anser_model::{Node, Op, Plan, Rows, Step, ValueId};
 use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroU64;
 
 /// Operations that are lowered together. Numbers are indices into [`Plan::nodes`].
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +21,9 @@ pub(crate) enum Unit {
     MatMuls(Vec<usize>),
     /// All that happens to a head between its projections and the output projection, for sequences of one token.
     Head {
+        /// The expansions of the low-rank pairs that make w, a, g and, except in the first layer, the gate of the mix;
+        /// empty if they run on their own.
+        low_rank: Vec<usize>,
         /// The mix with the first layer's values, except in that layer.
         residual: Option<usize>,
         /// The key control.
@@ -42,7 +47,9 @@ impl Unit {
             Unit::Op(node) => vec![*node],
             Unit::NormShift { norm, shift } => vec![*norm, *shift],
             Unit::MatMuls(nodes) => nodes.clone(),
-            Unit::Head { residual, key, wkv, gate } => residual.iter().copied().chain([*key, *wkv, *gate]).collect(),
+            Unit::Head { low_rank, residual, key, wkv, gate } => {
+                low_rank.iter().chain(residual).chain([key, wkv, gate]).copied().collect()
+            }
         }
     }
 
@@ -67,6 +74,14 @@ impl Unit {
         nodes.into_iter().flat_map(|node| plan.nodes[node].op.outputs()).collect()
     }
 
+    /// Whether its kernel can write results in 8 bits.
+    fn writes_bytes(&self, plan: &Plan) -> bool {
+        match self {
+            Unit::Op(node) => matches!(plan.nodes[*node].op, Op::MatMul { .. }),
+            Unit::NormShift { .. } | Unit::MatMuls(_) | Unit::Head { .. } => true,
+        }
+    }
+
     /// Names of its operations, for profiles.
     pub(crate) fn name(&self, plan: &Plan) -> String {
         let names: Vec<&str> = self.each(plan).map(|node| &node.name[..]).collect();
@@ -74,22 +89,48 @@ impl Unit {
     }
 }
 
-/// The `index`-th of the buffers for values of one shape.
+/// A buffer for results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Region {
+    /// The `index`-th for one value of this shape, with as many rows as the largest step so far had.
+    Shared {
+        /// Kind of rows.
+        rows: Rows,
+        /// Width of a row.
+        n_cols: usize,
+        index: usize,
+    },
+    /// The `index`-th of this size, for all results of one unit.
+    Own { n_bytes: u64, index: usize },
+}
+
+/// Where a value lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Cell {
-    pub(crate) rows: Rows,
-    pub(crate) n_cols: usize,
-    /// Rows of the buffer; `None` means as many as the largest step so far had.
-    pub(crate) n_rows: Option<u32>,
-    pub(crate) index: usize,
+    pub(crate) region: Region,
+    /// Its floats `[rows, n_cols]`: first byte; `None` if nobody reads them.
+    pub(crate) floats: Option<u64>,
+    /// How many bytes these take, where others follow.
+    pub(crate) floats_n_bytes: Option<NonZeroU64>,
+    /// The value in 8 bits (`wgsl/bytes.wgsl`), bytes `[rows, n_cols]` and scales `[rows, n_cols / 16, 2]`: first byte of each;
+    /// `None` if nobody reads them.
+    pub(crate) bytes: Option<[u64; 2]>,
 }
+
+/// Where regions put values: a multiple of what every device can bind.
+const ALIGNMENT: u64 = 256;
 
 /// Which values may have the same memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sharing {
     /// None, in steps of up to so many tokens and outputs: then nobody has to wait until memory is free again, and small
-    /// steps need little of it.
-    Nothing([u32; 2]),
+    /// steps need little of it. The results of a unit lie in one buffer.
+    Nothing {
+        /// Most tokens and outputs.
+        n_rows: [u32; 2],
+        /// Whether products of quantized weights read activations in 8 bits.
+        in_bytes: bool,
+    },
     /// Those of different layers that are not needed at the same time. Within a layer memory is not used twice: see
     /// [`Schedule::segments`].
     Layers,
@@ -110,26 +151,31 @@ pub(crate) struct Schedule {
 impl Schedule {
     /// Gives the values of `units` memory: those that are needed at the same time, and those of one layer, lie apart.
     pub(crate) fn new(plan: &Plan, units: Vec<Unit>, sharing: Sharing) -> Schedule {
+        match sharing {
+            Sharing::Nothing { n_rows, in_bytes } => {
+                let cells = apart(plan, &units, n_rows, in_bytes);
+                Schedule { units, segments: vec![], cells }
+            }
+            Sharing::Layers => Schedule::shared(plan, units),
+        }
+    }
+
+    fn shared(plan: &Plan, units: Vec<Unit>) -> Schedule {
         let mut last_use = vec![0; plan.values.len()];
-        let mut is_made = vec![false; plan.values.len()];
         for (i, unit) in units.iter().enumerate() {
             for id in unit.inputs(plan).into_iter().chain(unit.outputs(plan)) {
                 last_use[id.index()] = i;
             }
-            unit.each(plan).flat_map(|node| node.op.outputs()).for_each(|id| is_made[id.index()] = true);
         }
-        let mut memory = Memory { cells: vec![None; plan.values.len()], free: vec![], n_made: vec![], sharing };
-        for (value, _) in plan.values.iter().enumerate().filter(|&(value, _)| !is_made[value]) {
-            memory.take(plan, value); // an input of the plan: there from the start
-        }
+        let mut memory = Memory { cells: vec![None; plan.values.len()], free: vec![], n_made: vec![] };
+        inputs(plan, &units).into_iter().for_each(|value| memory.take(plan, value));
         let mut segments = vec![];
         let mut ended: Vec<ValueId> = vec![];
         for (i, unit) in units.iter().enumerate() {
             let outputs = unit.outputs(plan);
             outputs.iter().for_each(|id| memory.take(plan, id.index()));
             ended.extend(unit.inputs(plan).iter().chain(&outputs).filter(|id| last_use[id.index()] == i));
-            let ends_layer = outputs.iter().any(|id| plan.residuals.contains(id));
-            if sharing == Sharing::Layers && ends_layer {
+            if outputs.iter().any(|id| plan.residuals.contains(id)) {
                 ended.sort_unstable();
                 ended.dedup();
                 memory.free.extend(ended.drain(..).filter_map(|id| memory.cells[id.index()]));
@@ -145,8 +191,8 @@ impl Schedule {
     }
 
     /// All memory.
-    pub(crate) fn cells(&self) -> impl Iterator<Item = Cell> {
-        self.cells.iter().copied().flatten()
+    pub(crate) fn regions(&self) -> impl Iterator<Item = Region> {
+        self.cells.iter().flatten().map(|cell| cell.region)
     }
 
     /// How many units, from the first, must run so that all states advance and `reads` are computed.
@@ -159,19 +205,97 @@ impl Schedule {
     }
 }
 
+/// Values that the caller of a step provides: there from the start.
+fn inputs(plan: &Plan, units: &[Unit]) -> Vec<usize> {
+    let mut is_made = vec![false; plan.values.len()];
+    for id in units.iter().flat_map(|unit| unit.each(plan)).flat_map(|node| node.op.outputs()) {
+        is_made[id.index()] = true;
+    }
+    (0..plan.values.len()).filter(|&value| !is_made[value]).collect()
+}
+
+/// A region for the results of each unit.
+fn apart(plan: &Plan, units: &[Unit], n_rows: [u32; 2], in_bytes: bool) -> Vec<Option<Cell>> {
+    let forms = Forms::new(plan, units, in_bytes);
+    let mut cells = vec![None; plan.values.len()];
+    let mut n_made: Vec<(u64, usize)> = vec![];
+    let inputs = inputs(plan, units).into_iter().map(|value| vec![value]);
+    let results = units.iter().map(|unit| unit.outputs(plan).into_iter().map(ValueId::index).collect());
+    for values in inputs.chain(results) {
+        let mut n_bytes = 0;
+        let mut room = |len: u64| {
+            let start = n_bytes;
+            n_bytes = (start + len).next_multiple_of(ALIGNMENT);
+            start
+        };
+        let mut placed = vec![];
+        for value in values {
+            let anser_model::Value { rows, n_cols, .. } = plan.values[value];
+            let n_rows = match rows {
+                Rows::Tokens => n_rows[0],
+                Rows::Outputs => n_rows[1],
+            };
+            let len = u64::from(n_rows) * n_cols as u64;
+            let floats = forms.floats[value].then(|| room(4 * len));
+            let bytes = forms.bytes[value].then(|| [room(len), room(len / 2)]);
+            placed.push((value, floats, NonZeroU64::new(4 * len), bytes));
+        }
+        let at = n_made.iter().position(|&(size, _)| size == n_bytes).unwrap_or_else(|| {
+            n_made.push((n_bytes, 0));
+            n_made.len() - 1
+        });
+        let region = Region::Own { n_bytes, index: n_made[at].1 };
+        n_made[at].1 += 1;
+        for (value, floats, floats_n_bytes, bytes) in placed {
+            cells[value] = Some(Cell { region, floats, floats_n_bytes, bytes });
+        }
+    }
+    cells
+}
+
+/// In which form each value is needed.
+struct Forms {
+    floats: Vec<bool>,
+    bytes: Vec<bool>,
+}
+
+impl Forms {
+    fn new(plan: &Plan, units: &[Unit], in_bytes: bool) -> Forms {
+        let n = plan.values.len();
+        let (mut can_be_bytes, mut is_read) = (vec![false; n], vec![false; n]);
+        let mut forms = Forms { floats: vec![false; n], bytes: vec![false; n] };
+        for id in units.iter().filter(|unit| in_bytes && unit.writes_bytes(plan)).flat_map(|unit| unit.outputs(plan)) {
+            can_be_bytes[id.index()] = plan.value(id).n_cols.is_multiple_of(PIECE_LEN);
+        }
+        for node in &plan.nodes {
+            let in_bytes = |id: ValueId| match &node.op {
+                Op::MatMul { weight, x, .. } => *x == id && is_quantized(plan.weight(*weight)) && can_be_bytes[id.index()],
+                _ => false,
+            };
+            for id in node.op.inputs() {
+                is_read[id.index()] = true;
+                let form = if in_bytes(id) { &mut forms.bytes } else { &mut forms.floats };
+                form[id.index()] = true;
+            }
+        }
+        (0..n).filter(|&value| !is_read[value]).for_each(|value| forms.floats[value] = true);
+        forms
+    }
+}
+
 /// Gives out memory, that of values of the same shape again once they are not needed any more.
 struct Memory {
     cells: Vec<Option<Cell>>,
     free: Vec<Cell>,
     /// Cells made so far, by shape.
     n_made: Vec<((Rows, usize), usize)>,
-    sharing: Sharing,
 }
 
 impl Memory {
     fn take(&mut self, plan: &Plan, value: usize) {
         let anser_model::Value { rows, n_cols, .. } = plan.values[value];
-        let cell = match self.free.iter().position(|cell| (cell.rows, cell.n_cols) == (rows, n_cols)) {
+        let is_alike = |cell: &Cell| matches!(cell.region, Region::Shared { rows: r, n_cols: n, .. } if (r, n) == (rows, n_cols));
+        let cell = match self.free.iter().position(is_alike) {
             Some(i) => self.free.swap_remove(i),
             None => {
                 let at = self.n_made.iter().position(|&(shape, _)| shape == (rows, n_cols));
@@ -180,12 +304,8 @@ impl Memory {
                     self.n_made.len() - 1
                 });
                 self.n_made[at].1 += 1;
-                let n_rows = match (self.sharing, rows) {
-                    (Sharing::Layers, _) => None,
-                    (Sharing::Nothing([n_tokens, _]), Rows::Tokens) => Some(n_tokens),
-                    (Sharing::Nothing([_, n_outputs]), Rows::Outputs) => Some(n_outputs),
-                };
-                Cell { rows, n_cols, n_rows, index: self.n_made[at].1 - 1 }
+                let region = Region::Shared { rows, n_cols, index: self.n_made[at].1 - 1 };
+                Cell { region, floats: Some(0), floats_n_bytes: None, bytes: None }
             }
         };
         self.cells[value] = Some(cell);

@@ -2,15 +2,16 @@
 //! bindings that are declared for it, and can be written for Vulkan, Metal and Direct3D.
 
 use crate::fuse::fuse;
-use crate::kernels::{Access, Dispatch, Features, KernelSpec, RowClass};
+use crate::kernels::{Access, Binding, Dispatch, Features, KernelSpec, RowClass};
 use crate::lower::{Lowering, fusion};
-use crate::matmul::row_class;
+use crate::matmul::{Precision, is_quantized, row_class};
 use crate::pipelines::source;
-use crate::schedule::{Cell, Schedule, Sharing, Unit};
+use crate::run::StepKind;
+use crate::schedule::{Cell, Region, Schedule, Unit};
 use crate::waves::reads_ahead;
 use crate::weights::WeightLayout;
 use anser_format::ModelFile;
-use anser_model::{Plan, ValueId, cases};
+use anser_model::{Op, Plan, ValueId, cases};
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use std::collections::{BTreeMap, HashMap};
@@ -49,17 +50,31 @@ fn plans() -> Vec<Arc<Plan>> {
     models.into_iter().chain(cases::all().into_iter().map(|case| case.plan)).collect()
 }
 
+/// Steps of all kinds.
+fn kinds(features: &Features, weights: &WeightLayout) -> Vec<StepKind> {
+    let mut kinds = vec![];
+    for precision in [Precision::Exact, Precision::Int8] {
+        for class in [1, 3, 8, 9, 100, 1000].map(row_class) {
+            for one_token_each in [true, false] {
+                let kind = StepKind::new(features, weights, precision, [class, RowClass(1)], one_token_each);
+                kinds.extend([kind, kind.unfused()]);
+            }
+        }
+    }
+    kinds
+}
+
 /// The distinct kernels of all plans on all devices, by a readable key.
 fn kernels() -> BTreeMap<String, KernelSpec> {
     let mut kernels = BTreeMap::new();
     for plan in plans() {
         let weights = WeightLayout::new(&plan, 128 << 20, 256);
         for features in devices() {
-            let fused = [true, false].map(|one_token_each| fuse(&plan, fusion(&features, one_token_each)));
-            let units: Vec<Unit> = fused.into_iter().chain([Unit::plain(&plan)]).flatten().collect();
-            for class in [1, 2, 3, 5, 9, 100, 1000].map(row_class) {
-                let lowering = Lowering { plan: &plan, weights: &weights, features, classes: [class, RowClass(1)] };
-                for dispatch in units.iter().flat_map(|unit| lowering.unit(unit)) {
+            for kind in kinds(&features, &weights) {
+                let schedule = &kind.schedule(&plan);
+                let StepKind { classes, precision, .. } = kind;
+                let lowering = Lowering { plan: &plan, weights: &weights, schedule, features, precision, classes };
+                for dispatch in schedule.units.iter().flat_map(|unit| lowering.unit(unit)) {
                     let modules: Vec<_> = dispatch.kernel.modules.iter().map(|m| m.name).collect();
                     let key = format!("{} {modules:?} {:?}", dispatch.kernel.label, dispatch.kernel.constants);
                     kernels.insert(key, dispatch.kernel);
@@ -132,6 +147,7 @@ fn check(key: &str, spec: &KernelSpec) {
 #[test]
 fn every_kernel_is_valid_on_every_backend() {
     let kernels = kernels();
+    eprintln!("{} kernels", kernels.len());
     for (key, spec) in &kernels {
         check(key, spec);
     }
@@ -153,15 +169,22 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
         for id in &inputs {
             let cell = schedule.cell(*id).unwrap();
             assert_eq!(memory.get(&cell), Some(id), "{name} reads {}", plan.value(*id).name);
+            assert!(cell.floats.is_some() || cell.bytes.is_some(), "{name} reads {}", plan.value(*id).name);
         }
         for id in unit.outputs(plan) {
             let cell = schedule.cell(id).unwrap();
-            assert_eq!((cell.rows, cell.n_cols), (plan.value(id).rows, plan.value(id).n_cols));
-            assert!(!inputs.iter().any(|input| schedule.cell(*input) == Some(cell)), "{name} overwrites its input");
-            assert!(
-                !unit.outputs(plan).iter().any(|other| *other != id && schedule.cell(*other) == Some(cell)),
-                "{name}"
-            );
+            if let Region::Shared { rows, n_cols, .. } = cell.region {
+                assert_eq!((rows, n_cols), (plan.value(id).rows, plan.value(id).n_cols));
+            }
+            // One dispatch cannot read and write a buffer.
+            let reads = |input: &ValueId| schedule.cell(*input).map(|input| input.region) == Some(cell.region);
+            assert!(!inputs.iter().any(reads), "{name} overwrites its input");
+            let others = unit.outputs(plan).into_iter().filter(|other| *other != id);
+            for other in others.filter_map(|other| schedule.cell(other)) {
+                assert!(spans(plan, id, cell).iter().all(|a| {
+                    spans(plan, id, other).iter().all(|b| a.0 != b.0 || a.1.end <= b.1.start || b.1.end <= a.1.start)
+                }));
+            }
             memory.insert(cell, id);
         }
         n_nodes += unit.nodes().len();
@@ -169,55 +192,87 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
     assert_eq!(n_nodes, plan.nodes.len());
 }
 
+/// The bytes of a value of one row.
+fn spans(plan: &Plan, id: ValueId, cell: Cell) -> Vec<(Region, std::ops::Range<u64>)> {
+    let n_cols = plan.value(id).n_cols as u64;
+    let floats = cell.floats.map(|at| at..at + 4 * n_cols);
+    let bytes = cell.bytes.map(|[bytes, scales]| [bytes..bytes + n_cols, scales..scales + n_cols / 2]);
+    floats.into_iter().chain(bytes.into_iter().flatten()).map(|span| (cell.region, span)).collect()
+}
+
 #[test]
 fn schedules_keep_values_until_they_are_read() {
     for plan in plans() {
-        for sharing in [Sharing::Layers, Sharing::Nothing([4, 1])] {
-            check_memory(&plan, &Schedule::new(&plan, Unit::plain(&plan), sharing));
-            for features in devices() {
-                for one_token_each in [true, false] {
-                    let units = fuse(&plan, fusion(&features, one_token_each));
-                    check_memory(&plan, &Schedule::new(&plan, units, sharing));
-                }
+        let weights = WeightLayout::new(&plan, 128 << 20, 256);
+        for features in devices() {
+            for kind in kinds(&features, &weights) {
+                check_memory(&plan, &kind.schedule(&plan));
+            }
+        }
+    }
+}
+
+/// The dispatches of a step of one token.
+fn decoding(plan: &Plan, features: Features, precision: Precision) -> (Schedule, Vec<Dispatch>) {
+    let weights = WeightLayout::new(plan, 128 << 20, 256);
+    let kind = StepKind::new(&features, &weights, precision, [RowClass(1), RowClass(1)], true);
+    let schedule = kind.schedule(plan);
+    let classes = kind.classes;
+    let lowering = Lowering { plan, weights: &weights, schedule: &schedule, features, precision, classes };
+    let dispatches = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
+    (schedule, dispatches)
+}
+
+#[test]
+fn what_is_read_was_waited_for() {
+    let plan = &plans()[0];
+    let (schedule, dispatches) = decoding(plan, devices()[0], Precision::Int8);
+    let ahead = reads_ahead(&dispatches, &schedule);
+    // What a kernel reads and another one wrote has become readable in between.
+    let region = |binding: &Binding| match binding {
+        Binding::Value(id) | Binding::Region(id) => schedule.cell(*id).map(|cell| cell.region),
+        _ => None,
+    };
+    let mut unsettled = vec![];
+    for (dispatch, ahead) in dispatches.iter().zip(&ahead) {
+        unsettled.retain(|settled| !ahead.iter().any(|binding| region(binding).as_ref() == Some(settled)));
+        for (access, binding) in dispatch.kernel.access.iter().zip(&dispatch.bindings) {
+            let Some(region) = region(binding) else { continue };
+            assert!(*access != Access::Read || !unsettled.contains(&region), "{}: {binding:?}", dispatch.kernel.label);
+            if *access == Access::ReadWrite {
+                unsettled.push(region);
             }
         }
     }
 }
 
 #[test]
-fn products_of_a_layer_wait_once() {
-    let plan = &plans()[0];
-    let features = Features { max_bindings: 16, ..devices()[0] };
-    let weights = WeightLayout::new(plan, 128 << 20, 256);
-    let lowering = Lowering { plan, weights: &weights, features, classes: [RowClass(1), RowClass(1)] };
-    let units = fuse(plan, fusion(&features, true));
-    let schedule = Schedule::new(plan, units, Sharing::Nothing([1, 1]));
-    let dispatches: Vec<Dispatch> = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
-    let ahead = reads_ahead(&dispatches, &schedule);
-    // What a kernel reads and another one wrote has become readable in between.
-    let mut unsettled = vec![];
-    for (dispatch, ahead) in dispatches.iter().zip(&ahead) {
-        unsettled.retain(|binding| !ahead.contains(binding));
-        for (access, binding) in dispatch.kernel.access.iter().zip(&dispatch.bindings) {
-            assert!(*access != Access::Read || !unsettled.contains(binding), "{}: {binding:?}", dispatch.kernel.label);
-            if *access == Access::ReadWrite {
-                unsettled.push(*binding);
-            }
+fn a_layer_takes_seven_dispatches() {
+    // norm and shift, projections, head, output, norm and shift, key, value
+    for plan in &plans()[..3] {
+        let of_layers = |precision| {
+            let (_, dispatches) = decoding(plan, devices()[5], precision);
+            // Besides the layers: ln0, select, ln_out, and the head with what brings its input into 8 bits.
+            let is_quantized = plan.nodes.iter().any(|node| match &node.op {
+                Op::MatMul { weight, out, .. } => Some(*out) == plan.logits && is_quantized(plan.weight(*weight)),
+                _ => false,
+            });
+            dispatches.len() - 4 - usize::from(is_quantized && precision == Precision::Int8)
+        };
+        for precision in [Precision::Exact, Precision::Int8] {
+            assert_eq!(of_layers(precision), 7 * plan.state.n_layer, "{} {precision:?}", plan.title);
         }
     }
-    // One wave for each of the eight units of three layers, and for ln0, select, ln_out and head; the first waits for
-    // nothing.
-    assert_eq!(ahead.iter().filter(|bindings| !bindings.is_empty()).count(), 3 * 8 + 4 - 1);
 }
 
 #[test]
 fn a_layer_takes_few_units() {
     let plan = &plans()[0];
     let features = Features { max_bindings: 16, ..devices()[0] };
-    let units = |one_token_each| fuse(plan, fusion(&features, one_token_each));
+    let units = |one_token_each| fuse(plan, fusion(&features, true, one_token_each, true));
     let of_layer = |units: Vec<Unit>| units.iter().filter(|unit| unit.name(plan).contains("blocks.1.")).count();
-    // norm and shift, products twice, head, output, norm and shift, key, value
-    assert_eq!(of_layer(units(true)), 8);
-    // instead of the head: value residual, key control, recurrence, norm and gate
+    // norm and shift, products, head, output, norm and shift, key, value
+    assert_eq!(of_layer(units(true)), 7);
+    // instead of the head: products, value residual, key control, recurrence, norm and gate
     assert_eq!(of_layer(units(false)), 11);
 }

@@ -5,7 +5,7 @@
 //! barrier for its own input. Asking for all inputs of such a wave at its beginning leaves one barrier.
 
 use crate::kernels::{Access, Binding, Dispatch};
-use crate::schedule::{Cell, Schedule};
+use crate::schedule::{Region, Schedule};
 use anser_model::Rows;
 use std::collections::HashSet;
 
@@ -49,7 +49,7 @@ fn wave_end(dispatches: &[Dispatch], start: usize, schedule: &Schedule) -> usize
 /// Memory that dispatches write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Memory {
-    Cell(Cell),
+    Region(Region),
     Scratch(&'static str, Rows, usize, usize),
     /// Part and layer.
     State(usize, usize),
@@ -62,20 +62,21 @@ fn accessed<'a>(
     schedule: &'a Schedule,
 ) -> impl Iterator<Item = (Binding, Memory)> + 'a {
     let bindings = dispatch.kernel.access.iter().zip(&dispatch.bindings).filter(move |(a, _)| **a == access);
-    bindings.filter_map(|(_, &binding)| {
-        let memory = match binding {
-            Binding::Value(id) => Memory::Cell(schedule.cell(id)?),
+    bindings.filter_map(|(_, binding)| {
+        let memory = match *binding {
+            Binding::Value(id) | Binding::Region(id) => Memory::Region(schedule.cell(id)?.region),
             Binding::Scratch { name, rows, row_n_bytes, product } => Memory::Scratch(name, rows, row_n_bytes, product),
             Binding::State(at) => Memory::State(at.part, at.layer),
             Binding::Vector(_)
             | Binding::Vectors { .. }
             | Binding::Matrix { .. }
+            | Binding::Block { .. }
             | Binding::Step
             | Binding::Sequences
             | Binding::Tokens
             | Binding::Outputs
             | Binding::Constants(_) => return None,
         };
-        Some((binding, memory))
+        Some((binding.clone(), memory))
     })
 }

@@ -3,7 +3,7 @@
 
 use crate::device::Device;
 use crate::error::GpuError;
-use crate::matmul::{self, DeviceLayout};
+use crate::matmul::{self, DeviceLayout, PIECE_LEN};
 use crate::upload::{Upload, upload};
 use anser_format::DType;
 use anser_model::{Op, Plan, WeightId};
@@ -49,7 +49,7 @@ pub(crate) struct WeightLayout {
 }
 
 impl WeightLayout {
-    /// Lays out the weights of `plan` so that no buffer has more than `max_buffer_n_bytes`, unless a single row or an
+    /// Lays out the weights of `plan` so that no buffer has more than `max_buffer_n_bytes`, unless 16 rows or an
     /// operation's vectors take more, and everything starts at multiples of `alignment`. Embedding tables stay on the
     /// host.
     pub(crate) fn new(plan: &Plan, max_buffer_n_bytes: u64, alignment: u64) -> WeightLayout {
@@ -75,7 +75,9 @@ impl WeightLayout {
     fn add_matrix(&mut self, plan: &Plan, id: WeightId) {
         let weight = plan.weight(id);
         let layout = matmul::layout(weight);
-        let rows = usize::try_from(self.max_buffer_n_bytes / layout.row_n_bytes as u64).unwrap_or(usize::MAX).max(1);
+        // Whole pieces of rows, since kernels write results in 8 bits piece by piece.
+        let rows = usize::try_from(self.max_buffer_n_bytes / layout.row_n_bytes as u64).unwrap_or(usize::MAX);
+        let rows = (rows / PIECE_LEN * PIECE_LEN).max(PIECE_LEN);
         let starts = (0..weight.n_rows()).step_by(rows);
         let splits: Vec<Range<usize>> = starts.map(|start| start..(start + rows).min(weight.n_rows())).collect();
         let n_bytes = splits.iter().map(|rows| rows.len() as u64 * layout.row_n_bytes as u64);
@@ -121,6 +123,16 @@ impl WeightLayout {
         let (first, last) = (*self.vectors.get(&first.index())?, self.vectors.get(&last.index())?);
         let n_bytes = (last.offset + last.n_bytes).checked_sub(first.offset)?;
         ((first.block, first.buffer) == (last.block, last.buffer)).then_some(Place { n_bytes, ..first })
+    }
+
+    /// Whether everything that a layer reads lies in one buffer.
+    pub(crate) fn has_whole_layers(&self) -> bool {
+        self.blocks.iter().all(|buffers| buffers.len() <= 1)
+    }
+
+    /// Bytes of each of a block's buffers.
+    pub(crate) fn buffers(&self, block: usize) -> &[u64] {
+        self.blocks.get(block).map_or(&[], |buffers| buffers)
     }
 
     /// Elements from the start of a vector of `n_cols` to that of the operation's next one: an operation's vectors lie one

@@ -58,26 +58,27 @@ impl Executor {
             #[cfg(target_arch = "wasm32")]
             Device::Auto => Executor::cpu(plan, options, "the only device of this build"),
             #[cfg(not(target_arch = "wasm32"))]
-            Device::Auto => match Executor::gpu(plan, &DeviceChoice::Auto) {
+            Device::Auto => match Executor::gpu(plan, options, &DeviceChoice::Auto) {
                 Ok(chosen) => Ok(chosen),
                 Err(why) => Executor::cpu(plan, options, &why.to_string()),
             },
             #[cfg(not(target_arch = "wasm32"))]
-            Device::Gpu(choice) => Ok(Executor::gpu(plan, choice)?),
+            Device::Gpu(choice) => Ok(Executor::gpu(plan, options, choice)?),
         }
     }
 
     fn cpu(plan: &Arc<Plan>, options: &Options, why: &str) -> Result<(Executor, String), Error> {
-        let cpu_options = anser_cpu::Options { n_threads: options.n_threads, ..Default::default() };
+        let mode = if options.exact { anser_cpu::Mode::Exact } else { anser_cpu::Mode::default() };
+        let cpu_options = anser_cpu::Options { n_threads: options.n_threads, mode, ..Default::default() };
         let cpu = Cpu::new(plan.clone(), cpu_options)?;
         let line = format!("CPU, {} threads: {why}", cpu.n_threads());
         Ok((Executor::Cpu(Box::new(cpu)), line))
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn gpu(plan: &Arc<Plan>, choice: &DeviceChoice) -> Result<(Executor, String), GpuError> {
+    fn gpu(plan: &Arc<Plan>, options: &Options, choice: &DeviceChoice) -> Result<(Executor, String), GpuError> {
         let device = shared_device(choice)?;
-        let gpu = Gpu::new(plan.clone(), &device, GpuOptions::default())?;
+        let gpu = Gpu::new(plan.clone(), &device, GpuOptions { exact: options.exact, ..Default::default() })?;
         let line = [vec![device.reason().to_string()], gpu.notices()].concat().join("; ");
         Ok((Executor::Gpu(Box::new(gpu)), line))
     }

@@ -22,6 +22,10 @@ pub struct Options {
     pub embedding_cache_n_bytes: usize,
     /// A vocabulary in the format of `rwkv_vocab_v20230424.txt`, instead of the file's own.
     pub vocabulary: Option<PathBuf>,
+    /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are. Without it,
+    /// products of quantized weights take activations in 8 bits, which changes logits by less than quantizing the weights
+    /// did (`docs/performance.md` has figures).
+    pub exact: bool,
 }
 
 /// A model, ready to run. Clones share everything.

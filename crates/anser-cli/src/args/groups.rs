@@ -25,6 +25,9 @@ pub(crate) struct ModelArgs {
     /// Threads on the CPU; without it one per core
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::count(1024))]
     pub(crate) threads: Option<usize>,
+    /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are
+    #[arg(long, env = "ANSER_EXACT")]
+    pub(crate) exact: bool,
 }
 
 impl ModelArgs {
@@ -34,6 +37,7 @@ impl ModelArgs {
             device: self.device.clone(),
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
+            exact: self.exact,
             ..Options::default()
         };
         load(&self.model, &options)

@@ -3,23 +3,32 @@
 use super::{Lowering, RecurrenceShape};
 use crate::fuse::Fusion;
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
-use Access::{Read, ReadWrite};
+use crate::matmul::{MatMul, NOTHING, float_kind};
+use crate::schedule::Region;
+use Access::{Read, ReadWrite, Uniform};
 use Binding::{State, Tokens, Value, Vectors};
-use anser_model::Op;
+use anser_model::{Op, ValueId};
+use std::sync::Arc;
 
-/// What can be fused on a device with `features`; `one_token_each`: for steps whose sequences have one token each.
-pub(crate) fn fusion(features: &Features, one_token_each: bool) -> Fusion {
+/// What can be fused on a device with `features`. `few_rows`: for steps whose units have regions of their own;
+/// `one_token_each`: whose sequences have one token each; `whole_layers`: where a layer's weights lie in one buffer.
+pub(crate) fn fusion(features: &Features, few_rows: bool, one_token_each: bool, whole_layers: bool) -> Fusion {
     let largest_head =
         |&size: &usize| RecurrenceShape::of_head(size, features).workgroup() <= features.max_workgroup_len as usize;
     Fusion {
         max_cols: MAX_HELD * norm_workgroup(usize::MAX, features) as usize,
-        max_mixes: features.max_bindings.saturating_sub(5) as usize,
-        max_head_size: match one_token_each && features.max_bindings >= 13 {
+        max_mixes: if few_rows { 6 } else { features.max_bindings.saturating_sub(5) as usize },
+        max_head_size: match one_token_each {
             true => [256, 128, 64, 32, 16].into_iter().find(largest_head).unwrap_or(0),
             false => 0,
         },
+        heads_of_values: features.max_bindings >= 13,
+        heads_of_low_rank: few_rows && whole_layers,
     }
 }
+
+/// Results of a token shift that one kernel writes.
+const MAX_MIXES: usize = 6;
 
 /// Elements of a row that one invocation of norm_shift.wgsl holds.
 const MAX_HELD: usize = 16;
@@ -48,36 +57,53 @@ impl Lowering<'_> {
         let (Op::LayerNorm { x, weight, bias, eps, .. }, Op::TokenShift { state, mix, out, .. }) = (norm, shift) else {
             return vec![];
         };
-        let (&[first, ..], &[.., last]) = (&mix[..], &mix[..]) else { return vec![] };
+        let (&[first, ..], &[.., last], &[first_out, ..]) = (&mix[..], &mix[..], &out[..]) else { return vec![] };
         let reduce = match self.features.subgroups {
             true => wgsl!("reduce/subgroup.wgsl"),
             false => wgsl!("reduce/workgroup.wgsl"),
         };
-        let mixes = match mix.len() {
-            1 => wgsl!("norm_shift/mixes_1.wgsl"),
-            _ => wgsl!("norm_shift/mixes_6.wgsl"),
-        };
         let n_cols = self.plan.value(*x).n_cols;
-        let modules = vec![wgsl!("step.wgsl"), reduce, mixes, wgsl!("norm_shift/norm_shift.wgsl")];
         let (workgroup, slice_len) = norm_shape(n_cols, self.classes[0], &self.features);
-        let access: Vec<Access> =
-            [Read, Read, Read, Read, ReadWrite].into_iter().chain(out.iter().map(|_| ReadWrite)).collect();
-        let kernel = KernelSpec::new("norm_shift", modules)
+        let mut modules = vec![wgsl!("step.wgsl"), reduce];
+        let mut access = vec![Read, Read, Read, Read, ReadWrite];
+        let vectors = [Vectors { first: *weight, last: *bias }, Vectors { first, last }];
+        let mut bindings: Vec<Binding> =
+            [Tokens, Value(*x)].into_iter().chain(vectors).chain([State(*state)]).collect();
+        let mut constants = vec![];
+        match self.schedule.cell(first_out).map(|cell| cell.region) {
+            Some(Region::Own { .. }) => {
+                modules.extend([wgsl!("bytes.wgsl"), wgsl!("place.wgsl"), wgsl!("norm_shift/mixes_together.wgsl")]);
+                access.extend([ReadWrite, Uniform]);
+                let places = out.iter().map(|&id| self.sites().place(id)).chain(std::iter::repeat([NOTHING; 4]));
+                let words: Vec<u32> = places.take(MAX_MIXES).flatten().collect();
+                bindings.extend([Binding::Region(first_out), Binding::Constants(Arc::from(words))]);
+                constants.push(("N_MIXES", mix.len() as f64));
+            }
+            _ => {
+                modules.push(match mix.len() {
+                    1 => wgsl!("norm_shift/mixes_1.wgsl"),
+                    _ => wgsl!("norm_shift/mixes_6.wgsl"),
+                });
+                access.extend(out.iter().map(|_| ReadWrite));
+                bindings.extend(out.iter().map(|id| Value(*id)));
+            }
+        }
+        modules.push(wgsl!("norm_shift/norm_shift.wgsl"));
+        let mut kernel = KernelSpec::new("norm_shift", modules)
             .constant("WORKGROUP", f64::from(workgroup))
             .constant("N_COLS", n_cols as f64)
             .constant("SLICE_LEN", f64::from(slice_len))
             .constant("EPS", f64::from(*eps))
             .constant("VECTOR_STRIDE", self.vector_stride(n_cols))
             .access(&access);
-        let vectors = [Vectors { first: *weight, last: *bias }, Vectors { first, last }];
-        let inputs = [Tokens, Value(*x)].into_iter().chain(vectors).chain([State(*state)]);
-        let bindings = inputs.chain(out.iter().map(|id| Value(*id))).collect();
+        kernel.constants.extend(constants);
         let n_slices = (n_cols as u32).div_ceil(slice_len);
         vec![kernel.dispatch(bindings, [self.rows(*x), Extent::Fixed(n_slices), Extent::Fixed(1)])]
     }
 
-    /// See `wgsl/wkv7/head.wgsl`.
-    pub(super) fn head(&self, residual: Option<&Op>, operations: [&Op; 3]) -> Vec<Dispatch> {
+    /// See `wgsl/wkv7/head.wgsl`. `low_rank` are the products that make w, a, g and, if there is a `residual`, its gate;
+    /// none if these are values.
+    pub(super) fn head(&self, low_rank: &[MatMul], residual: Option<&Op>, operations: [&Op; 3]) -> Vec<Dispatch> {
         let [
             Op::KeyControl { k, k_k, k_a, .. },
             Op::Wkv7 { r, w, v, a, state, head_size, .. },
@@ -86,29 +112,80 @@ impl Lowering<'_> {
         else {
             return vec![];
         };
-        let shape = RecurrenceShape::of_head(*head_size, &self.features);
-        let (value, module, mixed) = match residual {
-            Some(Op::ValueResidual { v, v_first, gate, .. }) => {
-                (v, wgsl!("wkv7/value_mixed.wgsl"), vec![v_first, gate])
-            }
-            _ => (v, wgsl!("wkv7/value_own.wgsl"), vec![]),
+        let (v, mixed) = match residual {
+            Some(Op::ValueResidual { v, v_first, gate, .. }) => (v, Some((v_first, gate))),
+            _ => (v, None),
         };
-        let modules =
-            shape.modules([wgsl!("wkv7/state_vec4.wgsl"), wgsl!("wkv7/rows.wgsl"), module, wgsl!("wkv7/head.wgsl")]);
-        let mut access = vec![ReadWrite, Read, ReadWrite];
-        access.resize(11 + mixed.len(), Read);
         let n_cols = self.plan.value(*out).n_cols;
+        let shape = RecurrenceShape::of_head(*head_size, &self.features);
+        let mut modules = shape.modules([
+            wgsl!("place.wgsl"),
+            wgsl!("bytes.wgsl"),
+            wgsl!("wkv7/state_vec4.wgsl"),
+            wgsl!("wkv7/rows.wgsl"),
+            wgsl!("weight/piece.wgsl"),
+            wgsl!("wkv7/head.wgsl"),
+        ]);
+        let mut access = vec![ReadWrite, Read, ReadWrite, Read, Read, Uniform];
+        let vectors = [Vectors { first: *k_k, last: *k_a }, Vectors { first: *r_k, last: *bias }];
+        let place = Binding::Constants(Arc::from(self.sites().place(*out)));
+        let mut bindings = vec![State(*state), Tokens, Binding::Region(*out)];
+        bindings.extend(vectors.into_iter().chain([place]));
+        let mut n_weight_bytes = 0;
+        if let Some(first) = low_rank.first() {
+            let Some(operands) = self.low_rank_operands([*r, *k, *v], low_rank) else { return vec![] };
+            modules.extend([
+                wgsl!("matmul/activation.wgsl"),
+                wgsl!("wkv7/head_low_rank.wgsl"),
+                wgsl!("matmul/floats.wgsl"),
+            ]);
+            access.extend([Read, Read, Read, Read, Uniform]);
+            let block = Binding::Block { weight: first.weight, split: 0 };
+            let v_first = mixed.map_or(block.clone(), |(v_first, _)| Value(*v_first));
+            bindings.extend([block.clone(), Binding::Region(*r), block, v_first, Binding::Constants(operands)]);
+            n_weight_bytes = low_rank.iter().map(|p| (p.n_rows * p.layout.row_n_bytes) as u64).sum();
+        } else {
+            modules.push(wgsl!("wkv7/head_values.wgsl"));
+            access.resize(access.len() + 8, Read);
+            bindings.extend([r, w, k, a, v, g].map(|id| Value(*id)));
+            let (v_first, gate) = mixed.unwrap_or((v, v));
+            bindings.extend([Value(*v_first), Value(*gate)]);
+        }
         let kernel = shape
             .constants(KernelSpec::new("head", modules))
             .constant("N_COLS", n_cols as f64)
             .constant("EPS", f64::from(*eps))
             .constant("VECTOR_STRIDE", self.vector_stride(n_cols))
+            .constant("IS_MIXED", f64::from(mixed.is_some()))
             .access(&access);
-        let values = [r, w, k, a, value, g].map(|id| Value(*id));
-        let vectors = [Vectors { first: *k_k, last: *k_a }, Vectors { first: *r_k, last: *bias }];
-        let bindings = [State(*state), Tokens, Value(*out)].into_iter().chain(values).chain(vectors);
-        let bindings = bindings.chain(mixed.into_iter().map(|id| Value(*id))).collect();
-        vec![kernel.dispatch(bindings, self.heads(*out, *head_size))]
+        vec![Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, self.heads(*out, *head_size)) }]
+    }
+
+    /// `Operands` of `wgsl/wkv7/head_low_rank.wgsl`; `None` if something is not where that kernel reaches it.
+    fn low_rank_operands(&self, values: [ValueId; 3], low_rank: &[MatMul]) -> Option<Arc<[u32]>> {
+        /// Bytes of the words' unit, a vec4.
+        const VEC4: u64 = 16;
+        let sites = self.sites();
+        let mut words = vec![];
+        for id in values {
+            words.push((sites.floats(id)? / VEC4) as u32);
+        }
+        words.push(0);
+        for pair in low_rank {
+            let bias = pair.bias.and_then(|id| sites.offset(id, 0)).map_or(NOTHING, |at| (at / 4) as u32);
+            words.extend([
+                (sites.offset(pair.weight, 0)? / VEC4) as u32,
+                float_kind(pair.layout.dtype)?,
+                (sites.floats(pair.x)? / VEC4) as u32,
+                bias,
+                pair.n_cols as u32,
+                0,
+                0,
+                0,
+            ]);
+        }
+        words.resize(4 + 4 * 8, 0);
+        Some(Arc::from(words))
     }
 
     fn vector_stride(&self, n_cols: usize) -> f64 {

@@ -3,8 +3,9 @@
 mod fused;
 mod op;
 
-use crate::kernels::{Binding, Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
-use crate::schedule::Unit;
+use crate::kernels::{Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
+use crate::matmul::{self, Precision, Sites};
+use crate::schedule::{Schedule, Unit};
 use crate::weights::WeightLayout;
 use anser_model::{Plan, ValueId};
 
@@ -15,7 +16,9 @@ pub(crate) use fused::fusion;
 pub(crate) struct Lowering<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) weights: &'a WeightLayout,
+    pub(crate) schedule: &'a Schedule,
     pub(crate) features: Features,
+    pub(crate) precision: Precision,
     /// Classes of T and O.
     pub(crate) classes: [RowClass; 2],
 }
@@ -30,9 +33,19 @@ impl Lowering<'_> {
         match unit {
             Unit::Op(node) => self.op(op(*node)),
             Unit::NormShift { norm, shift } => self.norm_shift(op(*norm), op(*shift)),
-            Unit::MatMuls(nodes) => side_by_side(nodes.iter().map(|&node| self.op(op(node))).collect()),
-            Unit::Head { residual, key, wkv, gate } => self.head(residual.map(op), [*key, *wkv, *gate].map(op)),
+            Unit::MatMuls(nodes) => {
+                let products: Vec<_> = nodes.iter().filter_map(|&node| self.product(op(node))).collect();
+                matmul::lower(&products, &self.sites(), &self.features, self.precision)
+            }
+            Unit::Head { low_rank, residual, key, wkv, gate } => {
+                let low_rank: Vec<_> = low_rank.iter().filter_map(|&node| self.product(op(node))).collect();
+                self.head(&low_rank, residual.map(op), [*key, *wkv, *gate].map(op))
+            }
         }
+    }
+
+    fn sites(&self) -> Sites<'_> {
+        Sites { weights: self.weights, schedule: self.schedule }
     }
 
     fn n_cols(&self, id: ValueId) -> f64 {
@@ -64,24 +77,6 @@ impl Lowering<'_> {
         let len = (len.next_power_of_two() as u32).clamp(32, 256).min(self.features.max_workgroup_len);
         KernelSpec::new(label, vec![reduce, module]).constant("WORKGROUP", len as f64)
     }
-}
-
-/// Puts the first dispatches of all products before the second ones, and so on, and gives each product scratch memory of
-/// its own, so that none has to wait for its neighbour.
-fn side_by_side(products: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
-    let mut numbered = vec![];
-    for (number, dispatches) in products.into_iter().enumerate() {
-        for (turn, mut dispatch) in dispatches.into_iter().enumerate() {
-            for binding in &mut dispatch.bindings {
-                if let Binding::Scratch { product, .. } = binding {
-                    *product = number;
-                }
-            }
-            numbered.push((turn, dispatch));
-        }
-    }
-    numbered.sort_by_key(|(turn, _)| *turn);
-    numbered.into_iter().map(|(_, dispatch)| dispatch).collect()
 }
 
 /// How the recurrence is spread over a workgroup, see `wgsl/wkv7/rows.wgsl`.

@@ -33,7 +33,10 @@ impl Lowering<'_> {
                 });
                 each.collect()
             }
-            Op::MatMul { .. } => self.product(op).map_or(vec![], |product| matmul::lower(&product, &self.features)),
+            Op::MatMul { .. } => {
+                let product = self.product(op);
+                matmul::lower(product.as_slice(), &self.sites(), &self.features, self.precision)
+            }
             Op::ValueResidual { v, v_first, gate, out } => {
                 let kernel = KernelSpec::new("value_residual", vec![wgsl!("value_residual.wgsl")])
                     .constant("N_COLS", self.n_cols(*out))

@@ -1,6 +1,7 @@
 //! Which kernel computes a product: the table of (storage type, features, number of tokens).
 
 use super::MatMul;
+use super::layout::PIECE_LEN;
 use crate::kernels::Features;
 use anser_format::DType;
 
@@ -25,15 +26,11 @@ pub(crate) enum Precision {
 pub(crate) enum Form {
     /// Mat-vec, f32 activations.
     VecF32 {
-        /// Tokens at once: 1, 2, 4 or 8.
-        columns: u32,
         /// Threads.
         shape: VecShape,
     },
     /// Mat-vec, activations in 8 bits; quantized weights only.
     VecInt8 {
-        /// Tokens at once: 1, 2, 4 or 8.
-        columns: u32,
         /// Threads.
         shape: VecShape,
     },
@@ -119,11 +116,10 @@ impl Form {
     pub(crate) fn choose(op: &MatMul, features: &Features, precision: Precision) -> Form {
         let n_tokens = op.class.0;
         if n_tokens <= MAX_COLUMNS {
-            let columns = n_tokens.max(1).next_power_of_two();
-            let shape = VecShape::choose(op.layout.dtype, op.n_cols, features);
+            let shape = VecShape::choose(op.n_cols.div_ceil(unit_len(op.layout.dtype)), false, features);
             return match precision == Precision::Int8 && op.layout.dtype.is_quantized() {
-                true => Form::VecInt8 { columns, shape },
-                false => Form::VecF32 { columns, shape },
+                true => Form::VecInt8 { shape },
+                false => Form::VecF32 { shape },
             };
         }
         match CoopShape::choose(op.n_rows, n_tokens, features) {
@@ -134,7 +130,7 @@ impl Form {
 }
 
 /// Columns of a unit, see `wgsl/weight/`.
-fn unit_len(dtype: DType) -> usize {
+pub(crate) fn unit_len(dtype: DType) -> usize {
     match dtype {
         DType::Q8_0 | DType::Q4_K | DType::Q5_K => 32,
         DType::Q6_K => 64,
@@ -143,34 +139,32 @@ fn unit_len(dtype: DType) -> usize {
 }
 
 impl VecShape {
-    fn choose(dtype: DType, n_cols: usize, features: &Features) -> VecShape {
+    /// The shape for rows of `n_units` units each. `whole_pieces`: a workgroup must have a multiple of 16 rows.
+    pub(crate) fn choose(n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
         /// Several subgroups of every size, so that rows can be summed within them.
         const WORKGROUP: u32 = 128;
         /// More threads than this would wait for each other longer than they work.
         const MAX_LANES: u32 = 32;
 
-        let workgroup = WORKGROUP.min(features.max_workgroup_len);
         let [smallest, largest] = features.subgroup_size;
-        let full_subgroups = largest > 0 && workgroup.is_multiple_of(largest);
-        let max_lanes = match features.subgroups && full_subgroups {
-            true => smallest.min(MAX_LANES),
-            false => MAX_LANES.min(workgroup),
-        };
-        let n_units = n_cols.div_ceil(unit_len(dtype));
-        VecShape {
-            workgroup,
-            n_lanes: choose_lanes(n_units, max_lanes),
-            in_subgroup: features.subgroups && full_subgroups,
+        let full_subgroups = largest > 0 && WORKGROUP.min(features.max_workgroup_len).is_multiple_of(largest);
+        let in_subgroup = features.subgroups && full_subgroups;
+        let mut max_lanes = if in_subgroup { smallest.min(MAX_LANES) } else { MAX_LANES };
+        if whole_pieces {
+            max_lanes = max_lanes.min(features.max_workgroup_len / PIECE_LEN as u32);
         }
+        let n_lanes = choose_lanes(n_units, max_lanes);
+        let workgroup = if whole_pieces { WORKGROUP.max(PIECE_LEN as u32 * n_lanes) } else { WORKGROUP };
+        VecShape { workgroup: workgroup.min(features.max_workgroup_len), n_lanes, in_subgroup }
     }
 }
 
-/// The largest power of two up to `max_lanes` that leaves few threads idle when they share `n_units`: a seventh at most,
-/// if one does.
+/// The largest power of two up to `max_lanes` that leaves two fifths of the threads idle at most when they share `n_units`:
+/// many threads wait less for memory than few busy ones.
 fn choose_lanes(n_units: usize, max_lanes: u32) -> u32 {
     let busy = |n_lanes: u32| n_units as f64 / (n_units.div_ceil(n_lanes as usize) * n_lanes as usize) as f64;
     let candidates = || (0..=max_lanes.max(1).ilog2()).rev().map(|i| 1 << i);
-    candidates().find(|&n| busy(n) >= 0.85).unwrap_or(1)
+    candidates().find(|&n| busy(n) >= 0.6).unwrap_or(1)
 }
 
 impl TiledShape {
@@ -214,7 +208,7 @@ mod tests {
     #[test]
     fn lanes_are_mostly_busy() {
         for (n_units, max_lanes, expected) in
-            [(80, 32, 16), (320, 32, 32), (6, 32, 2), (8, 32, 8), (1, 32, 1), (5, 8, 1)]
+            [(80, 32, 32), (320, 32, 32), (24, 32, 32), (6, 32, 8), (8, 32, 8), (1, 32, 1), (5, 8, 8)]
         {
             assert_eq!(choose_lanes(n_units, max_lanes), expected, "{n_units} units, at most {max_lanes} lanes");
         }

@@ -92,6 +92,11 @@ pub(crate) fn device_dtype(dtype: DType) -> DType {
     }
 }
 
+/// Whether a matrix is quantized on the device.
+pub(crate) fn is_quantized(weight: &Weight) -> bool {
+    device_dtype(weight.dtype()).is_quantized()
+}
+
 /// Bytes of a row on the device; `dtype` is one of [`device_dtype`]'s results and rows are whole blocks of it.
 fn row_n_bytes(dtype: DType, n_cols: usize) -> usize {
     let n_blocks = n_cols / dtype.block_len();

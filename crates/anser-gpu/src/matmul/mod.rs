@@ -11,16 +11,18 @@ mod layout;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod vec;
 
-pub(crate) use form::{Form, Precision};
+pub(crate) use form::{Form, MAX_COLUMNS, Precision};
 #[cfg(test)]
 use layout::device_dtype;
-pub(crate) use layout::{DeviceLayout, layout};
+pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_quantized, layout};
+pub(crate) use vec::{NOTHING, Sites, float_kind};
 
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
 use anser_model::{Activation, Rows, ValueId, WeightId};
-use layout::PIECE_LEN;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// A matrix product to lower.
 #[derive(Debug, Clone)]
@@ -57,93 +59,85 @@ pub(crate) fn row_class(n_rows: usize) -> RowClass {
     RowClass(if n_rows == 0 { 0 } else { class })
 }
 
-/// The dispatches that compute `op`, in order.
-pub(crate) fn lower(op: &MatMul, features: &Features) -> Vec<Dispatch> {
-    lower_as(op, Form::choose(op, features, Precision::default()))
+/// The dispatches that compute `ops`, none of which needs another one's result.
+pub(crate) fn lower(ops: &[MatMul], sites: &Sites, features: &Features, precision: Precision) -> Vec<Dispatch> {
+    let (few, many): (Vec<MatMul>, Vec<MatMul>) = ops.iter().cloned().partition(|op| op.class.0 <= MAX_COLUMNS);
+    let mut lowered = vec::lower(&few, sites, features, precision == Precision::Int8, None);
+    let many = many.iter().map(|op| lower_as(op, Form::choose(op, features, precision), sites, features));
+    lowered.extend(side_by_side(many.collect()));
+    lowered
 }
 
-/// The dispatches that compute `op` in a given form.
-pub(crate) fn lower_as(op: &MatMul, form: Form) -> Vec<Dispatch> {
-    let prepared = prepare_input(op, form);
-    let inputs = match &prepared {
-        Some((_, inputs)) => inputs.clone(),
-        None => vec![Binding::Value(op.x)],
+/// Puts the first dispatches of all products before the second ones, and so on, and gives each product scratch memory of
+/// its own, so that none has to wait for its neighbour.
+fn side_by_side(products: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
+    let mut numbered = vec![];
+    for (number, dispatches) in products.into_iter().enumerate() {
+        for (turn, mut dispatch) in dispatches.into_iter().enumerate() {
+            for binding in &mut dispatch.bindings {
+                if let Binding::Scratch { product, .. } = binding {
+                    *product = number;
+                }
+            }
+            numbered.push((turn, dispatch));
+        }
+    }
+    numbered.sort_by_key(|(turn, _)| *turn);
+    numbered.into_iter().map(|(_, dispatch)| dispatch).collect()
+}
+
+/// The dispatches that compute `op` in a given form, in order.
+pub(crate) fn lower_as(op: &MatMul, form: Form, sites: &Sites, features: &Features) -> Vec<Dispatch> {
+    match form {
+        Form::VecF32 { shape } => vec::lower(std::slice::from_ref(op), sites, features, false, Some(shape)),
+        Form::VecInt8 { shape } => vec::lower(std::slice::from_ref(op), sites, features, true, Some(shape)),
+        Form::Tiled { .. } | Form::Coop { .. } => tiles(op, form),
+    }
+}
+
+fn tiles(op: &MatMul, form: Form) -> Vec<Dispatch> {
+    let [tile_rows, tile_tokens] = match form {
+        Form::VecF32 { .. } | Form::VecInt8 { .. } => return vec![],
+        Form::Tiled { shape, .. } => shape.tile(),
+        Form::Coop { shape } => shape.tile(),
     };
+    let halved = matches!(form, Form::Coop { .. }).then(|| halve(op));
+    let x = halved.as_ref().map_or(Binding::Value(op.x), |(_, halves)| halves.clone());
     let product = |(split, rows): (usize, &Range<usize>)| {
         let matrix = Binding::Matrix { weight: op.weight, split };
         // Absent vectors still need a buffer to bind; it is not read.
-        let bias = op.bias.map_or(matrix, Binding::Vector);
-        let residual = op.residual.map_or(matrix, Binding::Value);
-        let constants = Binding::Constants([rows.len() as u32, rows.start as u32, op.n_rows as u32, epilogue_word(op)]);
-        let common = [matrix, inputs[0], bias, residual, Binding::Value(op.out), Binding::Step, constants];
-        let bindings = common.into_iter().chain(inputs.iter().skip(1).copied()).collect();
-        spec::product(op, form).dispatch(bindings, grid(op, form, rows.len() as u32))
+        let bias = op.bias.map_or(matrix.clone(), Binding::Vector);
+        let residual = op.residual.map_or(matrix.clone(), Binding::Value);
+        let words = [rows.len() as u32, rows.start as u32, op.n_rows as u32, epilogue_word(op)];
+        let constants = Binding::Constants(Arc::from(words));
+        let bindings = vec![matrix, x.clone(), bias, residual, Binding::Value(op.out), Binding::Step, constants];
+        let tokens = Extent::Rows { rows: op.rows, per_workgroup: tile_tokens };
+        let grid = [tokens, Extent::Fixed((rows.len() as u32).div_ceil(tile_rows)), Extent::Fixed(1)];
+        Some(spec::product(op, form)?.dispatch(bindings, grid))
     };
-    let products = op.splits.iter().enumerate().map(product);
-    prepared.iter().map(|(dispatch, _)| dispatch.clone()).chain(products).collect()
+    let products = op.splits.iter().enumerate().filter_map(product);
+    halved.iter().map(|(dispatch, _)| dispatch.clone()).chain(products).collect()
 }
 
-/// The dispatch that brings the input into the number format of `form`, and the buffers it writes; `None` if the product
-/// reads f32.
-fn prepare_input(op: &MatMul, form: Form) -> Option<(Dispatch, Vec<Binding>)> {
+/// The dispatch that brings the input into halves, and the buffer it writes.
+fn halve(op: &MatMul) -> (Dispatch, Binding) {
     /// Threads, each with a piece.
     const WORKGROUP: u32 = 64;
 
     let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
-    let scratch = |name, piece_n_bytes| Binding::Scratch {
-        name,
-        rows: op.rows,
-        row_n_bytes: n_pieces * piece_n_bytes,
-        product: 0,
-    };
-    let x = Binding::Value(op.x);
-    let (kernel, bindings, inputs) = match form {
-        Form::VecF32 { .. } | Form::Tiled { .. } => return None,
-        Form::VecInt8 { .. } => {
-            let inputs = vec![scratch("quants", PIECE_LEN), scratch("scales", 8)];
-            let kernel = KernelSpec::new("quantize", vec![wgsl!("matmul/quantize.wgsl")]);
-            let kernel = kernel.access(&[Access::Read, Access::ReadWrite, Access::ReadWrite]);
-            (kernel, vec![x, inputs[0], inputs[1]], inputs)
-        }
-        Form::Coop { .. } => {
-            let inputs = vec![scratch("halves", 2 * PIECE_LEN)];
-            let modules = vec![wgsl!("weight/piece.wgsl"), spec::input_module(op.n_cols), wgsl!("matmul/halve.wgsl")];
-            let kernel = KernelSpec::new("halve", modules).access(&[Access::ReadWrite, Access::Read]);
-            (kernel, vec![inputs[0], x], inputs)
-        }
-    };
-    let kernel = kernel.constant("N_COLS", op.n_cols as f64).constant("WORKGROUP", f64::from(WORKGROUP));
+    let (name, row_n_bytes) = ("halves", 2 * n_pieces * PIECE_LEN);
+    let halves = Binding::Scratch { name, rows: op.rows, row_n_bytes, product: 0 };
+    let modules = vec![wgsl!("weight/piece.wgsl"), spec::input_module(op.n_cols), wgsl!("matmul/halve.wgsl")];
+    let kernel = KernelSpec::new("halve", modules)
+        .access(&[Access::ReadWrite, Access::Read])
+        .constant("N_COLS", op.n_cols as f64)
+        .constant("WORKGROUP", f64::from(WORKGROUP));
     let per_row = Extent::Fixed((n_pieces as u32).div_ceil(WORKGROUP));
     let grid = [per_row, Extent::Rows { rows: op.rows, per_workgroup: 1 }, Extent::Fixed(1)];
-    Some((kernel.dispatch(bindings, grid), inputs))
+    (kernel.dispatch(vec![halves.clone(), Binding::Value(op.x)], grid), halves)
 }
 
-/// The grid of the kernel that multiplies `n_rows` rows of the matrix.
-fn grid(op: &MatMul, form: Form, n_rows: u32) -> [Extent; 3] {
-    match form {
-        Form::VecF32 { shape, .. } | Form::VecInt8 { shape, .. } => {
-            /// GRID_WIDTH of `wgsl/matmul/columns.wgsl`.
-            const WIDTH: u32 = 1 << 15;
-            let n = n_rows.div_ceil(shape.workgroup / shape.n_lanes);
-            [Extent::Fixed(n.min(WIDTH)), Extent::Fixed(n.div_ceil(WIDTH)), Extent::Fixed(1)]
-        }
-        Form::Tiled { shape, .. } => {
-            let [tile_rows, tile_tokens] = shape.tile();
-            tiles(op, n_rows, tile_rows, tile_tokens)
-        }
-        Form::Coop { shape } => {
-            let [tile_rows, tile_tokens] = shape.tile();
-            tiles(op, n_rows, tile_rows, tile_tokens)
-        }
-    }
-}
-
-fn tiles(op: &MatMul, n_rows: u32, tile_rows: u32, tile_tokens: u32) -> [Extent; 3] {
-    let tokens = Extent::Rows { rows: op.rows, per_workgroup: tile_tokens };
-    [tokens, Extent::Fixed(n_rows.div_ceil(tile_rows)), Extent::Fixed(1)]
-}
-
-/// `TargetRows::epilogue` of `wgsl/matmul/epilogue.wgsl`.
+/// `TargetRows::epilogue` of `wgsl/matmul/epilogue.wgsl`, `Job::epilogue` of `wgsl/matmul/jobs.wgsl`.
 fn epilogue_word(op: &MatMul) -> u32 {
     let activation = match op.activation {
         Activation::Identity => 0,

@@ -1,14 +1,15 @@
 //! The kernels of products as [`KernelSpec`]s.
 
+use super::form::VecShape;
 use super::{Form, MatMul};
 use crate::kernels::{Access, KernelSpec, Module, wgsl};
 use anser_format::DType;
 use anser_model::Rows;
 
-/// The kernel that multiplies `op`'s matrix, or a row range of it, in `form`.
+/// The kernel of a row range of `op`'s matrix in `form`; `None` if that is a mat-vec form, see [`vec`].
 ///
-/// Bindings: weights, input, bias, residual, out, step, target rows, and for [`Form::VecInt8`] the input's scales.
-pub(crate) fn product(op: &MatMul, form: Form) -> KernelSpec {
+/// Bindings: weights, input, bias, residual, out, step, target rows.
+pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
     let mut modules = vec![];
     match form {
         Form::Coop { .. } => modules.push(wgsl!("enable/coop.wgsl")),
@@ -16,31 +17,16 @@ pub(crate) fn product(op: &MatMul, form: Form) -> KernelSpec {
         Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Tiled { f16: false, .. } => {}
     }
     modules.push(wgsl!("step.wgsl"));
+    modules.push(wgsl!("weight/words.wgsl"));
     modules.extend(weight_modules(op.layout.dtype));
-    modules.push(wgsl!("matmul/epilogue.wgsl"));
+    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
 
     let mut access = vec![Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
     access.extend([Access::Uniform, Access::Uniform]);
     let mut constants = vec![("N_COLS", op.n_cols as f64), ("OUTPUTS", f64::from(op.rows == Rows::Outputs))];
     let mut constant = |name, value: u32| constants.push((name, f64::from(value)));
     match form {
-        Form::VecF32 { columns, shape } | Form::VecInt8 { columns, shape } => {
-            modules.push(match shape.in_subgroup {
-                true => wgsl!("lanes/subgroup.wgsl"),
-                false => wgsl!("lanes/workgroup.wgsl"),
-            });
-            modules.push(wgsl!("matmul/columns.wgsl"));
-            if matches!(form, Form::VecInt8 { .. }) {
-                modules.push(wgsl!("matmul/products_int8.wgsl"));
-                access.push(Access::Read);
-            } else {
-                modules.extend([input_module(op.n_cols), wgsl!("matmul/products_f32.wgsl")]);
-            }
-            modules.push(wgsl!("matmul/vec.wgsl"));
-            constant("COLUMNS", columns);
-            constant("WORKGROUP", shape.workgroup);
-            constant("N_LANES", shape.n_lanes);
-        }
+        Form::VecF32 { .. } | Form::VecInt8 { .. } => return None,
         Form::Tiled { shape, f16 } => {
             modules.push(input_module(op.n_cols));
             modules.push(match f16 {
@@ -65,7 +51,48 @@ pub(crate) fn product(op: &MatMul, form: Form) -> KernelSpec {
         }
     }
     let label = label(op.layout.dtype, form);
-    KernelSpec { label, modules, constants, access }
+    Some(KernelSpec { label, modules, constants, access })
+}
+
+/// The mat-vec kernel for float weights and those of type `quantized`, see `wgsl/matmul/vec.wgsl`.
+pub(crate) fn vec(
+    quantized: Option<DType>,
+    reads_bytes: bool,
+    in_vec4s: bool,
+    shape: VecShape,
+    constants: &[(&'static str, f64)],
+) -> KernelSpec {
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("weight/words.wgsl")];
+    modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl")], weight_modules));
+    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/jobs.wgsl"), wgsl!("matmul/columns.wgsl")]);
+    modules.push(match shape.in_subgroup {
+        true => wgsl!("lanes/subgroup.wgsl"),
+        false => wgsl!("lanes/workgroup.wgsl"),
+    });
+    modules.push(match in_vec4s {
+        true => wgsl!("matmul/vec_input_vec4.wgsl"),
+        false => wgsl!("matmul/vec_input_scalar.wgsl"),
+    });
+    modules.extend([wgsl!("matmul/products_f32.wgsl"), wgsl!("matmul/floats.wgsl"), wgsl!("matmul/vec_floats.wgsl")]);
+    match quantized {
+        Some(_) => {
+            modules.push(match reads_bytes {
+                true => wgsl!("matmul/units_bytes.wgsl"),
+                false => wgsl!("matmul/units_f32.wgsl"),
+            });
+            modules.push(wgsl!("matmul/vec_quantized.wgsl"));
+        }
+        None => modules.push(wgsl!("matmul/vec_not_quantized.wgsl")),
+    }
+    modules.push(wgsl!("matmul/vec.wgsl"));
+    use Access::{Read, ReadWrite, Uniform};
+    let form = if reads_bytes { Form::VecInt8 { shape } } else { Form::VecF32 { shape } };
+    KernelSpec {
+        label: label(quantized.unwrap_or(DType::F16), form),
+        modules,
+        constants: constants.to_vec(),
+        access: vec![Read, Read, Read, Read, Read, ReadWrite, Uniform, Uniform],
+    }
 }
 
 /// The module that reads x `[T, n_cols]`.

@@ -5,11 +5,13 @@ use super::bench::problem::{Problem, Product};
 use super::bench::rig::Rig;
 use super::bench::{coop_shapes, describe, nmse};
 use super::form::{CoopShape, Form, Precision, TiledShape, VecShape};
-use super::{device_dtype, lower_as};
+use super::{Sites, device_dtype, lower_as};
 use crate::choice::DeviceChoice;
 use crate::device::{Device, DeviceKind};
 use crate::kernels::Features;
 use crate::pipelines::source;
+use crate::schedule::{Schedule, Sharing, Unit};
+use crate::weights::WeightLayout;
 use anser_format::DType;
 use anser_format::quant::dequantize;
 use anser_model::Activation;
@@ -59,12 +61,12 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
     let problem = Problem::new(product);
     let (op, features) = (problem.op(&[]), device.features());
     let mut forms = vec![];
-    if let Form::VecF32 { columns, shape } = Form::choose(&op, &features, Precision::Exact) {
+    if let Form::VecF32 { shape } = Form::choose(&op, &features, Precision::Exact) {
         let without_subgroups = VecShape { workgroup: 64, n_lanes: 16, in_subgroup: false };
         for shape in [shape, without_subgroups] {
-            forms.push(Form::VecF32 { columns, shape });
+            forms.push(Form::VecF32 { shape });
             if op.layout.dtype.is_quantized() {
-                forms.push(Form::VecInt8 { columns, shape });
+                forms.push(Form::VecInt8 { shape });
             }
         }
     } else {
@@ -138,7 +140,7 @@ fn many_rows() {
     let device = device();
     let product = plain(DType::F16, [70_000, 16], 1);
     let shape = VecShape { workgroup: 32, n_lanes: 32, in_subgroup: false };
-    check(&device, product, Form::VecF32 { columns: 1, shape }, 70_000);
+    check(&device, product, Form::VecF32 { shape }, 70_000);
 }
 
 /// Kernels that no device of these tests may run are still valid.
@@ -157,17 +159,19 @@ fn every_form_is_valid() {
     };
     let coop = [shape, CoopShape { side: 8, ..shape }].into_iter().flat_map(|shape| coop_shapes(shape, features));
     let coop = coop.map(|shape| Form::Coop { shape });
-    let vec = [1, 2, 4, 8].into_iter().flat_map(|columns| {
-        [false, true]
-            .map(|in_subgroup| Form::VecInt8 { columns, shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup } })
-    });
+    let vec = [false, true]
+        .map(|in_subgroup| Form::VecInt8 { shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup } });
     let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
     let forms: Vec<Form> = coop.chain(vec).chain(tiled).collect();
     for dtype in TYPES {
         let problem = Problem::new(plain(dtype, [16, 512], 1));
         let splits = std::slice::from_ref(&(0..16));
+        let weights = WeightLayout::new(problem.plan(), 1 << 20, 256);
+        let sharing = Sharing::Nothing { n_rows: [1, 0], in_bytes: false };
+        let schedule = Schedule::new(problem.plan(), Unit::plain(problem.plan()), sharing);
+        let sites = Sites { weights: &weights, schedule: &schedule };
         for &form in forms.iter().filter(|f| dtype.is_quantized() || !matches!(f, Form::VecInt8 { .. })) {
-            for dispatch in lower_as(&problem.op(splits), form) {
+            for dispatch in lower_as(&problem.op(splits), form, &sites, &features) {
                 let text = source(&dispatch.kernel);
                 let module =
                     naga::front::wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));

@@ -7,16 +7,18 @@ use anser_model::cases::{Case, all, nmse};
 use anser_model::{Op, PlanBuilder, Rows, Sequence, StateLayout, StatePart, StateRef, Step};
 use std::sync::Arc;
 
-/// The case's bound; wider where numbers are rounded to F16, which loses up to 2⁻¹¹ of each: weights of types that the
-/// GPU keeps as others, and the operands of cooperative matrices.
+/// The case's bound; wider where numbers are rounded: to F16, which loses up to 2⁻¹¹ of each, weights of types that the
+/// GPU keeps as others, and the operands of cooperative matrices; to 8 bits, which lose up to 1/254 of the largest of 16,
+/// the activations that few tokens multiply with quantized weights.
 fn bound(case: &Case, options: GpuOptions) -> f64 {
     let rounds = |dtype| matches!(dtype, DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::IQ4_XS);
     let weight = case.plan.nodes.iter().find_map(|node| match &node.op {
         Op::MatMul { weight, .. } => Some(case.plan.weight(*weight)),
         _ => None,
     });
-    let coop_matrix = device().report().coop_matrix && !options.no_f16 && !options.no_subgroups;
+    let coop_matrix = device().report().coop_matrix && !options.no_f16 && !options.no_subgroups && !options.exact;
     match weight {
+        Some(weight) if weight.dtype().is_quantized() && case.tokens.len() <= 8 && !options.exact => 5e-5,
         Some(weight) if rounds(weight.dtype()) || coop_matrix => 1e-6,
         _ => case.bound,
     }

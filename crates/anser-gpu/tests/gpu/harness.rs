@@ -23,8 +23,8 @@ pub(crate) fn open() -> Arc<Device> {
 
 /// Every combination of features that kernels come in.
 pub(crate) fn feature_sets() -> Vec<GpuOptions> {
-    let set = |no_f16, no_subgroups| GpuOptions { no_f16, no_subgroups, ..GpuOptions::default() };
-    vec![set(false, false), set(true, false), set(false, true), set(true, true)]
+    let set = |no_f16, no_subgroups, exact| GpuOptions { no_f16, no_subgroups, exact, ..GpuOptions::default() };
+    vec![set(false, false, true), set(true, true, true), set(false, false, false), set(true, true, false)]
 }
 
 /// The plan of a model among the fixtures.

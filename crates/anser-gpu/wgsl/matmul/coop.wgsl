@@ -39,7 +39,7 @@ fn step_piece(s: u32, i: u32) -> u32 {
 
 fn fetch_weights(first_row: u32, s: u32, i: u32) -> Unit {
     let row = min(first_row + i / 2u, target_rows.n_rows - 1u);
-    return load_unit(row, piece_unit(min(step_piece(s, i), N_PIECES - 1u)).u);
+    return load_unit(row * ROW_LEN, piece_unit(min(step_piece(s, i), N_PIECES - 1u)).u);
 }
 
 fn fetch_input(first_token: u32, s: u32, i: u32) -> HalfPiece {

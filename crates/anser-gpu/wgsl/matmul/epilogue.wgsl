@@ -1,4 +1,4 @@
-// What follows the product: out `[T, R]` = residual + activation(product + bias).
+// What follows the product: out `[T, R]` = residual + activation(product + bias). Follows matmul/activation.wgsl.
 //
 // A dispatch may compute only a row range of a matrix of R rows that is split over several buffers.
 
@@ -15,11 +15,6 @@ struct TargetRows {
     epilogue: u32, // activation, with HAS_BIAS and HAS_RESIDUAL
 }
 
-const ACTIVATION_MASK: u32 = 15u;
-const TANH: u32 = 1u;
-const SIGMOID: u32 = 2u;
-const RELU_SQUARED: u32 = 3u;
-const DECAY: u32 = 4u;
 const HAS_BIAS: u32 = 16u;
 const HAS_RESIDUAL: u32 = 32u;
 
@@ -46,36 +41,6 @@ fn load_residual(row: u32, token: u32) -> f32 {
     return 0.0;
 }
 
-fn sigmoid(z: f32) -> f32 {
-    return 1.0 / (1.0 + exp(-z));
-}
-
-// Drivers compute the built-in tanh from two exponentials: it is inaccurate near 0 and may be NaN far from it.
-fn accurate_tanh(z: f32) -> f32 {
-    if abs(z) < 0.25 {
-        let s = z * z;
-        return z * (1.0 + s * (-1.0 / 3.0 + s * (2.0 / 15.0 + s * (-17.0 / 315.0 + s * (62.0 / 2835.0)))));
-    }
-    return sign(z) * (1.0 - 2.0 / (exp(2.0 * abs(z)) + 1.0));
-}
-
 fn activate(z: f32) -> f32 {
-    switch target_rows.epilogue & ACTIVATION_MASK {
-        case TANH: {
-            return accurate_tanh(z);
-        }
-        case SIGMOID: {
-            return sigmoid(z);
-        }
-        case RELU_SQUARED: {
-            let positive = max(z, 0.0);
-            return positive * positive;
-        }
-        case DECAY: {
-            return exp(-0.606531 * sigmoid(z));
-        }
-        default: {
-            return z;
-        }
-    }
+    return activation(z, target_rows.epilogue);
 }

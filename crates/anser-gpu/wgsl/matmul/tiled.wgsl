@@ -52,7 +52,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         for (var i = local; i < TILE_M; i += WORKGROUP) {
             let row = min(first_row + i, target_rows.n_rows - 1u);
             let at = piece_unit(piece);
-            fill_weights(i, unit_values(load_unit(row, at.u), at.u, at.p));
+            fill_weights(i, unit_values(load_unit(row * ROW_LEN, at.u), at.u, at.p));
         }
         for (var i = local; i < TILE_N; i += WORKGROUP) {
             fill_input(i, input(min(first_token + i, n_tokens() - 1u), piece));

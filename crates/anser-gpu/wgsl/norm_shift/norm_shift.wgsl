@@ -69,7 +69,8 @@ fn run(workgroup: vec3<u32>, local: u32) {
     }
     let scale = inverseSqrt(workgroup_sum2(squares, local) / f32(N_COLS) + EPS);
 
-    while c < end {
+    for (var i = 0u; i < SLICE_LEN; i += WORKGROUP) {
+        let valid = c < end;
         let normed = (column.x - mean) * scale * column.scale + column.offset;
         var previous = normed.y;
         if token.previous == PREVIOUS_STATE {
@@ -77,12 +78,14 @@ fn run(workgroup: vec3<u32>, local: u32) {
         } else if token.previous == PREVIOUS_ZERO {
             previous = 0.0;
         }
-        write_mixes(row + c, column.mixes, normed.x, previous - normed.x);
-        if token.is_last == 1u {
+        if valid && token.is_last == 1u {
             state[state_after + c] = normed.x;
         }
-        c += WORKGROUP;
-        column = load_column(min(c, N_COLS - 1u), row, row_before, state_before);
+        write_mixes(row, c, local, valid, column.mixes, normed.x, previous - normed.x);
+        if SLICE_LEN > WORKGROUP {
+            c += WORKGROUP;
+            column = load_column(min(c, N_COLS - 1u), row, row_before, state_before);
+        }
     }
 }
 

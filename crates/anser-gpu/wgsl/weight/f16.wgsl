@@ -1,18 +1,19 @@
-// F16: rows of N_COLS halves, padded with zeros to whole pieces. Needs no f16 support in shaders.
-
-@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>; // [n_rows, N_PIECES, 2], eight halves each
+// F16: rows of N_COLS halves, padded with zeros to whole pieces: [n_rows, N_PIECES, 2] vec4s of eight halves each. Needs no
+// f16 support in shaders.
 
 const UNIT_PIECES: u32 = 1u;
 
 override N_UNITS: u32 = N_PIECES;
+
+override ROW_LEN: u32 = 2u * N_PIECES;
 
 struct Unit {
     low: vec4<u32>,
     high: vec4<u32>,
 }
 
-fn load_unit(row: u32, u: u32) -> Unit {
-    let i = 2u * (row * N_UNITS + u);
+fn load_unit(start: u32, u: u32) -> Unit {
+    let i = start + 2u * u;
     return Unit(weights[i], weights[i + 1u]);
 }
 

@@ -2,7 +2,8 @@
 //
 // A file of this folder defines, for one dtype:
 //   Unit          what one thread loads at once: UNIT_PIECES pieces, of which N_UNITS make a row
-//   load_unit     the bits of unit `u` of a row, not decoded
+//   ROW_LEN       vec4s of a row
+//   load_unit     the bits of unit `u` of the row that starts at vec4 `start`, not decoded
 //   unit_piece    which piece of the row piece `p` of unit `u` is
 //   unit_values   the 16 values of a piece
 //   piece_unit    the inverse of unit_piece

@@ -3,19 +3,19 @@
 // Column 64·g + 32·n + r of a block (g < 4, n < 2, r < 32) is nibble n (0 low, 1 high) of byte 32·g + r. A unit is 16
 // of those bytes: one piece from the low nibbles, the other, 32 columns further, from the high ones.
 
-@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>; // [n_rows, N_COLS / 256, 9]
-
 const UNIT_PIECES: u32 = 2u;
 
 override N_UNITS: u32 = N_COLS / 32u;
+
+override ROW_LEN: u32 = 9u * (N_COLS / 256u);
 
 struct Unit {
     header: vec4<u32>,
     nibbles: vec4<u32>,
 }
 
-fn load_unit(row: u32, u: u32) -> Unit {
-    let i = 9u * (row * (N_COLS / 256u) + u / 8u);
+fn load_unit(start: u32, u: u32) -> Unit {
+    let i = start + 9u * (u / 8u);
     return Unit(weights[i], weights[i + 1u + u % 8u]);
 }
 

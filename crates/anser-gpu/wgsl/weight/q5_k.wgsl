@@ -5,11 +5,11 @@
 // 2·g + n of byte r on top. A unit is 16 bytes of nibbles: one piece from the low ones, the other, 32 columns further,
 // from the high ones.
 
-@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>; // [n_rows, N_COLS / 256, 11]
-
 const UNIT_PIECES: u32 = 2u;
 
 override N_UNITS: u32 = N_COLS / 32u;
+
+override ROW_LEN: u32 = 11u * (N_COLS / 256u);
 
 struct Unit {
     header: vec4<u32>,
@@ -17,8 +17,8 @@ struct Unit {
     nibbles: vec4<u32>,
 }
 
-fn load_unit(row: u32, u: u32) -> Unit {
-    let i = 11u * (row * (N_COLS / 256u) + u / 8u);
+fn load_unit(start: u32, u: u32) -> Unit {
+    let i = start + 11u * (u / 8u);
     return Unit(weights[i], weights[i + 1u + u % 2u], weights[i + 3u + u % 8u]);
 }
 

@@ -7,8 +7,6 @@
 // 64·h + r. Column 128·h + 32·g + r (g < 4, r < 32) has its high bits in bits 2·g and 2·g + 1 of byte 32·h + r. A unit
 // is 16 bytes r of a half h: four pieces, 32 columns apart.
 
-@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>; // [n_rows, ROW_LEN]
-
 const UNIT_PIECES: u32 = 4u;
 
 override N_UNITS: u32 = N_COLS / 64u;
@@ -24,11 +22,10 @@ struct Unit {
     d: u32,            // of this block and of its neighbour
 }
 
-fn load_unit(row: u32, u: u32) -> Unit {
+fn load_unit(start: u32, u: u32) -> Unit {
     let block = u / 4u;
     let half = u / 2u % 2u;
     let at = u % 2u;
-    let start = row * ROW_LEN;
     let i = start + 13u * block;
     let scales = weights[i + 12u];
     return Unit(

@@ -2,8 +2,6 @@
 //
 // (In files each scale stands before its 32 bytes, which leaves them unaligned.)
 
-@group(0) @binding(0) var<storage, read> weights: array<vec4<u32>>; // [n_rows, ROW_LEN]
-
 const UNIT_PIECES: u32 = 2u;
 
 override N_UNITS: u32 = N_COLS / 32u;
@@ -15,10 +13,9 @@ struct Unit {
     scales: u32, // of this unit and of its neighbour
 }
 
-fn load_unit(row: u32, u: u32) -> Unit {
-    let i = row * ROW_LEN;
-    let scales = weights[i + N_COLS / 16u + u / 8u][u / 2u % 4u];
-    return Unit(array<vec4<u32>, 2>(weights[i + 2u * u], weights[i + 2u * u + 1u]), scales);
+fn load_unit(start: u32, u: u32) -> Unit {
+    let scales = weights[start + N_COLS / 16u + u / 8u][u / 2u % 4u];
+    return Unit(array<vec4<u32>, 2>(weights[start + 2u * u], weights[start + 2u * u + 1u]), scales);
 }
 
 fn unit_piece(u: u32, p: u32) -> u32 {

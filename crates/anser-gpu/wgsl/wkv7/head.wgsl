@@ -1,26 +1,24 @@
 // All that happens to one head of one token between its projections and the output projection: the mix with the first
 // layer's value, key control, the recurrence, norm, bonus and gate. For steps whose sequences have one token each; one
-// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, lanes/*.wgsl, wkv7/state_vec4.wgsl,
-// wkv7/rows.wgsl and wkv7/value_*.wgsl.
+// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, bytes.wgsl, lanes/*.wgsl,
+// wkv7/state_vec4.wgsl, wkv7/rows.wgsl and weight/piece.wgsl (N_COLS = C); wkv7/head_values.wgsl or wkv7/head_low_rank.wgsl, which follows, has the
+// operands.
 //
 // Everything is fetched at the start, so that the device's memory is waited for once.
 
-override N_COLS: u32;        // C
 override EPS: f32;
 override VECTOR_STRIDE: u32; // elements between the vectors of a run
+override IS_MIXED: bool;     // whether values are mixed with the first layer's
 
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;   // [T]
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;  // [T, C]
-@group(0) @binding(3) var<storage, read> r: array<vec4<f32>>;    // [T, C / 4]
-@group(0) @binding(4) var<storage, read> w: array<vec4<f32>>;    // [T, C / 4]
-@group(0) @binding(5) var<storage, read> k: array<vec4<f32>>;    // [T, C / 4]
-@group(0) @binding(6) var<storage, read> a: array<vec4<f32>>;    // [T, C / 4]
-@group(0) @binding(7) var<storage, read> v: array<f32>;          // [T, C]
-@group(0) @binding(8) var<storage, read> g: array<f32>;          // [T, C]
-@group(0) @binding(9) var<storage, read> key: array<vec4<f32>>;  // [2, C / 4] k_k, k_a
-@group(0) @binding(10) var<storage, read> gate: array<f32>;      // [3, C] r_k, norm weight, norm bias
+@group(0) @binding(2) var<storage, read_write> out: array<u32>;
+@group(0) @binding(3) var<storage, read> key: array<vec4<f32>>;  // [2, C / 4] k_k, k_a
+@group(0) @binding(4) var<storage, read> gate: array<f32>;       // [3, C] r_k, norm weight, norm bias
+@group(0) @binding(5) var<uniform> place: Place;                 // of y [T, C] in out
 
 const MIN_LENGTH: f32 = 1e-12;
+
+override N_ROWS: u32 = WORKGROUP / N_LANES; // at least N
 
 // The head's operands by column, padded with zeros.
 var<workgroup> staged_r: array<vec4<f32>, ROW_QUADS>;
@@ -28,15 +26,24 @@ var<workgroup> staged_w: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_k: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_kk: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_b: array<vec4<f32>, ROW_QUADS>; // kk ∘ a
-override N_ROWS: u32 = WORKGROUP / N_LANES; // at least N
 var<workgroup> staged_r_k: array<f32, N_ROWS>;
 var<workgroup> staged_v: array<f32, N_ROWS>;
 var<workgroup> staged_y: array<f32, N_ROWS>;
 
+// What has been made of low-rank products, by column of the head.
+struct Rates {
+    w: f32,
+    a: f32,
+    g: f32,
+    v: f32, // how much of the first layer's value to take
+}
+
+var<workgroup> rates: array<Rates, N_ROWS>;
+
 fn run(workgroup: vec3<u32>, index: u32) {
     let head = workgroup.x * HEAD_SIZE;
-    let token = tokens[workgroup.y];
-    let at = workgroup.y * N_COLS + head; // of the token's values
+    let t = workgroup.y;
+    let token = tokens[t];
     let row = index / N_LANES;
     let lane = index % N_LANES;
     let state_row = token.slot * N_COLS + head + row;
@@ -45,18 +52,26 @@ fn run(workgroup: vec3<u32>, index: u32) {
     if row < HEAD_SIZE && token.previous == PREVIOUS_STATE {
         load_row(state_row, lane);
     }
-    if index < ROW_QUADS {
-        stage(at / 4u, head / 4u, index);
-    }
     // Invocation `index` has column `index`, beyond the last one that one again.
     let column = min(index, HEAD_SIZE - 1u);
-    let value = value_of(at + column);
+    let own = load_value(t, head + column);
+    let first = load_first_value(t, head + column);
     let norm_weight = gate[VECTOR_STRIDE + head + column];
     let norm_bias = gate[2u * VECTOR_STRIDE + head + column];
-    let open = g[at + column];
+    let r_k = gate[head + column];
+    stage_rates(t, head, index);
+    workgroupBarrier();
+
+    if index < ROW_QUADS {
+        stage(t, head, index);
+    }
+    var value = own;
+    if IS_MIXED {
+        value += (first - own) * rates[column].v;
+    }
     if index < HEAD_SIZE {
         staged_v[index] = value;
-        staged_r_k[index] = gate[head + column];
+        staged_r_k[index] = r_k;
     }
     workgroupBarrier();
 
@@ -66,9 +81,9 @@ fn run(workgroup: vec3<u32>, index: u32) {
     for (var i = 0u; i < QUADS; i++) {
         let q = i * N_LANES + lane;
         squares += staged_kk[q] * staged_kk[q];
-        let r_k = staged_r[q] * staged_k[q];
+        let products = staged_r[q] * staged_k[q];
         for (var j = 0u; j < 4u; j++) {
-            bonus += r_k[j] * staged_r_k[min(q * 4u + j, HEAD_SIZE - 1u)];
+            bonus += products[j] * staged_r_k[min(q * 4u + j, HEAD_SIZE - 1u)];
         }
     }
     let length = max(sqrt(lanes_sum(sum4(squares), index)), MIN_LENGTH);
@@ -101,27 +116,56 @@ fn run(workgroup: vec3<u32>, index: u32) {
         variance += d * d;
     }
     let scale = inverseSqrt(lanes_sum(variance, index) / f32(HEAD_SIZE) + EPS);
-    if index < HEAD_SIZE {
-        let normed = (staged_y[index] - mean) * scale * norm_weight + norm_bias;
-        out[at + index] = (normed + bonus * value) * open;
+    let normed = (staged_y[column] - mean) * scale * norm_weight + norm_bias;
+    let result = (normed + bonus * value) * rates[column].g;
+    if index < HEAD_SIZE && place.floats != NOTHING {
+        out[place.floats + t * N_COLS + head + index] = bitcast<u32>(result);
+    }
+    if place.bytes != NOTHING {
+        workgroupBarrier(); // all have read y
+        if index < HEAD_SIZE {
+            staged_y[index] = result;
+        }
+        workgroupBarrier();
+        if index < HEAD_SIZE / 16u {
+            store_bytes((t * N_COLS + head) / 16u + index, 16u * index);
+        }
     }
 }
 
 // Stages four columns: r, w, the replacement key, the removal key before it is normalised, and a.
-fn stage(at4: u32, head4: u32, quad: u32) {
+fn stage(t: u32, head: u32, quad: u32) {
     staged_r[quad] = vec4<f32>(0.0);
     staged_w[quad] = vec4<f32>(0.0);
     staged_k[quad] = vec4<f32>(0.0);
     staged_kk[quad] = vec4<f32>(0.0);
     staged_b[quad] = vec4<f32>(0.0);
     if quad * 4u < HEAD_SIZE {
-        let i = at4 + quad;
-        let k_k = key[head4 + quad];
-        let k_a = key[VECTOR_STRIDE / 4u + head4 + quad];
-        staged_r[quad] = r[i];
-        staged_w[quad] = w[i];
-        staged_k[quad] = k[i] * (1.0 + (a[i] - 1.0) * k_a);
-        staged_kk[quad] = k[i] * k_k;
-        staged_b[quad] = a[i];
+        let c = quad * 4u;
+        let w = vec4<f32>(rates[c].w, rates[c + 1u].w, rates[c + 2u].w, rates[c + 3u].w);
+        let a = vec4<f32>(rates[c].a, rates[c + 1u].a, rates[c + 2u].a, rates[c + 3u].a);
+        let k = load_key(t, head / 4u + quad);
+        let k_k = key[head / 4u + quad];
+        let k_a = key[VECTOR_STRIDE / 4u + head / 4u + quad];
+        staged_r[quad] = load_receptance(t, head / 4u + quad);
+        staged_w[quad] = w;
+        staged_k[quad] = k * (1.0 + (a - 1.0) * k_a);
+        staged_kk[quad] = k * k_k;
+        staged_b[quad] = a;
     }
+}
+
+fn y4(at: u32) -> vec4<f32> {
+    return vec4<f32>(staged_y[at], staged_y[at + 1u], staged_y[at + 2u], staged_y[at + 3u]);
+}
+
+// A piece of the result, from element `at` of the head.
+fn store_bytes(piece: u32, at: u32) {
+    let bytes = to_bytes(y4(at), y4(at + 4u), y4(at + 8u), y4(at + 12u));
+    out[place.bytes + 4u * piece] = bytes.quants.x;
+    out[place.bytes + 4u * piece + 1u] = bytes.quants.y;
+    out[place.bytes + 4u * piece + 2u] = bytes.quants.z;
+    out[place.bytes + 4u * piece + 3u] = bytes.quants.w;
+    out[place.scales + 2u * piece] = bitcast<u32>(bytes.scales.x);
+    out[place.scales + 2u * piece + 1u] = bitcast<u32>(bytes.scales.y);
 }

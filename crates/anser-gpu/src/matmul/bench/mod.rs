@@ -17,7 +17,7 @@ use rig::{Prepared, Rig};
 /// What a kernel showed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
-    /// Kernel and its shape, e.g. `int8 columns=1 lanes=16`.
+    /// Kernel and its shape, e.g. `int8 lanes=16 workgroup=128`.
     pub form: String,
     /// Σ (out − reference)² / Σ reference², over a sample of the rows.
     pub nmse: f64,
@@ -119,12 +119,8 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
     let mut all = chosen.clone();
     for form in chosen {
         match form {
-            Form::VecF32 { columns, shape } => {
-                all.extend(vec_shapes(shape, features).map(|shape| Form::VecF32 { columns, shape }));
-            }
-            Form::VecInt8 { columns, shape } => {
-                all.extend(vec_shapes(shape, features).map(|shape| Form::VecInt8 { columns, shape }));
-            }
+            Form::VecF32 { shape } => all.extend(vec_shapes(shape, features).map(|shape| Form::VecF32 { shape })),
+            Form::VecInt8 { shape } => all.extend(vec_shapes(shape, features).map(|shape| Form::VecInt8 { shape })),
             Form::Tiled { shape, .. } => {
                 let others = [[16, 16], [16, 8], [8, 8], [16, 4], [32, 4], [16, 2]];
                 let shapes = others.map(|[threads_m, threads_n]| TiledShape { threads_m, threads_n });
@@ -172,8 +168,8 @@ pub(crate) fn describe(form: Form) -> String {
         format!("lanes={} workgroup={}{via}", s.n_lanes, s.workgroup)
     };
     match form {
-        Form::VecF32 { columns, shape } => format!("f32 columns={columns} {}", lanes(shape)),
-        Form::VecInt8 { columns, shape } => format!("int8 columns={columns} {}", lanes(shape)),
+        Form::VecF32 { shape } => format!("f32 {}", lanes(shape)),
+        Form::VecInt8 { shape } => format!("int8 {}", lanes(shape)),
         Form::Tiled { shape, f16 } => format!("tiled-{} {:?}", if f16 { "f16" } else { "f32" }, shape.tile()),
         Form::Coop { shape } => {
             let CoopShape { side, subgroups_m, subgroups_n, fragments_n, .. } = shape;

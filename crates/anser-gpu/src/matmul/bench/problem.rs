@@ -64,6 +64,14 @@ impl Problem {
         Problem { product, plan, weight, bias, x, residual, out, layout, x_data, residual_data }
     }
 
+    pub(crate) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub(crate) fn weight(&self) -> WeightId {
+        self.weight
+    }
+
     pub(crate) fn matrix(&self) -> &Weight {
         self.plan.weight(self.weight)
     }
@@ -72,8 +80,8 @@ impl Problem {
         self.layout
     }
 
-    pub(crate) fn bias(&self) -> Option<Vec<f32>> {
-        self.bias.map(|id| self.plan.weight(id).to_f32())
+    pub(crate) fn bias(&self) -> Option<(WeightId, Vec<f32>)> {
+        self.bias.map(|id| (id, self.plan.weight(id).to_f32()))
     }
 
     /// The operation, with its matrix in the given row ranges.

@@ -4,24 +4,30 @@ use super::problem::Problem;
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, Dispatch, Extent};
-use crate::matmul::{Form, lower_as};
-use std::ops::Range;
+use crate::matmul::{Form, MAX_COLUMNS, Sites, lower_as, row_class};
+use crate::schedule::{Schedule, Sharing, Unit};
+use crate::weights::{Place, WeightLayout};
 
 /// A product's operands on a device.
 pub(crate) struct Rig<'a> {
     device: &'a Device,
     problem: &'a Problem,
-    /// Copies of the matrix, so that repeated runs do not find it in a cache; each `[R, row]` from a multiple of `stride`.
+    /// Copies of the weights, so that repeated runs do not find them in a cache; each from a multiple of `stride`.
     weights: wgpu::Buffer,
     stride: u64,
     pub(crate) n_copies: u32,
-    splits: Vec<Range<usize>>,
+    layout: WeightLayout,
+    /// Where each of the layout's buffers starts in a copy.
+    starts: Vec<u64>,
+    schedule: Schedule,
     x: wgpu::Buffer,
-    bias: wgpu::Buffer,
     residual: wgpu::Buffer,
     out: wgpu::Buffer,
     step: wgpu::Buffer,
 }
+
+/// Of the start of a weight.
+const ALIGNMENT: u64 = 256;
 
 const STORAGE: wgpu::BufferUsages =
     wgpu::BufferUsages::STORAGE.union(wgpu::BufferUsages::COPY_DST).union(wgpu::BufferUsages::COPY_SRC);
@@ -34,15 +40,36 @@ impl<'a> Rig<'a> {
         n_copies: u32,
         split_rows: usize,
     ) -> Result<Rig<'a>, GpuError> {
-        let (layout, n_rows) = (problem.layout(), problem.product.n_rows);
-        let mut rows = vec![0; n_rows * layout.row_n_bytes];
-        match layout.is_verbatim() {
-            true => rows.copy_from_slice(problem.matrix().bytes()),
-            false => layout.repack(problem.matrix(), 0..n_rows, &mut rows),
+        let row_n_bytes = problem.layout().row_n_bytes;
+        let layout = WeightLayout::new(problem.plan(), (split_rows * row_n_bytes) as u64, ALIGNMENT);
+        let (mut starts, mut stride) = (vec![], 0);
+        for &n_bytes in layout.buffers(0) {
+            starts.push(stride);
+            stride = (stride + n_bytes).next_multiple_of(ALIGNMENT);
         }
-        let stride = (rows.len() as u64).next_multiple_of(256);
+        let mut bytes = vec![0; stride as usize];
+        let at = |place: Place| (starts[place.buffer] + place.offset) as usize;
+        if let Some(matrix) = layout.matrices.get(&problem.weight().index()) {
+            for (split, rows) in matrix.splits.iter().enumerate() {
+                let Some(place) = layout.place(problem.weight(), split) else { continue };
+                let to = &mut bytes[at(place)..][..place.n_bytes as usize];
+                match matrix.layout.is_verbatim() {
+                    true => to.copy_from_slice(&problem.matrix().bytes()[rows.start * row_n_bytes..rows.end * row_n_bytes]),
+                    false => matrix.layout.repack(problem.matrix(), rows.clone(), to),
+                }
+            }
+        }
+        if let Some((place, data)) = problem.bias().and_then(|(id, data)| Some((layout.place(id, 0)?, data))) {
+            bytes[at(place)..][..place.n_bytes as usize].copy_from_slice(bytemuck::cast_slice(&data));
+        }
+        let n_rows = problem.product.n_rows;
         let weights = device.create_buffer("weights", stride * u64::from(n_copies), STORAGE)?;
-        let starts = (0..n_rows).step_by(split_rows);
+        let class = row_class(problem.product.n_tokens);
+        let sharing = match class.0 <= MAX_COLUMNS {
+            true => Sharing::Nothing { n_rows: [class.0, 0], in_bytes: false },
+            false => Sharing::Layers,
+        };
+        let schedule = Schedule::new(problem.plan(), Unit::plain(problem.plan()), sharing);
         let out_len = problem.product.n_tokens.next_power_of_two() * n_rows;
         let rig = Rig {
             device,
@@ -50,9 +77,10 @@ impl<'a> Rig<'a> {
             weights,
             stride,
             n_copies,
-            splits: starts.map(|start| start..(start + split_rows).min(n_rows)).collect(),
+            layout,
+            starts,
+            schedule,
             x: upload(device, bytemuck::cast_slice(&problem.x_data), STORAGE)?,
-            bias: upload(device, bytemuck::cast_slice(&problem.bias().unwrap_or_default()), STORAGE)?,
             residual: upload(device, bytemuck::cast_slice(&problem.residual_data), STORAGE)?,
             out: upload(device, bytemuck::cast_slice(&vec![f32::NAN; out_len]), STORAGE)?,
             step: upload(
@@ -61,7 +89,7 @@ impl<'a> Rig<'a> {
                 wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
             )?,
         };
-        for (i, part) in rows.chunks(32 << 20).enumerate() {
+        for (i, part) in bytes.chunks(32 << 20).enumerate() {
             let write = || {
                 device.queue.write_buffer(&rig.weights, (i as u64) << 25, part);
                 device.queue.submit([]);
@@ -70,7 +98,7 @@ impl<'a> Rig<'a> {
         }
         if n_copies > 1 {
             // Copies within one buffer are not allowed.
-            let n_bytes = rows.len() as u64;
+            let n_bytes = bytes.len() as u64;
             let between = device.create_buffer("copy", n_bytes, STORAGE)?;
             let mut encoder = device.inner.create_command_encoder(&Default::default());
             encoder.copy_buffer_to_buffer(&rig.weights, 0, &between, 0, n_bytes);
@@ -85,7 +113,9 @@ impl<'a> Rig<'a> {
 
     /// Compiles and binds the dispatches of `form`, for every copy of the matrix.
     pub(crate) fn prepare(&self, form: Form) -> Result<Vec<Prepared>, GpuError> {
-        let dispatches = lower_as(&self.problem.op(&self.splits), form);
+        let splits = self.layout.matrices.get(&self.problem.weight().index()).map_or(&[][..], |m| &m.splits);
+        let sites = Sites { weights: &self.layout, schedule: &self.schedule };
+        let dispatches = lower_as(&self.problem.op(splits), form, &sites, &self.device.features());
         self.device.compile_all(dispatches.iter().map(|d| &d.kernel))?;
         let mut memory = vec![];
         for binding in dispatches.iter().flat_map(|d| &d.bindings) {
@@ -100,7 +130,7 @@ impl<'a> Rig<'a> {
                 }
                 _ => continue,
             };
-            memory.push((*binding, buffer));
+            memory.push((binding.clone(), buffer));
         }
         let copies = 0..self.n_copies;
         copies
@@ -112,26 +142,27 @@ impl<'a> Rig<'a> {
     fn bind(&self, copy: u32, dispatch: &Dispatch, memory: &[(Binding, wgpu::Buffer)]) -> Result<Prepared, GpuError> {
         let mut entries = vec![];
         for (i, binding) in dispatch.bindings.iter().enumerate() {
-            let buffer = match binding {
-                Binding::Matrix { .. } => &self.weights,
-                Binding::Value(id) if self.problem.is_residual(*id) => &self.residual,
-                Binding::Value(id) if self.problem.is_out(*id) => &self.out,
-                Binding::Value(_) => &self.x,
-                Binding::Vector(_) => &self.bias,
-                Binding::Step => &self.step,
+            let of_weights = |place: Option<Place>, whole: bool| {
+                let place = place.ok_or_else(|| self.device.failed("binding", "no such weight"))?;
+                let offset = u64::from(copy) * self.stride + self.starts[place.buffer];
+                let (start, n_bytes) = match whole {
+                    true => (0, self.layout.buffers(0)[place.buffer]),
+                    false => (place.offset, place.n_bytes),
+                };
+                Ok::<_, GpuError>((&self.weights, offset + start, wgpu::BufferSize::new(n_bytes)))
+            };
+            let (buffer, offset, size) = match binding {
+                Binding::Matrix { weight, split } => of_weights(self.layout.place(*weight, *split), false)?,
+                Binding::Vector(weight) => of_weights(self.layout.place(*weight, 0), false)?,
+                Binding::Block { weight, split } => of_weights(self.layout.place(*weight, *split), true)?,
+                Binding::Value(id) | Binding::Region(id) if self.problem.is_residual(*id) => (&self.residual, 0, None),
+                Binding::Value(id) | Binding::Region(id) if self.problem.is_out(*id) => (&self.out, 0, None),
+                Binding::Value(_) | Binding::Region(_) => (&self.x, 0, None),
+                Binding::Step => (&self.step, 0, None),
                 other => {
                     let found = memory.iter().find(|(b, _)| b == other).map(|(_, buffer)| buffer);
-                    found.ok_or_else(|| self.device.failed("binding", "no such memory"))?
+                    (found.ok_or_else(|| self.device.failed("binding", "no such memory"))?, 0, None)
                 }
-            };
-            let (offset, size) = match binding {
-                Binding::Matrix { split, .. } => {
-                    let row_n_bytes = self.problem.layout().row_n_bytes as u64;
-                    let rows = &self.splits[*split];
-                    let offset = u64::from(copy) * self.stride + rows.start as u64 * row_n_bytes;
-                    (offset, wgpu::BufferSize::new(rows.len() as u64 * row_n_bytes))
-                }
-                _ => (0, None),
             };
             let resource = wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size });
             entries.push(wgpu::BindGroupEntry { binding: i as u32, resource });
@@ -146,7 +177,7 @@ impl<'a> Rig<'a> {
             Extent::Rows { per_workgroup, .. } => n_tokens.div_ceil(per_workgroup),
             Extent::Sequences => 1,
         });
-        let reads_matrix = dispatch.bindings.iter().any(|b| matches!(b, Binding::Matrix { .. }));
+        let reads_matrix = dispatch.bindings.iter().any(|b| matches!(b, Binding::Matrix { .. } | Binding::Block { .. }));
         Ok(Prepared { pipeline: self.device.pipeline(&dispatch.kernel)?, bind_group, grid, reads_matrix })
     }
 

@@ -1,0 +1,273 @@
+//! Products for few tokens: one dispatch for as many of them as can share its bindings, see `wgsl/matmul/vec.wgsl`.
+
+use super::form::VecShape;
+use super::layout::PIECE_LEN;
+use super::{MatMul, epilogue_word, spec};
+use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, wgsl};
+use crate::schedule::{Region, Schedule};
+use crate::weights::{Place, WeightLayout};
+use anser_format::DType;
+use anser_model::{Rows, ValueId, WeightId};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Where everything lies.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sites<'a> {
+    pub(crate) weights: &'a WeightLayout,
+    pub(crate) schedule: &'a Schedule,
+}
+
+impl Sites<'_> {
+    fn region(&self, id: ValueId) -> Option<Region> {
+        self.schedule.cell(id).map(|cell| cell.region)
+    }
+
+    /// Byte offset of a value's floats in its region.
+    pub(crate) fn floats(&self, id: ValueId) -> Option<u64> {
+        self.schedule.cell(id)?.floats
+    }
+
+    /// The words of `Place` of `wgsl/place.wgsl`.
+    pub(crate) fn place(&self, id: ValueId) -> [u32; 4] {
+        let cell = self.schedule.cell(id);
+        let floats = cell.and_then(|cell| cell.floats).map_or(NOTHING, |at| (at / 4) as u32);
+        let [bytes, scales] = cell.and_then(|cell| cell.bytes).map_or([NOTHING; 2], |at| at.map(|at| (at / 4) as u32));
+        [floats, bytes, scales, 0]
+    }
+
+    /// Byte offset of a vector, a matrix or its row range in its buffer.
+    pub(crate) fn offset(&self, weight: WeightId, split: usize) -> Option<u64> {
+        self.weights.place(weight, split).map(|place| place.offset)
+    }
+}
+
+/// `NOTHING` of `wgsl/place.wgsl`.
+pub(crate) const NOTHING: u32 = u32::MAX;
+
+/// `MAX_JOBS` of `wgsl/matmul/jobs.wgsl`.
+const MAX_JOBS: usize = 8;
+
+/// Words of `Job` there.
+const JOB_LEN: usize = 16;
+
+/// The number of a float type in `wgsl/matmul/jobs.wgsl` and `wgsl/wkv7/head_low_rank.wgsl`; `None` for another type.
+pub(crate) fn float_kind(dtype: DType) -> Option<u32> {
+    match dtype {
+        DType::F16 => Some(1),
+        DType::BF16 => Some(2),
+        DType::F32 => Some(3),
+        _ => None,
+    }
+}
+
+/// The number of any other type there.
+const QUANTIZED: u32 = 0;
+
+/// A row range of a product, and where its operands are.
+#[derive(Debug, Clone)]
+struct Job<'a> {
+    op: &'a MatMul<'a>,
+    split: usize,
+    rows: Range<usize>,
+    place: Place,
+    input: Input,
+}
+
+/// Input of a job.
+#[derive(Debug, Clone, PartialEq)]
+struct Input {
+    /// Bound as x and as scales.
+    bindings: [Binding; 2],
+    /// What tells buffers apart; `None` for scratch, which the bindings tell apart.
+    region: Option<Region>,
+    /// First words: of floats; or of bytes and their scales.
+    at: Result<u64, [u64; 2]>,
+}
+
+impl Job<'_> {
+    fn kind(&self) -> u32 {
+        float_kind(self.op.layout.dtype).unwrap_or(QUANTIZED)
+    }
+
+    /// The storage type that the kernel must be made for; `None` if every kernel reads it.
+    fn quantized(&self) -> Option<DType> {
+        (self.kind() == QUANTIZED).then_some(self.op.layout.dtype)
+    }
+
+    /// Whether one dispatch can compute both.
+    fn goes_with(&self, other: &Job, sites: &Sites) -> bool {
+        let residual = |job: &Job| job.op.residual.and_then(|id| sites.region(id));
+        let bias = |job: &Job| job.op.bias.and_then(|id| sites.weights.place(id, 0)).map(|p| (p.block, p.buffer));
+        let agree = |a: Option<DType>, b: Option<DType>| a.is_none() || b.is_none() || a == b;
+        let same_buffers = match (self.input.region, other.input.region) {
+            (None, None) => self.input.bindings == other.input.bindings,
+            (a, b) => a == b,
+        };
+        let (a, b) = (self.op, other.op);
+        same_buffers
+            && (self.place.block, self.place.buffer) == (other.place.block, other.place.buffer)
+            && sites.region(a.out) == sites.region(b.out)
+            && (residual(self).is_none() || residual(other).is_none() || residual(self) == residual(other))
+            && (bias(self).is_none() || bias(other).is_none() || bias(self) == bias(other))
+            && agree(self.quantized(), other.quantized())
+            && (a.n_cols == b.n_cols || self.quantized().or(other.quantized()).is_none())
+            && a.n_cols.is_multiple_of(4) == b.n_cols.is_multiple_of(4)
+            && (a.rows, a.class) == (b.rows, b.class)
+    }
+}
+
+/// The dispatches that compute `ops`, none of which needs another one's result. `in_bytes`: quantized weights are
+/// multiplied with activations in 8 bits; `shape`: instead of the best one.
+pub(crate) fn lower(
+    ops: &[MatMul],
+    sites: &Sites,
+    features: &Features,
+    in_bytes: bool,
+    shape: Option<VecShape>,
+) -> Vec<Dispatch> {
+    let mut dispatches: Vec<Dispatch> = vec![];
+    let mut groups: Vec<Vec<Job>> = vec![];
+    for (number, op) in ops.iter().enumerate() {
+        let Some(input) = input(op, number, sites, in_bytes, &mut dispatches) else { continue };
+        for (split, rows) in op.splits.iter().enumerate() {
+            let Some(place) = sites.weights.place(op.weight, split) else { continue };
+            let job = Job { op, split, rows: rows.clone(), place, input: input.clone() };
+            let joins =
+                |group: &&mut Vec<Job>| group.len() < MAX_JOBS && group.iter().all(|other| job.goes_with(other, sites));
+            match groups.iter_mut().find(joins) {
+                Some(group) => group.push(job),
+                None => groups.push(vec![job]),
+            }
+        }
+    }
+    dispatches.extend(groups.iter().filter_map(|jobs| dispatch(jobs, sites, features, shape)));
+    dispatches
+}
+
+/// Where the `number`-th product finds its input; adds the dispatch that brings it into 8 bits if its maker does not write
+/// it so.
+fn input(
+    op: &MatMul,
+    number: usize,
+    sites: &Sites,
+    in_bytes: bool,
+    dispatches: &mut Vec<Dispatch>,
+) -> Option<Input> {
+    let cell = sites.schedule.cell(op.x)?;
+    let both = |binding: Binding| [binding.clone(), binding];
+    if !in_bytes || !op.layout.dtype.is_quantized() {
+        let at = Ok(cell.floats? / 4);
+        return Some(Input { bindings: both(Binding::Region(op.x)), region: Some(cell.region), at });
+    }
+    if let Some(bytes) = cell.bytes {
+        let at = Err(bytes.map(|at| at / 4));
+        return Some(Input { bindings: both(Binding::Region(op.x)), region: Some(cell.region), at });
+    }
+    let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
+    let scratch = |name, piece_n_bytes| Binding::Scratch {
+        name,
+        rows: op.rows,
+        row_n_bytes: n_pieces * piece_n_bytes,
+        product: number,
+    };
+    let bindings = [scratch("quants", PIECE_LEN), scratch("scales", 8)];
+    dispatches.push(quantize(op, n_pieces, bindings.clone()));
+    Some(Input { bindings, region: None, at: Err([0, 0]) })
+}
+
+/// See `wgsl/quantize.wgsl`.
+fn quantize(op: &MatMul, n_pieces: usize, [quants, scales]: [Binding; 2]) -> Dispatch {
+    /// Threads, each with a piece.
+    const WORKGROUP: u32 = 64;
+
+    let kernel = KernelSpec::new("quantize", vec![wgsl!("bytes.wgsl"), wgsl!("quantize.wgsl")])
+        .access(&[Access::Read, Access::ReadWrite, Access::ReadWrite])
+        .constant("N_COLS", op.n_cols as f64)
+        .constant("WORKGROUP", f64::from(WORKGROUP));
+    let per_row = Extent::Fixed((n_pieces as u32).div_ceil(WORKGROUP));
+    let grid = [per_row, Extent::Rows { rows: op.rows, per_workgroup: 1 }, Extent::Fixed(1)];
+    kernel.dispatch(vec![Binding::Value(op.x), quants, scales], grid)
+}
+
+/// One dispatch for all jobs.
+fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecShape>) -> Option<Dispatch> {
+    /// GRID_WIDTH of `wgsl/matmul/columns.wgsl`.
+    const WIDTH: u32 = 1 << 15;
+
+    let first = jobs.first()?;
+    let quantized = jobs.iter().find_map(Job::quantized);
+    let reads_bytes = jobs.iter().any(|job| job.input.at.is_err());
+    let writes_bytes = jobs.iter().any(|job| sites.schedule.cell(job.op.out).is_some_and(|cell| cell.bytes.is_some()));
+    let n_units = jobs.iter().map(|job| job.op.n_cols.div_ceil(super::form::unit_len(job.op.layout.dtype)));
+    let shape = shape.unwrap_or_else(|| VecShape::choose(n_units.min().unwrap_or(1), writes_bytes, features));
+    let n_rows_each = shape.workgroup / shape.n_lanes;
+    let mut words = vec![];
+    let mut n_workgroups = 0;
+    for job in jobs {
+        words.extend(job_words(job, n_workgroups, sites));
+        n_workgroups += (job.rows.len() as u32).div_ceil(n_rows_each);
+    }
+    words.resize(MAX_JOBS * JOB_LEN, 0);
+    let same_cols = jobs.iter().all(|job| job.op.n_cols == first.op.n_cols);
+    let constants = [
+        ("N_COLS", if same_cols { first.op.n_cols as f64 } else { 0.0 }),
+        ("OUTPUTS", f64::from(first.op.rows == Rows::Outputs)),
+        ("COLUMNS", f64::from(first.op.class.0.max(1))),
+        ("WORKGROUP", f64::from(shape.workgroup)),
+        ("N_LANES", f64::from(shape.n_lanes)),
+        ("N_JOBS", jobs.len() as f64),
+        ("HAS_FLOATS", f64::from(jobs.iter().any(|job| job.quantized().is_none()))),
+        ("HAS_QUANTIZED", f64::from(quantized.is_some())),
+        ("WRITES_BYTES", f64::from(writes_bytes)),
+    ];
+    let kernel = spec::vec(quantized, reads_bytes, first.op.n_cols.is_multiple_of(4), shape, &constants);
+    let weights = Binding::Block { weight: first.op.weight, split: first.split };
+    // Absent operands still need a buffer to bind; it is not read.
+    let bias = jobs.iter().find_map(|job| job.op.bias).map(|weight| Binding::Block { weight, split: 0 });
+    let residual = jobs.iter().find_map(|job| job.op.residual).map(Binding::Value);
+    let [x, scales] = first.input.bindings.clone();
+    let bindings = vec![
+        weights.clone(),
+        x,
+        scales,
+        bias.unwrap_or_else(|| weights.clone()),
+        residual.unwrap_or(weights),
+        Binding::Region(first.op.out),
+        Binding::Step,
+        Binding::Constants(Arc::from(words)),
+    ];
+    let grid = [n_workgroups.min(WIDTH), n_workgroups.div_ceil(WIDTH), 1].map(Extent::Fixed);
+    let n_weight_bytes = jobs.iter().map(|job| job.place.n_bytes).sum();
+    Some(Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, grid) })
+}
+
+/// `Job` of `wgsl/matmul/jobs.wgsl`.
+fn job_words(job: &Job, first_workgroup: u32, sites: &Sites) -> [u32; JOB_LEN] {
+    let op = job.op;
+    let [x, scales] = match job.input.at {
+        Ok(floats) => [floats as u32, 0],
+        // Bytes are counted by vec4s, scales by pairs.
+        Err([bytes, scales]) => [(bytes / 4) as u32, (scales / 2) as u32],
+    };
+    let bias = op.bias.and_then(|id| sites.offset(id, 0)).map_or(NOTHING, |at| (at / 4) as u32);
+    let [out, out_bytes, out_scales, _] = sites.place(op.out);
+    [
+        first_workgroup,
+        job.rows.len() as u32,
+        (job.place.offset / 16) as u32,
+        job.kind(),
+        x,
+        scales,
+        bias,
+        epilogue_word(op),
+        op.n_rows as u32,
+        job.rows.start as u32,
+        out,
+        out_bytes,
+        out_scales,
+        op.n_cols as u32,
+        0,
+        0,
+    ]
+}

@@ -1,0 +1,36 @@
+// Rows of float weights, padded with zeros to whole pieces: F16 and BF16 `[n_rows, N_PIECES, 2]`, F32
+// `[n_rows, N_PIECES, 4]` vec4s. Needs no f16 support in shaders. Follows weight/piece.wgsl and weight/words.wgsl.
+
+fn f16_values(bits: vec2<u32>) -> vec4<f32> {
+    return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
+}
+
+fn f16_piece(at: u32) -> Piece {
+    let low = weights[at];
+    let high = weights[at + 1u];
+    return Piece(f16_values(low.xy), f16_values(low.zw), f16_values(high.xy), f16_values(high.zw));
+}
+
+fn bf16_values(bits: vec2<u32>) -> vec4<f32> {
+    return bitcast<vec4<f32>>(vec4<u32>(
+        bits.x << 16u,
+        bits.x & 0xffff0000u,
+        bits.y << 16u,
+        bits.y & 0xffff0000u,
+    ));
+}
+
+fn bf16_piece(at: u32) -> Piece {
+    let low = weights[at];
+    let high = weights[at + 1u];
+    return Piece(bf16_values(low.xy), bf16_values(low.zw), bf16_values(high.xy), bf16_values(high.zw));
+}
+
+fn f32_piece(at: u32) -> Piece {
+    return Piece(
+        bitcast<vec4<f32>>(weights[at]),
+        bitcast<vec4<f32>>(weights[at + 1u]),
+        bitcast<vec4<f32>>(weights[at + 2u]),
+        bitcast<vec4<f32>>(weights[at + 3u]),
+    );
+}

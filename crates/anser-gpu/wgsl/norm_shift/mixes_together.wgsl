@@ -1,0 +1,54 @@
+// The results of a token shift in one buffer: each as floats, in bytes, or both. A workgroup writes WORKGROUP columns.
+// Follows bytes.wgsl and place.wgsl.
+
+override N_MIXES: u32; // at most 6
+override N_STAGED: u32 = N_MIXES * WORKGROUP;
+override N_STAGED_PIECES: u32 = N_STAGED / 16u;
+
+@group(0) @binding(5) var<storage, read_write> out: array<u32>;
+@group(0) @binding(6) var<uniform> places: array<Place, 6>;
+
+alias Mixes = array<f32, 6>;
+
+var<workgroup> staged: array<f32, N_STAGED>; // [N_MIXES, WORKGROUP]
+
+fn load_mixes(c: u32) -> Mixes {
+    var mixes: Mixes;
+    for (var m = 0u; m < N_MIXES; m++) {
+        mixes[m] = mix_of(m, c);
+    }
+    return mixes;
+}
+
+fn staged4(at: u32) -> vec4<f32> {
+    return vec4<f32>(staged[at], staged[at + 1u], staged[at + 2u], staged[at + 3u]);
+}
+
+// The whole workgroup must call it.
+fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current: f32, difference: f32) {
+    var m_of = mixes;
+    for (var m = 0u; m < N_MIXES; m++) {
+        let value = current + difference * m_of[m];
+        staged[m * WORKGROUP + local] = value;
+        if valid && places[m].floats != NOTHING {
+            out[places[m].floats + row + c] = bitcast<u32>(value);
+        }
+    }
+    workgroupBarrier();
+    for (var p = local; p < N_STAGED_PIECES; p += WORKGROUP) {
+        let place = places[p / (WORKGROUP / 16u)];
+        let first = p % (WORKGROUP / 16u) * 16u;
+        let column = c - local + first;
+        if place.bytes != NOTHING && column < N_COLS {
+            let at = 16u * p;
+            let bytes = to_bytes(staged4(at), staged4(at + 4u), staged4(at + 8u), staged4(at + 12u));
+            let to = (row + column) / 16u;
+            out[place.bytes + 4u * to] = bytes.quants.x;
+            out[place.bytes + 4u * to + 1u] = bytes.quants.y;
+            out[place.bytes + 4u * to + 2u] = bytes.quants.z;
+            out[place.bytes + 4u * to + 3u] = bytes.quants.w;
+            out[place.scales + 2u * to] = bitcast<u32>(bytes.scales.x);
+            out[place.scales + 2u * to + 1u] = bitcast<u32>(bytes.scales.y);
+        }
+    }
+}
