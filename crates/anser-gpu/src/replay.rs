@@ -78,7 +78,8 @@ impl Replay {
         let record = |((unit, dispatch), ahead): ((usize, Dispatch), Vec<Binding>)| {
             let pipeline = device.pipeline(&dispatch.kernel)?;
             let bind_group = memory.bind(device, &dispatch)?;
-            let ahead = ahead.into_iter().filter_map(|binding| Some(memory.resolve(&binding)?.buffer.clone())).collect();
+            let ahead =
+                ahead.into_iter().filter_map(|binding| Some(memory.resolve(&binding)?.buffer.clone())).collect();
             Ok(Recorded { unit, dispatch, pipeline, bind_group, ahead })
         };
         let dispatches = units.into_iter().zip(lowered).zip(ahead).map(record).collect::<Result<_, GpuError>>()?;

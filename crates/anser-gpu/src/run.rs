@@ -154,7 +154,8 @@ impl Gpu {
 
     /// Whether steps of `kind` leave `values` in memory.
     fn keeps(&self, kind: StepKind, values: &[ValueId]) -> bool {
-        let keeps = |schedule: &Schedule| values.iter().all(|&id| schedule.cell(id).is_some_and(|cell| cell.floats.is_some()));
+        let keeps =
+            |schedule: &Schedule| values.iter().all(|&id| schedule.cell(id).is_some_and(|cell| cell.floats.is_some()));
         match self.replays.get(&kind) {
             Some(replay) => keeps(&replay.schedule),
             None => keeps(&kind.schedule(&self.plan)),
@@ -250,7 +251,13 @@ impl Gpu {
                 let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
                 let range = &recording.reads.ranges[i];
                 if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
-                    encoder.copy_buffer_to_buffer(source.buffer, source.offset, staging, range.start, range.end - range.start);
+                    encoder.copy_buffer_to_buffer(
+                        source.buffer,
+                        source.offset,
+                        staging,
+                        range.start,
+                        range.end - range.start,
+                    );
                 }
             }
             rest = later;

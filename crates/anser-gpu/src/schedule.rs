@@ -269,7 +269,9 @@ impl Forms {
         }
         for node in &plan.nodes {
             let in_bytes = |id: ValueId| match &node.op {
-                Op::MatMul { weight, x, .. } => *x == id && is_quantized(plan.weight(*weight)) && can_be_bytes[id.index()],
+                Op::MatMul { weight, x, .. } => {
+                    *x == id && is_quantized(plan.weight(*weight)) && can_be_bytes[id.index()]
+                }
                 _ => false,
             };
             for id in node.op.inputs() {
@@ -294,7 +296,8 @@ struct Memory {
 impl Memory {
     fn take(&mut self, plan: &Plan, value: usize) {
         let anser_model::Value { rows, n_cols, .. } = plan.values[value];
-        let is_alike = |cell: &Cell| matches!(cell.region, Region::Shared { rows: r, n_cols: n, .. } if (r, n) == (rows, n_cols));
+        let is_alike =
+            |cell: &Cell| matches!(cell.region, Region::Shared { rows: r, n_cols: n, .. } if (r, n) == (rows, n_cols));
         let cell = match self.free.iter().position(is_alike) {
             Some(i) => self.free.swap_remove(i),
             None => {

@@ -14,6 +14,7 @@
 //!
 //! The calls block; a [`Model`] is cheap to clone and may be shared between threads, each [`Session`] has its own state.
 
+mod batch;
 mod cache;
 mod conversation;
 mod device;

@@ -197,6 +197,11 @@ impl Model {
         self.embeddings().stats()
     }
 
+    /// Whether both are the same loaded model.
+    pub(crate) fn is(&self, other: &Model) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
     pub(crate) fn embeddings(&self) -> MutexGuard<'_, EmbeddingCache> {
         self.inner.embeddings.lock().unwrap_or_else(PoisonError::into_inner)
     }

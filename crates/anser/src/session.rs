@@ -1,5 +1,6 @@
 //! One sequence: its state on the device, and the tokens it has still to read.
 
+use crate::batch::{Part, feed_step};
 use crate::error::Error;
 use crate::model::Model;
 use anser_model::{Sequence, State, Step};
@@ -150,7 +151,7 @@ impl Session {
             let is_last = n_read + chunk.len() == total;
             let of_chunk = |which: Which| if which == Which::Last && !is_last { Which::None } else { which };
             let want = Want { logits: of_chunk(want.logits), hidden: of_chunk(want.hidden) };
-            let read = feed_step(&mut [(self, chunk)], want)?.swap_remove(0);
+            let read = feed_step(&mut [Part { session: self, tokens: chunk, want }])?.swap_remove(0);
             self.pending.drain(..self.pending.len().min(chunk.len()));
             fed.logits.extend_from_slice(&read.logits);
             fed.hidden.extend_from_slice(&read.hidden);
@@ -159,13 +160,24 @@ impl Session {
                 return Err(Error::Cancelled);
             }
         }
-        let n_vocab = self.model.config().n_vocab;
-        if let Some(last) = fed.logits.len().checked_sub(n_vocab).map(|at| &fed.logits[at..]) {
-            self.logits = last.to_vec();
-        } else if total > 0 {
-            self.logits.clear();
+        if total > 0 {
+            self.keep_logits(&fed);
         }
         Ok(fed)
+    }
+
+    /// Keeps the logits of the last token that was read, if they were wanted.
+    pub(crate) fn keep_logits(&mut self, fed: &Fed) {
+        self.logits.clear();
+        if let Some(at) = fed.logits.len().checked_sub(self.model.config().n_vocab) {
+            self.logits.extend_from_slice(&fed.logits[at..]);
+        }
+    }
+
+    /// `n_tokens` more were read, the first of them pending ones.
+    pub(crate) fn advance(&mut self, n_tokens: usize) {
+        self.n_tokens += n_tokens;
+        self.fresh = false;
     }
 
     /// Reads what the last generation left pending.
@@ -210,7 +222,7 @@ impl Session {
         Ok(activations)
     }
 
-    fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
+    pub(crate) fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
         let n_vocab = self.model.config().n_vocab;
         match tokens.iter().position(|&id| id as usize >= n_vocab) {
             Some(position) => {
@@ -310,49 +322,4 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.model.executor().drop_state(self.slot);
     }
-}
-
-/// Reads the tokens of several sessions of one model in one step; results in their order.
-///
-/// Errors as [`Session::feed`]. The caller splits long token lists.
-pub(crate) fn feed_step(items: &mut [(&mut Session, &[u32])], want: Want) -> Result<Vec<Fed>, Error> {
-    let Some((first, _)) = items.first() else { return Ok(vec![]) };
-    let model = first.model.clone();
-    let plan = model.plan();
-    let tokens: Vec<u32> = items.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
-    let sequences: Vec<Sequence> =
-        items.iter().map(|(s, tokens)| Sequence { slot: s.slot, n_tokens: tokens.len() }).collect();
-    let all = want.logits == Which::All || want.hidden == Which::All;
-    let mut outputs = vec![];
-    let mut start = 0;
-    for (_, tokens) in items.iter() {
-        let end = start + tokens.len() as u32;
-        if want != Want::NOTHING {
-            outputs.extend(if all { start } else { end - 1 }..end);
-        }
-        start = end;
-    }
-    let logits = plan.logits.filter(|_| want.logits != Which::None);
-    let hidden = plan.hidden.filter(|_| want.hidden != Which::None);
-    let reads: Vec<_> = logits.into_iter().chain(hidden).collect();
-    let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
-    let mut read = model.executor().step(&step)?.into_iter();
-    let logits = logits.and_then(|_| read.next()).unwrap_or_default();
-    let hidden = hidden.and_then(|_| read.next()).unwrap_or_default();
-
-    let mut row = 0;
-    let mut fed = vec![];
-    for (session, tokens) in items.iter_mut() {
-        session.n_tokens += tokens.len();
-        session.fresh = false;
-        let n_rows = if all { tokens.len() } else { 1 };
-        let rows = |values: &[f32], which: Which| match (which, values.len().checked_div(outputs.len())) {
-            (Which::None, _) | (_, None) => vec![],
-            (Which::All, Some(width)) => values[row * width..][..n_rows * width].to_vec(),
-            (Which::Last, Some(width)) => values[(row + n_rows - 1) * width..][..width].to_vec(),
-        };
-        fed.push(Fed { logits: rows(&logits, want.logits), hidden: rows(&hidden, want.hidden) });
-        row += n_rows;
-    }
-    Ok(fed)
 }

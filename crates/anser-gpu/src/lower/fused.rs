@@ -3,7 +3,7 @@
 use super::{Lowering, RecurrenceShape};
 use crate::fuse::Fusion;
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
-use crate::matmul::{MatMul, NOTHING, float_kind};
+use crate::matmul::{MatMul, NOTHING, PIECE_LEN, float_kind};
 use crate::schedule::Region;
 use Access::{Read, ReadWrite, Uniform};
 use Binding::{State, Tokens, Value, Vectors};
@@ -131,7 +131,8 @@ impl Lowering<'_> {
         let place = Binding::Constants(Arc::from(self.sites().place(*out)));
         let mut bindings = vec![State(*state), Tokens, Binding::Region(*out)];
         bindings.extend(vectors.into_iter().chain([place]));
-        let mut n_weight_bytes = 0;
+        let n_quads = head_size.div_ceil(4 * shape.n_lanes);
+        let (mut n_weight_bytes, mut constants) = (0, vec![("QUADS", n_quads as f64)]);
         if let Some(first) = low_rank.first() {
             let Some(operands) = self.low_rank_operands([*r, *k, *v], low_rank) else { return vec![] };
             modules.extend([
@@ -143,6 +144,8 @@ impl Lowering<'_> {
             let block = Binding::Block { weight: first.weight, split: 0 };
             let v_first = mixed.map_or(block.clone(), |(v_first, _)| Value(*v_first));
             bindings.extend([block.clone(), Binding::Region(*r), block, v_first, Binding::Constants(operands)]);
+            let n_pieces = low_rank.iter().map(|p| p.n_cols.div_ceil(PIECE_LEN)).sum::<usize>();
+            constants.push(("N_PAIR_PIECES", n_pieces as f64));
             n_weight_bytes = low_rank.iter().map(|p| (p.n_rows * p.layout.row_n_bytes) as u64).sum();
         } else {
             modules.push(wgsl!("wkv7/head_values.wgsl"));
@@ -151,13 +154,14 @@ impl Lowering<'_> {
             let (v_first, gate) = mixed.unwrap_or((v, v));
             bindings.extend([Value(*v_first), Value(*gate)]);
         }
-        let kernel = shape
+        let mut kernel = shape
             .constants(KernelSpec::new("head", modules))
             .constant("N_COLS", n_cols as f64)
             .constant("EPS", f64::from(*eps))
             .constant("VECTOR_STRIDE", self.vector_stride(n_cols))
             .constant("IS_MIXED", f64::from(mixed.is_some()))
             .access(&access);
+        kernel.constants.extend(constants);
         vec![Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, self.heads(*out, *head_size)) }]
     }
 
@@ -171,6 +175,7 @@ impl Lowering<'_> {
             words.push((sites.floats(id)? / VEC4) as u32);
         }
         words.push(0);
+        let mut first = 0;
         for pair in low_rank {
             let bias = pair.bias.and_then(|id| sites.offset(id, 0)).map_or(NOTHING, |at| (at / 4) as u32);
             words.extend([
@@ -179,12 +184,16 @@ impl Lowering<'_> {
                 (sites.floats(pair.x)? / VEC4) as u32,
                 bias,
                 pair.n_cols as u32,
-                0,
+                first,
                 0,
                 0,
             ]);
+            first += pair.n_cols.div_ceil(PIECE_LEN) as u32;
         }
-        words.resize(4 + 4 * 8, 0);
+        if low_rank.len() < 4 {
+            // The pair that is not there begins after all others.
+            words.extend([0, 0, 0, NOTHING, 0, first, 0, 0]);
+        }
         Some(Arc::from(words))
     }
 

@@ -95,16 +95,23 @@ impl RecurrenceShape {
     /// Some rows of a head in a workgroup: they spread over more of the device's cores.
     fn of_rows(head_size: usize, features: &Features) -> RecurrenceShape {
         const WORKGROUP: usize = 64;
-        RecurrenceShape::new(head_size, WORKGROUP / n_lanes(head_size), features)
-    }
-
-    /// All rows of a head in a workgroup.
-    fn of_head(head_size: usize, features: &Features) -> RecurrenceShape {
-        RecurrenceShape::new(head_size, head_size.next_power_of_two(), features)
-    }
-
-    fn new(head_size: usize, n_rows: usize, features: &Features) -> RecurrenceShape {
         let n_lanes = n_lanes(head_size);
+        RecurrenceShape::new(head_size, WORKGROUP / n_lanes, n_lanes, features)
+    }
+
+    /// All rows of a head in a workgroup, by as many invocations as it can have.
+    fn of_head(head_size: usize, features: &Features) -> RecurrenceShape {
+        let n_rows = head_size.next_power_of_two();
+        let fewest = n_lanes(head_size);
+        let mut most = (features.max_workgroup_len as usize / n_rows).min(n_rows / 4);
+        if features.subgroups {
+            most = most.min(features.subgroup_size[0] as usize);
+        }
+        let n_lanes = if most > fewest { 1 << most.ilog2() } else { fewest };
+        RecurrenceShape::new(head_size, n_rows, n_lanes, features)
+    }
+
+    fn new(head_size: usize, n_rows: usize, n_lanes: usize, features: &Features) -> RecurrenceShape {
         let [smallest, largest] = features.subgroup_size.map(|size| size as usize);
         let are_full = (n_rows * n_lanes).is_multiple_of(largest.max(1));
         RecurrenceShape {

@@ -55,8 +55,10 @@ pub(crate) struct VecShape {
     pub(crate) workgroup: u32,
     /// Threads that share a row.
     pub(crate) n_lanes: u32,
-    /// Whether these are surely in one subgroup.
+    /// Whether these are surely in one subgroup, or whole subgroups.
     pub(crate) in_subgroup: bool,
+    /// Threads of the largest subgroup, if that matters.
+    pub(crate) subgroup_len: u32,
 }
 
 /// Threads of a tiled kernel, see `wgsl/matmul/tiled.wgsl`.
@@ -116,7 +118,7 @@ impl Form {
     pub(crate) fn choose(op: &MatMul, features: &Features, precision: Precision) -> Form {
         let n_tokens = op.class.0;
         if n_tokens <= MAX_COLUMNS {
-            let shape = VecShape::choose(op.n_cols.div_ceil(unit_len(op.layout.dtype)), false, features);
+            let shape = VecShape::choose(op.n_rows, op.n_cols.div_ceil(unit_len(op.layout.dtype)), false, features);
             return match precision == Precision::Int8 && op.layout.dtype.is_quantized() {
                 true => Form::VecInt8 { shape },
                 false => Form::VecF32 { shape },
@@ -139,32 +141,42 @@ pub(crate) fn unit_len(dtype: DType) -> usize {
 }
 
 impl VecShape {
-    /// The shape for rows of `n_units` units each. `whole_pieces`: a workgroup must have a multiple of 16 rows.
-    pub(crate) fn choose(n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
+    /// The shape for `n_rows` rows of `n_units` units each. `whole_pieces`: a workgroup must have a multiple of 16 rows.
+    pub(crate) fn choose(n_rows: usize, n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
         /// Several subgroups of every size, so that rows can be summed within them.
         const WORKGROUP: u32 = 128;
         /// More threads than this would wait for each other longer than they work.
-        const MAX_LANES: u32 = 32;
+        const MAX_LANES: u32 = 64;
 
         let [smallest, largest] = features.subgroup_size;
         let full_subgroups = largest > 0 && WORKGROUP.min(features.max_workgroup_len).is_multiple_of(largest);
         let in_subgroup = features.subgroups && full_subgroups;
-        let mut max_lanes = if in_subgroup { smallest.min(MAX_LANES) } else { MAX_LANES };
+        let mut max_lanes = match (in_subgroup, smallest == largest) {
+            (true, true) => MAX_LANES.max(largest),
+            (true, false) => smallest.min(MAX_LANES),
+            (false, _) => 32,
+        };
         if whole_pieces {
             max_lanes = max_lanes.min(features.max_workgroup_len / PIECE_LEN as u32);
         }
-        let n_lanes = choose_lanes(n_units, max_lanes);
+        let n_lanes = choose_lanes(n_rows, n_units, max_lanes);
         let workgroup = if whole_pieces { WORKGROUP.max(PIECE_LEN as u32 * n_lanes) } else { WORKGROUP };
-        VecShape { workgroup: workgroup.min(features.max_workgroup_len), n_lanes, in_subgroup }
+        let workgroup = workgroup.min(features.max_workgroup_len);
+        VecShape { workgroup, n_lanes, in_subgroup, subgroup_len: if in_subgroup { largest } else { 0 } }
     }
 }
 
-/// The largest power of two up to `max_lanes` that leaves two fifths of the threads idle at most when they share `n_units`:
-/// many threads wait less for memory than few busy ones.
-fn choose_lanes(n_units: usize, max_lanes: u32) -> u32 {
+/// The threads, a power of two up to `max_lanes`, that share a row: as few as keep a large device busy, since few of them
+/// are idle then and each sums more; else as many as are worth it, since many threads wait less for memory.
+fn choose_lanes(n_rows: usize, n_units: usize, max_lanes: u32) -> u32 {
+    /// Threads that keep a large device busy.
+    const N_BUSY: usize = 120_000;
+
     let busy = |n_lanes: u32| n_units as f64 / (n_units.div_ceil(n_lanes as usize) * n_lanes as usize) as f64;
     let candidates = || (0..=max_lanes.max(1).ilog2()).rev().map(|i| 1 << i);
-    candidates().find(|&n| busy(n) >= 0.6).unwrap_or(1)
+    let enough = candidates().filter(|&n: &u32| n >= 8 && n_rows * n as usize >= N_BUSY && busy(n) >= 0.85).min();
+    let worth_it = || candidates().find(|&n| busy(n) >= if n > 32 { 0.95 } else { 0.6 });
+    enough.or_else(worth_it).unwrap_or(1)
 }
 
 impl TiledShape {
@@ -207,10 +219,21 @@ mod tests {
 
     #[test]
     fn lanes_are_mostly_busy() {
-        for (n_units, max_lanes, expected) in
-            [(80, 32, 32), (320, 32, 32), (24, 32, 32), (6, 32, 8), (8, 32, 8), (1, 32, 1), (5, 8, 8)]
-        {
-            assert_eq!(choose_lanes(n_units, max_lanes), expected, "{n_units} units, at most {max_lanes} lanes");
+        let cases = [
+            // rows, units, most lanes
+            ([10240, 80, 64], 16),
+            ([8256, 80, 64], 16),
+            ([2560, 80, 64], 32),
+            ([2560, 320, 64], 64),
+            ([768, 24, 64], 32),
+            ([65536, 40, 64], 8),
+            ([2560, 6, 64], 8),
+            ([64, 8, 32], 8),
+            ([64, 1, 32], 1),
+        ];
+        for ([n_rows, n_units, max_lanes], expected) in cases {
+            let found = choose_lanes(n_rows, n_units, max_lanes as u32);
+            assert_eq!(found, expected, "{n_rows} rows of {n_units} units, at most {max_lanes} lanes");
         }
     }
 }

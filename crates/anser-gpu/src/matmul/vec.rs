@@ -147,13 +147,7 @@ pub(crate) fn lower(
 
 /// Where the `number`-th product finds its input; adds the dispatch that brings it into 8 bits if its maker does not write
 /// it so.
-fn input(
-    op: &MatMul,
-    number: usize,
-    sites: &Sites,
-    in_bytes: bool,
-    dispatches: &mut Vec<Dispatch>,
-) -> Option<Input> {
+fn input(op: &MatMul, number: usize, sites: &Sites, in_bytes: bool, dispatches: &mut Vec<Dispatch>) -> Option<Input> {
     let cell = sites.schedule.cell(op.x)?;
     let both = |binding: Binding| [binding.clone(), binding];
     if !in_bytes || !op.layout.dtype.is_quantized() {
@@ -200,7 +194,8 @@ fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecS
     let reads_bytes = jobs.iter().any(|job| job.input.at.is_err());
     let writes_bytes = jobs.iter().any(|job| sites.schedule.cell(job.op.out).is_some_and(|cell| cell.bytes.is_some()));
     let n_units = jobs.iter().map(|job| job.op.n_cols.div_ceil(super::form::unit_len(job.op.layout.dtype)));
-    let shape = shape.unwrap_or_else(|| VecShape::choose(n_units.min().unwrap_or(1), writes_bytes, features));
+    let n_rows = jobs.iter().map(|job| job.rows.len()).sum();
+    let shape = shape.unwrap_or_else(|| VecShape::choose(n_rows, n_units.min().unwrap_or(1), writes_bytes, features));
     let n_rows_each = shape.workgroup / shape.n_lanes;
     let mut words = vec![];
     let mut n_workgroups = 0;
@@ -210,7 +205,7 @@ fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecS
     }
     words.resize(MAX_JOBS * JOB_LEN, 0);
     let same_cols = jobs.iter().all(|job| job.op.n_cols == first.op.n_cols);
-    let constants = [
+    let mut constants = vec![
         ("N_COLS", if same_cols { first.op.n_cols as f64 } else { 0.0 }),
         ("OUTPUTS", f64::from(first.op.rows == Rows::Outputs)),
         ("COLUMNS", f64::from(first.op.class.0.max(1))),
@@ -221,6 +216,9 @@ fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecS
         ("HAS_QUANTIZED", f64::from(quantized.is_some())),
         ("WRITES_BYTES", f64::from(writes_bytes)),
     ];
+    if shape.in_subgroup {
+        constants.push(("SUBGROUP_LEN", f64::from(shape.subgroup_len)));
+    }
     let kernel = spec::vec(quantized, reads_bytes, first.op.n_cols.is_multiple_of(4), shape, &constants);
     let weights = Binding::Block { weight: first.op.weight, split: first.split };
     // Absent operands still need a buffer to bind; it is not read.

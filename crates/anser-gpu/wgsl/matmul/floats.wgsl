@@ -5,12 +5,6 @@ fn f16_values(bits: vec2<u32>) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(bits.x), unpack2x16float(bits.y));
 }
 
-fn f16_piece(at: u32) -> Piece {
-    let low = weights[at];
-    let high = weights[at + 1u];
-    return Piece(f16_values(low.xy), f16_values(low.zw), f16_values(high.xy), f16_values(high.zw));
-}
-
 fn bf16_values(bits: vec2<u32>) -> vec4<f32> {
     return bitcast<vec4<f32>>(vec4<u32>(
         bits.x << 16u,
@@ -18,12 +12,6 @@ fn bf16_values(bits: vec2<u32>) -> vec4<f32> {
         bits.y << 16u,
         bits.y & 0xffff0000u,
     ));
-}
-
-fn bf16_piece(at: u32) -> Piece {
-    let low = weights[at];
-    let high = weights[at + 1u];
-    return Piece(bf16_values(low.xy), bf16_values(low.zw), bf16_values(high.xy), bf16_values(high.zw));
 }
 
 fn f32_piece(at: u32) -> Piece {

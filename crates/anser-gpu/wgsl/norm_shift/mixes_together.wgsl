@@ -2,15 +2,17 @@
 // Follows bytes.wgsl and place.wgsl.
 
 override N_MIXES: u32; // at most 6
-override N_STAGED: u32 = N_MIXES * WORKGROUP;
-override N_STAGED_PIECES: u32 = N_STAGED / 16u;
+override N_STAGED_PIECES: u32 = N_MIXES * (WORKGROUP / 16u);
+override N_STAGED: u32 = PITCH * N_STAGED_PIECES;
+
+const PITCH: u32 = 17u; // from one staged piece to the next: a number of banks that spreads them over the memory
 
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
 @group(0) @binding(6) var<uniform> places: array<Place, 6>;
 
 alias Mixes = array<f32, 6>;
 
-var<workgroup> staged: array<f32, N_STAGED>; // [N_MIXES, WORKGROUP]
+var<workgroup> staged: array<f32, N_STAGED>; // [N_MIXES, WORKGROUP / 16, PITCH]
 
 fn load_mixes(c: u32) -> Mixes {
     var mixes: Mixes;
@@ -29,7 +31,7 @@ fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current:
     var m_of = mixes;
     for (var m = 0u; m < N_MIXES; m++) {
         let value = current + difference * m_of[m];
-        staged[m * WORKGROUP + local] = value;
+        staged[PITCH * ((m * WORKGROUP + local) / 16u) + local % 16u] = value;
         if valid && places[m].floats != NOTHING {
             out[places[m].floats + row + c] = bitcast<u32>(value);
         }
@@ -40,7 +42,7 @@ fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current:
         let first = p % (WORKGROUP / 16u) * 16u;
         let column = c - local + first;
         if place.bytes != NOTHING && column < N_COLS {
-            let at = 16u * p;
+            let at = PITCH * p;
             let bytes = to_bytes(staged4(at), staged4(at + 4u), staged4(at + 8u), staged4(at + 12u));
             let to = (row + column) / 16u;
             out[place.bytes + 4u * to] = bytes.quants.x;

@@ -32,5 +32,5 @@ fn unit_quants(unit: Unit, u: u32, p: u32) -> vec4<u32> {
 }
 
 fn unit_scale(unit: Unit, u: u32, p: u32) -> vec2<f32> {
-    return k_scale(unit.header, 2u * (u / 2u % 4u) + p);
+    return k_scale(unit.header, u / 2u % 4u, p);
 }

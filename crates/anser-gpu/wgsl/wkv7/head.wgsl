@@ -59,11 +59,16 @@ fn run(workgroup: vec3<u32>, index: u32) {
     let norm_weight = gate[VECTOR_STRIDE + head + column];
     let norm_bias = gate[2u * VECTOR_STRIDE + head + column];
     let r_k = gate[head + column];
+    let quad = head / 4u + min(index, HEAD_SIZE / 4u - 1u);
+    let r4 = load_receptance(t, quad);
+    let k4 = load_key(t, quad);
+    let k_k4 = key[quad];
+    let k_a4 = key[VECTOR_STRIDE / 4u + quad];
     stage_rates(t, head, index);
     workgroupBarrier();
 
     if index < ROW_QUADS {
-        stage(t, head, index);
+        stage(index, r4, k4, k_k4, k_a4);
     }
     var value = own;
     if IS_MIXED {
@@ -134,7 +139,7 @@ fn run(workgroup: vec3<u32>, index: u32) {
 }
 
 // Stages four columns: r, w, the replacement key, the removal key before it is normalised, and a.
-fn stage(t: u32, head: u32, quad: u32) {
+fn stage(quad: u32, r: vec4<f32>, k: vec4<f32>, k_k: vec4<f32>, k_a: vec4<f32>) {
     staged_r[quad] = vec4<f32>(0.0);
     staged_w[quad] = vec4<f32>(0.0);
     staged_k[quad] = vec4<f32>(0.0);
@@ -144,10 +149,7 @@ fn stage(t: u32, head: u32, quad: u32) {
         let c = quad * 4u;
         let w = vec4<f32>(rates[c].w, rates[c + 1u].w, rates[c + 2u].w, rates[c + 3u].w);
         let a = vec4<f32>(rates[c].a, rates[c + 1u].a, rates[c + 2u].a, rates[c + 3u].a);
-        let k = load_key(t, head / 4u + quad);
-        let k_k = key[head / 4u + quad];
-        let k_a = key[VECTOR_STRIDE / 4u + head / 4u + quad];
-        staged_r[quad] = load_receptance(t, head / 4u + quad);
+        staged_r[quad] = r;
         staged_w[quad] = w;
         staged_k[quad] = k * (1.0 + (a - 1.0) * k_a);
         staged_kk[quad] = k * k_k;

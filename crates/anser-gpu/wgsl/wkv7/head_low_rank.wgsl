@@ -17,15 +17,18 @@ struct Operands {
 
 // The second matrix of a low-rank pair, [C, RANK], and its input.
 struct Pair {
-    weights: u32,  // first vec4
-    kind: u32,     // one of the constants below
-    input: u32,    // first vec4 of values, [T, RANK / 4]
-    bias: u32,     // first number of the vector [C], or NOTHING
-    rank: u32,     // RANK, a multiple of 4
+    weights: u32, // first vec4
+    kind: u32,    // one of the constants below
+    input: u32,   // first vec4 of values, [T, RANK / 4]
+    bias: u32,    // first number of the vector [C], or NOTHING
+    rank: u32,    // RANK, a multiple of 4
+    first: u32,   // number of its first piece of 16 columns among those of all pairs
     padding_0: u32,
     padding_1: u32,
-    padding_2: u32,
 }
+
+override N_PAIR_PIECES: u32; // pieces of all pairs
+override N_ROUNDS: u32 = (N_PAIR_PIECES + N_LANES - 1u) / N_LANES;
 
 const F16: u32 = 1u;
 const BF16: u32 = 2u;
@@ -50,24 +53,33 @@ fn load_first_value(t: u32, column: u32) -> f32 {
     return 0.0;
 }
 
+// The lanes of a row share the pieces of all its pairs, so that most of them wait for memory at the same time.
 fn stage_rates(t: u32, head: u32, index: u32) {
     let row = head + min(index / N_LANES, HEAD_SIZE - 1u);
     let lane = index % N_LANES;
-    let w = expand(operands.pairs[0], t, row, lane);
-    let a = expand(operands.pairs[1], t, row, lane);
-    let g = expand(operands.pairs[2], t, row, lane);
-    var v = 0.0;
-    if IS_MIXED {
-        v = expand(operands.pairs[3], t, row, lane);
+    // Fetched early, so that nothing has to be waited for at the end.
+    let biases = vec4<f32>(
+        load_bias(operands.pairs[0], row),
+        load_bias(operands.pairs[1], row),
+        load_bias(operands.pairs[2], row),
+        load_bias(operands.pairs[3], row),
+    );
+    var sums = vec4<f32>(0.0);
+    for (var i = 0u; i < N_ROUNDS; i++) {
+        let p = i * N_LANES + lane;
+        if p < N_PAIR_PIECES {
+            sums += piece_product(t, row, p);
+        }
     }
-    let sums = Rates(lanes_sum(w, index), lanes_sum(a, index), lanes_sum(g, index), lanes_sum(v, index));
+    sums.x = lanes_sum(sums.x, index);
+    sums.y = lanes_sum(sums.y, index);
+    sums.z = lanes_sum(sums.z, index);
+    if IS_MIXED {
+        sums.w = lanes_sum(sums.w, index);
+    }
     if lane == 0u {
-        rates[index / N_LANES] = Rates(
-            decay(sums.w + load_bias(operands.pairs[0], row)),
-            sigmoid(sums.a + load_bias(operands.pairs[1], row)),
-            sums.g + load_bias(operands.pairs[2], row),
-            sigmoid(sums.v + load_bias(operands.pairs[3], row)),
-        );
+        let z = sums + biases;
+        rates[index / N_LANES] = Rates(decay(z.x), sigmoid(z.y), z.z, sigmoid(z.w));
     }
 }
 
@@ -78,31 +90,33 @@ fn load_bias(pair: Pair, row: u32) -> f32 {
     return 0.0;
 }
 
-// A lane's part of a row's product.
-fn expand(pair: Pair, t: u32, row: u32, lane: u32) -> f32 {
+// What piece `p` of all pairs adds to the products of a row, in the place of its pair.
+fn piece_product(t: u32, row: u32, p: u32) -> vec4<f32> {
+    var j = 3u;
+    if p < operands.pairs[1].first {
+        j = 0u;
+    } else if p < operands.pairs[2].first {
+        j = 1u;
+    } else if p < operands.pairs[3].first {
+        j = 2u;
+    }
+    let pair = operands.pairs[j];
+    let piece = p - pair.first;
     let n_pieces = (pair.rank + 15u) / 16u;
-    var sum = 0.0;
-    switch pair.kind {
-        case F16: {
-            let start = pair.weights + 2u * row * n_pieces;
-            for (var p = lane; p < n_pieces; p += N_LANES) {
-                sum += dot_values(f16_piece(start + 2u * p), pair, t, p);
-            }
-        }
-        case BF16: {
-            let start = pair.weights + 2u * row * n_pieces;
-            for (var p = lane; p < n_pieces; p += N_LANES) {
-                sum += dot_values(bf16_piece(start + 2u * p), pair, t, p);
-            }
-        }
-        default: {
-            let start = pair.weights + 4u * row * n_pieces;
-            for (var p = lane; p < n_pieces; p += N_LANES) {
-                sum += dot_values(f32_piece(start + 4u * p), pair, t, p);
-            }
+    var w: Piece;
+    if pair.kind == F32 {
+        w = f32_piece(pair.weights + 4u * (row * n_pieces + piece));
+    } else {
+        let at = pair.weights + 2u * (row * n_pieces + piece);
+        let low = weights[at];
+        let high = weights[at + 1u];
+        if pair.kind == F16 {
+            w = Piece(f16_values(low.xy), f16_values(low.zw), f16_values(high.xy), f16_values(high.zw));
+        } else {
+            w = Piece(bf16_values(low.xy), bf16_values(low.zw), bf16_values(high.xy), bf16_values(high.zw));
         }
     }
-    return sum;
+    return select(vec4<f32>(0.0), vec4<f32>(dot_values(w, pair, t, piece)), vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(j));
 }
 
 fn dot_values(w: Piece, pair: Pair, t: u32, piece: u32) -> f32 {

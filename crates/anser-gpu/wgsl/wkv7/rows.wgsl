@@ -5,10 +5,12 @@
 
 override HEAD_SIZE: u32; // N
 
-const QUADS: u32 = 4u;                     // vec4s of a row in one invocation
+override QUADS: u32 = 4u;                  // vec4s of a row in one invocation, at most MAX_QUADS
 override ROW_QUADS: u32 = N_LANES * QUADS; // vec4s of a row, padded with zeros
 
-var<private> s: array<vec4<f32>, QUADS>; // columns 4·(i·N_LANES + lane) and the next three
+const MAX_QUADS: u32 = 4u;
+
+var<private> s: array<vec4<f32>, MAX_QUADS>; // columns 4·(i·N_LANES + lane) and the next three
 
 fn load_row(row: u32, lane: u32) {
     for (var i = 0u; i < QUADS; i++) {

@@ -144,9 +144,9 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
 
 /// Shapes beside the chosen one.
 fn vec_shapes(shape: VecShape, features: Features) -> impl Iterator<Item = VecShape> {
-    let max_lanes = if shape.in_subgroup { features.subgroup_size[0] } else { 64 };
-    let lanes = [4, 8, 16, 32].into_iter().filter(move |&n| n <= max_lanes);
-    lanes.flat_map(move |n_lanes| [64, 128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }))
+    let max_lanes = if shape.in_subgroup { 2 * features.subgroup_size[0] } else { 64 };
+    let lanes = [8, 16, 32, 64].into_iter().filter(move |&n| n <= max_lanes);
+    lanes.flat_map(move |n_lanes| [128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }))
 }
 
 /// Shapes beside the chosen one: every number of shares that a thread can have.

@@ -54,7 +54,9 @@ impl<'a> Rig<'a> {
                 let Some(place) = layout.place(problem.weight(), split) else { continue };
                 let to = &mut bytes[at(place)..][..place.n_bytes as usize];
                 match matrix.layout.is_verbatim() {
-                    true => to.copy_from_slice(&problem.matrix().bytes()[rows.start * row_n_bytes..rows.end * row_n_bytes]),
+                    true => {
+                        to.copy_from_slice(&problem.matrix().bytes()[rows.start * row_n_bytes..rows.end * row_n_bytes])
+                    }
                     false => matrix.layout.repack(problem.matrix(), rows.clone(), to),
                 }
             }
@@ -177,7 +179,8 @@ impl<'a> Rig<'a> {
             Extent::Rows { per_workgroup, .. } => n_tokens.div_ceil(per_workgroup),
             Extent::Sequences => 1,
         });
-        let reads_matrix = dispatch.bindings.iter().any(|b| matches!(b, Binding::Matrix { .. } | Binding::Block { .. }));
+        let reads_matrix =
+            dispatch.bindings.iter().any(|b| matches!(b, Binding::Matrix { .. } | Binding::Block { .. }));
         Ok(Prepared { pipeline: self.device.pipeline(&dispatch.kernel)?, bind_group, grid, reads_matrix })
     }
 
