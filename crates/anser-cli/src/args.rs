@@ -328,7 +328,7 @@ Examples:
 /// Every run loads the model anew, checks that all logits are finite numbers, and measures what is listed below.
 /// Prints medians, least and greatest values over the runs.
 #[derive(Debug, Args)]
-#[command(after_help = BENCH_HELP)]
+#[command(after_help = BENCH_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
     /// Tokens of the prompt
     #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = 512, value_parser = count(1 << 20))]
@@ -347,6 +347,27 @@ pub(crate) struct BenchArgs {
     pub(crate) profile: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(subcommand)]
+    pub(crate) what: Option<BenchWhat>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchWhat {
+    Kernels(BenchKernelsArgs),
+}
+
+/// Check and time every kernel of a GPU on its own
+///
+/// A row for each product of the official 2.9B model and for each row of the table that the tests use: the error against the
+/// plain loops or 64-bit arithmetic, the time, and what that means in bytes and operations a second.
+#[derive(Debug, Args)]
+pub(crate) struct BenchKernelsArgs {
+    /// Which GPU: gpu, gpu:NUMBER or gpu:NAME
+    #[arg(long, value_name = "DEVICE", default_value = "gpu")]
+    pub(crate) device: anser::DeviceChoice,
+    /// Print one JSON object a row
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// List the devices that models can run on

@@ -7,6 +7,7 @@
 
 mod buffers;
 mod choice;
+mod copy;
 mod device;
 mod error;
 mod executor;

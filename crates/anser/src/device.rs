@@ -156,7 +156,7 @@ impl Executor {
 /// The device for `choice`, shared by all models of the process while one of them is alive: starting a driver takes
 /// hundreds of milliseconds, and pipelines are compiled once per device.
 #[cfg(not(target_arch = "wasm32"))]
-fn shared_device(choice: &DeviceChoice) -> Result<Arc<anser_gpu::Device>, GpuError> {
+pub(crate) fn shared_device(choice: &DeviceChoice) -> Result<Arc<anser_gpu::Device>, GpuError> {
     static OPEN: Mutex<Vec<(DeviceChoice, Weak<anser_gpu::Device>)>> = Mutex::new(vec![]);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|(_, device)| device.upgrade().is_some_and(|d| !d.is_lost()));

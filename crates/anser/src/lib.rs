@@ -23,6 +23,8 @@ mod error;
 mod generate;
 #[cfg(not(target_arch = "wasm32"))]
 mod inspect;
+#[cfg(not(target_arch = "wasm32"))]
+mod kernel_bench;
 mod model;
 mod perplexity;
 mod session;
@@ -45,6 +47,8 @@ pub use error::Error;
 pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Piece};
 #[cfg(not(target_arch = "wasm32"))]
 pub use inspect::Difference;
+#[cfg(not(target_arch = "wasm32"))]
+pub use kernel_bench::{Ceilings, KernelRow, measure_kernels};
 pub use model::{Model, Options};
 pub use perplexity::Perplexity;
 pub use sampler::{Sampler, SamplerOptions, SamplerOrder};

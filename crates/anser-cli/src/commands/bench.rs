@@ -1,9 +1,10 @@
 //! `anser bench`
 
 mod figures;
+mod kernels;
 mod profile;
 
-use crate::args::BenchArgs;
+use crate::args::{BenchArgs, BenchWhat};
 use crate::memory::{self, AnonPeak};
 use crate::output::Output;
 use crate::report::Failure;
@@ -25,6 +26,13 @@ const TEXT: &str = "The ferry left the harbour at seven, a little late, because 
     would reach the island before noon, have two hours for the lighthouse, and take the last boat home. ";
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
+    match &args.what {
+        Some(BenchWhat::Kernels(args)) => kernels::run(args),
+        None => run_model(args),
+    }
+}
+
+fn run_model(args: &BenchArgs) -> Result<(), Failure> {
     if args.profile {
         let model = args.model.load()?;
         note(model.device());
