@@ -9,6 +9,7 @@ use crate::lower::{Lowering, fusion};
 use crate::matmul::{self, Precision};
 use crate::replay::Replay;
 use crate::schedule::{Reads, Schedule, Sharing, Unit};
+use crate::state::Passage;
 use crate::weights::WeightLayout;
 use anser_format::quant::dequantize;
 use anser_model::{Op, Plan, Step, ValueId};
@@ -191,7 +192,8 @@ impl Gpu {
 
     /// Sends the tables that describe the step.
     pub(crate) fn write_tables(&mut self, step: &Step) {
-        self.buffers.write_tables(&self.device, step, &self.states);
+        let passages: Vec<Passage> = step.sequences.iter().map(|s| self.states.in_place(s.slot)).collect();
+        self.buffers.write_tables(&self.device, step, &passages);
     }
 
     /// The states of the step's sequences are those after it.
