@@ -46,7 +46,7 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// Room for one state.
+    /// Room for one state, and for the one that a step ahead of it makes.
     pub(crate) fn new(plan: &Plan, device: &Device, max_binding_n_bytes: u64) -> Result<States, GpuError> {
         let layout = Arc::new(plan.state.clone());
         let mut halved = vec![vec![false; layout.parts.len()]; layout.n_layer];
@@ -95,6 +95,19 @@ impl States {
         }
     }
 
+    /// The step that went from `slot` to `spare` counts: the two slots exchange their rows.
+    pub(crate) fn exchange(&mut self, slot: SlotId, spare: SlotId) {
+        if let (Some(from), Some(to)) = (self.get(slot), self.get(spare)) {
+            self.slots[slot] = Some(Slot { row: to.row, half: 1 - from.half, fresh: false });
+            self.slots[spare] = Some(Slot { row: from.row, ..to });
+        }
+    }
+
+    /// Largest buffer that may be bound.
+    pub(crate) fn max_binding_n_bytes(&self) -> u64 {
+        self.max_binding_n_bytes
+    }
+
     /// The way of a step that overwrites the state of `slot` with the next one.
     pub(crate) fn in_place(&self, slot: SlotId) -> Passage {
         let from = self.get(slot).unwrap_or(Slot { row: 0, half: 0, fresh: true });
@@ -124,7 +137,7 @@ impl States {
         }
     }
 
-    /// Makes room for at least `n_slots`, doubling, and moves the states there. Nothing changes if it fails.
+    /// Makes room for at least `n_slots`, and two if they fit, doubling, and moves the states there. Nothing changes if it fails.
     fn grow(&mut self, device: &Device, n_slots: usize) -> Result<(), GpuError> {
         let largest = self.places().map(|at| self.row_n_bytes(at)).max().unwrap_or(1);
         let max = usize::try_from(self.max_binding_n_bytes / largest.max(1)).unwrap_or(usize::MAX);
@@ -137,7 +150,7 @@ impl States {
                 what: format!("the states of {n_slots} sequences"),
             });
         }
-        let capacity = n_slots.next_power_of_two().min(max);
+        let capacity = n_slots.next_power_of_two().max(2).min(max);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let mut buffers = vec![];
         for layer in 0..self.layout.n_layer {
