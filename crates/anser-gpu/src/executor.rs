@@ -205,6 +205,7 @@ impl Gpu {
         self.replays.clear();
         self.recording = None;
         self.sampling.epoch += 1;
+        self.sampling.next = None;
     }
 }
 

@@ -194,6 +194,7 @@ impl Gpu {
     pub(crate) fn write_tables(&mut self, step: &Step) {
         let passages: Vec<Passage> = step.sequences.iter().map(|s| self.states.in_place(s.slot)).collect();
         self.buffers.write_tables(&self.device, step, &passages);
+        self.sampling.next = None;
     }
 
     /// The states of the step's sequences are those after it.

@@ -152,13 +152,19 @@ fn kernels(n_vocab: usize, features: &Features, greedy: bool) -> Vec<KernelSpec>
     let n_chunks = n_vocab.div_ceil(CHUNK_LEN);
     let kernel =
         |label, module| KernelSpec::new(label, vec![wgsl!("sample/place.wgsl"), wgsl!("sample/numbers.wgsl"), module]);
+    // The last one turns the step's tables for the next step.
+    let last_kernel = |label, module| {
+        let mut spec = kernel(label, module);
+        spec.modules.splice(0..0, [wgsl!("step.wgsl"), wgsl!("sample/turn.wgsl")]);
+        spec
+    };
     let scan = kernel("scan", wgsl!("sample/scan.wgsl"))
         .constant("N_VOCAB", n_vocab as f64)
         .access(&[Read, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite]);
     if greedy {
-        let argmax = kernel("argmax", wgsl!("sample/argmax.wgsl"))
+        let argmax = last_kernel("argmax", wgsl!("sample/argmax.wgsl"))
             .constant("N_CHUNKS", n_chunks as f64)
-            .access(&[Read, ReadWrite]);
+            .access(&[Read, ReadWrite, ReadWrite, ReadWrite]);
         return vec![scan, argmax];
     }
     let weigh = kernel("weigh", wgsl!("sample/weigh.wgsl"))
@@ -166,11 +172,11 @@ fn kernels(n_vocab: usize, features: &Features, greedy: bool) -> Vec<KernelSpec>
         .constant("N_CHUNKS", n_chunks as f64)
         .constant("N_SHARES", N_SHARES as f64)
         .access(&[Read, Read, Read, Read, Read, ReadWrite, ReadWrite]);
-    let choose = kernel("choose", wgsl!("sample/choose.wgsl"))
+    let choose = last_kernel("choose", wgsl!("sample/choose.wgsl"))
         .constant("N_VOCAB", n_vocab as f64)
         .constant("N_SHARES", N_SHARES as f64)
         .constant("WORKGROUP", f64::from(features.max_workgroup_len.clamp(256, 1024)))
-        .access(&[Read, Read, Read, ReadWrite, ReadWrite]);
+        .access(&[Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite]);
     vec![scan, weigh, choose]
 }
 
@@ -240,31 +246,38 @@ impl Memory {
         device.guard(|| "sampling options".into(), write)
     }
 
-    /// The dispatches that draw from `logits` `[O, V]` and keep them in half `half` of [`Memory::kept`].
+    /// The dispatches that draw from `logits` `[O, V]`, keep them in half `half` of [`Memory::kept`], and turn `tables`, of
+    /// sequences and of tokens.
     fn launches(
         &self,
         device: &Device,
         features: &Features,
         logits: &wgpu::Buffer,
+        tables: [wgpu::BufferBinding; 2],
         greedy: bool,
         half: usize,
     ) -> Result<Vec<Launch>, GpuError> {
         let (n_rows, n_chunks) = (self.n_rows as u32, self.n_vocab.div_ceil(CHUNK_LEN) as u32);
         let Memory { draws, places, shares, bias, counts, adjusted, kept, chunks, candidates, totals, .. } = self;
-        let scan = vec![logits, draws, places, bias, counts, adjusted, &kept[half % 2], chunks];
+        let scan = whole(&[logits, draws, places, bias, counts, adjusted, &kept[half % 2], chunks]);
         let (of_chunks, of_rows) = ([n_chunks, n_rows, 1], [n_rows, 1, 1]);
         let bound = match greedy {
-            true => vec![(scan, of_chunks), (vec![chunks, places], of_rows)],
+            true => vec![(scan, of_chunks), ([whole(&[chunks, places]), tables.to_vec()].concat(), of_rows)],
             false => vec![
                 (scan, of_chunks),
-                (vec![adjusted, draws, places, shares, chunks, candidates, totals], of_chunks),
-                (vec![candidates, draws, shares, totals, places], of_rows),
+                (whole(&[adjusted, draws, places, shares, chunks, candidates, totals]), of_chunks),
+                ([whole(&[candidates, draws, shares, totals, places]), tables.to_vec()].concat(), of_rows),
             ],
         };
         let specs = kernels(self.n_vocab, features, greedy);
         device.compile_all(specs.iter())?;
-        specs.iter().zip(bound).map(|(spec, (buffers, grid))| Launch::new(device, spec, &buffers, grid)).collect()
+        specs.iter().zip(bound).map(|(spec, (buffers, grid))| Launch::new(device, spec, buffers, grid)).collect()
     }
+}
+
+/// All of every buffer.
+fn whole<'a>(buffers: &[&'a wgpu::Buffer]) -> Vec<wgpu::BufferBinding<'a>> {
+    buffers.iter().map(|buffer| buffer.as_entire_buffer_binding()).collect()
 }
 
 /// A kernel with its buffers and grid.
@@ -276,10 +289,15 @@ struct Launch {
 }
 
 impl Launch {
-    fn new(device: &Device, spec: &KernelSpec, buffers: &[&wgpu::Buffer], grid: [u32; 3]) -> Result<Launch, GpuError> {
+    fn new(
+        device: &Device,
+        spec: &KernelSpec,
+        buffers: Vec<wgpu::BufferBinding>,
+        grid: [u32; 3],
+    ) -> Result<Launch, GpuError> {
         let pipeline = device.pipeline(spec)?;
         let (layout, _) = device.layouts(&spec.access);
-        let resources = buffers.iter().map(|buffer| buffer.as_entire_binding());
+        let resources = buffers.into_iter().map(wgpu::BindingResource::Buffer);
         let entries = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource });
         let entries: Vec<wgpu::BindGroupEntry> = entries.collect();
         let descriptor = wgpu::BindGroupDescriptor { label: Some(spec.label), layout: &layout, entries: &entries };
@@ -314,7 +332,9 @@ pub fn draw_rows(
     memory.begin(device, &vec![(options, 0); shares.len()])?;
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let buffer = device.create_buffer("logits", size_of_val(logits) as u64, usage)?;
-    let launches = memory.launches(device, &device.features(), &buffer, options.greedy, 0)?;
+    let tables = device.create_buffer("step", 64 * shares.len() as u64, usage)?;
+    let tables = [tables.as_entire_buffer_binding(), tables.as_entire_buffer_binding()];
+    let launches = memory.launches(device, &device.features(), &buffer, tables, options.greedy, 0)?;
     let n_bytes = (size_of::<Place>() * shares.len()) as u64;
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let staging = device.create_buffer("drawn tokens", n_bytes, usage)?;

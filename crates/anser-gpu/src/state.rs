@@ -29,6 +29,14 @@ pub(crate) struct Passage {
     pub(crate) to_row: usize,
 }
 
+impl Passage {
+    /// That of the next step, back to where this one started.
+    pub(crate) fn turned(self) -> Passage {
+        let from = Slot { row: self.to_row, half: 1 - self.from.half, fresh: false };
+        Passage { from, to_row: self.from.row }
+    }
+}
+
 /// The states of all slots.
 #[derive(Debug)]
 pub(crate) struct States {

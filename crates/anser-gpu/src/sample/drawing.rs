@@ -9,6 +9,7 @@ use super::{EmbedTable, Launch, MAX_VOCAB, Memory, N_SHARES, NO_TOKEN, of_32_bit
 use crate::buffers::Sizes;
 use crate::error::GpuError;
 use crate::executor::Gpu;
+use crate::kernels::Binding;
 use crate::mapping::Mapping;
 use crate::run::StepKind;
 use crate::sample::DrawOptions;
@@ -44,6 +45,8 @@ pub(crate) struct Sampling {
     table: Table,
     /// Grows when buffers that are bound are replaced.
     pub(crate) epoch: u64,
+    /// The step of one sequence and token that the tables on the device describe, if they do.
+    pub(crate) next: Option<Passage>,
 }
 
 /// The embedding table on the device.
@@ -261,7 +264,11 @@ impl Gpu {
         };
         let to_row = self.states.in_place(drawing.spare).to_row;
         let passage = Passage { from: self.states.in_place(drawing.slot).from, to_row };
-        self.buffers.write_tables(&self.device, &step, &[passage]);
+        // The step before has left the tables as this one needs them, unless another step came in between.
+        if self.sampling.next != Some(passage) {
+            self.buffers.write_tables(&self.device, &step, &[passage]);
+        }
+        self.sampling.next = None;
         if !drawing.greedy && drawing.n_steps.is_multiple_of(N_SHARES) {
             let shares: Vec<u32> = (0..N_SHARES).map(|_| share_of((drawing.shares.0)())).collect();
             self.device.queue.write_buffer(&drawing.memory.shares, 0, bytemuck::cast_slice(&shares));
@@ -278,6 +285,7 @@ impl Gpu {
             Ok(submission)
         };
         let submission = self.device.guard(|| "a step".into(), submit)??;
+        self.sampling.next = Some(passage.turned());
         drawing.bound = Some(bound);
         drawing.n_steps += 1;
         Ok(Flight { mapping: Mapping::start(&drawing.staging[half], wgpu::MapMode::Read, 4, submission), half })
@@ -292,7 +300,13 @@ impl Gpu {
         };
         let embedded = memory(Some(table.out));
         let embedded = embedded.ok_or_else(|| self.device.failed("drawing", "the embeddings have no memory"))?;
-        let sample = |half| drawing.memory.launches(&self.device, &self.features, logits, drawing.greedy, half);
+        let of_step = |binding| self.buffers.resolve(schedule, binding);
+        let tables = of_step(Binding::Sequences).zip(of_step(Binding::Tokens));
+        let (sequences, tokens) = tables.ok_or_else(|| self.device.failed("drawing", "the tables have no memory"))?;
+        let sample = |half| {
+            let tables = [sequences.clone(), tokens.clone()];
+            drawing.memory.launches(&self.device, &self.features, logits, tables, drawing.greedy, half)
+        };
         Ok(Bound {
             epoch: self.sampling.epoch,
             kind,

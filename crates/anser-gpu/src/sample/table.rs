@@ -88,7 +88,8 @@ impl EmbedTable {
         let n = self.n_cols.div_ceil(16).div_ceil(PIECES_OF_A_WORKGROUP) as u32;
         let launch = |(rows, buffer): &(Range<usize>, wgpu::Buffer)| {
             let spec = kernel(&self.layout, self.n_cols, rows);
-            Launch::new(device, &spec, &[buffer, places, out], [n, n_rows as u32, 1])
+            let buffers = [buffer, places, out].map(|buffer| buffer.as_entire_buffer_binding());
+            Launch::new(device, &spec, buffers.to_vec(), [n, n_rows as u32, 1])
         };
         self.parts.iter().map(launch).collect()
     }
