@@ -246,7 +246,13 @@ impl Gpu {
             let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
             let range = &recording.reads.ranges[i];
             if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
-                encoder.copy_buffer_to_buffer(source.buffer, source.offset, staging, range.start, range.end - range.start);
+                encoder.copy_buffer_to_buffer(
+                    source.buffer,
+                    source.offset,
+                    staging,
+                    range.start,
+                    range.end - range.start,
+                );
             }
         });
         encoder.finish()

@@ -252,14 +252,15 @@ impl Memory {
         &self,
         device: &Device,
         features: &Features,
-        logits: &wgpu::Buffer,
+        logits: wgpu::BufferBinding,
         tables: [wgpu::BufferBinding; 2],
         greedy: bool,
         half: usize,
     ) -> Result<Vec<Launch>, GpuError> {
         let (n_rows, n_chunks) = (self.n_rows as u32, self.n_vocab.div_ceil(CHUNK_LEN) as u32);
         let Memory { draws, places, shares, bias, counts, adjusted, kept, chunks, candidates, totals, .. } = self;
-        let scan = whole(&[logits, draws, places, bias, counts, adjusted, &kept[half % 2], chunks]);
+        let rest = whole(&[draws, places, bias, counts, adjusted, &kept[half % 2], chunks]);
+        let scan = [vec![logits], rest].concat();
         let (of_chunks, of_rows) = ([n_chunks, n_rows, 1], [n_rows, 1, 1]);
         let bound = match greedy {
             true => vec![(scan, of_chunks), ([whole(&[chunks, places]), tables.to_vec()].concat(), of_rows)],
@@ -334,7 +335,8 @@ pub fn draw_rows(
     let buffer = device.create_buffer("logits", size_of_val(logits) as u64, usage)?;
     let tables = device.create_buffer("step", 64 * shares.len() as u64, usage)?;
     let tables = [tables.as_entire_buffer_binding(), tables.as_entire_buffer_binding()];
-    let launches = memory.launches(device, &device.features(), &buffer, tables, options.greedy, 0)?;
+    let launches =
+        memory.launches(device, &device.features(), buffer.as_entire_buffer_binding(), tables, options.greedy, 0)?;
     let n_bytes = (size_of::<Place>() * shares.len()) as u64;
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let staging = device.create_buffer("drawn tokens", n_bytes, usage)?;

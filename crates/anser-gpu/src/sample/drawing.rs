@@ -300,12 +300,12 @@ impl Gpu {
         };
         let embedded = memory(Some(table.out));
         let embedded = embedded.ok_or_else(|| self.device.failed("drawing", "the embeddings have no memory"))?;
-        let of_step = |binding| self.buffers.resolve(schedule, binding);
+        let of_step = |binding| self.buffers.resolve(schedule, &binding);
         let tables = of_step(Binding::Sequences).zip(of_step(Binding::Tokens));
         let (sequences, tokens) = tables.ok_or_else(|| self.device.failed("drawing", "the tables have no memory"))?;
         let sample = |half| {
             let tables = [sequences.clone(), tokens.clone()];
-            drawing.memory.launches(&self.device, &self.features, logits, tables, drawing.greedy, half)
+            drawing.memory.launches(&self.device, &self.features, logits.clone(), tables, drawing.greedy, half)
         };
         Ok(Bound {
             epoch: self.sampling.epoch,

@@ -70,7 +70,7 @@ impl EmbedTable {
             Ok((range, device.create_buffer(table.name(), n_bytes, usage)?))
         };
         let parts = (0..table.n_rows()).step_by(rows).map(part).collect::<Result<Vec<_>, GpuError>>()?;
-        let of_part = |(rows, buffer)| Upload { weight: table, layout: &layout, rows, buffer };
+        let of_part = |(rows, buffer)| Upload { weight: table, layout: &layout, rows, buffer, offset: 0 };
         let uploads: Vec<Upload> = parts.iter().map(|(rows, buffer)| of_part((rows.clone(), buffer))).collect();
         upload(device, &uploads)?;
         Ok(Some(EmbedTable { layout, n_cols: table.n_cols(), parts, out }))
@@ -81,15 +81,15 @@ impl EmbedTable {
         &self,
         device: &Device,
         places: &wgpu::Buffer,
-        out: &wgpu::Buffer,
+        out: wgpu::BufferBinding,
         n_rows: usize,
     ) -> Result<Vec<Launch>, GpuError> {
         const PIECES_OF_A_WORKGROUP: usize = 64;
         let n = self.n_cols.div_ceil(16).div_ceil(PIECES_OF_A_WORKGROUP) as u32;
         let launch = |(rows, buffer): &(Range<usize>, wgpu::Buffer)| {
             let spec = kernel(&self.layout, self.n_cols, rows);
-            let buffers = [buffer, places, out].map(|buffer| buffer.as_entire_buffer_binding());
-            Launch::new(device, &spec, buffers.to_vec(), [n, n_rows as u32, 1])
+            let buffers = vec![buffer.as_entire_buffer_binding(), places.as_entire_buffer_binding(), out.clone()];
+            Launch::new(device, &spec, buffers, [n, n_rows as u32, 1])
         };
         self.parts.iter().map(launch).collect()
     }
