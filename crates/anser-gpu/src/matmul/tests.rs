@@ -159,14 +159,9 @@ fn every_form_is_valid() {
     };
     let coop = [shape, CoopShape { side: 8, ..shape }].into_iter().flat_map(|shape| coop_shapes(shape, features));
     let coop = coop.map(|shape| Form::Coop { shape });
-<<<<<<< HEAD
     let vec = [false, true].map(|in_subgroup| Form::VecInt8 {
         shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },
     });
-=======
-    let vec =
-        [false, true].map(|in_subgroup| Form::VecInt8 { shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup } });
->>>>>>> 4e97990 (anser-gpu: drawing on values that share regions)
     let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
     let forms: Vec<Form> = coop.chain(vec).chain(tiled).collect();
     for dtype in TYPES {

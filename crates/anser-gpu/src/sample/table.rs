@@ -42,8 +42,9 @@ fn is_exact(dtype: DType) -> bool {
 }
 
 fn kernel(layout: &DeviceLayout, n_cols: usize, rows: &Range<usize>) -> KernelSpec {
-    let modules = weight_modules(layout.dtype).into_iter();
-    let modules = modules.chain([wgsl!("sample/place.wgsl"), wgsl!("sample/embed.wgsl")]).collect();
+    let mut modules = vec![wgsl!("weight/words.wgsl")];
+    modules.extend(weight_modules(layout.dtype));
+    modules.extend([wgsl!("sample/place.wgsl"), wgsl!("sample/embed.wgsl")]);
     KernelSpec::new("embed", modules)
         .constant("N_COLS", n_cols as f64)
         .constant("FIRST_ROW", rows.start as f64)

@@ -16,7 +16,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         return;
     }
     let found = piece_unit(piece);
-    let values = unit_values(load_unit(row, found.u), found.u, found.p);
+    let values = unit_values(load_unit(row * ROW_LEN, found.u), found.u, found.p);
     let start = id.y * N_COLS + 16u * piece;
     let n = min(16u, N_COLS - 16u * piece);
     for (var i = 0u; i < 4u; i++) {
