@@ -427,6 +427,8 @@ Measured in every run:
   first_token_ms  right after that: read 32 tokens and choose the first token
   prefill_tps     read the prompt from a fresh state, logits of its last token; tokens per second
   decode_tps      go on from it token by token, always the most likely one; tokens per second
+  generate_tps    generate as `anser generate` does, always the most likely token; tokens per second
+  sample_tps      the same with tokens drawn as by default
   embed_ms        embed 212 tokens, the last token's row
 Measured once, on Linux (elsewhere null):
   load_anon_mib   anonymous memory that the first load added; the mapped model file is not anonymous

@@ -5,7 +5,7 @@ use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, RowClass};
 use crate::schedule::{Region, Schedule};
-use crate::state::{Slot, States};
+use crate::state::Passage;
 use anser_model::{Plan, Rows, Step, ValueId};
 use bytemuck::{Pod, Zeroable};
 use std::collections::HashMap;
@@ -26,6 +26,7 @@ struct StepUniform {
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 struct SequenceEntry {
     slot: u32,
+    to_slot: u32,
     first: u32,
     n_tokens: u32,
     is_fresh: u32,
@@ -36,6 +37,7 @@ struct SequenceEntry {
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
 struct TokenEntry {
     slot: u32,
+    to_slot: u32,
     half: u32,
     previous: u32,
     is_last: u32,
@@ -229,8 +231,8 @@ impl Buffers {
         }
     }
 
-    /// Sends the step's tables to the device: one copy.
-    pub(crate) fn write_tables(&mut self, device: &Device, step: &Step, states: &States) {
+    /// Sends the step's tables to the device: one copy. `passages` tells where each sequence's state is and goes.
+    pub(crate) fn write_tables(&mut self, device: &Device, step: &Step, passages: &[Passage]) {
         let sizes = Sizes::new(step);
         let Sizes { n_tokens, n_outputs, n_sequences } = sizes;
         let n_bytes = self.sections.outputs.start as usize + (4 * step.outputs.len()).max(4);
@@ -240,13 +242,15 @@ impl Buffers {
         put(&mut self.staged, 0, &[uniform]);
 
         let (mut sequences, mut tokens): (Vec<SequenceEntry>, Vec<TokenEntry>) = (vec![], vec![]);
-        for s in step.sequences {
-            let Slot { half, fresh } = states.get(s.slot).unwrap_or(Slot { half: 0, fresh: true });
-            let (slot, n_tokens, first) = (s.slot as u32, s.n_tokens as u32, tokens.len() as u32);
-            sequences.push(SequenceEntry { slot, first, n_tokens, is_fresh: fresh.into() });
+        for (s, passage) in step.sequences.iter().zip(passages) {
+            let Passage { from, to_row } = *passage;
+            let (slot, to_slot, fresh) = (from.row as u32, to_row as u32, from.fresh);
+            let (n_tokens, first) = (s.n_tokens as u32, tokens.len() as u32);
+            sequences.push(SequenceEntry { slot, to_slot, first, n_tokens, is_fresh: fresh.into() });
             tokens.extend((0..n_tokens).map(|i| TokenEntry {
                 slot,
-                half: half as u32,
+                to_slot,
+                half: from.half as u32,
                 previous: match (i, fresh) {
                     (0, true) => PREVIOUS_ZERO,
                     (0, false) => PREVIOUS_STATE,

@@ -133,6 +133,8 @@ pub struct Device {
     report: AdapterReport,
     reason: String,
     features: Features,
+    /// Whether sequences may draw their own tokens.
+    draws: bool,
     pub(crate) inner: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
@@ -255,7 +257,8 @@ impl Device {
         };
         log::info!("{reason}; {features:?}");
         let pipelines = Pipelines::default();
-        Ok(Device { report, reason, features, inner, queue, pipelines, lost, uncaptured })
+        let draws = !switched_off("ANSER_GPU_NO_DRAWING");
+        Ok(Device { report, reason, features, draws, inner, queue, pipelines, lost, uncaptured })
     }
 
     /// What the adapter is and can do, less what the environment switches off (`ANSER_GPU_NO_F16`,
@@ -272,6 +275,11 @@ impl Device {
     /// What shaders may use.
     pub(crate) fn features(&self) -> Features {
         self.features
+    }
+
+    /// Whether sequences may draw their own tokens; the environment variable `ANSER_GPU_NO_DRAWING` leaves that to the host.
+    pub(crate) fn draws(&self) -> bool {
+        self.draws
     }
 
     /// Whether the device is gone: what runs on it ends with [`GpuError::Lost`], and another must be opened.

@@ -8,6 +8,7 @@ use crate::lower::Lowering;
 use crate::matmul::Precision;
 use crate::replay::Replay;
 use crate::run::{Recording, StepKind};
+use crate::sample::Sampling;
 use crate::state::{SlotId, States};
 use crate::weights::{WeightLayout, Weights};
 use anser_model::Plan;
@@ -79,6 +80,8 @@ pub struct Gpu {
     pub(crate) staging: Option<wgpu::Buffer>,
     /// The last step's commands, recorded again for the next one.
     pub(crate) recording: Option<Recording>,
+    /// What sequences that draw their own tokens have in common.
+    pub(crate) sampling: Sampling,
 }
 
 impl Gpu {
@@ -106,7 +109,21 @@ impl Gpu {
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
         let (device, replays, staging, recording) = (device.clone(), HashMap::new(), None, None);
-        Ok(Gpu { plan, device, features, precision, fuses, weights, states, buffers, replays, staging, recording })
+        let sampling = Sampling::default();
+        Ok(Gpu {
+            plan,
+            device,
+            features,
+            precision,
+            fuses,
+            weights,
+            states,
+            buffers,
+            replays,
+            staging,
+            recording,
+            sampling,
+        })
     }
 
     /// Bytes that `plan` needs on `device` for its weights, one state and steps of `n_tokens` tokens.
@@ -187,6 +204,8 @@ impl Gpu {
     pub(crate) fn forget_replays(&mut self) {
         self.replays.clear();
         self.recording = None;
+        self.sampling.epoch += 1;
+        self.sampling.next = None;
     }
 }
 

@@ -20,6 +20,7 @@ mod pipelines;
 mod profile;
 mod replay;
 mod run;
+mod sample;
 mod schedule;
 mod state;
 mod upload;
@@ -34,6 +35,10 @@ pub use executor::{Gpu, GpuOptions};
 #[doc(hidden)]
 pub use matmul::bench as matmul_bench;
 pub use profile::KernelTime;
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub use sample::draw_rows;
+pub use sample::{DrawOptions, Drawing, Shares};
 pub use state::SlotId;
 
 #[cfg(test)]

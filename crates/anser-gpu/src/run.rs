@@ -9,6 +9,7 @@ use crate::lower::{Lowering, fusion};
 use crate::matmul::{self, Precision};
 use crate::replay::Replay;
 use crate::schedule::{Reads, Schedule, Sharing, Unit};
+use crate::state::Passage;
 use crate::weights::WeightLayout;
 use anser_format::quant::dequantize;
 use anser_model::{Op, Plan, Step, ValueId};
@@ -191,7 +192,9 @@ impl Gpu {
 
     /// Sends the tables that describe the step.
     pub(crate) fn write_tables(&mut self, step: &Step) {
-        self.buffers.write_tables(&self.device, step, &self.states);
+        let passages: Vec<Passage> = step.sequences.iter().map(|s| self.states.in_place(s.slot)).collect();
+        self.buffers.write_tables(&self.device, step, &passages);
+        self.sampling.next = None;
     }
 
     /// The states of the step's sequences are those after it.
@@ -224,7 +227,7 @@ impl Gpu {
     }
 
     /// The staging buffer, with room for `n_bytes`; `None` if there is nothing to read.
-    fn staging(&mut self, n_bytes: u64) -> Result<Option<wgpu::Buffer>, GpuError> {
+    pub(crate) fn staging(&mut self, n_bytes: u64) -> Result<Option<wgpu::Buffer>, GpuError> {
         if n_bytes == 0 {
             return Ok(None);
         }
@@ -239,29 +242,41 @@ impl Gpu {
     fn record(&self, replay: &Replay, recording: &Recording, staging: Option<&wgpu::Buffer>) -> wgpu::CommandBuffer {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
         let mut encoder = self.device.inner.create_command_encoder(&descriptor);
+        self.encode(&mut encoder, replay, &recording.reads, recording.sizes, |encoder, i| {
+            let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
+            let range = &recording.reads.ranges[i];
+            if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
+                encoder.copy_buffer_to_buffer(
+                    source.buffer,
+                    source.offset,
+                    staging,
+                    range.start,
+                    range.end - range.start,
+                );
+            }
+        });
+        encoder.finish()
+    }
+
+    /// Records the dispatches that a step needs; `copy` is called with the index of a read where its value is there.
+    pub(crate) fn encode(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        replay: &Replay,
+        reads: &Reads,
+        sizes: Sizes,
+        copy: impl Fn(&mut wgpu::CommandEncoder, usize),
+    ) {
         let mut rest = &replay.dispatches[..];
-        for stop in &recording.reads.stops {
+        for stop in &reads.stops {
             let n = rest.partition_point(|dispatch| dispatch.unit < stop.n_units);
             let (now, later) = rest.split_at(n);
             if !now.is_empty() {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                now.iter().for_each(|dispatch| dispatch.encode(&mut pass, recording.sizes));
+                now.iter().for_each(|dispatch| dispatch.encode(&mut pass, sizes));
             }
-            for &i in &stop.reads {
-                let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
-                let range = &recording.reads.ranges[i];
-                if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
-                    encoder.copy_buffer_to_buffer(
-                        source.buffer,
-                        source.offset,
-                        staging,
-                        range.start,
-                        range.end - range.start,
-                    );
-                }
-            }
+            stop.reads.iter().for_each(|&i| copy(encoder, i));
             rest = later;
         }
-        encoder.finish()
     }
 }

@@ -13,10 +13,28 @@ pub type SlotId = usize;
 /// Where a slot's numbers are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Slot {
+    /// Which row of every buffer is its own.
+    pub(crate) row: usize,
     /// Which half of its token-shift rows holds the state; a step writes the other one.
     pub(crate) half: usize,
     /// Whether the state is zero, whatever the buffers hold.
     pub(crate) fresh: bool,
+}
+
+/// Where a step takes a state from, and where it leaves the one that follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Passage {
+    pub(crate) from: Slot,
+    /// Row that gets the state after the step, in the half that `from` does not name.
+    pub(crate) to_row: usize,
+}
+
+impl Passage {
+    /// That of the next step, back to where this one started.
+    pub(crate) fn turned(self) -> Passage {
+        let from = Slot { row: self.to_row, half: 1 - self.from.half, fresh: false };
+        Passage { from, to_row: self.from.row }
+    }
 }
 
 /// The states of all slots.
@@ -26,7 +44,7 @@ pub(crate) struct States {
     /// `[L][parts]`: whether rows have two halves, `[2, part]`. Those of token shifts do: their kernels may then read
     /// the old row and write the new one in any order.
     halved: Vec<Vec<bool>>,
-    /// `[L][parts]`, each `[capacity, row]`, f32.
+    /// `[L][parts]`, each `[capacity, row]`, f32. Rows belong to slots in any order.
     buffers: Vec<Vec<wgpu::Buffer>>,
     /// Rows of every buffer.
     capacity: usize,
@@ -36,7 +54,7 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// Room for one state.
+    /// Room for one state, and for the one that a step ahead of it makes.
     pub(crate) fn new(plan: &Plan, device: &Device, max_binding_n_bytes: u64) -> Result<States, GpuError> {
         let layout = Arc::new(plan.state.clone());
         let mut halved = vec![vec![false; layout.parts.len()]; layout.n_layer];
@@ -57,10 +75,10 @@ impl States {
     }
 
     /// Byte range of the current state of `slot` in a layer's part.
-    fn byte_range(&self, at: StateRef, slot: usize, half: usize) -> Range<u64> {
+    fn byte_range(&self, at: StateRef, slot: Slot) -> Range<u64> {
         let n_bytes = 4 * self.layout.parts[at.part].layer_len() as u64;
-        let half = if self.halved[at.layer][at.part] { half as u64 } else { 0 };
-        let start = slot as u64 * self.row_n_bytes(at) + half * n_bytes;
+        let half = if self.halved[at.layer][at.part] { slot.half as u64 } else { 0 };
+        let start = slot.row as u64 * self.row_n_bytes(at) + half * n_bytes;
         start..start + n_bytes
     }
 
@@ -81,21 +99,42 @@ impl States {
     /// The state of `slot` has advanced by a step.
     pub(crate) fn advance(&mut self, slot: SlotId) {
         if let Some(Some(slot)) = self.slots.get_mut(slot) {
-            *slot = Slot { half: 1 - slot.half, fresh: false };
+            *slot = Slot { half: 1 - slot.half, fresh: false, ..*slot };
         }
+    }
+
+    /// The step that went from `slot` to `spare` counts: the two slots exchange their rows.
+    pub(crate) fn exchange(&mut self, slot: SlotId, spare: SlotId) {
+        if let (Some(from), Some(to)) = (self.get(slot), self.get(spare)) {
+            self.slots[slot] = Some(Slot { row: to.row, half: 1 - from.half, fresh: false });
+            self.slots[spare] = Some(Slot { row: from.row, ..to });
+        }
+    }
+
+    /// Largest buffer that may be bound.
+    pub(crate) fn max_binding_n_bytes(&self) -> u64 {
+        self.max_binding_n_bytes
+    }
+
+    /// The way of a step that overwrites the state of `slot` with the next one.
+    pub(crate) fn in_place(&self, slot: SlotId) -> Passage {
+        let from = self.get(slot).unwrap_or(Slot { row: 0, half: 0, fresh: true });
+        Passage { from, to_row: from.row }
     }
 
     /// A new slot with a zero state, and whether the buffers are new ones.
     pub(crate) fn create(&mut self, device: &Device) -> Result<(SlotId, bool), GpuError> {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let grows = slot >= self.capacity;
+        let is_taken = |row: &usize| self.slots.iter().flatten().any(|slot| slot.row == *row);
+        let row = (0..self.capacity).find(|row| !is_taken(row));
+        let (row, grows) = (row.unwrap_or(self.capacity), row.is_none());
         if grows {
-            self.grow(device, slot + 1)?;
+            self.grow(device, row + 1)?;
         }
         if slot == self.slots.len() {
             self.slots.push(None);
         }
-        self.slots[slot] = Some(Slot { half: 0, fresh: true });
+        self.slots[slot] = Some(Slot { row, half: 0, fresh: true });
         Ok((slot, grows))
     }
 
@@ -106,7 +145,7 @@ impl States {
         }
     }
 
-    /// Makes room for at least `n_slots`, doubling, and moves the states there. Nothing changes if it fails.
+    /// Makes room for at least `n_slots`, and two if they fit, doubling, and moves the states there. Nothing changes if it fails.
     fn grow(&mut self, device: &Device, n_slots: usize) -> Result<(), GpuError> {
         let largest = self.places().map(|at| self.row_n_bytes(at)).max().unwrap_or(1);
         let max = usize::try_from(self.max_binding_n_bytes / largest.max(1)).unwrap_or(usize::MAX);
@@ -119,7 +158,7 @@ impl States {
                 what: format!("the states of {n_slots} sequences"),
             });
         }
-        let capacity = n_slots.next_power_of_two().min(max);
+        let capacity = n_slots.next_power_of_two().max(2).min(max);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let mut buffers = vec![];
         for layer in 0..self.layout.n_layer {
@@ -142,17 +181,16 @@ impl States {
     /// Copies the state of `from` over that of `to`, on the device.
     pub(crate) fn copy(&mut self, device: &Device, from: SlotId, to: SlotId) -> Result<(), GpuError> {
         let source = self.existing(from)?;
-        self.existing(to)?;
+        let target = Slot { half: 0, fresh: source.fresh, ..self.existing(to)? };
         if from == to {
             return Ok(());
         }
-        let target = Slot { half: 0, fresh: source.fresh };
         if !source.fresh {
             // wgpu refuses a copy within one buffer, so the rows go through another one.
             let between = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)?;
             submit(device, "copying a state", |encoder| {
-                self.gather(encoder, from, source.half, &between);
-                self.scatter(encoder, &between, to);
+                self.gather(encoder, source, &between);
+                self.scatter(encoder, &between, target);
             })?;
         }
         self.slots[to] = Some(target);
@@ -161,12 +199,12 @@ impl States {
 
     /// The state of a slot, in the order of the layout.
     pub(crate) async fn read(&self, device: &Device, slot: SlotId) -> Result<Vec<f32>, GpuError> {
-        let Slot { half, fresh } = self.existing(slot)?;
-        if fresh {
+        let slot = self.existing(slot)?;
+        if slot.fresh {
             return Ok(vec![0.0; self.layout.len()]);
         }
         let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
-        let submission = submit(device, "reading a state", |encoder| self.gather(encoder, slot, half, &buffer))?;
+        let submission = submit(device, "reading a state", |encoder| self.gather(encoder, slot, &buffer))?;
         let mut data = vec![0.0; self.layout.len()];
         let n_bytes = 4 * data.len() as u64;
         let take = |bytes: &[u8]| bytemuck::cast_slice_mut(&mut data).copy_from_slice(bytes);
@@ -176,15 +214,15 @@ impl States {
 
     /// Overwrites the state of a slot with `data`, in the order of the layout.
     pub(crate) fn write(&mut self, device: &Device, slot: SlotId, data: &[f32]) -> Result<(), GpuError> {
-        self.existing(slot)?;
+        let target = Slot { half: 0, fresh: false, ..self.existing(slot)? };
         let state = State::from_vec(self.layout.clone(), data.to_vec())?;
         let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)?;
         device.guard(
             || "writing a state".into(),
             || device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(state.data())),
         )?;
-        submit(device, "writing a state", |encoder| self.scatter(encoder, &buffer, slot))?;
-        self.slots[slot] = Some(Slot { half: 0, fresh: false });
+        submit(device, "writing a state", |encoder| self.scatter(encoder, &buffer, target))?;
+        self.slots[slot] = Some(target);
         Ok(())
     }
 
@@ -194,17 +232,17 @@ impl States {
     }
 
     /// Copies the rows of a slot to `buffer`, in the order of the layout.
-    fn gather(&self, encoder: &mut wgpu::CommandEncoder, slot: SlotId, half: usize, buffer: &wgpu::Buffer) {
+    fn gather(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot, buffer: &wgpu::Buffer) {
         for (at, part) in self.parts() {
-            let (row, offset) = (self.byte_range(at, slot, half), 4 * self.layout.range(at).start as u64);
+            let (row, offset) = (self.byte_range(at, slot), 4 * self.layout.range(at).start as u64);
             encoder.copy_buffer_to_buffer(part, row.start, buffer, offset, row.end - row.start);
         }
     }
 
-    /// Copies `buffer`, in the order of the layout, to half 0 of the rows of a slot.
-    fn scatter(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, slot: SlotId) {
+    /// Copies `buffer`, in the order of the layout, to the rows of a slot.
+    fn scatter(&self, encoder: &mut wgpu::CommandEncoder, buffer: &wgpu::Buffer, slot: Slot) {
         for (at, part) in self.parts() {
-            let (row, offset) = (self.byte_range(at, slot, 0), 4 * self.layout.range(at).start as u64);
+            let (row, offset) = (self.byte_range(at, slot), 4 * self.layout.range(at).start as u64);
             encoder.copy_buffer_to_buffer(buffer, offset, part, row.start, row.end - row.start);
         }
     }

@@ -70,6 +70,10 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
     for plan in plans() {
         let weights = WeightLayout::new(&plan, 128 << 20, 256);
         for features in devices() {
+            for kernel in crate::sample::all_kernels(&plan, &features) {
+                let modules: Vec<_> = kernel.modules.iter().map(|m| m.name).collect();
+                kernels.insert(format!("{} {modules:?} {:?}", kernel.label, kernel.constants), kernel);
+            }
             for kind in kinds(&features, &weights) {
                 let schedule = &kind.schedule(&plan);
                 let StepKind { classes, precision, .. } = kind;
@@ -152,7 +156,7 @@ fn every_kernel_is_valid_on_every_backend() {
         check(key, spec);
     }
     let labels = ["layer_norm", "token_shift", "value_residual", "key_control", "wkv7", "norm_bonus_gate", "select"];
-    for label in labels.into_iter().chain(["norm_shift", "head"]) {
+    for label in labels.into_iter().chain(["norm_shift", "head", "embed", "scan", "argmax", "weigh", "choose"]) {
         assert!(kernels.values().any(|k| k.label == label), "{label} was not lowered");
     }
 }

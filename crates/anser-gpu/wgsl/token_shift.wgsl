@@ -27,6 +27,6 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     out[t * N_COLS + c] = current + (previous - current) * mix[c];
     if WRITES_STATE && token.is_last == 1u {
-        state[(token.slot * 2u + 1u - token.half) * N_COLS + c] = current;
+        state[(token.to_slot * 2u + 1u - token.half) * N_COLS + c] = current;
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::error::Error;
 use crate::model::Options;
+use crate::sampler::Sampler;
 use anser_cpu::{Cpu, SlotId};
+use anser_gpu::Drawing;
 #[cfg(not(target_arch = "wasm32"))]
 use anser_gpu::{DeviceChoice, Gpu, GpuError, GpuOptions};
 use anser_model::{Plan, Step};
@@ -149,6 +151,43 @@ impl Executor {
             Executor::Cpu(cpu) => Ok(cpu.step(step)?),
             #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => Ok(gpu.step(step)?),
+        }
+    }
+
+    /// Lets the sequence in `slot` draw its own tokens as `sampler` would, the first after it has read `token`; `None` if
+    /// that is left to the host.
+    pub(crate) fn start_drawing(
+        &mut self,
+        slot: SlotId,
+        token: u32,
+        sampler: &Sampler,
+    ) -> Result<Option<Drawing>, Error> {
+        match self {
+            Executor::Cpu(_) => Ok(None),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => match sampler.on_device() {
+                Some(options) => Ok(gpu.start_drawing(slot, token, &options, sampler.shares())?),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Reads the last token and draws the next one; `None` if none can be drawn. `goes_on`: most likely, the token after
+    /// that will be asked for.
+    pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Option<u32>, Error> {
+        match self {
+            Executor::Cpu(_) => Ok(None),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.draw(drawing, goes_on)?),
+        }
+    }
+
+    /// Ends the drawing; returns the logits of the last token read, if a token was drawn from them.
+    pub(crate) fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<f32>, Error> {
+        match self {
+            Executor::Cpu(_) => Ok(vec![]),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.finish_drawing(drawing)?),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::sampler::{Sampler, SamplerOptions};
 use crate::session::{Session, Want};
 use crate::stop::StopMatcher;
+use anser_gpu::Drawing;
 use anser_tokenizer::{Tokenizer, Utf8Stream};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -106,7 +107,22 @@ pub struct Generation<'a> {
     tokens: Vec<u32>,
     finished: Option<FinishReason>,
     failed: bool,
+    place: Place,
 }
+
+/// Where tokens are drawn.
+#[derive(Debug)]
+enum Place {
+    /// On the host, until it is known whether the device can.
+    Open,
+    /// On the device, which goes on while the host looks at what came last.
+    Device(Box<Drawing>),
+    /// On the host.
+    Host,
+}
+
+/// Setting a device up to draw takes about as long as so many tokens gain by it.
+const MIN_DEVICE_TOKENS: usize = 8;
 
 impl Session {
     /// Reads `prompt` and generates what follows. An empty prompt goes on from the session's tokens; in a fresh session
@@ -142,6 +158,7 @@ impl Session {
             tokens: vec![],
             finished: None,
             failed: false,
+            place: Place::Open,
         })
     }
 
@@ -206,13 +223,21 @@ impl Generation<'_> {
                 text += &self.draw()?;
             }
         }
+        if self.finished.is_some() {
+            self.leave_device()?;
+        }
         Ok(Some(text).filter(|t| !t.is_empty()))
     }
 
     /// Draws one token and returns the text that has become certain by it.
     fn draw(&mut self) -> Result<String, Error> {
-        self.session.flush()?; // reads the token before
-        let token = self.sampler.sample(self.session.logits())?;
+        let token = match self.draw_on_device()? {
+            Some(token) => token,
+            None => {
+                self.session.flush()?; // reads the token before
+                self.sampler.sample(self.session.logits())?
+            }
+        };
         if self.options.stop_tokens.contains(&token) {
             return Ok(self.finish(FinishReason::StopToken(token)));
         }
@@ -227,6 +252,40 @@ impl Generation<'_> {
         Ok(step.emit)
     }
 
+    /// Lets the device read the token before and draw the next one; `None` if the host has to.
+    fn draw_on_device(&mut self) -> Result<Option<u32>, Error> {
+        let (n_left, &[last]) = (self.options.max_tokens - self.tokens.len(), self.session.pending()) else {
+            return Ok(None); // the first token comes from the prompt's logits
+        };
+        let model = self.session.model().clone();
+        if matches!(self.place, Place::Open) {
+            let drawing = match n_left < MIN_DEVICE_TOKENS {
+                true => None,
+                false => model.executor().start_drawing(self.session.slot(), last, &self.sampler)?,
+            };
+            self.place = drawing.map_or(Place::Host, |drawing| Place::Device(Box::new(drawing)));
+        }
+        let Place::Device(drawing) = &mut self.place else { return Ok(None) };
+        let token = model.executor().draw(drawing, n_left > 1)?;
+        self.session.pending_was_read();
+        match token {
+            Some(_) => self.sampler.skip(),
+            None => self.leave_device()?, // the host says what is wrong with the logits
+        }
+        Ok(token)
+    }
+
+    /// Draws on the host from now on; the session has its logits again.
+    fn leave_device(&mut self) -> Result<(), Error> {
+        if let Place::Device(drawing) = std::mem::replace(&mut self.place, Place::Host) {
+            let logits = self.session.model().executor().finish_drawing(*drawing)?;
+            if !logits.is_empty() {
+                self.session.set_logits(logits);
+            }
+        }
+        Ok(())
+    }
+
     /// Ends the generation; returns the text that was held back.
     fn finish(&mut self, reason: FinishReason) -> String {
         self.finished = Some(reason);
@@ -238,6 +297,14 @@ impl Generation<'_> {
             }
             None => step.emit + &self.stop.finish(),
         }
+    }
+}
+
+impl Drop for Generation<'_> {
+    /// The session goes on after the last drawn token, whatever the device did ahead.
+    fn drop(&mut self) {
+        // A device that fails here fails again at the session's next call, which can say so.
+        let _ = self.leave_device();
     }
 }
 

@@ -4,6 +4,7 @@
 //! A draw costs two passes over the row and a selection among the few tokens that matter; the row is never sorted.
 
 mod candidates;
+mod on_device;
 mod options;
 mod seen;
 mod softmax;

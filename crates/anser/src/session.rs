@@ -99,6 +99,20 @@ impl Session {
         self.pending = tokens;
     }
 
+    /// The pending tokens have been read by a device that draws the next one itself. The logits stay there until the
+    /// session takes them back.
+    pub(crate) fn pending_was_read(&mut self) {
+        self.n_tokens += self.pending.len();
+        self.fresh = false;
+        self.pending.clear();
+        self.logits.clear();
+    }
+
+    /// Takes the logits of the last token read back from the device.
+    pub(crate) fn set_logits(&mut self, logits: Vec<f32>) {
+        self.logits = logits;
+    }
+
     /// Logits `[V]` of the token that follows; empty until [`Session::feed`] has read one.
     pub fn logits(&self) -> &[f32] {
         &self.logits

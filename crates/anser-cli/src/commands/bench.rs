@@ -9,7 +9,7 @@ use crate::memory::{self, AnonPeak};
 use crate::output::Output;
 use crate::report::Failure;
 use crate::term::{Progress, note};
-use anser::{EmbedOptions, Model, Session};
+use anser::{EmbedOptions, GenerateOptions, Model, SamplerOptions, Session};
 use figures::{Measured, Report, Spread};
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ const FIRST_TOKEN_PROMPT: usize = 32;
 /// Tokens of the text that is embedded: an e-mail.
 const EMBED_TOKENS: usize = 212;
 /// Phases of a run, for the progress bar.
-const N_PHASES: usize = 5;
+const N_PHASES: usize = 6;
 
 /// What prompts are made of, over and over. Real text, since a trained model's activations are then as sparse as in use.
 const TEXT: &str = "The ferry left the harbour at seven, a little late, because the captain had waited for the mail. \
@@ -78,6 +78,8 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         first_token_ms: spread(|m| m.first_token_ms),
         prefill_tps: spread(|m| m.prefill_tps),
         decode_tps: spread(|m| m.decode_tps),
+        generate_tps: Spread::of_known(runs.iter().map(|m| m.generate_tps)),
+        sample_tps: Spread::of_known(runs.iter().map(|m| m.sample_tps)),
         embed_ms: spread(|m| m.embed_ms),
         load_anon_mib,
         peak_anon_mib: peak.finish(),
@@ -118,12 +120,38 @@ fn measure(
     let decode_tps = args.r#gen as f64 / began.elapsed().as_secs_f64();
 
     tick();
+    let generate_tps = generate(&mut session, SamplerOptions::greedy(), args.r#gen)?;
+    let sample_tps = generate(&mut session, SamplerOptions::default(), args.r#gen)?;
+
+    tick();
     let tokens = prompt(model, EMBED_TOKENS)?;
     let began = Instant::now();
     let row = model.embed(&tokens, &EmbedOptions::default())?;
     let embed_ms = elapsed_ms(began);
     check_finite(model, "the embedding", &row)?;
-    Ok(Measured { load_ms, first_token_ms, prefill_tps, decode_tps, embed_ms })
+    Ok(Measured { load_ms, first_token_ms, prefill_tps, decode_tps, generate_tps, sample_tps, embed_ms })
+}
+
+/// Tokens per second of a generation of `n` tokens; `None` where the model has no tokenizer.
+fn generate(session: &mut Session, sampler: SamplerOptions, n: usize) -> Result<Option<f64>, Failure> {
+    /// Enough for a device to set up what it draws with, which stays.
+    const WARM_UP: usize = 16;
+
+    if session.model().tokenizer().is_err() {
+        return Ok(None);
+    }
+    let sampler = SamplerOptions { seed: Some(1), ..sampler };
+    let mut options = GenerateOptions { sampler, stop_tokens: vec![], ..GenerateOptions::default() };
+    let mut run = |n| -> Result<usize, Failure> {
+        options.max_tokens = n;
+        let mut generation = session.generate(&[], &options)?;
+        generation.text()?;
+        Ok(generation.tokens().len())
+    };
+    run(WARM_UP)?;
+    let began = Instant::now();
+    let n_drawn = run(n)?;
+    Ok(Some(n_drawn as f64 / began.elapsed().as_secs_f64()))
 }
 
 /// `n` tokens of text, or any ids where the model has no tokenizer.

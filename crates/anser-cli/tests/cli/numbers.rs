@@ -151,7 +151,8 @@ fn a_perplexity_needs_two_tokens() {
 #[test]
 fn bench_measures_everything_it_promises() {
     let found = run(&["bench", "--prompt", "8", "--gen", "4", "--runs", "2", "--json"]).json();
-    for figure in ["load_ms", "first_token_ms", "prefill_tps", "decode_tps", "embed_ms"] {
+    let figures = ["load_ms", "first_token_ms", "prefill_tps", "decode_tps", "generate_tps", "sample_tps", "embed_ms"];
+    for figure in figures {
         let [min, median, max] = ["min", "median", "max"].map(|of| found[figure][of].as_f64().unwrap());
         assert!(0.0 < min && min <= median && median <= max, "{figure}: {}", found[figure]);
     }
@@ -161,6 +162,8 @@ fn bench_measures_everything_it_promises() {
         "first_token_ms",
         "prefill_tps",
         "decode_tps",
+        "generate_tps",
+        "sample_tps",
         "embed_ms",
         "load_anon_mib",
         "peak_anon_mib",

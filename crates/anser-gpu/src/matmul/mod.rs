@@ -19,6 +19,8 @@ use layout::device_dtype;
 pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_quantized, layout};
 pub(crate) use vec::{NOTHING, Sites, float_kind};
 
+pub(crate) use spec::weight_modules;
+
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
 use anser_model::{Activation, Rows, ValueId, WeightId};
 use std::ops::Range;

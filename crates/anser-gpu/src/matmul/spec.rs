@@ -104,7 +104,7 @@ pub(crate) fn input_module(n_cols: usize) -> &'static Module {
 }
 
 /// The modules that read weights of a device dtype.
-fn weight_modules(dtype: DType) -> Vec<&'static Module> {
+pub(crate) fn weight_modules(dtype: DType) -> Vec<&'static Module> {
     let mut modules = vec![wgsl!("weight/piece.wgsl")];
     if matches!(dtype, DType::Q4_K | DType::Q5_K) {
         modules.push(wgsl!("weight/k_scales.wgsl"));

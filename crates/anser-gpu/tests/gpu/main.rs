@@ -2,6 +2,7 @@
 //! adapter they fail (on Debian, `apt-get install mesa-vulkan-drivers libvulkan1` brings a software one).
 
 mod cases;
+mod drawing;
 mod errors;
 mod harness;
 mod models;

@@ -41,7 +41,7 @@ fn run(workgroup: vec3<u32>, local: u32) {
     let row = t * N_COLS;
     let row_before = select(row, row - N_COLS, token.previous == PREVIOUS_ROW);
     let state_before = (token.slot * 2u + token.half) * N_COLS;
-    let state_after = (token.slot * 2u + 1u - token.half) * N_COLS;
+    let state_after = (token.to_slot * 2u + 1u - token.half) * N_COLS;
     let end = min((workgroup.y + 1u) * SLICE_LEN, N_COLS);
 
     // Both rows side by side, so that their sums take one reduction.

@@ -102,7 +102,7 @@ fn run(workgroup: vec3<u32>, index: u32) {
 
     let y = advance_row(0u, index, staged_v[min(row, HEAD_SIZE - 1u)]);
     if row < HEAD_SIZE {
-        store_row(state_row, lane);
+        store_row(state_row + (token.to_slot - token.slot) * N_COLS, lane);
         if lane == 0u {
             staged_y[row] = y;
         }

@@ -68,7 +68,7 @@ fn run(workgroup: vec3<u32>, index: u32) {
         }
     }
     if is_row {
-        store_row(state_row, lane);
+        store_row(state_row + (sequence.to_slot - sequence.slot) * N_COLS, lane);
     }
 }
 

@@ -48,8 +48,9 @@ pub struct SamplerOptions {
     pub repetition_penalty: f32,
     /// Added to the logits of single tokens, as (token id, −100 to 100); −∞ forbids the token.
     pub logit_bias: Vec<(u32, f32)>,
-    /// Start of the random numbers: the same seed, options and logits give the same tokens on every platform. `None`
-    /// takes a fresh one.
+    /// Start of the random numbers: the same seed, options and logits give the same tokens on every platform. A GPU that
+    /// draws itself gives them too, unless a random number lies within 5·10⁻⁶ of the border between two candidates.
+    /// `None` takes a fresh one.
     pub seed: Option<u64>,
 }
 

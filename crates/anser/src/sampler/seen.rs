@@ -34,6 +34,11 @@ impl Seen {
         }
     }
 
+    /// (token, count), by token.
+    pub(super) fn counts(&self) -> &[(u32, f32)] {
+        &self.counts
+    }
+
     pub(super) fn clear(&mut self) {
         self.counts.clear();
     }

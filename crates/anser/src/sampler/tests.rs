@@ -1,5 +1,6 @@
 //! The sampler against the definition of its steps: f64, whole sorted lists, one step after the other.
 
+mod device;
 mod draws;
 mod reference;
 

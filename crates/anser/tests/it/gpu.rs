@@ -2,9 +2,10 @@
 //!
 //! Runs on the first adapter, Mesa's software one where there is no other; without any it fails.
 
-use crate::fixtures::{EXPECTED, TYPES, demo, demo_path, prompt, trained_ids, vector};
+use crate::fixtures::{EXPECTED, TYPES, argmax, demo, demo_path, prompt, trained_ids, vector};
 use crate::golden::{check_greedy, max_abs, pick};
 use anser::{Device, EmbedOptions, GenerateOptions, Model, Options, Pooling, SamplerOptions, Want};
+use anser::{FinishReason, Sampler, SamplerOrder, Session};
 use anser_model::cases::nmse;
 use std::ops::ControlFlow;
 
@@ -114,5 +115,124 @@ fn embeddings_in_a_batch_equal_those_of_the_cpu() {
         let options = EmbedOptions { pooling, ..EmbedOptions::default() };
         let error = nmse(&gpu.embed_batch(&texts, &options).unwrap(), &cpu.embed_batch(&texts, &options).unwrap());
         assert!(error <= NMSE, "{pooling:?}: nmse {error:e}");
+    }
+}
+
+fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions { sampler: SamplerOptions::greedy(), max_tokens, ..GenerateOptions::default() }
+}
+
+/// `session` must stand where one stands that has read the prompt and then all but the `pending` last of `tokens`, one
+/// by one: the same bits.
+fn assert_stands_after(session: &mut Session, prompt: &[u32], tokens: &[u32], pending: usize, at: &str) {
+    let (read, unread) = tokens.split_at(tokens.len() - pending);
+    assert_eq!(session.pending(), unread, "{at}");
+    assert_eq!(session.n_tokens(), prompt.len() + read.len(), "{at}");
+    let mut expected = session.model().session().unwrap();
+    expected.feed(prompt).unwrap();
+    read.iter().for_each(|&token| expected.feed(&[token]).unwrap());
+    assert_eq!(session.logits(), expected.logits(), "{at}");
+    unread.iter().for_each(|&token| expected.feed(&[token]).unwrap());
+    let mut fork = session.fork().unwrap();
+    assert_eq!(session.state().unwrap(), expected.state().unwrap(), "{at}");
+    assert_eq!(fork.state().unwrap(), expected.state().unwrap(), "{at}");
+}
+
+#[test]
+fn a_generation_leaves_the_session_after_its_last_token_however_it_ends() {
+    const N: usize = 48;
+    for file in ["demo-f16.gguf", "demo-q4_k_m.gguf"] {
+        let model = demo_on_gpu(file);
+        let prompt = model.encode("Once upon a time").unwrap();
+        let mut session = model.session().unwrap();
+        let mut generation = session.generate(&prompt, &greedy(N)).unwrap();
+        let whole = generation.text().unwrap();
+        let tokens = generation.tokens().to_vec();
+        assert_eq!((tokens.len(), generation.finish_reason()), (N, Some(FinishReason::Length)));
+        drop(generation);
+        assert_stands_after(&mut session, &prompt, &tokens, 1, "as many as asked for");
+
+        // As the host draws them.
+        let mut by_host = model.session().unwrap();
+        by_host.feed(&prompt).unwrap();
+        for &token in &tokens {
+            assert_eq!(argmax(by_host.logits()), token, "{file}");
+            by_host.feed(&[token]).unwrap();
+        }
+
+        // A token that is not among those before it, where the device is already a step ahead.
+        let at = (20..N).find(|&at| !tokens[..at].contains(&tokens[at])).expect("a new token among so many");
+        let mut session = model.session().unwrap();
+        let options = GenerateOptions { stop_tokens: vec![tokens[at]], ..greedy(N) };
+        let mut generation = session.generate(&prompt, &options).unwrap();
+        generation.text().unwrap();
+        assert_eq!(generation.finish_reason(), Some(FinishReason::StopToken(tokens[at])));
+        drop(generation);
+        assert_stands_after(&mut session, &prompt, &tokens[..at], 0, "a stop token");
+
+        let stop: String = whole[whole.len() / 2..].split_inclusive(' ').skip(1).take(2).collect();
+        let mut session = model.session().unwrap();
+        let options = GenerateOptions { stop: vec![stop], ..greedy(N) };
+        let mut generation = session.generate(&prompt, &options).unwrap();
+        generation.text().unwrap();
+        assert_eq!(generation.finish_reason(), Some(FinishReason::StopText(0)));
+        let n = generation.tokens().len();
+        drop(generation);
+        assert_stands_after(&mut session, &prompt, &tokens[..n], 1, "a stop text");
+
+        for n_pieces in [1, 2, 3, 10] {
+            for cancels in [false, true] {
+                let mut session = model.session().unwrap();
+                let options = greedy(N);
+                let mut generation = session.generate(&prompt, &options).unwrap();
+                for _ in 0..n_pieces {
+                    generation.next().unwrap().unwrap();
+                }
+                if cancels {
+                    options.cancel.cancel();
+                    assert!(generation.all(|piece| piece.is_ok()));
+                    assert_eq!(generation.finish_reason(), Some(FinishReason::Cancelled));
+                }
+                let n = generation.tokens().len();
+                drop(generation);
+                assert_stands_after(&mut session, &prompt, &tokens[..n], 1, "left early");
+                // and goes on as if it had never stopped
+                let mut rest = session.generate(&[], &greedy(N - n)).unwrap();
+                rest.text().unwrap();
+                assert_eq!([&tokens[..n], rest.tokens()].concat(), tokens, "{file} after {n}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gpu_draws_the_tokens_that_the_host_would_draw() {
+    const N: usize = 40;
+    let model = demo_on_gpu("demo-f16.gguf");
+    let prompt = model.encode("Once upon a time").unwrap();
+    let common = SamplerOptions { order: SamplerOrder::Common, top_k: 20, ..SamplerOptions::plain() };
+    for sampler in [SamplerOptions::default(), SamplerOptions::thinking(), SamplerOptions::plain(), common] {
+        let sampler = SamplerOptions { seed: Some(11), ..sampler };
+        let options = GenerateOptions {
+            sampler: sampler.clone(),
+            max_tokens: N,
+            stop_tokens: vec![],
+            ..GenerateOptions::default()
+        };
+        let mut session = model.session().unwrap();
+        let mut generation = session.generate(&prompt, &options).unwrap();
+        generation.text().unwrap();
+        let tokens = generation.tokens().to_vec();
+        drop(generation);
+
+        let mut by_host = model.session().unwrap();
+        by_host.feed(&prompt).unwrap();
+        let mut drawn = Sampler::new(sampler.clone(), anser::sampler::uncounted_tokens(model.tokenizer().unwrap()));
+        for (i, &token) in tokens.iter().enumerate() {
+            assert_eq!(drawn.sample(by_host.logits()).unwrap(), token, "token {i}, {sampler:?}");
+            drawn.accept(token);
+            by_host.feed(&[token]).unwrap();
+        }
+        assert_eq!(tokens.len(), N);
     }
 }

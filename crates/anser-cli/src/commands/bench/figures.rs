@@ -9,6 +9,8 @@ pub(super) struct Measured {
     pub(super) first_token_ms: f64,
     pub(super) prefill_tps: f64,
     pub(super) decode_tps: f64,
+    pub(super) generate_tps: Option<f64>,
+    pub(super) sample_tps: Option<f64>,
     pub(super) embed_ms: f64,
 }
 
@@ -21,6 +23,12 @@ pub(super) struct Spread {
 }
 
 impl Spread {
+    /// Of the values that could be measured; `None` if none could.
+    pub(super) fn of_known(values: impl Iterator<Item = Option<f64>>) -> Option<Spread> {
+        let known: Vec<f64> = values.flatten().collect();
+        if known.is_empty() { None } else { Some(Spread::of(known)) }
+    }
+
     /// Of at least one value; NaN of none.
     pub(super) fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
@@ -44,6 +52,8 @@ pub(super) struct Report {
     pub(super) first_token_ms: Spread,
     pub(super) prefill_tps: Spread,
     pub(super) decode_tps: Spread,
+    pub(super) generate_tps: Option<Spread>,
+    pub(super) sample_tps: Option<Spread>,
     pub(super) embed_ms: Spread,
     pub(super) load_anon_mib: Option<f64>,
     pub(super) peak_anon_mib: Option<f64>,
@@ -56,14 +66,19 @@ impl Display for Report {
         writeln!(f, "prompt {}, generate {}, runs {}\n", self.n_prompt, self.n_gen, self.n_runs)?;
         writeln!(f, "{:<16} {:>10} {:>10} {:>10}", "", "median", "min", "max")?;
         let timed = [
-            ("load_ms", &self.load_ms),
-            ("first_token_ms", &self.first_token_ms),
-            ("prefill_tps", &self.prefill_tps),
-            ("decode_tps", &self.decode_tps),
-            ("embed_ms", &self.embed_ms),
+            ("load_ms", Some(&self.load_ms)),
+            ("first_token_ms", Some(&self.first_token_ms)),
+            ("prefill_tps", Some(&self.prefill_tps)),
+            ("decode_tps", Some(&self.decode_tps)),
+            ("generate_tps", self.generate_tps.as_ref()),
+            ("sample_tps", self.sample_tps.as_ref()),
+            ("embed_ms", Some(&self.embed_ms)),
         ];
-        for (name, Spread { median, min, max }) in timed {
-            writeln!(f, "{name:<16} {median:>10.2} {min:>10.2} {max:>10.2}")?;
+        for (name, spread) in timed {
+            match spread {
+                Some(Spread { median, min, max }) => writeln!(f, "{name:<16} {median:>10.2} {min:>10.2} {max:>10.2}")?,
+                None => writeln!(f, "{name:<16} {:>10}", "unknown")?,
+            }
         }
         let memory = [
             ("load_anon_mib", self.load_anon_mib),

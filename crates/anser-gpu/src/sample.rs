@@ -1,0 +1,362 @@
+//! Drawing tokens on the device: the kernels that go from logits to a token, and the memory between them.
+//!
+//! Every kernel works on rows `[O, V]`, one sequence each. `scan` counts the last token and applies bias and penalties;
+//! `argmax` takes the most likely token, or `weigh` lists the candidates that can still be drawn and `choose` draws one.
+//! The steps and their order are those of the sampler in crate `anser`, which tests compare them with.
+
+mod drawing;
+mod table;
+
+pub(crate) use drawing::Sampling;
+pub use drawing::{Drawing, Shares};
+
+use crate::device::Device;
+use crate::error::GpuError;
+use crate::kernels::{Access, Features, KernelSpec, wgsl};
+use bytemuck::{Pod, Zeroable};
+use table::EmbedTable;
+
+/// How tokens are drawn, and what a sequence has drawn so far.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DrawOptions {
+    /// Always the most likely token, the lowest id of equals; the fields from `temperature` to `min_p` do not matter.
+    pub greedy: bool,
+    /// Whether filters see probabilities at temperature 1 that are never renormalised, and the temperature acts on what
+    /// they leave over. Otherwise it acts first, and top-p refers to what top-k leaves over.
+    pub tempers_last: bool,
+    /// Above 0.
+    pub temperature: f32,
+    /// 0 = off.
+    pub top_k: usize,
+    /// Above 0; 1 = off.
+    pub top_p: f32,
+    /// 0 = off.
+    pub min_p: f32,
+    /// Subtracted from the logits of seen tokens.
+    pub presence_penalty: f32,
+    /// Subtracted from a token's logit times its count.
+    pub frequency_penalty: f32,
+    /// Multiplies every count before a token is counted.
+    pub penalty_decay: f32,
+    /// Added to the logits of distinct tokens.
+    pub logit_bias: Vec<(u32, f32)>,
+    /// Distinct tokens that are never counted, only seen.
+    pub uncounted: Vec<u32>,
+    /// Tokens seen so far, the one that is read next included, with their counts.
+    pub counts: Vec<(u32, f32)>,
+}
+
+/// `Draw` of `wgsl/sample/numbers.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct DrawEntry {
+    scale: f32,
+    last_scale: f32,
+    beyond_p: f32,
+    min_p: f32,
+    top_k: u32,
+    top_p: u32,
+    presence: f32,
+    frequency: f32,
+    decay: f32,
+    flags: u32,
+}
+
+/// Values of `DrawEntry::flags`.
+const HAS_FILTER: u32 = 1;
+const HAS_TOP_P: u32 = 2;
+const RENORMALIZES: u32 = 4;
+
+/// `Place` of `wgsl/sample/place.wgsl`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Pod, Zeroable)]
+struct Place {
+    token: u32,
+    n_drawn: u32,
+}
+
+/// `Place::token` where none could be drawn.
+const NO_TOKEN: u32 = u32::MAX;
+
+/// Values of `counts` in `wgsl/sample/scan.wgsl` besides counts.
+const UNSEEN: f32 = -1.0;
+const NEVER_COUNTED: f32 = -2.0;
+const NEVER_COUNTED_BUT_SEEN: f32 = -3.0;
+
+impl DrawOptions {
+    fn entry(&self) -> DrawEntry {
+        let has_top_p = self.top_p < 1.0;
+        let has_filter = self.top_k > 0 || has_top_p || self.min_p > 0.0;
+        // Kept finite so that 0 times it is 0 however small the temperature is.
+        let inverse = (1.0 / self.temperature).min(f32::MAX);
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        DrawEntry {
+            scale: match (self.greedy, self.tempers_last && has_filter) {
+                (true, _) | (_, true) => 1.0,
+                (false, false) => inverse,
+            },
+            last_scale: if self.greedy { 1.0 } else { inverse },
+            beyond_p: 1.0 - self.top_p,
+            min_p: self.min_p,
+            top_k: u32::try_from(self.top_k).unwrap_or(u32::MAX),
+            top_p: of_32_bits(self.top_p.into()),
+            presence: self.presence_penalty,
+            frequency: self.frequency_penalty,
+            decay: self.penalty_decay,
+            flags: flag(has_filter, HAS_FILTER) | flag(has_top_p, HAS_TOP_P) | flag(!self.tempers_last, RENORMALIZES),
+        }
+    }
+
+    /// `[V]`, see `wgsl/sample/scan.wgsl`.
+    fn dense_counts(&self, n_vocab: usize) -> Vec<f32> {
+        let mut dense = vec![UNSEEN; n_vocab];
+        let mut set = |token: u32, to: f32| {
+            if let Some(count) = dense.get_mut(token as usize) {
+                *count = to;
+            }
+        };
+        self.uncounted.iter().for_each(|&token| set(token, NEVER_COUNTED));
+        for &(token, count) in &self.counts {
+            set(token, if self.uncounted.contains(&token) { NEVER_COUNTED_BUT_SEEN } else { count });
+        }
+        dense
+    }
+
+    /// `[V]`
+    fn dense_bias(&self, n_vocab: usize) -> Vec<f32> {
+        let mut dense = vec![0.0; n_vocab];
+        for &(token, bias) in &self.logit_bias {
+            if let Some(of_token) = dense.get_mut(token as usize) {
+                *of_token = bias;
+            }
+        }
+        dense
+    }
+}
+
+/// A number of 0 to 1 in units of 2⁻³².
+fn of_32_bits(share: f64) -> u32 {
+    (share * 4_294_967_296.0).round() as u32 // saturates
+}
+
+/// Largest vocabulary: sums of weights stay exact up to it.
+const MAX_VOCAB: usize = 1 << 16;
+/// Tokens of a chunk, and most chunks, see `wgsl/sample/numbers.wgsl`.
+const CHUNK_LEN: usize = 1024;
+/// Random numbers that the device has in stock for a sequence.
+const N_SHARES: usize = 1024;
+
+/// The kernels of a vocabulary of `n_vocab`, in order.
+fn kernels(n_vocab: usize, features: &Features, greedy: bool) -> Vec<KernelSpec> {
+    use Access::{Read, ReadWrite};
+    let n_chunks = n_vocab.div_ceil(CHUNK_LEN);
+    let kernel =
+        |label, module| KernelSpec::new(label, vec![wgsl!("sample/place.wgsl"), wgsl!("sample/numbers.wgsl"), module]);
+    // The last one turns the step's tables for the next step.
+    let last_kernel = |label, module| {
+        let mut spec = kernel(label, module);
+        spec.modules.splice(0..0, [wgsl!("step.wgsl"), wgsl!("sample/turn.wgsl")]);
+        spec
+    };
+    let scan = kernel("scan", wgsl!("sample/scan.wgsl"))
+        .constant("N_VOCAB", n_vocab as f64)
+        .access(&[Read, Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite]);
+    if greedy {
+        let argmax = last_kernel("argmax", wgsl!("sample/argmax.wgsl"))
+            .constant("N_CHUNKS", n_chunks as f64)
+            .access(&[Read, ReadWrite, ReadWrite, ReadWrite]);
+        return vec![scan, argmax];
+    }
+    let weigh = kernel("weigh", wgsl!("sample/weigh.wgsl"))
+        .constant("N_VOCAB", n_vocab as f64)
+        .constant("N_CHUNKS", n_chunks as f64)
+        .constant("N_SHARES", N_SHARES as f64)
+        .access(&[Read, Read, Read, Read, Read, ReadWrite, ReadWrite]);
+    let choose = last_kernel("choose", wgsl!("sample/choose.wgsl"))
+        .constant("N_VOCAB", n_vocab as f64)
+        .constant("N_SHARES", N_SHARES as f64)
+        .constant("WORKGROUP", f64::from(features.max_workgroup_len.clamp(256, 1024)))
+        .access(&[Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite]);
+    vec![scan, weigh, choose]
+}
+
+/// Every kernel of this module, for tests that need no device.
+#[cfg(test)]
+pub(crate) fn all_kernels(plan: &anser_model::Plan, features: &Features) -> Vec<KernelSpec> {
+    let drawing = [true, false].into_iter().flat_map(|greedy| kernels(65_536, features, greedy));
+    drawing.chain(table::kernels(plan)).collect()
+}
+
+/// What is kept of sequences that draw: O rows.
+#[derive(Debug)]
+struct Memory {
+    n_rows: usize,
+    n_vocab: usize,
+    draws: wgpu::Buffer,
+    places: wgpu::Buffer,
+    /// `[O, N_SHARES]`
+    shares: wgpu::Buffer,
+    /// `[O, V]`
+    bias: wgpu::Buffer,
+    /// `[O, V]`
+    counts: wgpu::Buffer,
+    /// `[O, V]`
+    adjusted: wgpu::Buffer,
+    /// `[O, V]`: the logits of the last step, and of the one before.
+    kept: [wgpu::Buffer; 2],
+    chunks: wgpu::Buffer,
+    /// `[O, V]`
+    candidates: wgpu::Buffer,
+    totals: wgpu::Buffer,
+}
+
+impl Memory {
+    fn new(device: &Device, n_rows: usize, n_vocab: usize) -> Result<Memory, GpuError> {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let buffer = |what, n_bytes: usize| device.create_buffer(what, (n_rows * n_bytes) as u64, usage);
+        Ok(Memory {
+            n_rows,
+            n_vocab,
+            draws: buffer("sampling options", size_of::<DrawEntry>())?,
+            places: buffer("drawn tokens", size_of::<Place>())?,
+            shares: buffer("random numbers", 4 * N_SHARES)?,
+            bias: buffer("logit bias", 4 * n_vocab)?,
+            counts: buffer("token counts", 4 * n_vocab)?,
+            adjusted: buffer("adjusted logits", 4 * n_vocab)?,
+            kept: [buffer("logits", 4 * n_vocab)?, buffer("logits", 4 * n_vocab)?],
+            chunks: buffer("chunks of logits", 16 * n_vocab.div_ceil(CHUNK_LEN))?,
+            candidates: buffer("candidates", 8 * n_vocab)?,
+            totals: buffer("weights of candidates", 16)?,
+        })
+    }
+
+    /// Begins anew: each row draws by its options, after it has read its token.
+    fn begin(&self, device: &Device, rows: &[(&DrawOptions, u32)]) -> Result<(), GpuError> {
+        let entries: Vec<DrawEntry> = rows.iter().map(|(options, _)| options.entry()).collect();
+        let places: Vec<Place> = rows.iter().map(|&(_, token)| Place { token, n_drawn: 0 }).collect();
+        let write = || {
+            device.queue.write_buffer(&self.draws, 0, bytemuck::cast_slice(&entries));
+            device.queue.write_buffer(&self.places, 0, bytemuck::cast_slice(&places));
+            for (row, (options, _)) in rows.iter().enumerate() {
+                let at = (4 * row * self.n_vocab) as u64;
+                device.queue.write_buffer(&self.counts, at, bytemuck::cast_slice(&options.dense_counts(self.n_vocab)));
+                device.queue.write_buffer(&self.bias, at, bytemuck::cast_slice(&options.dense_bias(self.n_vocab)));
+            }
+        };
+        device.guard(|| "sampling options".into(), write)
+    }
+
+    /// The dispatches that draw from `logits` `[O, V]`, keep them in half `half` of [`Memory::kept`], and turn `tables`, of
+    /// sequences and of tokens.
+    fn launches(
+        &self,
+        device: &Device,
+        features: &Features,
+        logits: wgpu::BufferBinding,
+        tables: [wgpu::BufferBinding; 2],
+        greedy: bool,
+        half: usize,
+    ) -> Result<Vec<Launch>, GpuError> {
+        let (n_rows, n_chunks) = (self.n_rows as u32, self.n_vocab.div_ceil(CHUNK_LEN) as u32);
+        let Memory { draws, places, shares, bias, counts, adjusted, kept, chunks, candidates, totals, .. } = self;
+        let rest = whole(&[draws, places, bias, counts, adjusted, &kept[half % 2], chunks]);
+        let scan = [vec![logits], rest].concat();
+        let (of_chunks, of_rows) = ([n_chunks, n_rows, 1], [n_rows, 1, 1]);
+        let bound = match greedy {
+            true => vec![(scan, of_chunks), ([whole(&[chunks, places]), tables.to_vec()].concat(), of_rows)],
+            false => vec![
+                (scan, of_chunks),
+                (whole(&[adjusted, draws, places, shares, chunks, candidates, totals]), of_chunks),
+                ([whole(&[candidates, draws, shares, totals, places]), tables.to_vec()].concat(), of_rows),
+            ],
+        };
+        let specs = kernels(self.n_vocab, features, greedy);
+        device.compile_all(specs.iter())?;
+        specs.iter().zip(bound).map(|(spec, (buffers, grid))| Launch::new(device, spec, buffers, grid)).collect()
+    }
+}
+
+/// All of every buffer.
+fn whole<'a>(buffers: &[&'a wgpu::Buffer]) -> Vec<wgpu::BufferBinding<'a>> {
+    buffers.iter().map(|buffer| buffer.as_entire_buffer_binding()).collect()
+}
+
+/// A kernel with its buffers and grid.
+#[derive(Debug)]
+struct Launch {
+    pipeline: wgpu::ComputePipeline,
+    bind_group: wgpu::BindGroup,
+    grid: [u32; 3],
+}
+
+impl Launch {
+    fn new(
+        device: &Device,
+        spec: &KernelSpec,
+        buffers: Vec<wgpu::BufferBinding>,
+        grid: [u32; 3],
+    ) -> Result<Launch, GpuError> {
+        let pipeline = device.pipeline(spec)?;
+        let (layout, _) = device.layouts(&spec.access);
+        let resources = buffers.into_iter().map(wgpu::BindingResource::Buffer);
+        let entries = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource });
+        let entries: Vec<wgpu::BindGroupEntry> = entries.collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(spec.label), layout: &layout, entries: &entries };
+        let what = || format!("binding the kernel {}", spec.label);
+        let bind_group = device.guard(what, || device.inner.create_bind_group(&descriptor))?;
+        Ok(Launch { pipeline, bind_group, grid })
+    }
+
+    fn encode(&self, pass: &mut wgpu::ComputePass) {
+        let [x, y, z] = self.grid;
+        pass.set_pipeline(&self.pipeline);
+        pass.set_bind_group(0, &self.bind_group, &[]);
+        pass.dispatch_workgroups(x, y, z);
+    }
+}
+
+/// Draws one token from each row of `logits`, `[O, V]`, with a random number each, as generations do; `None` where none
+/// can be drawn. For tests.
+///
+/// # Errors
+/// If there is no memory, or the device is lost.
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub fn draw_rows(
+    device: &Device,
+    logits: &[f32],
+    options: &DrawOptions,
+    shares: &[f64],
+) -> Result<Vec<Option<u32>>, GpuError> {
+    let n_vocab = logits.len() / shares.len().max(1);
+    let memory = Memory::new(device, shares.len(), n_vocab)?;
+    memory.begin(device, &vec![(options, 0); shares.len()])?;
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+    let buffer = device.create_buffer("logits", size_of_val(logits) as u64, usage)?;
+    let tables = device.create_buffer("step", 64 * shares.len() as u64, usage)?;
+    let tables = [tables.as_entire_buffer_binding(), tables.as_entire_buffer_binding()];
+    let launches =
+        memory.launches(device, &device.features(), buffer.as_entire_buffer_binding(), tables, options.greedy, 0)?;
+    let n_bytes = (size_of::<Place>() * shares.len()) as u64;
+    let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
+    let staging = device.create_buffer("drawn tokens", n_bytes, usage)?;
+    let submit = || {
+        device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(logits));
+        for (row, &share) in shares.iter().enumerate() {
+            let share = drawing::share_of(share);
+            device.queue.write_buffer(&memory.shares, (4 * row * N_SHARES) as u64, bytemuck::bytes_of(&share));
+        }
+        let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            launches.iter().for_each(|launch| launch.encode(&mut pass));
+        }
+        encoder.copy_buffer_to_buffer(&memory.places, 0, &staging, 0, n_bytes);
+        device.queue.submit([encoder.finish()])
+    };
+    let submission = device.guard(|| "drawing".into(), submit)?;
+    let mut places: Vec<Place> = vec![];
+    let take = |bytes: &[u8]| places = bytemuck::pod_collect_to_vec(bytes);
+    pollster::block_on(crate::mapping::read(device, &staging, n_bytes, submission, take))?;
+    Ok(places.iter().map(|place| Some(place.token).filter(|&token| token != NO_TOKEN)).collect())
+}

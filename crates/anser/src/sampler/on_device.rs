@@ -1,0 +1,46 @@
+//! What a device needs to draw as a sampler does.
+
+use super::{Sampler, SamplerOrder, above_0_to_1};
+use anser_gpu::{DrawOptions, Shares};
+
+impl Sampler {
+    /// How a device goes on as this sampler would. `None` where it could not draw the same tokens: it has no typical-p,
+    /// its divisions (repetition penalty) are not exact, and it takes one bias per token.
+    pub(crate) fn on_device(&self) -> Option<DrawOptions> {
+        let options = &self.options;
+        let mut biased: Vec<u32> = options.logit_bias.iter().map(|&(token, _)| token).collect();
+        biased.sort_unstable();
+        let is_biased_twice = biased.windows(2).any(|pair| pair[0] == pair[1]);
+        let is_typical = options.typical_p < 1.0 && !options.is_greedy();
+        if is_typical || is_biased_twice || options.repetition_penalty != 1.0 {
+            return None;
+        }
+        Some(DrawOptions {
+            greedy: options.is_greedy(),
+            tempers_last: options.order == SamplerOrder::Rwkv,
+            temperature: options.temperature,
+            top_k: options.top_k,
+            top_p: options.top_p,
+            min_p: options.min_p,
+            presence_penalty: options.presence_penalty,
+            frequency_penalty: options.frequency_penalty,
+            penalty_decay: options.penalty_decay,
+            logit_bias: options.logit_bias.clone(),
+            uncounted: self.uncounted.clone(),
+            counts: self.seen.counts().to_vec(),
+        })
+    }
+
+    /// The random numbers of the tokens to come.
+    pub(crate) fn shares(&self) -> Shares {
+        let mut rng = self.rng.clone();
+        Shares::new(move || above_0_to_1(&mut rng))
+    }
+
+    /// Passes over the random number of a token that a device has drawn.
+    pub(crate) fn skip(&mut self) {
+        if !self.options.is_greedy() {
+            above_0_to_1(&mut self.rng);
+        }
+    }
+}
