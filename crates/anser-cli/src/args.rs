@@ -430,6 +430,10 @@ Measured in every run:
   generate_tps    generate as `anser generate` does, always the most likely token; tokens per second
   sample_tps      the same with tokens drawn as by default
   embed_ms        embed 212 tokens, the last token's row
+  embed_batch_ms  embed six texts of 32 tokens in one call
+  state_ms        copy the state of a session out
+  batch_8_tps     read a token of each of 8 sequences in a step, logits of all; tokens per second in all
+  batch_64_tps    the same with 64
 Measured once, on Linux (elsewhere null):
   load_anon_mib   anonymous memory that the first load added; the mapped model file is not anonymous
   peak_anon_mib   most anonymous memory at any time of all runs, looked at every 10 ms

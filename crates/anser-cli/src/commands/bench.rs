@@ -9,7 +9,7 @@ use crate::memory::{self, AnonPeak};
 use crate::output::Output;
 use crate::report::Failure;
 use crate::term::{Progress, note};
-use anser::{EmbedOptions, GenerateOptions, Model, SamplerOptions, Session};
+use anser::{EmbedOptions, GenerateOptions, Model, SamplerOptions, Session, Want};
 use figures::{Measured, Report, Spread};
 use std::time::Instant;
 
@@ -18,7 +18,11 @@ const FIRST_TOKEN_PROMPT: usize = 32;
 /// Tokens of the text that is embedded: an e-mail.
 const EMBED_TOKENS: usize = 212;
 /// Phases of a run, for the progress bar.
-const N_PHASES: usize = 6;
+const N_PHASES: usize = 9;
+/// Texts that are embedded in one call, and their tokens: field queries.
+const EMBED_BATCH: [usize; 2] = [6, 32];
+/// Steps of a batch of sequences.
+const BATCH_STEPS: usize = 16;
 
 /// What prompts are made of, over and over. Real text, since a trained model's activations are then as sparse as in use.
 const TEXT: &str = "The ferry left the harbour at seven, a little late, because the captain had waited for the mail. \
@@ -81,6 +85,10 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         generate_tps: Spread::of_known(runs.iter().map(|m| m.generate_tps)),
         sample_tps: Spread::of_known(runs.iter().map(|m| m.sample_tps)),
         embed_ms: spread(|m| m.embed_ms),
+        embed_batch_ms: spread(|m| m.embed_batch_ms),
+        state_ms: spread(|m| m.state_ms),
+        batch_8_tps: spread(|m| m.batch_8_tps),
+        batch_64_tps: spread(|m| m.batch_64_tps),
         load_anon_mib,
         peak_anon_mib: peak.finish(),
         peak_rss_mib: memory::peak_rss_mib(),
@@ -129,7 +137,59 @@ fn measure(
     let row = model.embed(&tokens, &EmbedOptions::default())?;
     let embed_ms = elapsed_ms(began);
     check_finite(model, "the embedding", &row)?;
-    Ok(Measured { load_ms, first_token_ms, prefill_tps, decode_tps, generate_tps, sample_tps, embed_ms })
+
+    tick();
+    let [n_texts, n_tokens] = EMBED_BATCH;
+    let texts = vec![prompt(model, n_tokens)?; n_texts];
+    let began = Instant::now();
+    let rows = model.embed_batch(&texts, &EmbedOptions::default())?;
+    let embed_batch_ms = elapsed_ms(began);
+    check_finite(model, "the embeddings", &rows)?;
+
+    let began = Instant::now();
+    let state = session.state()?;
+    let state_ms = elapsed_ms(began);
+    check_finite(model, "the state", state.data())?;
+    drop(session);
+
+    tick();
+    let batch_8_tps = decode_batch(model, 8)?;
+    tick();
+    let batch_64_tps = decode_batch(model, 64)?;
+    Ok(Measured {
+        load_ms,
+        first_token_ms,
+        prefill_tps,
+        decode_tps,
+        generate_tps,
+        sample_tps,
+        embed_ms,
+        embed_batch_ms,
+        state_ms,
+        batch_8_tps,
+        batch_64_tps,
+    })
+}
+
+/// Tokens per second, in all, of `n` sequences that read token by token side by side. Choosing the next tokens is left out: it
+/// is the host's work, for which programs have as many threads as they like.
+fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
+    let mut sessions = (0..n).map(|_| model.session()).collect::<Result<Vec<_>, _>>()?;
+    let tokens = prompt(model, n)?;
+    let mut step = || -> Result<(), Failure> {
+        let mut feeds: Vec<_> = sessions.iter_mut().zip(tokens.chunks(1)).collect();
+        model.feed_batch(&mut feeds, Want::LOGITS)?;
+        Ok(())
+    };
+    // The first step makes what steps of so many sequences need.
+    step()?;
+    let began = Instant::now();
+    for _ in 0..BATCH_STEPS {
+        step()?;
+    }
+    let elapsed_s = began.elapsed().as_secs_f64();
+    sessions.iter().try_for_each(|session| check_finite(model, "the logits", session.logits()))?;
+    Ok((n * BATCH_STEPS) as f64 / elapsed_s)
 }
 
 /// Tokens per second of a generation of `n` tokens; `None` where the model has no tokenizer.

@@ -12,6 +12,10 @@ pub(super) struct Measured {
     pub(super) generate_tps: Option<f64>,
     pub(super) sample_tps: Option<f64>,
     pub(super) embed_ms: f64,
+    pub(super) embed_batch_ms: f64,
+    pub(super) state_ms: f64,
+    pub(super) batch_8_tps: f64,
+    pub(super) batch_64_tps: f64,
 }
 
 /// A figure over all runs.
@@ -55,6 +59,10 @@ pub(super) struct Report {
     pub(super) generate_tps: Option<Spread>,
     pub(super) sample_tps: Option<Spread>,
     pub(super) embed_ms: Spread,
+    pub(super) embed_batch_ms: Spread,
+    pub(super) state_ms: Spread,
+    pub(super) batch_8_tps: Spread,
+    pub(super) batch_64_tps: Spread,
     pub(super) load_anon_mib: Option<f64>,
     pub(super) peak_anon_mib: Option<f64>,
     pub(super) peak_rss_mib: Option<f64>,
@@ -73,6 +81,10 @@ impl Display for Report {
             ("generate_tps", self.generate_tps.as_ref()),
             ("sample_tps", self.sample_tps.as_ref()),
             ("embed_ms", Some(&self.embed_ms)),
+            ("embed_batch_ms", Some(&self.embed_batch_ms)),
+            ("state_ms", Some(&self.state_ms)),
+            ("batch_8_tps", Some(&self.batch_8_tps)),
+            ("batch_64_tps", Some(&self.batch_64_tps)),
         ];
         for (name, spread) in timed {
             match spread {
