@@ -3,7 +3,7 @@
 
 use crate::device::Device;
 use crate::error::GpuError;
-use anser_model::{Op, Plan, State, StateLayout, StatePart, StateRef};
+use anser_model::{Op, Plan, StateLayout, StatePart, StateRef};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -51,6 +51,8 @@ pub(crate) struct States {
     /// `None` is free.
     slots: Vec<Option<Slot>>,
     max_binding_n_bytes: u64,
+    /// Where a state waits to be read; made when the first one is.
+    staging: Option<wgpu::Buffer>,
 }
 
 impl States {
@@ -64,7 +66,7 @@ impl States {
             }
         }
         let (buffers, slots) = (vec![], vec![]);
-        let mut states = States { layout, halved, buffers, capacity: 0, slots, max_binding_n_bytes };
+        let mut states = States { layout, halved, buffers, capacity: 0, slots, max_binding_n_bytes, staging: None };
         states.grow(device, 1)?;
         Ok(states)
     }
@@ -198,29 +200,31 @@ impl States {
     }
 
     /// The state of a slot, in the order of the layout.
-    pub(crate) async fn read(&self, device: &Device, slot: SlotId) -> Result<Vec<f32>, GpuError> {
+    pub(crate) async fn read(&mut self, device: &Device, slot: SlotId) -> Result<Vec<f32>, GpuError> {
         let slot = self.existing(slot)?;
         if slot.fresh {
             return Ok(vec![0.0; self.layout.len()]);
         }
-        let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ)?;
-        let submission = submit(device, "reading a state", |encoder| self.gather(encoder, slot, &buffer))?;
+        if self.staging.is_none() {
+            let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
+            self.staging = Some(self.exchange_buffer(device, usage)?);
+        }
+        let Some(buffer) = &self.staging else { return Ok(vec![]) };
+        let submission = submit(device, "reading a state", |encoder| self.gather(encoder, slot, buffer))?;
         let mut data = vec![0.0; self.layout.len()];
         let n_bytes = 4 * data.len() as u64;
-        let take = |bytes: &[u8]| bytemuck::cast_slice_mut(&mut data).copy_from_slice(bytes);
-        crate::mapping::read(device, &buffer, n_bytes, submission, take).await?;
+        let take = |bytes: &[u8]| copy(bytes, bytemuck::cast_slice_mut(&mut data));
+        crate::mapping::read(device, buffer, n_bytes, submission, take).await?;
         Ok(data)
     }
 
     /// Overwrites the state of a slot with `data`, in the order of the layout.
     pub(crate) fn write(&mut self, device: &Device, slot: SlotId, data: &[f32]) -> Result<(), GpuError> {
         let target = Slot { half: 0, fresh: false, ..self.existing(slot)? };
-        let state = State::from_vec(self.layout.clone(), data.to_vec())?;
+        self.layout.check(data)?;
         let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)?;
-        device.guard(
-            || "writing a state".into(),
-            || device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(state.data())),
-        )?;
+        device
+            .guard(|| "writing a state".into(), || device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data)))?;
         submit(device, "writing a state", |encoder| self.scatter(encoder, &buffer, target))?;
         self.slots[slot] = Some(target);
         Ok(())
@@ -257,6 +261,22 @@ impl States {
     fn parts(&self) -> impl Iterator<Item = (StateRef, &wgpu::Buffer)> {
         self.places().zip(self.buffers.iter().flatten())
     }
+}
+
+/// Copies `from` to `to`, of the same length. The memory of `to` is new, so that most of the time is spent on making its pages
+/// present: several threads do that at once.
+fn copy(from: &[u8], to: &mut [u8]) {
+    /// Less than this is copied sooner than a thread starts.
+    const MIN_CHUNK_N_BYTES: usize = 1 << 20;
+    const MAX_THREADS: usize = 8;
+
+    let n_threads = (from.len() / MIN_CHUNK_N_BYTES).clamp(1, MAX_THREADS);
+    let chunk = from.len().div_ceil(n_threads).max(1);
+    let chunks = from.chunks(chunk).zip(to.chunks_mut(chunk));
+    if n_threads == 1 || cfg!(target_arch = "wasm32") {
+        return chunks.for_each(|(from, to)| to.copy_from_slice(from));
+    }
+    std::thread::scope(|scope| chunks.for_each(|(from, to)| drop(scope.spawn(|| to.copy_from_slice(from)))));
 }
 
 /// Records commands with `record` and submits them.

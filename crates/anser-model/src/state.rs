@@ -64,6 +64,33 @@ impl StateLayout {
         start..start + len
     }
 
+    /// Whether `data` is a state of this layout.
+    ///
+    /// # Errors
+    /// A wrong length, or a number that is not finite.
+    pub fn check(&self, data: &[f32]) -> Result<(), StateError> {
+        /// Few enough to look at twice, many enough to compare side by side.
+        const CHUNK: usize = 4096;
+        const INFINITY_BITS: u32 = 0x7f80_0000;
+
+        if data.len() != self.len() {
+            return Err(StateError::Length { expected: self.len(), found: data.len() });
+        }
+        // Without their signs, bits are in the order of the numbers; infinities and NaNs come last.
+        let largest = |chunk: &[f32]| chunk.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max));
+        let Some(chunk) = data.chunks(CHUNK).position(|chunk| largest(chunk) >= INFINITY_BITS) else { return Ok(()) };
+        let in_chunk = data[chunk * CHUNK..].iter().position(|x| !x.is_finite());
+        let at = chunk * CHUNK + in_chunk.unwrap_or(0);
+        for (i, part) in self.parts.iter().enumerate() {
+            let range = self.part_range(i);
+            if range.contains(&at) {
+                let (layer, index) = ((at - range.start) / part.layer_len(), (at - range.start) % part.layer_len());
+                return Err(StateError::NotFinite { part: part.name, layer, index, value: data[at] });
+            }
+        }
+        Ok(())
+    }
+
     /// Index of the part called `name`.
     pub fn part(&self, name: &str) -> Option<usize> {
         self.parts.iter().position(|p| p.name == name)
@@ -115,18 +142,7 @@ impl State {
     /// # Errors
     /// A wrong length, or a number that is not finite.
     pub fn from_vec(layout: Arc<StateLayout>, data: Vec<f32>) -> Result<State, StateError> {
-        if data.len() != layout.len() {
-            return Err(StateError::Length { expected: layout.len(), found: data.len() });
-        }
-        if let Some(at) = data.iter().position(|v| !v.is_finite()) {
-            for (i, part) in layout.parts.iter().enumerate() {
-                let range = layout.part_range(i);
-                if range.contains(&at) {
-                    let (layer, index) = ((at - range.start) / part.layer_len(), (at - range.start) % part.layer_len());
-                    return Err(StateError::NotFinite { part: part.name, layer, index, value: data[at] });
-                }
-            }
-        }
+        layout.check(&data)?;
         Ok(State { layout, data })
     }
 

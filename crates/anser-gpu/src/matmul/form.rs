@@ -55,8 +55,6 @@ pub(crate) struct VecShape {
     pub(crate) workgroup: u32,
     /// Threads that share a row.
     pub(crate) n_lanes: u32,
-    /// Rows that they compute together.
-    pub(crate) rows_each: u32,
     /// Whether these are surely in one subgroup, or whole subgroups.
     pub(crate) in_subgroup: bool,
     /// Threads of the largest subgroup, if that matters.
@@ -120,8 +118,7 @@ impl Form {
     pub(crate) fn choose(op: &MatMul, features: &Features, precision: Precision) -> Form {
         let n_tokens = op.class.0;
         if n_tokens <= MAX_COLUMNS {
-            let shape =
-                VecShape::choose([op.n_rows, op.n_cols.div_ceil(unit_len(op.layout.dtype))], n_tokens, false, features);
+            let shape = VecShape::choose(op.n_rows, op.n_cols.div_ceil(unit_len(op.layout.dtype)), false, features);
             return match precision == Precision::Int8 && op.layout.dtype.is_quantized() {
                 true => Form::VecInt8 { shape },
                 false => Form::VecF32 { shape },
@@ -144,14 +141,8 @@ pub(crate) fn unit_len(dtype: DType) -> usize {
 }
 
 impl VecShape {
-    /// The shape for `n_rows` rows of `n_units` units each, times `n_tokens` tokens. `whole_pieces`: a workgroup must have a
-    /// multiple of 16 rows.
-    pub(crate) fn choose(
-        [n_rows, n_units]: [usize; 2],
-        n_tokens: u32,
-        whole_pieces: bool,
-        features: &Features,
-    ) -> VecShape {
+    /// The shape for `n_rows` rows of `n_units` units each. `whole_pieces`: a workgroup must have a multiple of 16 rows.
+    pub(crate) fn choose(n_rows: usize, n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
         /// Several subgroups of every size, so that rows can be summed within them.
         const WORKGROUP: u32 = 128;
         /// More threads than this would wait for each other longer than they work.
@@ -168,20 +159,10 @@ impl VecShape {
         if whole_pieces {
             max_lanes = max_lanes.min(features.max_workgroup_len / PIECE_LEN as u32);
         }
-        let rows_each = rows_each(n_rows, n_tokens);
-        let n_lanes = choose_lanes(n_rows / rows_each as usize, n_units, max_lanes);
-        let workgroup = if whole_pieces { WORKGROUP.max(PIECE_LEN as u32 * n_lanes / rows_each) } else { WORKGROUP };
+        let n_lanes = choose_lanes(n_rows, n_units, max_lanes);
+        let workgroup = if whole_pieces { WORKGROUP.max(PIECE_LEN as u32 * n_lanes) } else { WORKGROUP };
         let workgroup = workgroup.min(features.max_workgroup_len);
-        VecShape { workgroup, n_lanes, rows_each, in_subgroup, subgroup_len: if in_subgroup { largest } else { 0 } }
-    }
-}
-
-/// Rows that share every input that is read: with many tokens, inputs are most of what is read.
-fn rows_each(n_rows: usize, n_tokens: u32) -> u32 {
-    match (n_tokens, n_rows) {
-        (..=1, _) => 1,
-        (2..=3, _) | (_, ..4096) => 2,
-        _ => 4,
+        VecShape { workgroup, n_lanes, in_subgroup, subgroup_len: if in_subgroup { largest } else { 0 } }
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn vec(
         true => wgsl!("matmul/vec_input_vec4.wgsl"),
         false => wgsl!("matmul/vec_input_scalar.wgsl"),
     });
-    modules.extend([wgsl!("matmul/floats.wgsl"), wgsl!("matmul/vec_floats.wgsl")]);
+    modules.extend([wgsl!("matmul/products_f32.wgsl"), wgsl!("matmul/floats.wgsl"), wgsl!("matmul/vec_floats.wgsl")]);
     match quantized {
         Some(_) => {
             modules.push(match reads_bytes {

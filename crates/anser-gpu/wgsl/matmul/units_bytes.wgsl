@@ -2,101 +2,45 @@
 //
 // With weights s·q − o and activations e·n, a piece contributes s·e·Σ q·n − o·e·Σ n.
 
-// A piece of each row.
-var<private> quants: array<vec4<u32>, MAX_ROWS_EACH>;
-var<private> quant_scales: array<vec2<f32>, MAX_ROWS_EACH>;
-
-// The input of a column, for a piece.
-struct Input {
-    n: vec4<u32>,
-    e: vec2<f32>,
-}
-
-fn load_input(job: Job, piece: u32, column: u32) -> Input {
-    let i = column_token(column) * N_PIECES + piece;
-    return Input(input_bytes(job.x + i), scales[job.scales + i]);
-}
-
-fn product(r: u32, input: Input) -> f32 {
-    let q = quants[r];
-    let n = input.n;
+fn dot_bytes(q: vec4<u32>, scale: vec2<f32>, n: vec4<u32>, e: vec2<f32>) -> f32 {
     let sum = dot4I8Packed(q.x, n.x) + dot4I8Packed(q.y, n.y) + dot4I8Packed(q.z, n.z) + dot4I8Packed(q.w, n.w);
-    return quant_scales[r].x * input.e.x * f32(sum) - quant_scales[r].y * input.e.y;
+    return scale.x * e.x * f32(sum) - scale.y * e.y;
 }
 
-// Adds the products of unit `u` of the rows from `first`.
-fn add_unit(job: Job, first: u32, u: u32) {
-    var units: array<Unit, MAX_ROWS_EACH>;
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        units[r] = load_unit(job.weights + row_of(job, first, r) * ROW_LEN, u);
-    }
-    for (var p = 0u; p < UNIT_PIECES; p++) {
-        for (var r = 0u; r < ROWS_EACH; r++) {
-            quants[r] = unit_quants(units[r], u, p);
-            quant_scales[r] = unit_scale(units[r], u, p);
-        }
-        let piece = unit_piece(u, p);
-        add_column_0(load_input(job, piece, 0u));
-        if COLUMNS > 1u {
-            add_column_1(load_input(job, piece, 1u));
-        }
-        if COLUMNS > 2u {
-            add_column_2(load_input(job, piece, 2u));
-            add_column_3(load_input(job, piece, 3u));
-        }
-        if COLUMNS > 4u {
-            add_column_4(load_input(job, piece, 4u));
-            add_column_5(load_input(job, piece, 5u));
-            add_column_6(load_input(job, piece, 6u));
-            add_column_7(load_input(job, piece, 7u));
-        }
-    }
+fn column_products(job: Job, q: vec4<u32>, scale: vec2<f32>, column: u32, piece: u32) -> f32 {
+    let i = column_token(column) * N_PIECES + piece;
+    return dot_bytes(q, scale, input_bytes(job.x + i), scales[job.scales + i]);
 }
 
-fn add_column_0(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][0] += product(r, input);
+fn bytes_products(job: Job, q: vec4<u32>, scale: vec2<f32>, piece: u32) -> Columns {
+    var sums = Columns();
+    sums.a.x = column_products(job, q, scale, 0u, piece);
+    if COLUMNS > 1u {
+        sums.a.y = column_products(job, q, scale, 1u, piece);
     }
+    if COLUMNS > 2u {
+        sums.a.z = column_products(job, q, scale, 2u, piece);
+        sums.a.w = column_products(job, q, scale, 3u, piece);
+    }
+    if COLUMNS > 4u {
+        sums.b.x = column_products(job, q, scale, 4u, piece);
+        sums.b.y = column_products(job, q, scale, 5u, piece);
+        sums.b.z = column_products(job, q, scale, 6u, piece);
+        sums.b.w = column_products(job, q, scale, 7u, piece);
+    }
+    return sums;
 }
 
-fn add_column_1(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][1] += product(r, input);
+// Products of unit `u` of a row with the input of every column.
+fn unit_products(job: Job, start: u32, u: u32) -> Columns {
+    let unit = load_unit(start, u);
+    var sums = bytes_products(job, unit_quants(unit, u, 0u), unit_scale(unit, u, 0u), unit_piece(u, 0u));
+    if UNIT_PIECES > 1u {
+        sums = add(sums, bytes_products(job, unit_quants(unit, u, 1u), unit_scale(unit, u, 1u), unit_piece(u, 1u)));
     }
-}
-
-fn add_column_2(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][2] += product(r, input);
+    if UNIT_PIECES > 2u {
+        sums = add(sums, bytes_products(job, unit_quants(unit, u, 2u), unit_scale(unit, u, 2u), unit_piece(u, 2u)));
+        sums = add(sums, bytes_products(job, unit_quants(unit, u, 3u), unit_scale(unit, u, 3u), unit_piece(u, 3u)));
     }
-}
-
-fn add_column_3(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][3] += product(r, input);
-    }
-}
-
-fn add_column_4(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][4] += product(r, input);
-    }
-}
-
-fn add_column_5(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][5] += product(r, input);
-    }
-}
-
-fn add_column_6(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][6] += product(r, input);
-    }
-}
-
-fn add_column_7(input: Input) {
-    for (var r = 0u; r < ROWS_EACH; r++) {
-        sums[r][7] += product(r, input);
-    }
+    return sums;
 }

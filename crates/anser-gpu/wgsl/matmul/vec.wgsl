@@ -1,15 +1,14 @@
 // Products for up to COLUMNS tokens: every weight is read once and used for all of them.
 //
-// N_LANES neighbouring threads compute ROWS_EACH rows, each taking every N_LANES-th unit of them. Workgroups are numbered
-// along x, then y, and each computes rows of one job. Follows jobs.wgsl, columns.wgsl, activation.wgsl, bytes.wgsl,
-// lanes/*.wgsl, vec_floats.wgsl and vec_*quantized.wgsl.
+// N_LANES neighbouring threads compute a row, each taking every N_LANES-th unit of it. WORKGROUP / N_LANES rows make a
+// workgroup; workgroups are numbered along x, then y, and each computes rows of one job. Follows jobs.wgsl, columns.wgsl,
+// activation.wgsl, bytes.wgsl, lanes/*.wgsl, vec_floats.wgsl and vec_*quantized.wgsl.
 
 override HAS_FLOATS: bool;    // whether any job has float weights
 override HAS_QUANTIZED: bool; // whether any job has quantized ones
 override WRITES_BYTES: bool;  // whether any result is wanted in bytes: then ROWS is a multiple of 16
 
-override ROWS: u32 = WORKGROUP / N_LANES * ROWS_EACH;
-override N_SUMS: u32 = ROWS_EACH * COLUMNS;
+override ROWS: u32 = WORKGROUP / N_LANES;
 override N_STAGED: u32 = select(1u, ROWS * COLUMNS, WRITES_BYTES);
 override ROW_PIECES: u32 = max(ROWS / 16u, 1u);
 
@@ -19,25 +18,51 @@ fn run(workgroup: vec3<u32>, local: u32) {
     let number = workgroup.x + GRID_WIDTH * workgroup.y;
     let job = job_of(number);
     let first = (number - job.first_workgroup) * ROWS;
-    let row = first + local / N_LANES * ROWS_EACH;
+    let row = first + local / N_LANES;
     let lane = local % N_LANES;
-    // A lane finishes every N_LANES-th sum. What its first one needs is fetched early, so that nothing has to be waited for
-    // at the end.
-    let mine = min(lane, N_SUMS - 1u);
-    let offset = load_offset(job, row_of(job, row, mine / COLUMNS), column_token(mine % COLUMNS));
+    // Threads beyond the last row repeat it and write nothing: the sums need every thread.
+    let valid = row < job.n_rows;
+    let weight_row = min(row, job.n_rows - 1u);
+    // Fetched early, so that nothing has to be waited for at the end.
+    let bias = load_bias(job, weight_row);
+    let residuals = load_residuals(job, weight_row);
 
+    var sums: Columns;
     if HAS_QUANTIZED && (!HAS_FLOATS || job.kind == QUANTIZED) {
-        add_quantized_rows(job, row, lane);
+        sums = quantized_products(job, weight_row, lane);
     } else {
-        add_float_rows(job, row, lane);
+        sums = float_products(job, weight_row, lane);
     }
-    finish_row(job, row, 0u, local, offset);
-    if ROWS_EACH > 1u {
-        finish_row(job, row, 1u, local, offset);
+
+    sums.a.x = lanes_sum(sums.a.x, local);
+    if COLUMNS > 1u {
+        sums.a.y = lanes_sum(sums.a.y, local);
     }
-    if ROWS_EACH > 2u {
-        finish_row(job, row, 2u, local, offset);
-        finish_row(job, row, 3u, local, offset);
+    if COLUMNS > 2u {
+        sums.a.z = lanes_sum(sums.a.z, local);
+        sums.a.w = lanes_sum(sums.a.w, local);
+    }
+    if COLUMNS > 4u {
+        sums.b.x = lanes_sum(sums.b.x, local);
+        sums.b.y = lanes_sum(sums.b.y, local);
+        sums.b.z = lanes_sum(sums.b.z, local);
+        sums.b.w = lanes_sum(sums.b.w, local);
+    }
+    if lane == 0u {
+        store(job, row, 0u, valid, sums.a.x, bias, residuals.a.x);
+        if COLUMNS > 1u {
+            store(job, row, 1u, valid, sums.a.y, bias, residuals.a.y);
+        }
+        if COLUMNS > 2u {
+            store(job, row, 2u, valid, sums.a.z, bias, residuals.a.z);
+            store(job, row, 3u, valid, sums.a.w, bias, residuals.a.w);
+        }
+        if COLUMNS > 4u {
+            store(job, row, 4u, valid, sums.b.x, bias, residuals.b.x);
+            store(job, row, 5u, valid, sums.b.y, bias, residuals.b.y);
+            store(job, row, 6u, valid, sums.b.z, bias, residuals.b.z);
+            store(job, row, 7u, valid, sums.b.w, bias, residuals.b.w);
+        }
     }
     if WRITES_BYTES {
         workgroupBarrier();
@@ -47,43 +72,28 @@ fn run(workgroup: vec3<u32>, local: u32) {
     }
 }
 
-// Completes the sums of row `r` of those from `row`.
-fn finish_row(job: Job, row: u32, r: u32, local: u32, offset: vec2<f32>) {
-    finish(job, row, r, 0u, sums[r][0], local, offset);
+fn load_residuals(job: Job, row: u32) -> Columns {
+    var values = Columns();
+    values.a.x = load_residual(job, row, column_token(0u));
     if COLUMNS > 1u {
-        finish(job, row, r, 1u, sums[r][1], local, offset);
+        values.a.y = load_residual(job, row, column_token(1u));
     }
     if COLUMNS > 2u {
-        finish(job, row, r, 2u, sums[r][2], local, offset);
-        finish(job, row, r, 3u, sums[r][3], local, offset);
+        values.a.z = load_residual(job, row, column_token(2u));
+        values.a.w = load_residual(job, row, column_token(3u));
     }
     if COLUMNS > 4u {
-        finish(job, row, r, 4u, sums[r][4], local, offset);
-        finish(job, row, r, 5u, sums[r][5], local, offset);
-        finish(job, row, r, 6u, sums[r][6], local, offset);
-        finish(job, row, r, 7u, sums[r][7], local, offset);
+        values.b.x = load_residual(job, row, column_token(4u));
+        values.b.y = load_residual(job, row, column_token(5u));
+        values.b.z = load_residual(job, row, column_token(6u));
+        values.b.w = load_residual(job, row, column_token(7u));
     }
+    return values;
 }
 
-fn finish(job: Job, row: u32, r: u32, c: u32, part: f32, local: u32, offset: vec2<f32>) {
-    let sum = lanes_sum(part, local);
-    let lane = local % N_LANES;
-    let i = r * COLUMNS + c;
-    if lane == i {
-        store(job, row + r, c, sum, offset);
-    } else if N_SUMS > N_LANES && lane == i % N_LANES {
-        store(job, row + r, c, sum, load_offset(job, row_of(job, row, r), column_token(c)));
-    }
-}
-
-// Bias and residual of an element.
-fn load_offset(job: Job, row: u32, token: u32) -> vec2<f32> {
-    return vec2<f32>(load_bias(job, row), load_residual(job, row, token));
-}
-
-fn store(job: Job, row: u32, token: u32, sum: f32, offset: vec2<f32>) {
-    let value = offset.y + activation(sum + offset.x, job.epilogue);
-    if row < job.n_rows && token < n_tokens() && job.out != NOTHING {
+fn store(job: Job, row: u32, token: u32, valid: bool, sum: f32, bias: f32, residual: f32) {
+    let value = residual + activation(sum + bias, job.epilogue);
+    if valid && token < n_tokens() && job.out != NOTHING {
         out[job.out + token * job.n_total + job.first_row + row] = bitcast<u32>(value);
     }
     if WRITES_BYTES {

@@ -1,3 +1,5 @@
 // For kernels whose products have no quantized weights.
 
-fn add_quantized_rows(job: Job, first: u32, lane: u32) {}
+fn quantized_products(job: Job, row: u32, lane: u32) -> Columns {
+    return Columns();
+}

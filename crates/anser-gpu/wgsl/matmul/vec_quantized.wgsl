@@ -1,14 +1,17 @@
-// Products of rows of quantized weights. Follows a file that defines `add_unit`.
+// Products of a row of quantized weights. Follows a file that defines `unit_products`.
 
-// Adds the products of a thread's units of the rows from `first`.
-fn add_quantized_rows(job: Job, first: u32, lane: u32) {
+// Of a thread's units with the input of every column.
+fn quantized_products(job: Job, row: u32, lane: u32) -> Columns {
+    let start = job.weights + row * ROW_LEN;
+    var sums = Columns();
     for (var i = 0u; i < N_UNITS / N_LANES; i++) {
-        add_unit(job, first, i * N_LANES + lane);
+        sums = add(sums, unit_products(job, start, i * N_LANES + lane));
     }
     if N_UNITS % N_LANES != 0u {
         let u = N_UNITS / N_LANES * N_LANES + lane;
         if u < N_UNITS {
-            add_unit(job, first, u);
+            sums = add(sums, unit_products(job, start, u));
         }
     }
+    return sums;
 }

@@ -54,16 +54,29 @@ fn run(workgroup: vec3<u32>, index: u32) {
     }
     // Invocation `index` has column `index`, beyond the last one that one again.
     let column = min(index, HEAD_SIZE - 1u);
-    let own = load_value(t, head + column);
-    let first = load_first_value(t, head + column);
-    let norm_weight = gate[VECTOR_STRIDE + head + column];
-    let norm_bias = gate[2u * VECTOR_STRIDE + head + column];
-    let r_k = gate[head + column];
-    let quad = head / 4u + min(index, HEAD_SIZE / 4u - 1u);
-    let r4 = load_receptance(t, quad);
-    let k4 = load_key(t, quad);
-    let k_k4 = key[quad];
-    let k_a4 = key[VECTOR_STRIDE / 4u + quad];
+    var own = 0.0;
+    var first = 0.0;
+    var norm_weight = 0.0;
+    var norm_bias = 0.0;
+    var r_k = 0.0;
+    if index < HEAD_SIZE {
+        own = load_value(t, head + column);
+        first = load_first_value(t, head + column);
+        norm_weight = gate[VECTOR_STRIDE + head + column];
+        norm_bias = gate[2u * VECTOR_STRIDE + head + column];
+        r_k = gate[head + column];
+    }
+    var r4 = vec4<f32>(0.0);
+    var k4 = vec4<f32>(0.0);
+    var k_k4 = vec4<f32>(0.0);
+    var k_a4 = vec4<f32>(0.0);
+    if index < HEAD_SIZE / 4u {
+        let quad = head / 4u + index;
+        r4 = load_receptance(t, quad);
+        k4 = load_key(t, quad);
+        k_k4 = key[quad];
+        k_a4 = key[VECTOR_STRIDE / 4u + quad];
+    }
     stage_rates(t, head, index);
     workgroupBarrier();
 

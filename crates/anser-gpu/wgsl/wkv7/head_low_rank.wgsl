@@ -90,6 +90,26 @@ fn load_bias(pair: Pair, row: u32) -> f32 {
     return 0.0;
 }
 
+// Pair `j`; threads of a subgroup want different ones, and uniform memory serves these one after another.
+fn pair_of(j: u32) -> Pair {
+    let low = select_pair(operands.pairs[0], operands.pairs[1], j == 1u);
+    let high = select_pair(operands.pairs[2], operands.pairs[3], j == 3u);
+    return select_pair(low, high, j >= 2u);
+}
+
+fn select_pair(a: Pair, b: Pair, takes_b: bool) -> Pair {
+    return Pair(
+        select(a.weights, b.weights, takes_b),
+        select(a.kind, b.kind, takes_b),
+        select(a.input, b.input, takes_b),
+        select(a.bias, b.bias, takes_b),
+        select(a.rank, b.rank, takes_b),
+        select(a.first, b.first, takes_b),
+        0u,
+        0u,
+    );
+}
+
 // What piece `p` of all pairs adds to the products of a row, in the place of its pair.
 fn piece_product(t: u32, row: u32, p: u32) -> vec4<f32> {
     var j = 3u;
@@ -100,7 +120,7 @@ fn piece_product(t: u32, row: u32, p: u32) -> vec4<f32> {
     } else if p < operands.pairs[3].first {
         j = 2u;
     }
-    let pair = operands.pairs[j];
+    let pair = pair_of(j);
     let piece = p - pair.first;
     let n_pieces = (pair.rank + 15u) / 16u;
     var w: Piece;

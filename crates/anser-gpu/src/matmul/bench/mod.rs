@@ -17,7 +17,7 @@ use rig::{Prepared, Rig};
 /// What a kernel showed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
-    /// Kernel and its shape, e.g. `int8 lanes=16 rows=1 workgroup=128`.
+    /// Kernel and its shape, e.g. `int8 lanes=16 workgroup=128`.
     pub form: String,
     /// Σ (out − reference)² / Σ reference², over a sample of the rows.
     pub nmse: f64,
@@ -146,7 +146,7 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
 fn vec_shapes(shape: VecShape, features: Features) -> impl Iterator<Item = VecShape> {
     let max_lanes = if shape.in_subgroup { 2 * features.subgroup_size[0] } else { 64 };
     let lanes = [8, 16, 32, 64].into_iter().filter(move |&n| n <= max_lanes);
-    lanes.flat_map(move |n_lanes| [1, 2, 4].map(|rows_each| VecShape { rows_each, n_lanes, ..shape }))
+    lanes.flat_map(move |n_lanes| [128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }))
 }
 
 /// Shapes beside the chosen one: every number of shares that a thread can have.
@@ -165,7 +165,7 @@ pub(crate) fn coop_shapes(shape: CoopShape, features: Features) -> impl Iterator
 pub(crate) fn describe(form: Form) -> String {
     let lanes = |s: VecShape| {
         let via = if s.in_subgroup { "" } else { " no-subgroup" };
-        format!("lanes={} rows={} workgroup={}{via}", s.n_lanes, s.rows_each, s.workgroup)
+        format!("lanes={} workgroup={}{via}", s.n_lanes, s.workgroup)
     };
     match form {
         Form::VecF32 { shape } => format!("f32 {}", lanes(shape)),
