@@ -17,6 +17,8 @@ pub(crate) struct Fusion {
     pub(crate) heads_of_values: bool,
     /// or if they make some by low-rank products.
     pub(crate) heads_of_low_rank: bool,
+    /// Norms of chosen rows.
+    pub(crate) select_norms: bool,
 }
 
 /// Mixes that there is a kernel for.
@@ -28,7 +30,9 @@ pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Vec<Unit> {
     let mut units: Vec<Unit> = vec![];
     let mut is_taken = vec![false; plan.nodes.len()];
     for node in 0..plan.nodes.len() {
-        let found = norm_shift(plan, &uses, fusion, node).or_else(|| head(plan, &uses, fusion, node));
+        let found = norm_shift(plan, &uses, fusion, node)
+            .or_else(|| head(plan, &uses, fusion, node))
+            .or_else(|| select_norm(plan, &uses, fusion, node));
         if let Some(unit) = found {
             unit.nodes().into_iter().for_each(|node| is_taken[node] = true);
             units.push(unit);
@@ -68,6 +72,14 @@ fn norm_shift(plan: &Plan, uses: &Uses, fusion: Fusion, shift: usize) -> Option<
     let fits = MIXES.contains(&mix.len()) && mix.len() <= fusion.max_mixes && plan.value(*x).n_cols <= fusion.max_cols;
     let is_norm = matches!(plan.nodes[norm].op, Op::LayerNorm { .. });
     (fits && is_norm && uses.only(*x, &[shift])).then_some(Unit::NormShift { norm, shift })
+}
+
+/// The norm `norm` with the choice of its rows.
+fn select_norm(plan: &Plan, uses: &Uses, fusion: Fusion, norm: usize) -> Option<Unit> {
+    let Op::LayerNorm { x, .. } = &plan.nodes[norm].op else { return None };
+    let select = uses.maker[x.index()]?;
+    let fits = fusion.select_norms && plan.value(*x).n_cols <= fusion.max_cols && uses.only(*x, &[norm]);
+    (fits && matches!(plan.nodes[select].op, Op::Select { .. })).then_some(Unit::SelectNorm { select, norm })
 }
 
 /// The recurrence `wkv` with what surrounds it.

@@ -17,6 +17,13 @@ pub(crate) enum Unit {
         /// The shift.
         shift: usize,
     },
+    /// The choice of the rows that outputs are wanted of, and their layer norm.
+    SelectNorm {
+        /// The choice.
+        select: usize,
+        /// The norm.
+        norm: usize,
+    },
     /// Matrix products that do not need each other's results.
     MatMuls(Vec<usize>),
     /// All that happens to a head between its projections and the output projection, for sequences of one token.
@@ -46,6 +53,7 @@ impl Unit {
         match self {
             Unit::Op(node) => vec![*node],
             Unit::NormShift { norm, shift } => vec![*norm, *shift],
+            Unit::SelectNorm { select, norm } => vec![*select, *norm],
             Unit::MatMuls(nodes) => nodes.clone(),
             Unit::Head { low_rank, residual, key, wkv, gate } => {
                 low_rank.iter().chain(residual).chain([key, wkv, gate]).copied().collect()
@@ -68,6 +76,7 @@ impl Unit {
         let nodes = match self {
             Unit::Op(node) => vec![*node],
             Unit::NormShift { shift, .. } => vec![*shift],
+            Unit::SelectNorm { norm, .. } => vec![*norm],
             Unit::MatMuls(nodes) => nodes.clone(),
             Unit::Head { gate, .. } => vec![*gate],
         };
@@ -78,7 +87,7 @@ impl Unit {
     fn writes_bytes(&self, plan: &Plan) -> bool {
         match self {
             Unit::Op(node) => matches!(plan.nodes[*node].op, Op::MatMul { .. }),
-            Unit::NormShift { .. } | Unit::MatMuls(_) | Unit::Head { .. } => true,
+            Unit::NormShift { .. } | Unit::SelectNorm { .. } | Unit::MatMuls(_) | Unit::Head { .. } => true,
         }
     }
 
@@ -280,6 +289,8 @@ impl Forms {
                 form[id.index()] = true;
             }
         }
+        // What a caller may want.
+        plan.hidden.iter().for_each(|id| forms.floats[id.index()] = true);
         (0..n).filter(|&value| !is_read[value]).for_each(|value| forms.floats[value] = true);
         forms
     }

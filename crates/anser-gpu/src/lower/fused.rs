@@ -24,6 +24,7 @@ pub(crate) fn fusion(features: &Features, few_rows: bool, one_token_each: bool, 
         },
         heads_of_values: features.max_bindings >= 13,
         heads_of_low_rank: few_rows && whole_layers,
+        select_norms: few_rows,
     }
 }
 
@@ -99,6 +100,29 @@ impl Lowering<'_> {
         kernel.constants.extend(constants);
         let n_slices = (n_cols as u32).div_ceil(slice_len);
         vec![kernel.dispatch(bindings, [self.rows(*x), Extent::Fixed(n_slices), Extent::Fixed(1)])]
+    }
+
+    /// See `wgsl/select_norm.wgsl`.
+    pub(super) fn select_norm(&self, select: &Op, norm: &Op) -> Vec<Dispatch> {
+        let (Op::Select { x, .. }, Op::LayerNorm { weight, bias, eps, out, .. }) = (select, norm) else {
+            return vec![];
+        };
+        let reduce = match self.features.subgroups {
+            true => wgsl!("reduce/subgroup.wgsl"),
+            false => wgsl!("reduce/workgroup.wgsl"),
+        };
+        let n_cols = self.plan.value(*out).n_cols;
+        let modules = vec![reduce, wgsl!("bytes.wgsl"), wgsl!("place.wgsl"), wgsl!("select_norm.wgsl")];
+        let kernel = KernelSpec::new("select_norm", modules)
+            .constant("WORKGROUP", f64::from(norm_workgroup(n_cols, &self.features)))
+            .constant("N_COLS", n_cols as f64)
+            .constant("EPS", f64::from(*eps))
+            .constant("VECTOR_STRIDE", self.vector_stride(n_cols))
+            .access(&[Read, Read, Read, ReadWrite, Uniform]);
+        let vectors = Vectors { first: *weight, last: *bias };
+        let place = Binding::Constants(Arc::from(self.sites().place(*out)));
+        let bindings = vec![Binding::Outputs, Value(*x), vectors, Binding::Region(*out), place];
+        vec![kernel.dispatch(bindings, [self.rows(*out), Extent::Fixed(1), Extent::Fixed(1)])]
     }
 
     /// See `wgsl/wkv7/head.wgsl`. `low_rank` are the products that make w, a, g and, if there is a `residual`, its gate;

@@ -33,6 +33,7 @@ impl Lowering<'_> {
         match unit {
             Unit::Op(node) => self.op(op(*node)),
             Unit::NormShift { norm, shift } => self.norm_shift(op(*norm), op(*shift)),
+            Unit::SelectNorm { select, norm } => self.select_norm(op(*select), op(*norm)),
             Unit::MatMuls(nodes) => {
                 let products: Vec<_> = nodes.iter().filter_map(|&node| self.product(op(node))).collect();
                 matmul::lower(&products, &self.sites(), &self.features, self.precision)

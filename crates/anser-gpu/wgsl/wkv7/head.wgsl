@@ -25,7 +25,7 @@ var<workgroup> staged_r: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_w: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_k: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_kk: array<vec4<f32>, ROW_QUADS>;
-var<workgroup> staged_b: array<vec4<f32>, ROW_QUADS>; // kk ∘ a
+var<workgroup> staged_b: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_r_k: array<f32, N_ROWS>;
 var<workgroup> staged_v: array<f32, N_ROWS>;
 var<workgroup> staged_y: array<f32, N_ROWS>;
@@ -106,14 +106,9 @@ fn run(workgroup: vec3<u32>, index: u32) {
     }
     let length = max(sqrt(lanes_sum(sum4(squares), index)), MIN_LENGTH);
     bonus = lanes_sum(bonus, index);
-    workgroupBarrier(); // all have read kk
-    if index < ROW_QUADS {
-        staged_kk[index] /= length;
-        staged_b[index] *= staged_kk[index];
-    }
-    workgroupBarrier();
 
-    let y = advance_row(0u, index, staged_v[min(row, HEAD_SIZE - 1u)]);
+    // The recurrence with kk as it is before it has length 1: what it and kk ∘ a are divided by is put on the row's sum.
+    let y = advance_row_scaled(0u, index, staged_v[min(row, HEAD_SIZE - 1u)], 1.0 / (length * length));
     if row < HEAD_SIZE {
         store_row(state_row + (token.to_slot - token.slot) * N_COLS, lane);
         if lane == 0u {
@@ -151,7 +146,7 @@ fn run(workgroup: vec3<u32>, index: u32) {
     }
 }
 
-// Stages four columns: r, w, the replacement key, the removal key before it is normalised, and a.
+// Stages four columns: r, w, the replacement key k, kk and kk ∘ a, both before kk is divided by its length.
 fn stage(quad: u32, r: vec4<f32>, k: vec4<f32>, k_k: vec4<f32>, k_a: vec4<f32>) {
     staged_r[quad] = vec4<f32>(0.0);
     staged_w[quad] = vec4<f32>(0.0);
@@ -166,7 +161,7 @@ fn stage(quad: u32, r: vec4<f32>, k: vec4<f32>, k_k: vec4<f32>, k_a: vec4<f32>) 
         staged_w[quad] = w;
         staged_k[quad] = k * (1.0 + (a - 1.0) * k_a);
         staged_kk[quad] = k * k_k;
-        staged_b[quad] = a;
+        staged_b[quad] = k * k_k * a;
     }
 }
 

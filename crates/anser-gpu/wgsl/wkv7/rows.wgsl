@@ -37,12 +37,17 @@ fn sum4(x: vec4<f32>) -> f32 {
 // One token, whose operands are staged from quad `first`: S ← S·diag(w) − (S·kk)(kk ∘ a)ᵀ + v kᵀ. Returns the row's
 // element of S·r. The whole workgroup must call it.
 fn advance_row(first: u32, index: u32, v: f32) -> f32 {
+    return advance_row_scaled(first, index, v, 1.0);
+}
+
+// The same for staged kk and kk ∘ a whose product has to be multiplied by `scale`.
+fn advance_row_scaled(first: u32, index: u32, v: f32, scale: f32) -> f32 {
     let at = first + index % N_LANES;
     var removed = vec4<f32>(0.0);
     for (var i = 0u; i < QUADS; i++) {
         removed += s[i] * staged_kk[at + i * N_LANES];
     }
-    let s_kk = lanes_sum(sum4(removed), index);
+    let s_kk = scale * lanes_sum(sum4(removed), index);
     var y = vec4<f32>(0.0);
     for (var i = 0u; i < QUADS; i++) {
         let q = at + i * N_LANES;
