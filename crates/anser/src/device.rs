@@ -156,6 +156,7 @@ impl Executor {
 
     /// Lets the sequence in `slot` draw its own tokens as `sampler` would, the first after it has read `token`; `None` if
     /// that is left to the host.
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn start_drawing(
         &mut self,
         slot: SlotId,
@@ -174,6 +175,7 @@ impl Executor {
 
     /// Reads the last token and draws the next one; `None` if none can be drawn. `goes_on`: most likely, the token after
     /// that will be asked for.
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Option<u32>, Error> {
         match self {
             Executor::Cpu(_) => Ok(None),
@@ -183,6 +185,7 @@ impl Executor {
     }
 
     /// Ends the drawing; returns the logits of the last token read, if a token was drawn from them.
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<f32>, Error> {
         match self {
             Executor::Cpu(_) => Ok(vec![]),

@@ -1,11 +1,16 @@
 //! What a device needs to draw as a sampler does.
 
-use super::{Sampler, SamplerOrder, above_0_to_1};
-use anser_gpu::{DrawOptions, Shares};
+use super::{Sampler, above_0_to_1};
+#[cfg(not(target_arch = "wasm32"))]
+use {
+    super::SamplerOrder,
+    anser_gpu::{DrawOptions, Shares},
+};
 
 impl Sampler {
     /// How a device goes on as this sampler would. `None` where it could not draw the same tokens: it has no typical-p,
     /// its divisions (repetition penalty) are not exact, and it takes one bias per token.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn on_device(&self) -> Option<DrawOptions> {
         let options = &self.options;
         let mut biased: Vec<u32> = options.logit_bias.iter().map(|&(token, _)| token).collect();
@@ -32,6 +37,7 @@ impl Sampler {
     }
 
     /// The random numbers of the tokens to come.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn shares(&self) -> Shares {
         let mut rng = self.rng.clone();
         Shares::new(move || above_0_to_1(&mut rng))

@@ -35,6 +35,7 @@ impl Seen {
     }
 
     /// (token, count), by token.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn counts(&self) -> &[(u32, f32)] {
         &self.counts
     }
