@@ -132,7 +132,7 @@ def test_the_gil_is_free_while_a_text_is_read(demo: anser.Model, long_text: str)
     assert len([t for t in stamps if begin < t < end]) > 32
 
 
-@pytest.mark.parametrize("what", ["feed", "embed", "state", "generate"])
+@pytest.mark.parametrize("what", ["feed", "embed", "embed-one", "state", "generate", "for", "chat"])
 def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None:
     ids = np.tile(demo.encode(long_text), 100)
     session = demo.session()
@@ -143,8 +143,15 @@ def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None
             session.feed(ids)
         elif what == "embed":
             demo.embed(np.array_split(ids, 20_000))
+        elif what == "embed-one":
+            demo.embed([ids])
         elif what == "state":
             demo.state(ids)
+        elif what == "for":
+            for _ in session.generate("a", stop_tokens=[]):
+                pass
+        elif what == "chat":
+            demo.chat([{"role": "user", "content": "Hi"}], thinking="on", stop_tokens=[]).text()
         else:
             session.generate(ids).text()
     timer.join()
