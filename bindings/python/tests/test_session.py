@@ -1,8 +1,10 @@
 """Sessions: what is fed comes back, threads and signals are heard."""
 
 import _thread
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -132,6 +134,15 @@ def test_the_gil_is_free_while_a_text_is_read(demo: anser.Model, long_text: str)
     assert len([t for t in stamps if begin < t < end]) > 32
 
 
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Python ignores Ctrl-C where its parent does, as for a shell's background jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
 @pytest.mark.parametrize("what", ["feed", "embed", "embed-one", "state", "generate", "for", "chat"])
 def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None:
     ids = np.tile(demo.encode(long_text), 100)
