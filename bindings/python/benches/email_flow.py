@@ -7,8 +7,9 @@
     python email_flow.py --cycles 10000                               # memory over embed/state/fork/drop cycles
 
 Every engine runs in a process of its own, and the engines take turns, row by row and round by round, so that a busy
-moment hits all of them. Figures are medians of --repeat rounds after a warm-up, with the fastest in brackets. The flow:
-read a mail and keep its state as an array, embed six short queries, go on from the state with a question and 32 greedy
+moment hits all of them. Figures are medians of --repeat rounds after a warm-up, with the fastest in brackets. Where other
+work cannot be stopped, `--threads 1 --cpu-time` counts the processor time of one thread instead. The flow:
+read a mail and keep its state as an array, embed six short sentences, go on from the state with a question and 32 greedy
 tokens. `encode` is also asked of the packages pyrwkv_tokenizer and rwkv_tokenizer where they are installed. The load
 average is printed: figures of a busy machine say little.
 """
@@ -48,7 +49,8 @@ invoice names. If that is not possible, please leave it out.
 Kind regards and many thanks,
 Nora Lind
 """[:1000]
-QUERIES = [f"The {field} of this e-mail is" for field in ("sender", "date", "amount", "order number", "subject", "place")]
+FIELDS = ["Sender:", "Date:", "Amount:", "Order number:", "Subject:", "Recipient:"]  # 2 or 3 tokens each
+QUERIES = [f"The {field[:-1].lower()} of this e-mail is" for field in FIELDS]  # 8 or 9
 QUESTION = "\n\nUser: Write a short answer.\n\nAssistant:"
 N_ANSWER = 32
 
@@ -57,8 +59,10 @@ ROWS = {
     "encode": ("encode a mail of 1,000 characters", "µs", 2000),
     "state_to_numpy": ("state to an array", "ms", 20),
     "mail": ("read the mail, state to an array", "ms", 1),
-    "one_call": ("embed six queries, one call", "ms", 1),
-    "six_calls": ("embed six queries, six calls", "ms", 1),
+    "fields_one_call": ("embed six field names, one call", "ms", 1),
+    "fields_six_calls": ("the same, six calls", "ms", 1),
+    "one_call": ("embed six short sentences, one call", "ms", 1),
+    "six_calls": ("the same, six calls", "ms", 1),
     "answer": ("answer from the state: question and 32 tokens", "ms", 1),
     "flow": ("the whole flow", "ms", 1),
 }
@@ -88,6 +92,8 @@ def anser_jobs(a: argparse.Namespace) -> Jobs:
         "encode": lambda: model.encode(MAIL),
         "state_to_numpy": lambda: session.state().wkv,
         "mail": lambda: model.state(MAIL).wkv,
+        "fields_one_call": lambda: model.embed(FIELDS),
+        "fields_six_calls": lambda: [model.embed([field]) for field in FIELDS],
         "one_call": lambda: model.embed(QUERIES),
         "six_calls": lambda: [model.embed([q]) for q in QUERIES],
         "answer": answer,
@@ -136,6 +142,8 @@ def llama_jobs(a: argparse.Namespace) -> Jobs:
         "encode": lambda: reader.tokenize(MAIL),
         "state_to_numpy": lambda: np.frombuffer(reader.state_get(0), np.uint8),
         "mail": read,
+        "fields_one_call": lambda: embed(FIELDS),
+        "fields_six_calls": lambda: [embed([field]) for field in FIELDS],
         "one_call": lambda: embed(QUERIES),
         "six_calls": lambda: [embed([q]) for q in QUERIES],
         "answer": answer,
@@ -164,9 +172,9 @@ def rwkv_jobs(a: argparse.Namespace) -> Jobs:
         state = model.forward(tokenizer.encode(MAIL), None)[1]
         return state, arrays(state)
 
-    def embed() -> Any:
+    def embed(queries: list[str]) -> Any:
         # It returns no hidden rows: the state's last shift stands for the embedding, which costs no more.
-        return [model.forward(tokenizer.encode(q), None)[1][-1].numpy() for q in QUERIES]
+        return [model.forward(tokenizer.encode(q), None)[1][-1].numpy() for q in queries]
 
     def answer(state: Any) -> None:
         logits, state = model.forward(tokenizer.encode(QUESTION), [part.clone() for part in state])
@@ -175,14 +183,15 @@ def rwkv_jobs(a: argparse.Namespace) -> Jobs:
 
     def flow() -> None:
         state = read()[0]
-        embed()
+        embed(QUERIES)
         answer(state)
 
     return {
         "encode": lambda: tokenizer.encode(MAIL),
         "state_to_numpy": lambda: arrays(kept),
         "mail": read,
-        "six_calls": embed,
+        "fields_six_calls": lambda: embed(FIELDS),
+        "six_calls": lambda: embed(QUERIES),
         "answer": lambda: answer(kept),
         "flow": flow,
     }
@@ -206,14 +215,15 @@ ENGINES: dict[str, Callable[[argparse.Namespace], Jobs]] = {
 def work(engine: str, a: argparse.Namespace) -> None:
     """In an engine's process: times the rows that are asked for, one a line."""
     jobs = ENGINES[engine](a)
+    clock = time.process_time if a.cpu_time else time.perf_counter
     print(json.dumps(list(jobs)), flush=True)
     for line in sys.stdin:
         name = line.strip()
         job, n = jobs[name], ROWS[name][2]
-        begin = time.perf_counter()
+        begin = clock()
         for _ in range(n):
             job()
-        print(json.dumps((time.perf_counter() - begin) / n), flush=True)
+        print(json.dumps((clock() - begin) / n), flush=True)
 
 
 class Worker:
@@ -259,17 +269,23 @@ def compare(a: argparse.Namespace) -> None:
         worker.process.stdin.close()
         worker.process.wait()
 
-    threads = a.threads or os.cpu_count()
-    print(f"{Path(a.model or 'demo').name}, {a.device}, {threads} threads, medians of {a.repeat} (fastest)", end="; ")
+    threads = "1 thread" if a.threads == 1 else f"{a.threads or os.cpu_count()} threads"
+    clock = "processor time" if a.cpu_time else "wall time"
+    print(f"{Path(a.model or 'demo').name}, {a.device}, {threads}, {clock}, medians of {a.repeat} (fastest)", end="; ")
     print(f"load average {begin:.1f} before, {os.getloadavg()[0]:.1f} after\n")
-    print("| | " + " | ".join(engines) + " |\n|" + "---|" * (1 + len(engines)) + "|")
+    print("| | " + " | ".join(engines) + " |\n|" + "---|" * (1 + len(engines)))
     for row, (title, unit, _) in ROWS.items():
         scale = 1e6 if unit == "µs" else 1e3
         cells = []
         for worker in workers.values():
             times = worker.times.get(row)
-            cells.append(f"{scale * statistics.median(times):.3g} ({scale * min(times):.3g})" if times else "")
+            cells.append(f"{figure(scale * statistics.median(times))} ({figure(scale * min(times))})" if times else "")
         print(f"| {title}, {unit} | " + " | ".join(cells) + " |")
+
+
+def figure(x: float) -> str:
+    """Three digits."""
+    return f"{x:.3g}" if x < 999.5 else f"{x:,.0f}"
 
 
 def resident_mib() -> float:
@@ -307,6 +323,7 @@ def main() -> None:
     parser.add_argument("--rwkv", metavar="MODEL.pth")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--repeat", type=int, default=7)
     parser.add_argument("--cycles", type=int)
     parser.add_argument("--engine", choices=ENGINES, help=argparse.SUPPRESS)
