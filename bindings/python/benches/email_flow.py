@@ -159,10 +159,8 @@ def rwkv_jobs(a: argparse.Namespace) -> Jobs:
     from rwkv.utils import __file__ as package
 
     torch.set_num_threads(a.threads or os.cpu_count())
-    sys.stdout = sys.stderr  # it prints while it loads
     tokenizer = TRIE_TOKENIZER(os.path.join(os.path.dirname(package), "rwkv_vocab_v20230424.txt"))
     model = RWKV(model=a.rwkv.removesuffix(".pth"), strategy="cpu fp32")
-    sys.stdout = sys.__stdout__
     kept = model.forward(tokenizer.encode(MAIL), None)[1]
 
     def arrays(state: Any) -> Any:
@@ -214,16 +212,17 @@ ENGINES: dict[str, Callable[[argparse.Namespace], Jobs]] = {
 
 def work(engine: str, a: argparse.Namespace) -> None:
     """In an engine's process: times the rows that are asked for, one a line."""
+    out, sys.stdout = sys.stdout, sys.stderr  # some engines print
     jobs = ENGINES[engine](a)
     clock = time.process_time if a.cpu_time else time.perf_counter
-    print(json.dumps(list(jobs)), flush=True)
+    print(json.dumps(list(jobs)), file=out, flush=True)
     for line in sys.stdin:
         name = line.strip()
         job, n = jobs[name], ROWS[name][2]
         begin = clock()
         for _ in range(n):
             job()
-        print(json.dumps((clock() - begin) / n), flush=True)
+        print(json.dumps((clock() - begin) / n), file=out, flush=True)
 
 
 class Worker:
