@@ -43,7 +43,13 @@ pub(crate) fn load(
         ));
     }
     let device = device.parse().map_err(exception)?;
-    let options = anser::Options { device, n_threads: threads, vocabulary, embedding_cache_n_bytes: embedding_cache };
+    let options = anser::Options {
+        device,
+        n_threads: threads,
+        vocabulary,
+        embedding_cache_n_bytes: embedding_cache,
+        ..anser::Options::default()
+    };
     let model = py.detach(|| match path {
         Some(path) => anser::Model::load(path, &options),
         None => embedded(&options),

@@ -119,6 +119,9 @@ impl Model {
     }
 }
 
+/// A text's index and its embedding `[C]`.
+type Embedded = (usize, Vec<f32>);
+
 /// Texts being read side by side, and those that wait for their turn.
 struct Reader<'a> {
     model: &'a Model,
@@ -148,7 +151,7 @@ impl<'a> Reader<'a> {
 
     /// Reads some tokens of some texts. Those that it finishes come back with their embeddings; `None` when all are
     /// read.
-    fn step(&mut self) -> Result<Option<Vec<(usize, Vec<f32>)>>, Error> {
+    fn step(&mut self) -> Result<Option<Vec<Embedded>>, Error> {
         while let Some(text) = self.waiting.pop_front_if(|_| self.reading.len() < MAX_SEQUENCES) {
             let (tokens, sum) = (&self.texts[text][..], vec![0.0; self.model.config().n_embd]);
             self.reading.push(Reading { text, tokens, n_read: 0, session: self.model.session()?, sum, n_rows: 0 });
