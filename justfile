@@ -5,8 +5,16 @@ ci:
     .ci/run
 
 # All tests; installs what they need.
-test *ARGS:
-    scripts/test {{ARGS}}
+test:
+    scripts/test
+
+# Tests of the crates; arguments go to cargo test.
+test-rust *ARGS:
+    scripts/test-rust {{ARGS}}
+
+# Tests of the Python package; arguments go to pytest.
+test-python *ARGS:
+    scripts/test-python {{ARGS}}
 
 fmt:
     cargo fmt --all

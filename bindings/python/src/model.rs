@@ -43,7 +43,13 @@ pub(crate) fn load(
         ));
     }
     let device = device.parse().map_err(exception)?;
-    let options = anser::Options { device, n_threads: threads, vocabulary, embedding_cache_n_bytes: embedding_cache };
+    let options = anser::Options {
+        device,
+        n_threads: threads,
+        vocabulary,
+        embedding_cache_n_bytes: embedding_cache,
+        ..anser::Options::default()
+    };
     let model = py.detach(|| match path {
         Some(path) => anser::Model::load(path, &options),
         None => embedded(&options),
@@ -68,9 +74,6 @@ fn embedded(_: &anser::Options) -> Result<anser::Model, anser::Error> {
 /// A loaded model. It may be used from several threads.
 #[pyclass(frozen, module = "anser")]
 pub(crate) struct Model(pub(crate) anser::Model);
-
-/// Texts embedded between two looks at signals and calls of a progress callback.
-const TEXTS_PER_CALL: usize = 32;
 
 #[pymethods]
 impl Model {
@@ -179,7 +182,7 @@ impl Model {
             None => texts.try_iter()?.map(|text| tokens::tokens(&self.0, &text?)).collect::<PyResult<_>>()?,
         };
         let mut progress = Progress::new(progress);
-        let rows = py.detach(|| self.embed_groups(&texts, &options, &mut progress));
+        let rows = py.detach(|| self.0.embed_batch_for(&texts, &options, |done, total| progress.report(done, total)));
         Array::from_rows(py, progress.result(rows)?, texts.len(), self.0.config().n_embd)
     }
 
@@ -308,32 +311,6 @@ impl Model {
             Ok(session)
         });
         session.map_err(exception)
-    }
-
-    /// Rows `[n, C]` in the order of `texts`. Texts of about the same length are read together.
-    fn embed_groups(
-        &self,
-        texts: &[Vec<u32>],
-        options: &EmbedOptions,
-        progress: &mut Progress,
-    ) -> Result<Vec<f32>, anser::Error> {
-        let n_embd = self.0.config().n_embd;
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&i| std::cmp::Reverse(texts[i].len()));
-        let mut rows = vec![0.0; texts.len() * n_embd];
-        let mut n_done = 0;
-        for group in order.chunks(TEXTS_PER_CALL) {
-            let tokens: Vec<&[u32]> = group.iter().map(|&i| &texts[i][..]).collect();
-            let embedded = self.0.embed_batch(&tokens, options)?;
-            for (&i, row) in group.iter().zip(embedded.chunks_exact(n_embd)) {
-                rows[i * n_embd..][..n_embd].copy_from_slice(row);
-            }
-            n_done += group.len();
-            if progress.report(n_done, texts.len()).is_break() {
-                return Err(anser::Error::Cancelled);
-            }
-        }
-        Ok(rows)
     }
 }
 

@@ -60,6 +60,12 @@ def vectors() -> dict[str, NDArray[Any]]:
 
 
 @pytest.fixture(scope="session")
+def hidden() -> dict[str, NDArray[Any]]:
+    """Hidden rows of the F16 demo model, in float64; fixtures/expected/make_hidden.py."""
+    return read_safetensors(FIXTURES / "expected" / "hidden.safetensors")
+
+
+@pytest.fixture(scope="session")
 def prompts() -> dict[str, Any]:
     """Prompts with their ids and greedy continuations, by name."""
     expected = json.loads((FIXTURES / "expected" / "expected.json").read_text())

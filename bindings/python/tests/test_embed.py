@@ -8,8 +8,25 @@ from conftest import FIXTURES, cosine, read_safetensors
 from numpy.typing import NDArray
 
 import anser
+from anser._types import Pooling
 
 NAMES = ["story", "chat", "mail", "long-600"]
+
+
+def test_embeddings_equal_the_float64_oracle(
+    demo_f16: anser.Model, prompts: Any, hidden: dict[str, NDArray[Any]]
+) -> None:
+    texts = [prompts[name]["feed"] for name in NAMES]
+    cases: list[tuple[str, Pooling]] = [("last", "last"), ("mean", "mean"), ("eos", "eos-mean")]
+    for part, pooling in cases:
+        for name, row in zip(NAMES, demo_f16.embed(texts, pooling)):
+            assert cosine(row, hidden[f"hidden_{part}.{name}"]) >= 1 - 1e-6, (pooling, name)
+    # Where a text has the token, its rows are what is averaged.
+    row = demo_f16.embed([prompts["mail"]["feed"]], "eos-mean", eos_token=45)
+    assert cosine(row, hidden["hidden_mean_of_commas.mail"]) >= 1 - 1e-6
+    for layer in range(6):
+        for name, row in zip(NAMES, demo_f16.embed(texts, layer=layer)):
+            assert cosine(row, hidden[f"residual_last.{name}"][layer]) >= 1 - 1e-6, (layer, name)
 
 
 def test_the_head_times_the_embedding_gives_the_logits_of_torch(
@@ -79,15 +96,23 @@ def test_forms_of_texts(demo: anser.Model) -> None:
     assert demo.embed([]).shape == (0, 256)
 
 
-def test_rows_own_the_engines_memory(demo: anser.Model) -> None:
-    rows = demo.embed(["a", "b"])
-    base = rows.base
-    assert type(base).__name__ == "ndarray" or type(base).__name__ == "PySliceContainer"
-    while isinstance(base, np.ndarray):
-        base = base.base
-    assert type(base).__name__ == "PySliceContainer"
-    assert rows.flags.c_contiguous and rows.flags.writeable
-    np.testing.assert_array_equal(np.from_dlpack(rows), rows)
+def test_arrays_own_the_engines_memory(demo: anser.Model) -> None:
+    session = demo.session()
+    fed = session.feed("ab", logits="all", hidden="last")
+    assert fed.logits is not None and fed.hidden is not None
+    # NumPy's stubs know the buffer protocol for Python 3.12 only: Any.
+    arrays: list[Any] = [demo.encode("Once"), demo.embed(["a", "b"]), fed.logits, fed.hidden, session.logits()]
+    for array in arrays:
+        base: Any = array
+        while isinstance(base, np.ndarray):
+            assert not base.flags.owndata
+            base = base.base
+        # A Rust vector: NumPy allocated nothing.
+        assert type(base).__name__ == "PySliceContainer"
+        assert array.flags.c_contiguous and array.flags.writeable
+        assert np.shares_memory(np.from_dlpack(array), array)
+        assert np.shares_memory(np.frombuffer(memoryview(array), array.dtype), array)
+    assert fed.logits is fed.logits
 
 
 def test_a_cache_gives_the_same_rows_and_counts_hits() -> None:
@@ -113,7 +138,7 @@ def test_bad_options_are_refused(demo: anser.Model) -> None:
         demo.embed([1, 2, 3])
 
 
-def test_progress_and_exceptions_in_it(demo: anser.Model) -> None:
+def test_progress_and_exceptions_in_it(demo: anser.Model, prompts: Any) -> None:
     calls: list[tuple[int, int]] = []
     demo.embed(["a"] * 70, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (70, 70) and len(calls) > 1
@@ -123,3 +148,6 @@ def test_progress_and_exceptions_in_it(demo: anser.Model) -> None:
 
     with pytest.raises(KeyError):
         demo.embed(["a"] * 70, progress=fail)
+    # Within one text, too.
+    with pytest.raises(KeyError, match="0"):
+        demo.embed([prompts["long-600"]["ids"]], progress=fail)

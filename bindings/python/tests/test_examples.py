@@ -1,4 +1,4 @@
-"""The README's examples give what it says, and the examples run."""
+"""The READMEs' examples give what it says, and the examples run."""
 
 import doctest
 import subprocess
@@ -13,9 +13,10 @@ import anser
 PACKAGE = ROOT / "bindings" / "python"
 
 
-def test_the_readme() -> None:
-    failed, run = doctest.testfile(str(PACKAGE / "README.md"), module_relative=False, optionflags=doctest.ELLIPSIS)
-    assert run > 15 and failed == 0
+@pytest.mark.parametrize(("readme", "n"), [(ROOT / "README.md", 7), (PACKAGE / "README.md", 15)], ids=["root", "package"])
+def test_the_readmes(readme: Path, n: int) -> None:
+    failed, run = doctest.testfile(str(readme), module_relative=False, optionflags=doctest.ELLIPSIS)
+    assert run >= n and failed == 0
 
 
 def test_the_packages_docstring() -> None:

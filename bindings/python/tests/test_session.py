@@ -1,8 +1,10 @@
 """Sessions: what is fed comes back, threads and signals are heard."""
 
 import _thread
+import signal
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -132,7 +134,16 @@ def test_the_gil_is_free_while_a_text_is_read(demo: anser.Model, long_text: str)
     assert len([t for t in stamps if begin < t < end]) > 32
 
 
-@pytest.mark.parametrize("what", ["feed", "embed", "state", "generate"])
+@pytest.fixture
+def ctrl_c_is_heard() -> Iterator[None]:
+    """Python ignores Ctrl-C where its parent does, as for a shell's background jobs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c_is_heard")
+@pytest.mark.parametrize("what", ["feed", "embed", "embed-one", "state", "generate", "for", "chat"])
 def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None:
     ids = np.tile(demo.encode(long_text), 100)
     session = demo.session()
@@ -143,8 +154,15 @@ def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None
             session.feed(ids)
         elif what == "embed":
             demo.embed(np.array_split(ids, 20_000))
+        elif what == "embed-one":
+            demo.embed([ids])
         elif what == "state":
             demo.state(ids)
+        elif what == "for":
+            for _ in session.generate("a", stop_tokens=[]):
+                pass
+        elif what == "chat":
+            demo.chat([{"role": "user", "content": "Hi"}], thinking="on", stop_tokens=[]).text()
         else:
             session.generate(ids).text()
     timer.join()

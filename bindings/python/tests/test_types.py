@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 
 PACKAGE = ROOT / "bindings" / "python"
+STRICT = ["--config-file", str(ROOT / "pyproject.toml")]
 
 
 @pytest.mark.parametrize(
@@ -14,8 +15,8 @@ PACKAGE = ROOT / "bindings" / "python"
     [
         ["make_stubs.py", "--check"],
         ["-m", "mypy.stubtest", "anser._anser", "--concise"],
-        ["-m", "mypy", "tests", "examples", "benches", "make_stubs.py"],
-        ["-m", "mypy", "-p", "anser"],
+        ["-m", "mypy", *STRICT, "tests", "examples", "benches", "make_stubs.py"],
+        ["-m", "mypy", *STRICT, "-p", "anser"],
     ],
     ids=["generated", "stubtest", "mypy-tests", "mypy-package"],
 )

@@ -9,6 +9,7 @@ use crate::model::Model;
 use crate::session::Session;
 use anser_model::{Rows, Sequence, Step, ValueId};
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 /// How the rows of a text's tokens become one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -75,13 +76,34 @@ impl Model {
     /// # Errors
     /// As [`Model::embed`].
     pub fn embed_batch<T: AsRef<[u32]>>(&self, texts: &[T], options: &EmbedOptions) -> Result<Vec<f32>, Error> {
+        self.embed_batch_for(texts, options, |_, _| ControlFlow::Continue(()))
+    }
+
+    /// The same. `progress(texts done, total)` is called after every step and may end the call.
+    ///
+    /// # Errors
+    /// As [`Model::embed`]; [`Error::Cancelled`] if `progress` said so.
+    pub fn embed_batch_for<T: AsRef<[u32]>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<f32>, Error> {
         let texts: Vec<Vec<u32>> = texts.iter().map(|t| tokens_to_read(t.as_ref(), options.pooling)).collect();
         let value = self.embedded_value(options.layer)?;
         let mut found = self.embeddings().look_up(&texts, options);
         let missing: Vec<usize> = (0..texts.len()).filter(|&i| found[i].is_none()).collect();
-        for (i, embedding) in self.read_texts(&texts, missing, value, options)? {
-            self.embeddings().insert(&texts[i], options, &embedding);
-            found[i] = Some(embedding);
+        let mut n_done = texts.len() - missing.len();
+        let mut reader = Reader::new(self, &texts, missing, value, *options);
+        while let Some(finished) = reader.step()? {
+            n_done += finished.len();
+            for (i, embedding) in finished {
+                self.embeddings().insert(&texts[i], options, &embedding);
+                found[i] = Some(embedding);
+            }
+            if progress(n_done, texts.len()).is_break() && n_done < texts.len() {
+                return Err(Error::Cancelled);
+            }
         }
         Ok(found.into_iter().flatten().flatten().collect())
     }
@@ -95,42 +117,57 @@ impl Model {
         let reason = || format!("layer out of range: the model has layers 0 to {}", plan.residuals.len() - 1);
         value.ok_or_else(|| Error::Option { option: "layer", reason: reason() })
     }
+}
 
-    /// Reads the texts of `indices`, the longest first, and returns each with its embedding as it is finished.
-    fn read_texts(
-        &self,
-        texts: &[Vec<u32>],
+/// A text's index and its embedding `[C]`.
+type Embedded = (usize, Vec<f32>);
+
+/// Texts being read side by side, and those that wait for their turn.
+struct Reader<'a> {
+    model: &'a Model,
+    texts: &'a [Vec<u32>],
+    /// Indices of texts, the longest first.
+    waiting: VecDeque<usize>,
+    reading: Vec<Reading<'a>>,
+    value: ValueId,
+    options: EmbedOptions,
+    /// Tokens to give to one step.
+    step_len: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// To read the texts of `indices`.
+    fn new(
+        model: &'a Model,
+        texts: &'a [Vec<u32>],
         mut indices: Vec<usize>,
         value: ValueId,
-        options: &EmbedOptions,
-    ) -> Result<Vec<(usize, Vec<f32>)>, Error> {
+        options: EmbedOptions,
+    ) -> Self {
         indices.sort_by_key(|&i| std::cmp::Reverse(texts[i].len()));
-        let mut waiting = VecDeque::from(indices);
-        let mut reading: Vec<Reading> = vec![];
-        let mut finished = vec![];
-        let step_len = self.executor().preferred_step_len();
-        while !waiting.is_empty() || !reading.is_empty() {
-            while let Some(text) = waiting.pop_front_if(|_| reading.len() < MAX_SEQUENCES) {
-                let (tokens, sum) = (&texts[text][..], vec![0.0; self.config().n_embd]);
-                reading.push(Reading { text, tokens, n_read: 0, session: self.session()?, sum, n_rows: 0 });
-            }
-            self.read_step(&mut reading, step_len, value, options.pooling)?;
-            for done in reading.extract_if(.., |r| r.n_read == r.tokens.len()) {
-                finished.push((done.text, done.pooled(options.normalize)));
-            }
+        let step_len = model.executor().preferred_step_len();
+        Reader { model, texts, waiting: indices.into(), reading: vec![], value, options, step_len }
+    }
+
+    /// Reads some tokens of some texts. Those that it finishes come back with their embeddings; `None` when all are
+    /// read.
+    fn step(&mut self) -> Result<Option<Vec<Embedded>>, Error> {
+        while let Some(text) = self.waiting.pop_front_if(|_| self.reading.len() < MAX_SEQUENCES) {
+            let (tokens, sum) = (&self.texts[text][..], vec![0.0; self.model.config().n_embd]);
+            self.reading.push(Reading { text, tokens, n_read: 0, session: self.model.session()?, sum, n_rows: 0 });
         }
-        Ok(finished)
+        if self.reading.is_empty() {
+            return Ok(None);
+        }
+        self.read()?;
+        let done = self.reading.extract_if(.., |r| r.n_read == r.tokens.len());
+        Ok(Some(done.map(|r| (r.text, r.pooled(self.options.normalize))).collect()))
     }
 
     /// One step of at most about `step_len` tokens, shared evenly; sequences with fewer tokens leave theirs to others.
-    fn read_step(
-        &self,
-        reading: &mut [Reading],
-        step_len: usize,
-        value: ValueId,
-        pooling: Pooling,
-    ) -> Result<(), Error> {
-        let mut budget = step_len.max(reading.len());
+    fn read(&mut self) -> Result<(), Error> {
+        let Reader { model, reading, value, .. } = self;
+        let mut budget = self.step_len.max(reading.len());
         let mut order: Vec<usize> = (0..reading.len()).collect();
         order.sort_by_key(|&i| reading[i].remaining());
         let mut lengths = vec![0; reading.len()];
@@ -143,7 +180,7 @@ impl Model {
         let mut n_pooled = vec![];
         for (r, &n) in reading.iter().zip(&lengths) {
             let chunk = &r.tokens[r.n_read..][..n];
-            let is_pooled = |at: usize| match pooling {
+            let is_pooled = |at: usize| match self.options.pooling {
                 Pooling::Last => r.n_read + at + 1 == r.tokens.len(),
                 Pooling::Mean => true,
                 Pooling::MeanOf(token) => chunk[at] == token,
@@ -156,11 +193,11 @@ impl Model {
             tokens.extend_from_slice(chunk);
         }
         // Nothing is read where nothing is pooled yet: then the step runs no further than the states need.
-        let reads = if outputs.is_empty() { &[][..] } else { &[value] };
+        let reads = if outputs.is_empty() { &[][..] } else { &[*value] };
         let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads, inputs: &[] };
-        let rows = self.executor().step(&step)?.pop().unwrap_or_default();
-        let n_embd = self.config().n_embd;
-        let of_tokens = self.plan().value(value).rows == Rows::Tokens;
+        let rows = model.executor().step(&step)?.pop().unwrap_or_default();
+        let n_embd = model.config().n_embd;
+        let of_tokens = model.plan().value(*value).rows == Rows::Tokens;
         let mut at = outputs.iter().enumerate().map(|(o, &row)| if of_tokens { row as usize } else { o });
         for ((r, &n), &n_rows) in reading.iter_mut().zip(&lengths).zip(&n_pooled) {
             r.n_read += n;

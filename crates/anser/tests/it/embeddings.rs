@@ -1,9 +1,81 @@
 //! Embeddings in batches, caches, and looks inside the model.
 
-use crate::fixtures::{EXPECTED, demo, prompt};
+use crate::fixtures::{EXPECTED, demo, hidden, prompt};
 use anser::{EmbedOptions, Error, Layer, Model, Options, Pooling, PrefixCache, Want, Which};
 use anser_model::cases::nmse;
 use std::ops::ControlFlow;
+
+/// Cosine of two vectors, in f64.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Every pooling and layer against a float64 restatement of the model (`fixtures/expected/make_hidden.py`).
+#[test]
+fn embeddings_equal_the_float64_oracle() {
+    let model = demo("demo-f16.gguf");
+    let n_embd = model.config().n_embd;
+    let names = ["story", "chat", "mail", "long-600"];
+    let texts = names.map(|name| &prompt(name).feed[..]);
+    let embed = |pooling, layer| {
+        let rows = model.embed_batch(&texts, &EmbedOptions { pooling, layer, normalize: false }).unwrap();
+        rows.chunks_exact(n_embd).map(<[f32]>::to_vec).collect::<Vec<_>>()
+    };
+    // Sums of f32 in any order leave 1e-13.
+    let check = |found: &[f32], expected: &[f32], what: String| {
+        let (cosine, error) = (cosine(found, expected), nmse(found, expected));
+        assert!(cosine >= 1.0 - 1e-6 && error <= 1e-9, "{what}: cosine 1 - {:e}, nmse {error:e}", 1.0 - cosine);
+    };
+    let (comma, eos) = (45, 65535);
+    let poolings = [(Pooling::Last, "last"), (Pooling::Mean, "mean"), (Pooling::MeanOf(eos), "eos")];
+    for (pooling, part) in poolings {
+        for (found, name) in embed(pooling, Layer::Final).iter().zip(names) {
+            check(found, &hidden(&format!("hidden_{part}.{name}")), format!("{part} {name}"));
+        }
+    }
+    let commas = &embed(Pooling::MeanOf(comma), Layer::Final)[2];
+    check(commas, &hidden("hidden_mean_of_commas.mail"), "commas of mail".into());
+    for (pooling, part) in [(Pooling::Last, "last"), (Pooling::Mean, "mean")] {
+        for layer in 0..model.config().n_layer {
+            for (found, name) in embed(pooling, Layer::Residual(layer)).iter().zip(names) {
+                let expected = hidden(&format!("residual_{part}.{name}"));
+                check(found, &expected[layer * n_embd..][..n_embd], format!("{part} {name} layer {layer}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_head_is_never_computed() {
+    let plan = demo("demo-f16.gguf").plan().clone();
+    let nodes_for = |value| &plan.nodes[..plan.n_nodes_for(&[value])];
+    let head = |nodes: &[anser_model::Node]| nodes.iter().any(|n| n.name == "head");
+    assert!(head(nodes_for(plan.logits.unwrap())));
+    let hidden = plan.hidden.unwrap();
+    assert!(plan.residuals.iter().copied().chain([hidden]).all(|value| !head(nodes_for(value))));
+}
+
+#[test]
+fn progress_is_told_after_every_step_and_may_end_the_call() {
+    let model = demo("demo-q8_0.gguf");
+    let texts = [&prompt("long-600").ids[..], &prompt("mail").ids[..], &[1, 2, 3]];
+    let options = EmbedOptions::default();
+    let mut calls = vec![];
+    let rows = model.embed_batch_for(&texts, &options, |done, total| {
+        calls.push((done, total));
+        ControlFlow::Continue(())
+    });
+    assert_eq!(rows.unwrap(), model.embed_batch(&texts, &options).unwrap());
+    assert!(calls.len() > 3 && calls.is_sorted() && calls.last() == Some(&(3, 3)), "{calls:?}");
+    let mut n_calls = 0;
+    let ended = model.embed_batch_for(&texts, &options, |_, _| {
+        n_calls += 1;
+        ControlFlow::Break(())
+    });
+    assert!(matches!(ended, Err(Error::Cancelled)) && n_calls == 1);
+}
 
 /// Texts of very different lengths, more than are read side by side, an empty one among them.
 fn texts() -> Vec<Vec<u32>> {
@@ -142,4 +214,41 @@ fn shared_prefixes_are_read_once_and_exactly() {
     let mut other = prefix.to_vec();
     other[0] += 1;
     assert_eq!(cache.read(&other).unwrap().1, 0);
+    assert_eq!((cache.stats().n_hits, cache.stats().n_misses), (6, 2));
+    // What was used least recently has gone: the prefix stayed as long as it was asked for.
+    assert_eq!(cache.read(&[prefix, &[5, 6, 7]].concat()).unwrap().1, 200);
+}
+
+#[test]
+fn a_beginning_that_texts_turn_out_to_share_is_read_twice() {
+    let model = demo("demo-q8_0.gguf");
+    let long = &prompt("long-600").ids;
+    let text = |tail: usize| [&long[..100], &long[100 * tail..][..40]].concat();
+    for mut cache in [PrefixCache::new(&model, 1 << 26), PrefixCache::on_device(&model, 1 << 26)] {
+        let n_reused = [2, 3, 4, 2].map(|tail| cache.read(&text(tail)).unwrap().1);
+        assert_eq!(n_reused, [0, 0, 100, 140]);
+        let (mut session, n_reused) = cache.read(&text(5)).unwrap();
+        assert_eq!(n_reused, 100);
+        let mut plain = model.session().unwrap();
+        plain.feed(&long[..100]).unwrap();
+        plain.feed(&text(5)[100..]).unwrap();
+        assert_eq!(session.logits(), plain.logits());
+        assert_eq!(session.state().unwrap(), plain.state().unwrap());
+        // A handful of common tokens is not worth a state.
+        assert_eq!(cache.stats().n_entries, 5);
+        for last in [1, 2, 3] {
+            assert_eq!(cache.read(&[&long[300..310], &[last]].concat()).unwrap().1, 0);
+        }
+        assert_eq!(cache.stats().n_entries, 8);
+    }
+}
+
+#[test]
+fn a_prefix_cache_without_room_reads_everything() {
+    let model = demo("demo-q8_0.gguf");
+    let mut cache = PrefixCache::new(&model, 1000);
+    for _ in 0..2 {
+        assert_eq!(cache.read(&[1, 2, 3]).unwrap().1, 0);
+    }
+    assert_eq!((cache.stats().n_entries, cache.stats().n_bytes), (0, 0));
 }

@@ -72,14 +72,22 @@ pub(crate) fn prompt(name: &str) -> &'static Prompt {
 static VECTORS: LazyLock<Vec<u8>> =
     LazyLock::new(|| std::fs::read(root().join("fixtures/expected/vectors.safetensors")).unwrap());
 
-fn bytes(name: &str) -> Vec<[u8; 4]> {
-    let file = SafeTensors::deserialize(&VECTORS).unwrap();
+static HIDDEN: LazyLock<Vec<u8>> =
+    LazyLock::new(|| std::fs::read(root().join("fixtures/expected/hidden.safetensors")).unwrap());
+
+fn bytes(file: &[u8], name: &str) -> Vec<[u8; 4]> {
+    let file = SafeTensors::deserialize(file).unwrap();
     file.tensor(name).unwrap().data().chunks_exact(4).map(|b| b.try_into().unwrap()).collect()
 }
 
 /// A tensor of `vectors.safetensors`.
 pub(crate) fn vector(name: &str) -> Vec<f32> {
-    bytes(name).into_iter().map(f32::from_le_bytes).collect()
+    bytes(&VECTORS, name).into_iter().map(f32::from_le_bytes).collect()
+}
+
+/// A tensor of `hidden.safetensors`: rows of the F16 model in float64.
+pub(crate) fn hidden(name: &str) -> Vec<f32> {
+    bytes(&HIDDEN, name).into_iter().map(f32::from_le_bytes).collect()
 }
 
 /// The 4,822 tokens that the demo model was trained on; all other logits are 0.

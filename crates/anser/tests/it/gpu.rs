@@ -4,7 +4,7 @@
 
 use crate::fixtures::{EXPECTED, TYPES, argmax, demo, demo_path, prompt, trained_ids, vector};
 use crate::golden::{check_greedy, max_abs, pick};
-use anser::{Device, EmbedOptions, GenerateOptions, Model, Options, Pooling, SamplerOptions, Want};
+use anser::{Device, EmbedOptions, GenerateOptions, Layer, Model, Options, Pooling, PrefixCache, SamplerOptions, Want};
 use anser::{FinishReason, Sampler, SamplerOrder, Session};
 use anser_model::cases::nmse;
 use std::ops::ControlFlow;
@@ -72,6 +72,10 @@ fn states_move_between_devices() {
         let mut session = first.session().unwrap();
         session.feed(head).unwrap();
         let state = session.state().unwrap();
+        let mut same = second.session().unwrap();
+        same.feed(head).unwrap();
+        let error = nmse(same.state().unwrap().data(), state.data());
+        assert!(error <= NMSE, "states: nmse {error:e}");
         let mut session = second.session().unwrap();
         session.restore(&state).unwrap();
         session.feed(tail).unwrap();
@@ -105,16 +109,39 @@ fn chunks_forks_and_restored_states_go_on_as_one() {
     session.restore(&state).unwrap();
     session.feed(&tokens[290..]).unwrap();
     assert_eq!(session.logits(), expected);
+
+    // Through a file, and from states that a cache keeps in either memory.
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    let mut session = model.session().unwrap();
+    session.feed(&tokens[..290]).unwrap();
+    session.save_state(&path).unwrap();
+    let mut loaded = model.session().unwrap();
+    loaded.load_state(&path).unwrap();
+    loaded.feed(&tokens[290..]).unwrap();
+    assert_eq!(loaded.logits(), expected);
+    for mut cache in [PrefixCache::new(&model, 1 << 24), PrefixCache::on_device(&model, 1 << 24)] {
+        cache.insert(&tokens[..290], &mut session).unwrap();
+        let (mut session, n_reused) = cache.read(tokens).unwrap();
+        assert_eq!((n_reused, session.logits()), (290, &expected[..]));
+        assert_eq!(session.state().unwrap(), state_after);
+    }
 }
 
 #[test]
 fn embeddings_in_a_batch_equal_those_of_the_cpu() {
     let (cpu, gpu) = (demo("demo-f16.gguf"), demo_on_gpu("demo-f16.gguf"));
     let texts: Vec<Vec<u32>> = EXPECTED.prompts.iter().map(|p| p.ids.clone()).collect();
-    for pooling in [Pooling::Last, Pooling::Mean] {
-        let options = EmbedOptions { pooling, ..EmbedOptions::default() };
+    let cases = [
+        (Pooling::Last, Layer::Final),
+        (Pooling::Mean, Layer::Final),
+        (Pooling::MeanOf(45), Layer::Final),
+        (Pooling::Last, Layer::Residual(3)),
+    ];
+    for (pooling, layer) in cases {
+        let options = EmbedOptions { pooling, layer, normalize: false };
         let error = nmse(&gpu.embed_batch(&texts, &options).unwrap(), &cpu.embed_batch(&texts, &options).unwrap());
-        assert!(error <= NMSE, "{pooling:?}: nmse {error:e}");
+        assert!(error <= NMSE, "{options:?}: nmse {error:e}");
     }
 }
 

@@ -1,0 +1,44 @@
+"""The GPU: the same numbers as on the CPU. Runs on the first adapter, Mesa's software one where there is no other."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import FIXTURES, cosine
+from numpy.typing import NDArray
+
+import anser
+
+# The GPU may pass activations through f16 in tiles of matrix products (11 bits), which leaves up to 1e-5 after six layers.
+BOUND = 1 - 1e-5
+
+
+@pytest.fixture(scope="module")
+def gpu() -> anser.Model:
+    """The demo model in F16, on a GPU."""
+    return anser.load(FIXTURES / "unpacked" / "demo-f16.gguf", device="gpu:0")
+
+
+def test_both_devices_give_the_same_states_and_embeddings(
+    demo_f16: anser.Model, gpu: anser.Model, prompts: Any, hidden: dict[str, NDArray[Any]]
+) -> None:
+    ids = prompts["mail"]["feed"]
+    ours, theirs = gpu.state(ids), demo_f16.state(ids)
+    for part in ("att_shift", "wkv", "ffn_shift"):
+        assert cosine(getattr(ours, part), getattr(theirs, part)) >= BOUND, part
+    names = ["story", "chat", "mail"]
+    texts = [prompts[name]["feed"] for name in names]
+    for name, row, of_cpu in zip(names, gpu.embed(texts), demo_f16.embed(texts)):
+        assert cosine(row, of_cpu) >= BOUND and cosine(row, hidden[f"hidden_last.{name}"]) >= BOUND, name
+
+
+def test_a_state_on_the_gpu_goes_on_bit_for_bit(gpu: anser.Model, prompts: Any) -> None:
+    head, tail = prompts["mail"]["feed"][:60], prompts["mail"]["feed"][60:]
+    session = gpu.session()
+    session.feed(head)
+    fork, state = session.fork(), session.state()
+    expected = session.feed(tail).logits
+    assert expected is not None
+    np.testing.assert_array_equal(fork.feed(tail).logits, expected)
+    session.restore(state)
+    np.testing.assert_array_equal(session.feed(tail).logits, expected)
