@@ -17,6 +17,8 @@ pub(crate) struct Fusion {
     pub(crate) heads_of_values: bool,
     /// or if they make some by low-rank products.
     pub(crate) heads_of_low_rank: bool,
+    /// Products of many rows and what comes before them: values between them are kept in halves.
+    pub(crate) halves: bool,
 }
 
 /// Mixes that there is a kernel for.
