@@ -108,9 +108,14 @@ pub(crate) struct Buffers {
     sections: Sections,
     alignment: u64,
     scratch: HashMap<ScratchKey, wgpu::Buffer>,
+    /// Memory for matrices in halves, by size, row range and product.
+    expanded: HashMap<[usize; 3], wgpu::Buffer>,
     /// Host copy of the tables.
     staged: Vec<u8>,
 }
+
+/// Matrix kernels read whole tiles of so many rows.
+const TILE: u64 = 256;
 
 /// Grid dimensions are below 2^16 everywhere, and rows are one of them.
 const MAX_GRID: u32 = 65_535;
@@ -134,6 +139,7 @@ impl Buffers {
             sections,
             alignment: u64::from(alignment),
             scratch: HashMap::new(),
+            expanded: HashMap::new(),
             staged: vec![],
         })
     }
@@ -162,6 +168,7 @@ impl Buffers {
     pub(crate) fn shrink(&mut self, device: &Device) -> Result<(), GpuError> {
         self.capacity = [0, 0];
         self.values.clear();
+        self.expanded.clear();
         self.grow(device, [RowClass(1), RowClass(1)]).map(drop)
     }
 
@@ -178,7 +185,10 @@ impl Buffers {
         for region in schedule.regions() {
             if !self.values.contains_key(&region) {
                 let n_bytes = match region {
-                    Region::Shared { rows, n_cols, .. } => 4 * self.n_rows(rows) * n_cols as u64,
+                    Region::Shared { rows, n_cols, in_halves: false, .. } => 4 * self.n_rows(rows) * n_cols as u64,
+                    Region::Shared { rows, n_cols, in_halves: true, .. } => {
+                        2 * self.n_rows(rows).next_multiple_of(TILE) * n_cols as u64
+                    }
                     Region::Own { n_bytes, .. } => n_bytes,
                 };
                 self.values.insert(region, device.create_buffer("values", n_bytes, usage)?);
@@ -196,10 +206,17 @@ impl Buffers {
 
     /// Allocates what `binding` needs if it is scratch that is not there yet.
     pub(crate) fn reserve_scratch(&mut self, device: &Device, binding: &Binding) -> Result<(), GpuError> {
+        if let &Binding::Expanded { n_bytes, split, product } = binding {
+            let key = [n_bytes, split, product];
+            if !self.expanded.contains_key(&key) {
+                let usage = wgpu::BufferUsages::STORAGE;
+                self.expanded.insert(key, device.create_buffer("a matrix in halves", n_bytes as u64, usage)?);
+            }
+        }
         let &Binding::Scratch { name, rows, row_n_bytes, product } = binding else { return Ok(()) };
         let key = (name, rows, row_n_bytes, product);
         if !self.scratch.contains_key(&key) {
-            let n_bytes = self.n_rows(rows) * row_n_bytes as u64;
+            let n_bytes = self.n_rows(rows).next_multiple_of(TILE) * row_n_bytes as u64;
             self.scratch.insert(key, device.create_buffer(name, n_bytes, wgpu::BufferUsages::STORAGE)?);
         }
         Ok(())
@@ -221,6 +238,9 @@ impl Buffers {
             Binding::Outputs => section(self.sections.outputs.clone()),
             Binding::Scratch { name, rows, row_n_bytes, product } => {
                 self.scratch.get(&(name, rows, row_n_bytes, product)).and_then(whole)
+            }
+            Binding::Expanded { n_bytes, split, product } => {
+                self.expanded.get(&[n_bytes, split, product]).and_then(whole)
             }
             Binding::Vector(_)
             | Binding::Vectors { .. }

@@ -1,11 +1,14 @@
 //! A plan on a device: its weights, its working memory and the states of its sequences. [`crate::run`] runs its steps.
 
 use crate::buffers::Buffers;
-use crate::device::Device;
+use crate::device::{Device, DeviceKind};
 use crate::error::GpuError;
-use crate::kernels::{Dispatch, Features, RowClass};
+use crate::kernels::{Dispatch, Features, KernelSpec, RowClass};
 use crate::lower::Lowering;
 use crate::matmul::Precision;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::pipelines::Ahead;
+use crate::pipelines::distinct;
 use crate::replay::Replay;
 use crate::run::{Recording, StepKind};
 use crate::sample::Sampling;
@@ -82,7 +85,13 @@ pub struct Gpu {
     pub(crate) recording: Option<Recording>,
     /// What sequences that draw their own tokens have in common.
     pub(crate) sampling: Sampling,
+    /// Kernels of prompts, being compiled.
+    #[cfg(not(target_arch = "wasm32"))]
+    _ahead: Option<Ahead>,
 }
+
+/// Classes of prompts whose kernels are compiled ahead, the likeliest first. They share most of them.
+const PROMPT_CLASSES: [u32; 6] = [512, 32, 256, 128, 64, 16];
 
 impl Gpu {
     /// Allocates the weights of `plan` on `device`, which tells early whether they fit, and uploads them.
@@ -95,17 +104,27 @@ impl Gpu {
         let layout = options.weight_layout(&plan, device);
         let (fuses, precision) = (!options.no_fusion, options.precision());
         let weights = Weights::allocate(device, layout)?;
-        let compile = || {
-            // The kernels of decoding. Those of prompts depend on their lengths.
-            let classes = [RowClass(1), RowClass(1)];
-            let kind = StepKind::new(&features, &weights.layout, precision, classes, true);
+        let kernels = |n_tokens, one_token_each| {
+            let classes = [RowClass(n_tokens), RowClass(1)];
+            let kind = StepKind::new(&features, &weights.layout, precision, classes, one_token_each);
             let schedule = &if fuses { kind } else { kind.unfused() }.schedule(&plan);
             let (plan, weights) = (&plan, &weights.layout);
             let lowering = Lowering { plan, weights, schedule, features, precision, classes };
             let dispatches: Vec<Dispatch> = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
-            device.compile_all(dispatches.iter().map(|dispatch| &dispatch.kernel))
+            dispatches.into_iter().map(|dispatch| dispatch.kernel)
+        };
+        let mut later = vec![];
+        let compile = || {
+            // A software device shares the cores with everybody.
+            if device.report().kind != DeviceKind::Software {
+                let all: Vec<KernelSpec> = PROMPT_CLASSES.into_iter().flat_map(|n| kernels(n, false)).collect();
+                later = distinct(all.iter()).into_iter().cloned().collect();
+            }
+            device.compile_all(kernels(1, true).collect::<Vec<_>>().iter())
         };
         both(compile, || weights.upload(&plan, device))?;
+        #[cfg(not(target_arch = "wasm32"))]
+        let ahead = (!later.is_empty()).then(|| Ahead::start(device, later));
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
         let (device, replays, staging, recording) = (device.clone(), HashMap::new(), None, None);
@@ -123,6 +142,8 @@ impl Gpu {
             staging,
             recording,
             sampling,
+            #[cfg(not(target_arch = "wasm32"))]
+            _ahead: ahead,
         })
     }
 

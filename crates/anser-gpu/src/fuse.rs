@@ -19,6 +19,8 @@ pub(crate) struct Fusion {
     pub(crate) heads_of_low_rank: bool,
     /// Norms of chosen rows.
     pub(crate) select_norms: bool,
+    /// Products of many rows and what comes before them: values between them are kept in halves.
+    pub(crate) halves: bool,
 }
 
 /// Mixes that there is a kernel for.

@@ -135,6 +135,15 @@ pub(crate) enum Binding {
         /// Number of the operation among those that run side by side, which must not share it.
         product: usize,
     },
+    /// Memory for a matrix in halves, between the dispatch that writes it and the one that multiplies it.
+    Expanded {
+        /// Its size.
+        n_bytes: usize,
+        /// Number of the matrix's row range.
+        split: usize,
+        /// As in [`Binding::Scratch`].
+        product: usize,
+    },
 }
 
 /// What a grid dimension grows with.

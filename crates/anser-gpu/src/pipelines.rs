@@ -3,8 +3,10 @@
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Access, KernelSpec};
-use std::collections::HashMap;
-use std::sync::Mutex;
+use std::collections::{HashMap, HashSet};
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What tells kernels apart: their files and the bits of their constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,7 +27,8 @@ impl Key {
 /// The kernels of a device that were compiled so far.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
-    compiled: Mutex<HashMap<Key, wgpu::ComputePipeline>>,
+    /// An entry is locked while it is being compiled, so that nobody does it twice.
+    compiled: Mutex<HashMap<Key, Arc<Mutex<Option<wgpu::ComputePipeline>>>>>,
     layouts: Mutex<HashMap<Vec<Access>, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
 }
 
@@ -35,12 +38,12 @@ impl Device {
     /// # Errors
     /// If the driver cannot compile it.
     pub(crate) fn pipeline(&self, spec: &KernelSpec) -> Result<wgpu::ComputePipeline, GpuError> {
-        let key = Key::new(spec);
-        if let Some(found) = lock(&self.pipelines.compiled).get(&key) {
-            return Ok(found.clone());
-        }
-        let pipeline = self.compile(spec)?;
-        Ok(lock(&self.pipelines.compiled).entry(key).or_insert(pipeline).clone())
+        let entry = lock(&self.pipelines.compiled).entry(Key::new(spec)).or_default().clone();
+        let mut pipeline = lock(&entry);
+        Ok(match &*pipeline {
+            Some(found) => found.clone(),
+            None => pipeline.insert(self.compile(spec)?).clone(),
+        })
     }
 
     /// Compiles those of `specs` that are not compiled yet, on as many threads as the machine has cores.
@@ -48,9 +51,7 @@ impl Device {
     /// # Errors
     /// The first of the driver's complaints.
     pub(crate) fn compile_all<'a>(&self, specs: impl Iterator<Item = &'a KernelSpec>) -> Result<(), GpuError> {
-        let mut missing: HashMap<Key, &KernelSpec> = specs.map(|spec| (Key::new(spec), spec)).collect();
-        missing.retain(|key, _| !lock(&self.pipelines.compiled).contains_key(key));
-        let missing: Vec<&KernelSpec> = missing.into_values().collect();
+        let missing = distinct(specs);
         for_each_parallel(&missing, |spec| self.pipeline(spec).map(drop))
     }
 
@@ -98,6 +99,50 @@ impl Device {
     }
 }
 
+/// One of each of the equal ones, in order.
+pub(crate) fn distinct<'a>(specs: impl Iterator<Item = &'a KernelSpec>) -> Vec<&'a KernelSpec> {
+    let mut found = HashSet::new();
+    specs.filter(|spec| found.insert(Key::new(spec))).collect()
+}
+
+/// Compiles kernels that will probably be needed, while the device already works with others.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
+pub(crate) struct Ahead {
+    ends: Arc<AtomicBool>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Ahead {
+    /// Starts to compile `specs`, in order.
+    pub(crate) fn start(device: &Arc<Device>, specs: Vec<KernelSpec>) -> Ahead {
+        let ends = Arc::new(AtomicBool::new(false));
+        let (device, is_over) = (device.clone(), ends.clone());
+        let work = move || {
+            let compile = |spec: &KernelSpec| match is_over.load(Ordering::Relaxed) {
+                true => Ok(()),
+                false => device.pipeline(spec).map(drop),
+            };
+            // Who needs a kernel that cannot be compiled will be told.
+            if let Err(error) = for_each_parallel(&specs, compile) {
+                log::warn!("{error}");
+            }
+        };
+        Ahead { ends, thread: std::thread::Builder::new().name("kernels".into()).spawn(work).ok() }
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Ahead {
+    /// Waits for the kernels that are being compiled: a process must not end amid that.
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+        // A panic there was printed there, and concerns nobody here.
+        let _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
 /// The text of a kernel.
 pub(crate) fn source(spec: &KernelSpec) -> String {
     spec.modules.iter().map(|m| m.source).collect()
@@ -128,7 +173,6 @@ pub(crate) fn for_each_parallel<T: Sync>(
     items: &[T],
     f: impl Fn(&T) -> Result<(), GpuError> + Sync,
 ) -> Result<(), GpuError> {
-    use std::sync::atomic::{AtomicUsize, Ordering};
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
     let next = AtomicUsize::new(0);
     let first_error = Mutex::new(Ok(()));

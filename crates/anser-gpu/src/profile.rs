@@ -134,6 +134,7 @@ impl Gpu {
                 let n_bytes = 4 * plan.state.parts[at.part].layer_len() as u64 * u64::from(sizes.n_sequences);
                 n_bytes * if *access == Access::ReadWrite { 2 } else { 1 }
             }
+            Binding::Expanded { n_bytes, .. } => n_bytes as u64,
             Binding::Scratch { rows, row_n_bytes, .. } => u64::from(sizes.rows(rows)) * row_n_bytes as u64,
             Binding::Block { .. }
             | Binding::Step

@@ -111,7 +111,8 @@ impl Memory<'_> {
             | Binding::Sequences
             | Binding::Tokens
             | Binding::Outputs
-            | Binding::Scratch { .. } => self.buffers.resolve(self.schedule, binding),
+            | Binding::Scratch { .. }
+            | Binding::Expanded { .. } => self.buffers.resolve(self.schedule, binding),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::state::Passage;
 use crate::weights::WeightLayout;
 use anser_format::quant::dequantize;
 use anser_model::{Op, Plan, Step, ValueId};
+use std::ops::Range;
 
 /// What steps that share a replay have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,13 +44,18 @@ impl StepKind {
         StepKind { fusion: None, ..self }
     }
 
+    /// Whether values that only products read are kept in halves.
+    fn in_halves(&self) -> bool {
+        self.precision != Precision::Exact && self.fusion.is_some_and(|fusion| fusion.halves)
+    }
+
     /// The schedule of such steps.
     pub(crate) fn schedule(&self, plan: &Plan) -> Schedule {
         let units = self.fusion.map_or_else(|| Unit::plain(plan), |fusion| fuse(plan, fusion));
         let (n_rows, in_bytes) = (self.classes.map(|class| class.0), self.precision == Precision::Int8);
         let sharing = match has_few_rows(self.classes) {
             true => Sharing::Nothing { n_rows, in_bytes },
-            false => Sharing::Layers,
+            false => Sharing::Layers { in_halves: self.in_halves() },
         };
         Schedule::new(plan, units, sharing)
     }
@@ -83,7 +89,7 @@ impl Gpu {
 
     /// [`Gpu::step`], for where nothing may block.
     pub async fn step_async(&mut self, step: &Step<'_>) -> Result<Vec<Vec<f32>>, GpuError> {
-        /// Steps of more tokens keep the device busy long enough to hide their recording, and are seldom alike.
+        /// Steps of more tokens are seldom alike, unless each is of another sequence.
         const MAX_RECORDED_TOKENS: usize = 8;
 
         let kind = self.prepare(step)?;
@@ -91,14 +97,17 @@ impl Gpu {
         let staging = self.staging(recording.reads.n_bytes)?;
         self.write_tables(step);
         let replay = self.replay(kind)?;
+        let recurs = step.tokens.len() <= MAX_RECORDED_TOKENS || step.sequences.len() == step.tokens.len();
         let submit = || {
             self.write_inputs(step, &replay.schedule);
-            let commands = recording.commands.take();
-            let commands = commands.unwrap_or_else(|| self.record(replay, &recording, staging.as_ref()));
-            let submission = self.device.queue.submit([commands]);
-            if step.tokens.len() <= MAX_RECORDED_TOKENS {
-                recording.commands = Some(self.record(replay, &recording, staging.as_ref()));
+            if !recurs {
+                return self.submit_in_parts(replay, &recording, staging.as_ref());
             }
+            let all = || 0..recording.reads.stops.len();
+            let commands = recording.commands.take();
+            let commands = commands.unwrap_or_else(|| self.record(replay, &recording, staging.as_ref(), all()));
+            let submission = self.device.queue.submit([commands]);
+            recording.commands = Some(self.record(replay, &recording, staging.as_ref(), all()));
             submission
         };
         let submission = self.device.guard(|| "a step".into(), submit)?;
@@ -238,11 +247,35 @@ impl Gpu {
         Ok(self.staging.clone())
     }
 
-    /// Records the dispatches that a step needs, and the copies of what it reads.
-    fn record(&self, replay: &Replay, recording: &Recording, staging: Option<&wgpu::Buffer>) -> wgpu::CommandBuffer {
+    /// Submits a step layer by layer: the device begins with the first ones while the others are recorded.
+    fn submit_in_parts(
+        &self,
+        replay: &Replay,
+        recording: &Recording,
+        staging: Option<&wgpu::Buffer>,
+    ) -> wgpu::SubmissionIndex {
+        /// Layers: few submissions, and a first one that is soon recorded.
+        const PART: usize = 3;
+
+        let n_stops = recording.reads.stops.len();
+        let submit = |start: usize| {
+            let stops = start..(start + PART).min(n_stops);
+            self.device.queue.submit([self.record(replay, recording, staging, stops)])
+        };
+        (PART..n_stops).step_by(PART).fold(submit(0), |_, start| submit(start))
+    }
+
+    /// Records the dispatches that a step needs, and the copies of what it reads, from one of its stops to another.
+    fn record(
+        &self,
+        replay: &Replay,
+        recording: &Recording,
+        staging: Option<&wgpu::Buffer>,
+        stops: Range<usize>,
+    ) -> wgpu::CommandBuffer {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
         let mut encoder = self.device.inner.create_command_encoder(&descriptor);
-        self.encode(&mut encoder, replay, &recording.reads, recording.sizes, |encoder, i| {
+        self.encode(&mut encoder, replay, (&recording.reads, stops), recording.sizes, |encoder, i| {
             let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
             let range = &recording.reads.ranges[i];
             if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
@@ -258,17 +291,18 @@ impl Gpu {
         encoder.finish()
     }
 
-    /// Records the dispatches that a step needs; `copy` is called with the index of a read where its value is there.
+    /// Records the dispatches from one stop to another; `copy` is called with the index of a read where its value is there.
     pub(crate) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         replay: &Replay,
-        reads: &Reads,
+        (reads, stops): (&Reads, Range<usize>),
         sizes: Sizes,
         copy: impl Fn(&mut wgpu::CommandEncoder, usize),
     ) {
-        let mut rest = &replay.dispatches[..];
-        for stop in &reads.stops {
+        let n_done = stops.start.checked_sub(1).map_or(0, |last| reads.stops[last].n_units);
+        let mut rest = &replay.dispatches[replay.dispatches.partition_point(|dispatch| dispatch.unit < n_done)..];
+        for stop in &reads.stops[stops] {
             let n = rest.partition_point(|dispatch| dispatch.unit < stop.n_units);
             let (now, later) = rest.split_at(n);
             if !now.is_empty() {

@@ -107,6 +107,8 @@ pub(crate) enum Region {
         rows: Rows,
         /// Width of a row.
         n_cols: usize,
+        /// Whether it holds halves instead of floats.
+        in_halves: bool,
         index: usize,
     },
     /// The `index`-th of this size, for all results of one unit.
@@ -142,7 +144,10 @@ pub(crate) enum Sharing {
     },
     /// Those of different layers that are not needed at the same time. Within a layer memory is not used twice: see
     /// [`Schedule::segments`].
-    Layers,
+    Layers {
+        /// Whether products multiply halves: values that nobody else reads are then kept as such.
+        in_halves: bool,
+    },
 }
 
 /// A plan's units in execution order, and the memory of its values.
@@ -165,18 +170,20 @@ impl Schedule {
                 let cells = apart(plan, &units, n_rows, in_bytes);
                 Schedule { units, segments: vec![], cells }
             }
-            Sharing::Layers => Schedule::shared(plan, units),
+            Sharing::Layers { in_halves } => Schedule::shared(plan, units, in_halves),
         }
     }
 
-    fn shared(plan: &Plan, units: Vec<Unit>) -> Schedule {
+    fn shared(plan: &Plan, units: Vec<Unit>, in_halves: bool) -> Schedule {
         let mut last_use = vec![0; plan.values.len()];
         for (i, unit) in units.iter().enumerate() {
             for id in unit.inputs(plan).into_iter().chain(unit.outputs(plan)) {
                 last_use[id.index()] = i;
             }
         }
-        let mut memory = Memory { cells: vec![None; plan.values.len()], free: vec![], n_made: vec![] };
+        let n = plan.values.len();
+        let in_halves = if in_halves { only_for_products(plan, &units) } else { vec![false; n] };
+        let mut memory = Memory { cells: vec![None; n], free: vec![], n_made: vec![], in_halves };
         inputs(plan, &units).into_iter().for_each(|value| memory.take(plan, value));
         let mut segments = vec![];
         let mut ended: Vec<ValueId> = vec![];
@@ -197,6 +204,11 @@ impl Schedule {
     /// Where a value lies; `None` if it never is in memory.
     pub(crate) fn cell(&self, id: ValueId) -> Option<Cell> {
         self.cells.get(id.index()).copied().flatten()
+    }
+
+    /// Whether only products read a value, in halves.
+    pub(crate) fn is_in_halves(&self, id: ValueId) -> bool {
+        self.cell(id).is_some_and(|cell| matches!(cell.region, Region::Shared { in_halves: true, .. }))
     }
 
     /// All memory.
@@ -296,30 +308,64 @@ impl Forms {
     }
 }
 
+/// Per value, whether nothing but products reads it, and the kernel that makes it can write halves.
+fn only_for_products(plan: &Plan, units: &[Unit]) -> Vec<bool> {
+    let mut found = vec![false; plan.values.len()];
+    let makes_halves = |unit: &Unit| match unit {
+        Unit::Op(node) => matches!(plan.nodes[*node].op, Op::MatMul { .. } | Op::NormBonusGate { .. }),
+        Unit::NormShift { .. } | Unit::MatMuls(_) => true,
+        Unit::SelectNorm { .. } | Unit::Head { .. } => false,
+    };
+    for id in units.iter().filter(|unit| makes_halves(unit)).flat_map(|unit| unit.outputs(plan)) {
+        let value = plan.value(id);
+        found[id.index()] = value.rows == Rows::Tokens && value.n_cols.is_multiple_of(PIECE_LEN);
+    }
+    let mut is_read = vec![false; plan.values.len()];
+    for op in plan.nodes.iter().map(|node| &node.op) {
+        for id in op.inputs() {
+            is_read[id.index()] = true;
+            found[id.index()] &= matches!(op, Op::MatMul { x, residual, .. } if *x == id && *residual != Some(id));
+        }
+    }
+    found.iter_mut().zip(is_read).for_each(|(found, is_read)| *found &= is_read);
+    // A token shift writes all its results alike.
+    for unit in units.iter().filter(|unit| matches!(unit, Unit::NormShift { .. })) {
+        let outputs = unit.outputs(plan);
+        let all = outputs.iter().all(|id| found[id.index()]);
+        outputs.iter().for_each(|id| found[id.index()] = all);
+    }
+    found
+}
+
 /// Gives out memory, that of values of the same shape again once they are not needed any more.
 struct Memory {
     cells: Vec<Option<Cell>>,
     free: Vec<Cell>,
     /// Cells made so far, by shape.
-    n_made: Vec<((Rows, usize), usize)>,
+    n_made: Vec<((Rows, usize, bool), usize)>,
+    /// Per value.
+    in_halves: Vec<bool>,
 }
 
 impl Memory {
     fn take(&mut self, plan: &Plan, value: usize) {
         let anser_model::Value { rows, n_cols, .. } = plan.values[value];
-        let is_alike =
-            |cell: &Cell| matches!(cell.region, Region::Shared { rows: r, n_cols: n, .. } if (r, n) == (rows, n_cols));
+        let shape = (rows, n_cols, self.in_halves[value]);
+        let is_alike = |cell: &Cell| match cell.region {
+            Region::Shared { rows, n_cols, in_halves, .. } => (rows, n_cols, in_halves) == shape,
+            Region::Own { .. } => false,
+        };
         let cell = match self.free.iter().position(is_alike) {
             Some(i) => self.free.swap_remove(i),
             None => {
-                let at = self.n_made.iter().position(|&(shape, _)| shape == (rows, n_cols));
+                let at = self.n_made.iter().position(|&(made, _)| made == shape);
                 let at = at.unwrap_or_else(|| {
-                    self.n_made.push(((rows, n_cols), 0));
+                    self.n_made.push((shape, 0));
                     self.n_made.len() - 1
                 });
                 self.n_made[at].1 += 1;
-                let region = Region::Shared { rows, n_cols, index: self.n_made[at].1 - 1 };
-                Cell { region, floats: Some(0), floats_n_bytes: None, bytes: None }
+                let region = Region::Shared { rows, n_cols, in_halves: shape.2, index: self.n_made[at].1 - 1 };
+                Cell { region, floats: (!shape.2).then_some(0), floats_n_bytes: None, bytes: None }
             }
         };
         self.cells[value] = Some(cell);

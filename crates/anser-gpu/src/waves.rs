@@ -51,6 +51,8 @@ fn wave_end(dispatches: &[Dispatch], start: usize, schedule: &Schedule) -> usize
 enum Memory {
     Region(Region),
     Scratch(&'static str, Rows, usize, usize),
+    /// Size, row range and product.
+    Expanded([usize; 3]),
     /// Part and layer.
     State(usize, usize),
 }
@@ -66,6 +68,7 @@ fn accessed<'a>(
         let memory = match *binding {
             Binding::Value(id) | Binding::Region(id) => Memory::Region(schedule.cell(id)?.region),
             Binding::Scratch { name, rows, row_n_bytes, product } => Memory::Scratch(name, rows, row_n_bytes, product),
+            Binding::Expanded { n_bytes, split, product } => Memory::Expanded([n_bytes, split, product]),
             Binding::State(at) => Memory::State(at.part, at.layer),
             Binding::Vector(_)
             | Binding::Vectors { .. }

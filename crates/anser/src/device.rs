@@ -91,7 +91,7 @@ impl Executor {
         match self {
             Executor::Cpu(_) => 128,
             #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => gpu.max_rows().into_iter().fold(512, usize::min),
+            Executor::Gpu(gpu) => gpu.max_rows().into_iter().fold(2048, usize::min),
         }
     }
 

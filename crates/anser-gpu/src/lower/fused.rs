@@ -3,7 +3,7 @@
 use super::{Lowering, RecurrenceShape};
 use crate::fuse::Fusion;
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
-use crate::matmul::{MatMul, NOTHING, PIECE_LEN, float_kind};
+use crate::matmul::{self, MatMul, NOTHING, PIECE_LEN, float_kind};
 use crate::schedule::Region;
 use Access::{Read, ReadWrite, Uniform};
 use Binding::{State, Tokens, Value, Vectors};
@@ -25,6 +25,7 @@ pub(crate) fn fusion(features: &Features, few_rows: bool, one_token_each: bool, 
         heads_of_values: features.max_bindings >= 13,
         heads_of_low_rank: few_rows && whole_layers,
         select_norms: few_rows,
+        halves: matmul::multiplies_halves(features),
     }
 }
 
@@ -81,12 +82,18 @@ impl Lowering<'_> {
                 constants.push(("N_MIXES", mix.len() as f64));
             }
             _ => {
-                modules.push(match mix.len() {
-                    1 => wgsl!("norm_shift/mixes_1.wgsl"),
-                    _ => wgsl!("norm_shift/mixes_6.wgsl"),
+                let in_halves = out.iter().all(|&id| self.schedule.is_in_halves(id));
+                modules.push(match (mix.len(), in_halves) {
+                    (1, false) => wgsl!("norm_shift/mixes_1.wgsl"),
+                    (1, true) => wgsl!("norm_shift/mixes_1_halves.wgsl"),
+                    (_, false) => wgsl!("norm_shift/mixes_6.wgsl"),
+                    (_, true) => wgsl!("norm_shift/mixes_6_halves.wgsl"),
                 });
+                if in_halves {
+                    modules.insert(0, wgsl!("enable/f16.wgsl"));
+                }
                 access.extend(out.iter().map(|_| ReadWrite));
-                bindings.extend(out.iter().map(|id| Value(*id)));
+                bindings.extend(out.iter().map(|&id| self.value(id)));
             }
         }
         modules.push(wgsl!("norm_shift/norm_shift.wgsl"));

@@ -3,7 +3,7 @@
 mod fused;
 mod op;
 
-use crate::kernels::{Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
+use crate::kernels::{Binding, Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
 use crate::matmul::{self, Precision, Sites};
 use crate::schedule::{Schedule, Unit};
 use crate::weights::WeightLayout;
@@ -53,6 +53,11 @@ impl Lowering<'_> {
         self.plan.value(id).n_cols as f64
     }
 
+    /// A value as its only kernel-to-kernel form has it: floats, or halves that are all of its region.
+    fn value(&self, id: ValueId) -> Binding {
+        if self.schedule.is_in_halves(id) { Binding::Region(id) } else { Binding::Value(id) }
+    }
+
     /// One workgroup per row.
     fn rows(&self, id: ValueId) -> Extent {
         Extent::Rows { rows: self.plan.value(id).rows, per_workgroup: 1 }
@@ -95,7 +100,7 @@ struct RecurrenceShape {
 impl RecurrenceShape {
     /// Some rows of a head in a workgroup: they spread over more of the device's cores.
     fn of_rows(head_size: usize, features: &Features) -> RecurrenceShape {
-        const WORKGROUP: usize = 64;
+        const WORKGROUP: usize = 128;
         let n_lanes = n_lanes(head_size);
         RecurrenceShape::new(head_size, WORKGROUP / n_lanes, n_lanes, features)
     }

@@ -59,8 +59,7 @@ impl Lowering<'_> {
                     true => [wgsl!("wkv7/state_vec4.wgsl"), wgsl!("wkv7/inputs_vec4.wgsl")],
                     false => [wgsl!("wkv7/state_scalar.wgsl"), wgsl!("wkv7/inputs_scalar.wgsl")],
                 };
-                let modules =
-                    shape.modules([state_module, wgsl!("wkv7/rows.wgsl"), inputs_module, wgsl!("wkv7/wkv7.wgsl")]);
+                let modules = shape.modules([state_module, inputs_module, wgsl!("wkv7/wkv7.wgsl")]);
                 let kernel = shape
                     .constants(KernelSpec::new("wkv7", modules))
                     .constant("N_COLS", self.n_cols(*out))
@@ -74,15 +73,22 @@ impl Lowering<'_> {
                 vec![kernel.dispatch(bindings, grid)]
             }
             Op::NormBonusGate { y, r, k, v, g, r_k, weight, bias, eps, head_size, out } => {
-                let kernel = self
-                    .reducing("norm_bonus_gate", wgsl!("norm_bonus_gate.wgsl"), *head_size)
+                let mut kernel = self
+                    .reducing("norm_bonus_gate", wgsl!("norm_bonus_gate/norm_bonus_gate.wgsl"), *head_size)
                     .constant("N_COLS", self.n_cols(*out))
                     .constant("HEAD_SIZE", *head_size as f64)
                     .constant("EPS", f64::from(*eps))
                     .access(&[Read, Read, Read, Read, Read, Read, Read, Read, ReadWrite]);
+                match self.schedule.is_in_halves(*out) {
+                    true => {
+                        kernel.modules.insert(0, wgsl!("enable/f16.wgsl"));
+                        kernel.modules.push(wgsl!("norm_bonus_gate/out_halves.wgsl"));
+                    }
+                    false => kernel.modules.push(wgsl!("norm_bonus_gate/out_floats.wgsl")),
+                }
                 let values = [y, r, k, v, g].map(|id| Value(*id));
                 let vectors = [r_k, weight, bias].map(|id| Vector(*id));
-                let bindings = values.into_iter().chain(vectors).chain([Value(*out)]).collect();
+                let bindings = values.into_iter().chain(vectors).chain([self.value(*out)]).collect();
                 vec![kernel.dispatch(bindings, self.heads(*out, *head_size))]
             }
             Op::Select { x, out } => {
@@ -110,6 +116,7 @@ impl Lowering<'_> {
             activation: *activation,
             residual: *residual,
             out: *out,
+            in_halves: [*x, *out].map(|id| self.schedule.is_in_halves(id)),
             rows,
             class: match rows {
                 Rows::Tokens => self.classes[0],

@@ -1,6 +1,7 @@
 //! Which kernel computes a product: the table of (storage type, features, number of tokens).
 
 use super::MatMul;
+use super::coop::{self, GemmShape};
 use super::layout::PIECE_LEN;
 use crate::kernels::Features;
 use anser_format::DType;
@@ -41,10 +42,10 @@ pub(crate) enum Form {
         /// Whether the tiles are f16.
         f16: bool,
     },
-    /// Cooperative matrices, f16 operands.
-    Coop {
-        /// Subgroups.
-        shape: CoopShape,
+    /// Cooperative matrices of halves.
+    Gemm {
+        /// Subgroups and tiles.
+        shape: GemmShape,
     },
 }
 
@@ -70,43 +71,10 @@ pub(crate) struct TiledShape {
     pub(crate) threads_n: u32,
 }
 
-/// Subgroups of a cooperative-matrix kernel, see `wgsl/matmul/coop.wgsl`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct CoopShape {
-    /// Rows and columns of a matrix: 16 or 8.
-    pub(crate) side: u32,
-    /// Threads of a subgroup.
-    pub(crate) subgroup_len: u32,
-    /// Subgroups over the rows.
-    pub(crate) subgroups_m: u32,
-    /// Subgroups over the tokens.
-    pub(crate) subgroups_n: u32,
-    /// Matrices of a subgroup over the tokens; over the rows it has 4.
-    pub(crate) fragments_n: u32,
-}
-
 impl TiledShape {
     /// Rows and tokens of a workgroup.
     pub(crate) fn tile(self) -> [u32; 2] {
         [8 * self.threads_m, 8 * self.threads_n]
-    }
-}
-
-impl CoopShape {
-    /// Rows and tokens of a workgroup.
-    pub(crate) fn tile(self) -> [u32; 2] {
-        [4 * self.side * self.subgroups_m, self.fragments_n * self.side * self.subgroups_n]
-    }
-
-    /// Whether a device has the threads and the memory for a workgroup, and every thread at most two shares of a step.
-    pub(crate) fn fits(self, features: &Features) -> bool {
-        let [tile_rows, tile_tokens] = self.tile();
-        let n_subgroups = self.subgroups_m * self.subgroups_n;
-        let workgroup = self.subgroup_len * n_subgroups;
-        // Two tiles of 40 halves per row each, and a matrix of f32 per subgroup.
-        let n_bytes = 2 * 80 * (tile_rows + tile_tokens) + 4 * self.side * self.side * n_subgroups;
-        let fits_device = workgroup <= features.max_workgroup_len && n_bytes <= features.max_workgroup_n_bytes;
-        fits_device && workgroup >= tile_rows.max(tile_tokens)
     }
 }
 
@@ -124,10 +92,11 @@ impl Form {
                 false => Form::VecF32 { shape },
             };
         }
-        match CoopShape::choose(op.n_rows, n_tokens, features) {
-            Some(shape) if precision != Precision::Exact => Form::Coop { shape },
-            _ => Form::Tiled { shape: TiledShape::choose(n_tokens, features), f16: false },
-        }
+        let coop = match precision {
+            Precision::Exact => None,
+            Precision::Half | Precision::Int8 => coop::choose(op, n_tokens, features),
+        };
+        coop.unwrap_or_else(|| Form::Tiled { shape: TiledShape::choose(n_tokens, features), f16: false })
     }
 }
 
@@ -184,32 +153,6 @@ impl TiledShape {
         let threads_m = 16;
         let threads_n = (n_tokens.div_ceil(8).next_power_of_two()).min(16).min(features.max_workgroup_len / threads_m);
         TiledShape { threads_m, threads_n: threads_n.max(1) }
-    }
-}
-
-impl CoopShape {
-    /// `None` if the device has no such matrices, or its subgroups no fixed size.
-    fn choose(n_rows: usize, n_tokens: u32, features: &Features) -> Option<CoopShape> {
-        let [smallest, largest] = features.subgroup_size;
-        if !features.coop_f16_16 || smallest != largest {
-            return None;
-        }
-        let first = match (n_tokens, n_rows) {
-            (..=32, _) => 3,
-            (..=64, _) | (..=256, ..=4096) => 2,
-            (_, ..=4096) => 1,
-            (_, _) => 0,
-        };
-        // From large tiles, which read less, to small ones, of which there are more.
-        let shapes = [(2, 2, 4), (2, 2, 2), (1, 2, 2), (1, 2, 1)];
-        let mut shapes = shapes.into_iter().skip(first).map(|(subgroups_m, subgroups_n, fragments_n)| CoopShape {
-            side: 16,
-            subgroup_len: largest,
-            subgroups_m,
-            subgroups_n,
-            fragments_n,
-        });
-        shapes.find(|shape| shape.fits(features))
     }
 }
 

@@ -6,6 +6,7 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod bench;
+mod coop;
 mod form;
 mod layout;
 mod spec;
@@ -13,6 +14,7 @@ mod spec;
 mod tests;
 mod vec;
 
+pub(crate) use coop::multiplies_halves;
 pub(crate) use form::{Form, MAX_COLUMNS, Precision};
 #[cfg(test)]
 use layout::device_dtype;
@@ -21,7 +23,7 @@ pub(crate) use vec::{NOTHING, Sites, float_kind};
 
 pub(crate) use spec::weight_modules;
 
-use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
+use crate::kernels::{Binding, Dispatch, Extent, Features, RowClass};
 use anser_model::{Activation, Rows, ValueId, WeightId};
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,6 +51,8 @@ pub(crate) struct MatMul<'a> {
     pub(crate) residual: Option<ValueId>,
     /// Result `[T, R]`.
     pub(crate) out: ValueId,
+    /// Whether x and out are kept in halves, all of their regions.
+    pub(crate) in_halves: [bool; 2],
     /// Kind of rows of x and out.
     pub(crate) rows: Rows,
     /// Class of their number.
@@ -77,7 +81,7 @@ fn side_by_side(products: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
     for (number, dispatches) in products.into_iter().enumerate() {
         for (turn, mut dispatch) in dispatches.into_iter().enumerate() {
             for binding in &mut dispatch.bindings {
-                if let Binding::Scratch { product, .. } = binding {
+                if let Binding::Scratch { product, .. } | Binding::Expanded { product, .. } = binding {
                     *product = number;
                 }
             }
@@ -93,50 +97,34 @@ pub(crate) fn lower_as(op: &MatMul, form: Form, sites: &Sites, features: &Featur
     match form {
         Form::VecF32 { shape } => vec::lower(std::slice::from_ref(op), sites, features, false, Some(shape)),
         Form::VecInt8 { shape } => vec::lower(std::slice::from_ref(op), sites, features, true, Some(shape)),
-        Form::Tiled { .. } | Form::Coop { .. } => tiles(op, form),
+        Form::Tiled { .. } => tiles(op, form),
+        Form::Gemm { shape } => coop::lower(op, shape),
     }
 }
 
 fn tiles(op: &MatMul, form: Form) -> Vec<Dispatch> {
     let [tile_rows, tile_tokens] = match form {
-        Form::VecF32 { .. } | Form::VecInt8 { .. } => return vec![],
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Gemm { .. } => return vec![],
         Form::Tiled { shape, .. } => shape.tile(),
-        Form::Coop { shape } => shape.tile(),
     };
-    let halved = matches!(form, Form::Coop { .. }).then(|| halve(op));
-    let x = halved.as_ref().map_or(Binding::Value(op.x), |(_, halves)| halves.clone());
     let product = |(split, rows): (usize, &Range<usize>)| {
         let matrix = Binding::Matrix { weight: op.weight, split };
         // Absent vectors still need a buffer to bind; it is not read.
         let bias = op.bias.map_or(matrix.clone(), Binding::Vector);
         let residual = op.residual.map_or(matrix.clone(), Binding::Value);
-        let words = [rows.len() as u32, rows.start as u32, op.n_rows as u32, epilogue_word(op)];
-        let constants = Binding::Constants(Arc::from(words));
-        let bindings = vec![matrix, x.clone(), bias, residual, Binding::Value(op.out), Binding::Step, constants];
+        let out = Binding::Value(op.out);
+        let bindings = vec![matrix, Binding::Value(op.x), bias, residual, out, Binding::Step, target_rows(op, rows)];
         let tokens = Extent::Rows { rows: op.rows, per_workgroup: tile_tokens };
         let grid = [tokens, Extent::Fixed((rows.len() as u32).div_ceil(tile_rows)), Extent::Fixed(1)];
         Some(spec::product(op, form)?.dispatch(bindings, grid))
     };
-    let products = op.splits.iter().enumerate().filter_map(product);
-    halved.iter().map(|(dispatch, _)| dispatch.clone()).chain(products).collect()
+    op.splits.iter().enumerate().filter_map(product).collect()
 }
 
-/// The dispatch that brings the input into halves, and the buffer it writes.
-fn halve(op: &MatMul) -> (Dispatch, Binding) {
-    /// Threads, each with a piece.
-    const WORKGROUP: u32 = 64;
-
-    let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
-    let (name, row_n_bytes) = ("halves", 2 * n_pieces * PIECE_LEN);
-    let halves = Binding::Scratch { name, rows: op.rows, row_n_bytes, product: 0 };
-    let modules = vec![wgsl!("weight/piece.wgsl"), spec::input_module(op.n_cols), wgsl!("matmul/halve.wgsl")];
-    let kernel = KernelSpec::new("halve", modules)
-        .access(&[Access::ReadWrite, Access::Read])
-        .constant("N_COLS", op.n_cols as f64)
-        .constant("WORKGROUP", f64::from(WORKGROUP));
-    let per_row = Extent::Fixed((n_pieces as u32).div_ceil(WORKGROUP));
-    let grid = [per_row, Extent::Rows { rows: op.rows, per_workgroup: 1 }, Extent::Fixed(1)];
-    (kernel.dispatch(vec![halves.clone(), Binding::Value(op.x)], grid), halves)
+/// `TargetRows` of `wgsl/matmul/epilogue.wgsl` for a row range of the matrix.
+fn target_rows(op: &MatMul, rows: &Range<usize>) -> Binding {
+    let words = [rows.len() as u32, rows.start as u32, op.n_rows as u32, epilogue_word(op)];
+    Binding::Constants(Arc::from(words))
 }
 
 /// `TargetRows::epilogue` of `wgsl/matmul/epilogue.wgsl`, `Job::epilogue` of `wgsl/matmul/jobs.wgsl`.

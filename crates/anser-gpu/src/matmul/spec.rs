@@ -1,20 +1,20 @@
 //! The kernels of products as [`KernelSpec`]s.
 
+use super::coop::GemmShape;
 use super::form::VecShape;
 use super::{Form, MatMul};
 use crate::kernels::{Access, KernelSpec, Module, wgsl};
 use anser_format::DType;
 use anser_model::Rows;
 
-/// The kernel of a row range of `op`'s matrix in `form`; `None` if that is a mat-vec form, see [`vec`].
+/// The kernel of a row range of `op`'s matrix in `form`; `None` if it is no tiled form, see [`vec`] and [`gemm`].
 ///
 /// Bindings: weights, input, bias, residual, out, step, target rows.
 pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
     let mut modules = vec![];
     match form {
-        Form::Coop { .. } => modules.push(wgsl!("enable/coop.wgsl")),
         Form::Tiled { f16: true, .. } => modules.push(wgsl!("enable/f16.wgsl")),
-        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Tiled { f16: false, .. } => {}
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Tiled { f16: false, .. } | Form::Gemm { .. } => {}
     }
     modules.push(wgsl!("step.wgsl"));
     modules.push(wgsl!("weight/words.wgsl"));
@@ -26,7 +26,7 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
     let mut constants = vec![("N_COLS", op.n_cols as f64), ("OUTPUTS", f64::from(op.rows == Rows::Outputs))];
     let mut constant = |name, value: u32| constants.push((name, f64::from(value)));
     match form {
-        Form::VecF32 { .. } | Form::VecInt8 { .. } => return None,
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Gemm { .. } => return None,
         Form::Tiled { shape, f16 } => {
             modules.push(input_module(op.n_cols));
             modules.push(match f16 {
@@ -37,21 +37,78 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
             constant("THREADS_M", shape.threads_m);
             constant("THREADS_N", shape.threads_n);
         }
-        Form::Coop { shape } => {
-            modules.push(wgsl!("weight/halves.wgsl"));
-            modules.push(match shape.side {
-                8 => wgsl!("matmul/coop_8.wgsl"),
-                _ => wgsl!("matmul/coop_16.wgsl"),
-            });
-            modules.push(wgsl!("matmul/coop.wgsl"));
-            constant("SUBGROUP_LEN", shape.subgroup_len);
-            constant("SUBGROUPS_M", shape.subgroups_m);
-            constant("SUBGROUPS_N", shape.subgroups_n);
-            constant("FRAGMENTS_N", shape.fragments_n);
-        }
     }
     let label = label(op.layout.dtype, form);
     Some(KernelSpec { label, modules, constants, access })
+}
+
+/// The kernel that multiplies `op`'s matrix, or a row range of it, by cooperative matrices.
+///
+/// Bindings: weights, input in halves, bias, residual, out or sums, step, target rows.
+pub(crate) fn gemm(op: &MatMul, shape: GemmShape) -> KernelSpec {
+    let mut modules = vec![wgsl!("enable/coop.wgsl"), wgsl!("step.wgsl")];
+    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
+    match shape.decodes {
+        true => {
+            modules.push(wgsl!("weight/words.wgsl"));
+            modules.extend(weight_modules(op.layout.dtype));
+            modules.push(wgsl!("gemm/weights_units.wgsl"));
+        }
+        false => modules.extend([wgsl!("weight/piece.wgsl"), wgsl!("gemm/weights_halves.wgsl")]),
+    }
+    match (shape.n_splits > 1, op.in_halves[1]) {
+        (true, _) => modules.push(wgsl!("gemm/out_sums.wgsl")),
+        (false, false) => modules.extend([wgsl!("gemm/out_floats.wgsl"), wgsl!("gemm/matrices_floats.wgsl")]),
+        (false, true) => modules.extend([wgsl!("gemm/out_halves.wgsl"), wgsl!("gemm/matrices_halves.wgsl")]),
+    }
+    if shape.n_splits == 1 {
+        modules.push(wgsl!("gemm/out_product.wgsl"));
+    }
+    modules.push(wgsl!("gemm/gemm.wgsl"));
+    let access = [Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
+    let constants = [
+        ("SUBGROUP_LEN", shape.subgroup_len),
+        ("SUBGROUPS_M", shape.subgroups[0]),
+        ("SUBGROUPS_N", shape.subgroups[1]),
+        ("FRAGMENTS_M", shape.fragments[0]),
+        ("FRAGMENTS_N", shape.fragments[1]),
+        ("K_STEP", shape.k_step),
+        ("N_SPLITS", shape.n_splits),
+        ("OUTPUTS", u32::from(op.rows == Rows::Outputs)),
+    ];
+    let label = label(op.layout.dtype, Form::Gemm { shape });
+    let kernel = KernelSpec::new(label, modules).constant("N_COLS", op.n_cols as f64);
+    let kernel = constants.into_iter().fold(kernel, |kernel, (name, value)| kernel.constant(name, f64::from(value)));
+    kernel.access(&[&access[..], &[Access::Uniform; 2]].concat())
+}
+
+/// The kernel that adds up the sums of workgroups which share columns.
+///
+/// Bindings: sums, sizes, bias, residual, out, step, target rows.
+pub(crate) fn sum(op: &MatMul) -> KernelSpec {
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")];
+    match op.in_halves[1] {
+        true => {
+            modules.insert(0, wgsl!("enable/f16.wgsl"));
+            modules.push(wgsl!("gemm/out_halves.wgsl"));
+        }
+        false => modules.push(wgsl!("gemm/out_floats.wgsl")),
+    }
+    modules.push(wgsl!("gemm/sum.wgsl"));
+    let access = [Access::Read, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite];
+    let kernel = KernelSpec::new("sum", modules).constant("OUTPUTS", f64::from(op.rows == Rows::Outputs));
+    kernel.access(&[&access[..], &[Access::Uniform; 2]].concat())
+}
+
+/// The kernel that brings `op`'s matrix, or a row range of it, into halves.
+///
+/// Bindings: weights, halves, sizes.
+pub(crate) fn expand(op: &MatMul) -> KernelSpec {
+    let weights = weight_modules(op.layout.dtype);
+    let modules =
+        [wgsl!("weight/words.wgsl")].into_iter().chain(weights).chain([wgsl!("matmul/expand.wgsl")]).collect();
+    let kernel = KernelSpec::new("expand", modules).constant("N_COLS", op.n_cols as f64);
+    kernel.access(&[Access::Read, Access::ReadWrite, Access::Uniform])
 }
 
 /// The mat-vec kernel for float weights and those of type `quantized`, see `wgsl/matmul/vec.wgsl`.
@@ -133,7 +190,7 @@ fn label(dtype: DType, form: Form) -> &'static str {
                     (Form::VecF32 { .. }, DType::$dtype) => concat!("vec_", stringify!($dtype)),
                     (Form::VecInt8 { .. }, DType::$dtype) => concat!("vec_int8_", stringify!($dtype)),
                     (Form::Tiled { .. }, DType::$dtype) => concat!("tiled_", stringify!($dtype)),
-                    (Form::Coop { .. }, DType::$dtype) => concat!("coop_", stringify!($dtype)),
+                    (Form::Gemm { .. }, DType::$dtype) => concat!("gemm_", stringify!($dtype)),
                 )*
                 _ => "matmul",
             }

@@ -3,8 +3,8 @@
 
 use super::bench::problem::{Problem, Product};
 use super::bench::rig::Rig;
-use super::bench::{coop_shapes, describe, nmse};
-use super::form::{CoopShape, Form, Precision, TiledShape, VecShape};
+use super::bench::{describe, gemm_forms, nmse};
+use super::form::{Form, Precision, TiledShape, VecShape};
 use super::{Sites, device_dtype, lower_as};
 use crate::choice::DeviceChoice;
 use crate::device::{Device, DeviceKind};
@@ -36,7 +36,7 @@ fn bound(form: Form) -> f64 {
         // f32 operands and sums: 2⁻²⁴ per operation, which adds up over a sum; cancellation costs a digit or two.
         Form::VecF32 { .. } | Form::Tiled { f16: false, .. } => 1e-11,
         // Both operands are rounded to 11 bits: a relative error of up to 2⁻¹¹ each, (2⁻¹¹)² / 3 squared on average.
-        Form::Tiled { f16: true, .. } | Form::Coop { .. } => 1e-6,
+        Form::Tiled { f16: true, .. } | Form::Gemm { .. } => 1e-6,
         // Activations are rounded to 1/254 of the largest of 16, which is near the largest of all here: uniform numbers
         // of variance 1/3 get a uniform error of variance (1/127)² / 12, a ratio of 1.6e-5, more or less in a sample.
         Form::VecInt8 { .. } => 5e-5,
@@ -79,8 +79,8 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
             }
         }
     }
-    if let Form::Coop { shape } = Form::choose(&op, &features, Precision::Half) {
-        forms.extend(coop_shapes(shape, features).map(|shape| Form::Coop { shape }));
+    if let Form::Gemm { .. } = Form::choose(&op, &features, Precision::Half) {
+        forms.extend(gemm_forms(product, features));
     }
     forms
 }
@@ -147,7 +147,6 @@ fn many_rows() {
 #[test]
 fn every_form_is_valid() {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
-    let shape = CoopShape { side: 16, subgroup_len: 32, subgroups_m: 1, subgroups_n: 1, fragments_n: 1 };
     let features = Features {
         f16: true,
         subgroups: true,
@@ -157,13 +156,12 @@ fn every_form_is_valid() {
         max_workgroup_len: 1024,
         max_workgroup_n_bytes: 48 << 10,
     };
-    let coop = [shape, CoopShape { side: 8, ..shape }].into_iter().flat_map(|shape| coop_shapes(shape, features));
-    let coop = coop.map(|shape| Form::Coop { shape });
+    let gemm = gemm_forms(plain(DType::F16, [16, 512], 256), features);
     let vec = [false, true].map(|in_subgroup| Form::VecInt8 {
         shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },
     });
     let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
-    let forms: Vec<Form> = coop.chain(vec).chain(tiled).collect();
+    let forms: Vec<Form> = gemm.into_iter().chain(vec).chain(tiled).collect();
     for dtype in TYPES {
         let problem = Problem::new(plain(dtype, [16, 512], 1));
         let splits = std::slice::from_ref(&(0..16));

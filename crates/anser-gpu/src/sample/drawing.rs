@@ -331,7 +331,13 @@ impl Gpu {
             launches.iter().for_each(|launch| launch.encode(&mut pass));
         };
         launch(&mut encoder, &bound.embed);
-        self.encode(&mut encoder, self.replay(bound.kind)?, &bound.reads, sizes, |_, _| {});
+        self.encode(
+            &mut encoder,
+            self.replay(bound.kind)?,
+            (&bound.reads, 0..bound.reads.stops.len()),
+            sizes,
+            |_, _| {},
+        );
         launch(&mut encoder, &bound.sample[half]);
         encoder.copy_buffer_to_buffer(&drawing.memory.places, 0, &drawing.staging[half], 0, 4);
         Ok(encoder.finish())

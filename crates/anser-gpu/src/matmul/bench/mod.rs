@@ -7,7 +7,8 @@ pub(crate) mod rig;
 
 pub use problem::Product;
 
-use super::form::{CoopShape, Form, Precision, TiledShape, VecShape};
+use super::coop::GemmShape;
+use super::form::{Form, Precision, TiledShape, VecShape};
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::Features;
@@ -64,7 +65,7 @@ pub fn measure(device: &Device, product: Product, forms: Forms) -> Result<Vec<Me
     for form in candidates(device, &problem, forms) {
         let prepared = rig.prepare(form)?;
         let all: Vec<_> = prepared.iter().collect();
-        let products: Vec<_> = prepared.iter().filter(|p| p.reads_matrix).collect();
+        let products: Vec<_> = prepared.iter().filter(|p| !p.prepares).collect();
         rig.run(&all, 1)?;
         let result = rig.result()?;
         let elapsed_us = median_us(&rig, &products)?;
@@ -108,7 +109,7 @@ pub(crate) fn nmse(result: &[f32], reference: &[Vec<f64>], sample: &[usize], n_r
 }
 
 fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
-    let (op, features) = (problem.op(&[]), device.features());
+    let (op, features, product) = (problem.op(&[]), device.features(), problem.product);
     let mut chosen: Vec<Form> =
         [Precision::Half, Precision::Exact, Precision::Int8].map(|p| Form::choose(&op, &features, p)).to_vec();
     chosen.sort_by_key(|form| matches!(form, Form::VecInt8 { .. }));
@@ -130,7 +131,7 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
                     all.extend(shapes.map(|shape| Form::Tiled { shape, f16: true }));
                 }
             }
-            Form::Coop { shape } => all.extend(coop_shapes(shape, features).map(|shape| Form::Coop { shape })),
+            Form::Gemm { .. } => all.extend(gemm_forms(product, features)),
         }
     }
     let mut distinct = vec![];
@@ -149,17 +150,32 @@ fn vec_shapes(shape: VecShape, features: Features) -> impl Iterator<Item = VecSh
     lanes.flat_map(move |n_lanes| [128, 256].map(|workgroup| VecShape { workgroup, n_lanes, ..shape }))
 }
 
-/// Shapes beside the chosen one: every number of shares that a thread can have.
-pub(crate) fn coop_shapes(shape: CoopShape, features: Features) -> impl Iterator<Item = CoopShape> {
-    let shapes =
-        [(2, 2, 4), (2, 4, 2), (4, 4, 4), (2, 2, 2), (1, 2, 2), (1, 4, 2), (2, 2, 1), (1, 2, 1), (1, 4, 1), (2, 4, 1)];
-    let shapes = shapes.into_iter().map(move |(subgroups_m, subgroups_n, fragments_n)| CoopShape {
-        subgroups_m,
-        subgroups_n,
-        fragments_n,
-        ..shape
+/// The cooperative-matrix kernels for a product, in several shapes.
+pub(crate) fn gemm_forms(product: Product, features: Features) -> Vec<Form> {
+    let shapes = [
+        ([4, 1], [1, 1], 64),
+        ([4, 1], [1, 2], 64),
+        ([2, 2], [2, 2], 64),
+        ([2, 4], [2, 2], 64),
+        ([2, 4], [4, 2], 64),
+        ([2, 4], [4, 2], 32),
+        ([2, 2], [4, 4], 32),
+        ([2, 4], [4, 4], 32),
+    ];
+    let shapes = shapes.into_iter().flat_map(|(subgroups, fragments, k_step)| {
+        [true, false].map(|decodes| GemmShape {
+            subgroup_len: features.subgroup_size[1],
+            subgroups,
+            fragments,
+            k_step,
+            n_splits: 1,
+            decodes,
+        })
     });
-    shapes.filter(move |shape| shape.fits(&features))
+    let is_wide_enough = |shape: &GemmShape| shape.tile()[1] < 2 * product.n_tokens.next_power_of_two() as u32;
+    let shapes = shapes.filter(|shape| shape.fits(&features)).filter(is_wide_enough);
+    let split = shapes.flat_map(|shape| [1, 2, 4, 8, 16].map(|n| shape.split(product.n_cols, n)));
+    split.map(|shape| Form::Gemm { shape }).collect()
 }
 
 pub(crate) fn describe(form: Form) -> String {
@@ -171,9 +187,10 @@ pub(crate) fn describe(form: Form) -> String {
         Form::VecF32 { shape } => format!("f32 {}", lanes(shape)),
         Form::VecInt8 { shape } => format!("int8 {}", lanes(shape)),
         Form::Tiled { shape, f16 } => format!("tiled-{} {:?}", if f16 { "f16" } else { "f32" }, shape.tile()),
-        Form::Coop { shape } => {
-            let CoopShape { side, subgroups_m, subgroups_n, fragments_n, .. } = shape;
-            format!("coop-{side} {:?} = {subgroups_m}x{subgroups_n}x{fragments_n}", shape.tile())
+        Form::Gemm { shape } => {
+            let GemmShape { subgroups: [m, n], fragments: [i, j], k_step, n_splits, decodes, .. } = shape;
+            let decoded = if decodes { " decoding" } else { "" };
+            format!("gemm {:?} = {m}x{n} of {i}x{j}, {k_step}, /{n_splits}{decoded}", shape.tile())
         }
     }
 }

@@ -97,6 +97,7 @@ impl Problem {
             activation: self.product.activation,
             residual: self.residual,
             out: self.out,
+            in_halves: [false; 2],
             rows: Rows::Tokens,
             class: row_class(self.product.n_tokens),
         }

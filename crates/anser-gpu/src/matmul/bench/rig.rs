@@ -69,7 +69,7 @@ impl<'a> Rig<'a> {
         let class = row_class(problem.product.n_tokens);
         let sharing = match class.0 <= MAX_COLUMNS {
             true => Sharing::Nothing { n_rows: [class.0, 0], in_bytes: false },
-            false => Sharing::Layers,
+            false => Sharing::Layers { in_halves: false },
         };
         let schedule = Schedule::new(problem.plan(), Unit::plain(problem.plan()), sharing);
         let out_len = problem.product.n_tokens.next_power_of_two() * n_rows;
@@ -127,9 +127,10 @@ impl<'a> Rig<'a> {
                     upload(self.device, bytemuck::cast_slice(words), usage)?
                 }
                 Binding::Scratch { row_n_bytes, .. } => {
-                    let n_rows = self.problem.product.n_tokens.next_power_of_two();
+                    let n_rows = self.problem.product.n_tokens.next_power_of_two().max(256);
                     self.device.create_buffer("scratch", (row_n_bytes * n_rows) as u64, STORAGE)?
                 }
+                Binding::Expanded { n_bytes, .. } => self.device.create_buffer("expanded", *n_bytes as u64, STORAGE)?,
                 _ => continue,
             };
             memory.push((binding.clone(), buffer));
@@ -179,9 +180,8 @@ impl<'a> Rig<'a> {
             Extent::Rows { per_workgroup, .. } => n_tokens.div_ceil(per_workgroup),
             Extent::Sequences => 1,
         });
-        let reads_matrix =
-            dispatch.bindings.iter().any(|b| matches!(b, Binding::Matrix { .. } | Binding::Block { .. }));
-        Ok(Prepared { pipeline: self.device.pipeline(&dispatch.kernel)?, bind_group, grid, reads_matrix })
+        let prepares = matches!(dispatch.kernel.label, "halve" | "expand");
+        Ok(Prepared { pipeline: self.device.pipeline(&dispatch.kernel)?, bind_group, grid, prepares })
     }
 
     /// Runs the dispatches `n_rounds` times in one pass. Returns the time on the device in µs, if it can tell.
@@ -243,8 +243,8 @@ pub(crate) struct Prepared {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
     grid: [u32; 3],
-    /// Not so if it only prepares the input.
-    pub(crate) reads_matrix: bool,
+    /// Whether it only prepares the operands.
+    pub(crate) prepares: bool,
 }
 
 fn upload(device: &Device, bytes: &[u8], usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, GpuError> {

@@ -1,0 +1,36 @@
+// Weights in halves: rows of N_COLS, padded with zeros to whole pieces of 16 columns. One thread per unit; workgroups are
+// numbered along x, then y.
+
+@group(0) @binding(1) var<storage, read_write> halves: array<vec4<u32>>; // [n_rows, N_PIECES, 2]
+
+@group(0) @binding(2) var<uniform> sizes: vec4<u32>; // n_rows, 0, 0, 0
+
+override WORKGROUP: u32;
+
+const GRID_WIDTH: u32 = 32768u; // workgroups along x before y is used; a dimension may have 65535
+
+fn eight_halves(low: vec4<f32>, high: vec4<f32>) -> vec4<u32> {
+    return vec4<u32>(
+        pack2x16float(low.xy),
+        pack2x16float(low.zw),
+        pack2x16float(high.xy),
+        pack2x16float(high.zw),
+    );
+}
+
+@compute @workgroup_size(WORKGROUP)
+fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
+    let id = (workgroup.x + GRID_WIDTH * workgroup.y) * WORKGROUP + local;
+    if id >= sizes.x * N_UNITS {
+        return;
+    }
+    let row = id / N_UNITS;
+    let u = id % N_UNITS;
+    let unit = load_unit(ROW_LEN * row, u);
+    for (var p = 0u; p < UNIT_PIECES; p++) {
+        let values = unit_values(unit, u, p);
+        let to = 2u * (row * N_PIECES + unit_piece(u, p));
+        halves[to] = eight_halves(values.a, values.b);
+        halves[to + 1u] = eight_halves(values.c, values.d);
+    }
+}

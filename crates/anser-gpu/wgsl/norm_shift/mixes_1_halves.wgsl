@@ -1,0 +1,19 @@
+// The result of a token shift with one mix in halves, for products; beyond ±65504 values saturate.
+
+@group(0) @binding(5) var<storage, read_write> out: array<f16>; // [T, C]
+
+struct Mixes {
+    m0: f32,
+}
+
+fn load_mixes(c: u32) -> Mixes {
+    return Mixes(mix_of(0u, c));
+}
+
+fn write_mixes(i: u32, m: Mixes, current: f32, difference: f32) {
+    out[i] = half(current + difference * m.m0);
+}
+
+fn half(value: f32) -> f16 {
+    return f16(clamp(value, -65504.0, 65504.0));
+}

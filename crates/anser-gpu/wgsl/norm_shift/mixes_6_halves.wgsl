@@ -1,0 +1,34 @@
+// The results of a token shift with six mixes in halves, for products; beyond ±65504 values saturate.
+
+@group(0) @binding(5) var<storage, read_write> out_0: array<f16>;  // [T, C], as the next ones
+@group(0) @binding(6) var<storage, read_write> out_1: array<f16>;
+@group(0) @binding(7) var<storage, read_write> out_2: array<f16>;
+@group(0) @binding(8) var<storage, read_write> out_3: array<f16>;
+@group(0) @binding(9) var<storage, read_write> out_4: array<f16>;
+@group(0) @binding(10) var<storage, read_write> out_5: array<f16>;
+
+struct Mixes {
+    m0: f32,
+    m1: f32,
+    m2: f32,
+    m3: f32,
+    m4: f32,
+    m5: f32,
+}
+
+fn load_mixes(c: u32) -> Mixes {
+    return Mixes(mix_of(0u, c), mix_of(1u, c), mix_of(2u, c), mix_of(3u, c), mix_of(4u, c), mix_of(5u, c));
+}
+
+fn write_mixes(i: u32, m: Mixes, current: f32, difference: f32) {
+    out_0[i] = half(current + difference * m.m0);
+    out_1[i] = half(current + difference * m.m1);
+    out_2[i] = half(current + difference * m.m2);
+    out_3[i] = half(current + difference * m.m3);
+    out_4[i] = half(current + difference * m.m4);
+    out_5[i] = half(current + difference * m.m5);
+}
+
+fn half(value: f32) -> f16 {
+    return f16(clamp(value, -65504.0, 65504.0));
+}
