@@ -20,6 +20,8 @@ use std::ops::Range;
 pub(crate) struct StepKind {
     /// Of T and O.
     pub(crate) classes: [RowClass; 2],
+    /// Whether they are small enough to let every value have memory of its own: mat-vecs compute all products.
+    has_few_rows: bool,
     /// `None` to run every operation by itself.
     fusion: Option<Fusion>,
     /// Of products.
@@ -35,8 +37,10 @@ impl StepKind {
         classes: [RowClass; 2],
         one_token_each: bool,
     ) -> StepKind {
-        let fusion = fusion(features, has_few_rows(classes), one_token_each, weights.has_whole_layers());
-        StepKind { classes, fusion: Some(fusion), precision }
+        let max_columns = matmul::max_columns(features, precision);
+        let has_few_rows = classes.iter().all(|class| class.0 <= max_columns);
+        let fusion = fusion(features, has_few_rows, one_token_each, weights.has_whole_layers());
+        StepKind { classes, has_few_rows, fusion: Some(fusion), precision }
     }
 
     /// The same steps, every operation by itself.
@@ -53,17 +57,12 @@ impl StepKind {
     pub(crate) fn schedule(&self, plan: &Plan) -> Schedule {
         let units = self.fusion.map_or_else(|| Unit::plain(plan), |fusion| fuse(plan, fusion));
         let (n_rows, in_bytes) = (self.classes.map(|class| class.0), self.precision == Precision::Int8);
-        let sharing = match has_few_rows(self.classes) {
+        let sharing = match self.has_few_rows {
             true => Sharing::Nothing { n_rows, in_bytes },
             false => Sharing::Layers { in_halves: self.in_halves() },
         };
         Schedule::new(plan, units, sharing)
     }
-}
-
-/// Whether steps are small enough to let every value have memory of its own.
-fn has_few_rows(classes: [RowClass; 2]) -> bool {
-    classes.iter().all(|class| class.0 <= matmul::MAX_COLUMNS)
 }
 
 /// The commands of a step, for all steps that are like it but for their numbers.

@@ -78,14 +78,20 @@ impl TiledShape {
     }
 }
 
-/// Most tokens that a mat-vec kernel computes.
-pub(crate) const MAX_COLUMNS: u32 = 8;
+/// Most tokens that mat-vec kernels compute: beyond, each weight is used often enough to make tiles of them. Matrix hardware
+/// is worth its start sooner.
+pub(crate) fn max_columns(features: &Features, precision: Precision) -> u32 {
+    match precision != Precision::Exact && coop::multiplies_halves(features) {
+        true => 4,
+        false => 8,
+    }
+}
 
 impl Form {
     /// The form for `op` on a device with `features`.
     pub(crate) fn choose(op: &MatMul, features: &Features, precision: Precision) -> Form {
         let n_tokens = op.class.0;
-        if n_tokens <= MAX_COLUMNS {
+        if n_tokens <= max_columns(features, precision) {
             let shape = VecShape::choose(op.n_rows, op.n_cols.div_ceil(unit_len(op.layout.dtype)), false, features);
             return match precision == Precision::Int8 && op.layout.dtype.is_quantized() {
                 true => Form::VecInt8 { shape },

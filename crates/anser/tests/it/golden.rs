@@ -10,15 +10,15 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// What the threaded executor's arithmetic may cost in the last token's logits.
-struct Bounds {
+pub(crate) struct Bounds {
     /// Of all logits. F32 sums in another order give 1e-12; int8 activations (one scale per 32) are good to about
     /// 1/256 of the largest of 32, which leaves 1e-5 to 3e-4 after six layers.
-    nmse: f64,
+    pub(crate) nmse: f64,
     /// Of one logit, in units of which the standard deviation is 4 to 5.7.
-    max_abs: f32,
+    pub(crate) max_abs: f32,
 }
 
-fn bounds(file_type: &str) -> Bounds {
+pub(crate) fn bounds(file_type: &str) -> Bounds {
     match file_type {
         "f16" => Bounds { nmse: 1e-6, max_abs: 0.01 },
         _ => Bounds { nmse: 1e-3, max_abs: 0.75 },
