@@ -10,7 +10,11 @@ fn load_mixes(c: u32) -> Mixes {
     return Mixes(mix_of(0u, c));
 }
 
-fn write_mixes(i: u32, m: Mixes, current: f32, difference: f32) {
+fn write_mixes(row: u32, c: u32, local: u32, valid: bool, m: Mixes, current: f32, difference: f32) {
+    if !valid {
+        return;
+    }
+    let i = row + c;
     out[i] = half(current + difference * m.m0);
 }
 
