@@ -9,6 +9,7 @@ use crate::state::Passage;
 use anser_model::{Plan, Rows, Step, ValueId};
 use bytemuck::{Pod, Zeroable};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ops::Range;
 
 /// `Step` of `wgsl/step.wgsl`.
@@ -206,12 +207,11 @@ impl Buffers {
 
     /// Allocates what `binding` needs if it is scratch that is not there yet.
     pub(crate) fn reserve_scratch(&mut self, device: &Device, binding: &Binding) -> Result<(), GpuError> {
-        if let &Binding::Expanded { n_bytes, split, product } = binding {
-            let key = [n_bytes, split, product];
-            if !self.expanded.contains_key(&key) {
-                let usage = wgpu::BufferUsages::STORAGE;
-                self.expanded.insert(key, device.create_buffer("a matrix in halves", n_bytes as u64, usage)?);
-            }
+        if let &Binding::Expanded { n_bytes, split, product } = binding
+            && let Entry::Vacant(entry) = self.expanded.entry([n_bytes, split, product])
+        {
+            let usage = wgpu::BufferUsages::STORAGE;
+            entry.insert(device.create_buffer("a matrix in halves", n_bytes as u64, usage)?);
         }
         let &Binding::Scratch { name, rows, row_n_bytes, product } = binding else { return Ok(()) };
         let key = (name, rows, row_n_bytes, product);
