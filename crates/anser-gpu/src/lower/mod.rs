@@ -100,7 +100,7 @@ struct RecurrenceShape {
 impl RecurrenceShape {
     /// Some rows of a head in a workgroup: they spread over more of the device's cores.
     fn of_rows(head_size: usize, features: &Features) -> RecurrenceShape {
-        const WORKGROUP: usize = 128;
+        const WORKGROUP: usize = 64;
         let n_lanes = n_lanes(head_size);
         RecurrenceShape::new(head_size, WORKGROUP / n_lanes, n_lanes, features)
     }
