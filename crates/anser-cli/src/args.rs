@@ -390,6 +390,7 @@ Examples:
 
 Environment:
   ANSER_DEVICE            what --device is without the flag
+  ANSER_GPU_MEMORY        what --gpu-memory is without the flag
   ANSER_GPU_NO_F16=1      do without 16-bit floats in shaders; likewise ANSER_GPU_NO_SUBGROUPS, ANSER_GPU_NO_COOPMAT";
 
 /// Compare a GPU's kernels with the plain loops of the processor
@@ -422,8 +423,11 @@ fn count(most: u64) -> clap::builder::RangedU64ValueParser<usize> {
 }
 
 const BENCH_HELP: &str = "\
+Measured once:
+  open_device_ms  start of the GPU's driver; models that are loaded while it is open do not wait for it
 Measured in every run:
-  load_ms         open the file, check it, set the device up, make a session
+  load_ms         open the file, check it, make room on the device, make a session
+  resident_ms     from the same beginning until all weights are on the device
   first_token_ms  right after that: read 32 tokens and choose the first token
   prefill_tps     read the prompt from a fresh state, logits of its last token; tokens per second
   decode_tps      go on from it token by token, always the most likely one; tokens per second

@@ -4,7 +4,7 @@ use crate::arch::{self, pool::Pool};
 use crate::schedule::Schedule;
 use crate::values::Values;
 use crate::walk::{Inputs, Threads, Walk};
-use anser_model::{Plan, Sequence, Step, StepError};
+use anser_model::{Plan, Sequence, Step, StepError, Weight};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub(crate) struct Run<'a> {
 }
 
 impl Cpu {
-    /// Prepares `plan`: copies its vectors (not its matrices) to f32 and starts the threads.
+    /// Prepares `plan` and starts the threads. No weight is read: the first step copies vectors (not matrices) to f32.
     ///
     /// # Errors
     /// If the threads cannot be started.
@@ -92,12 +92,12 @@ impl Cpu {
             Mode::Reference => 1,
         };
         let pool = Pool::new(n_threads).map_err(|source| CpuError::Threads { n_threads, source })?;
-        let vectors = plan.weights.iter().map(|w| if w.n_rows() == 1 { w.to_f32() } else { vec![] }).collect();
         let schedule = Schedule::new(&plan);
         let buffers = vec![vec![]; schedule.n_buffers];
         let inputs = Inputs::default();
         let profile = options.profile.then(Profile::new);
-        Ok(Cpu { plan, schedule, mode: options.mode, pool, vectors, states: vec![], buffers, inputs, profile })
+        let (vectors, states) = (vec![], vec![]);
+        Ok(Cpu { plan, schedule, mode: options.mode, pool, vectors, states, buffers, inputs, profile })
     }
 
     /// The plan.
@@ -168,6 +168,10 @@ impl Cpu {
         let states = step.sequences.iter().map(|s| self.states[s.slot].take().unwrap_or_default()).collect();
         let mut run = Run { step, rows, states };
 
+        if self.vectors.is_empty() {
+            let vector = |w: &Weight| if w.n_rows() == 1 { w.to_f32() } else { vec![] };
+            self.vectors = self.plan.weights.iter().map(vector).collect();
+        }
         let Cpu { plan, schedule, mode, pool, vectors, buffers, inputs, profile, .. } = self;
         for &(id, data) in step.inputs {
             buffers[schedule.buffer(id)] = data.to_vec();

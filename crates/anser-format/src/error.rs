@@ -17,6 +17,14 @@ pub enum FormatError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The file is not what it was when it was opened.
+    #[error("{file}: it changed after it was opened ({found}), so its weights cannot be trusted; load the model again")]
+    Changed {
+        /// Path of the file.
+        file: String,
+        /// What changed.
+        found: String,
+    },
     /// The content is recognisably something else than a model in a supported format.
     #[error("{file}: this is {found}; {advice}")]
     NotAModel {

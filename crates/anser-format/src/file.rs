@@ -56,6 +56,8 @@ impl ModelFile {
     ///
     /// No tensor data is read. While the file is open it must not be changed or truncated by anybody: it is used in
     /// place, so a change would change the weights, and reading a part that was cut off ends the process (SIGBUS).
+    /// Replacing it (a new file of the same name) or deleting it does no harm. [`ModelFile::check_unchanged`] tells of
+    /// changes that happened already.
     ///
     /// # Errors
     /// If the file cannot be opened, is not a model in a supported format, or is damaged.
@@ -84,7 +86,7 @@ impl ModelFile {
         if file.metadata().map_err(io)?.len() == 0 {
             return ModelFile::new(name, FileBytes::Static(&[])); // Not every system maps an empty file.
         }
-        let mapping = crate::mmap::Mapping::new(&file).map_err(io)?;
+        let mapping = crate::mmap::Mapping::new(file).map_err(io)?;
         ModelFile::new(name, FileBytes::Mapped(mapping))
     }
 
@@ -141,6 +143,24 @@ impl ModelFile {
     /// Size of the whole file in bytes.
     pub fn n_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Whether the file on disk still has the size and the time of change that it had when it was opened.
+    ///
+    /// # Errors
+    /// [`FormatError::Changed`] if not, or what the operating system says.
+    pub fn check_unchanged(&self) -> Result<(), FormatError> {
+        match self.bytes.change() {
+            Ok(None) => Ok(()),
+            Ok(Some(found)) => Err(FormatError::Changed { file: self.name.clone(), found }),
+            Err(source) => Err(FormatError::Io { file: self.name.clone(), source }),
+        }
+    }
+
+    /// Asks the system to read all of the file into its cache, in large pieces; returns when it has been asked, which may
+    /// take as long as reading takes. Call it from a thread of its own before a file is read for the first time.
+    pub fn read_ahead(&self) {
+        self.bytes.read_ahead();
     }
 
     /// All tensors, in the order of the file's tensor table (GGUF) or of their data (safetensors).
@@ -212,6 +232,27 @@ impl Tensor {
     /// The stored elements, unaligned, in row-major order.
     pub fn bytes(&self) -> &[u8] {
         self.view().bytes
+    }
+
+    /// The stored elements in `range`, counted in bytes. Those of a file on disk are read into `scratch`, so that they do not
+    /// become part of the process's memory as those of [`Tensor::bytes`] do; others are borrowed.
+    ///
+    /// # Errors
+    /// If the operating system cannot read them, or the file was cut short after it was opened.
+    ///
+    /// # Panics
+    /// If `range` goes beyond the tensor.
+    pub fn fetch<'a>(&'a self, range: Range<usize>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], FormatError> {
+        let whole = &self.entry().range;
+        assert!(range.start <= range.end && range.end <= whole.len(), "{range:?} of {}", self.name());
+        let fetched = self.file.bytes.fetch(whole.start + range.start..whole.start + range.end, scratch);
+        fetched.map_err(|source| {
+            let file = self.file.name.clone();
+            match source.kind() {
+                std::io::ErrorKind::UnexpectedEof => FormatError::Changed { file, found: "it was cut short".into() },
+                _ => FormatError::Io { file, source },
+            }
+        })
     }
 
     /// Name, type, shape and bytes at once.

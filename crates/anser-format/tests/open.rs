@@ -148,3 +148,50 @@ fn hostile_safetensors_lengths_do_not_overflow() {
     let error = ModelFile::from_bytes("hostile.st", bytes).unwrap_err();
     assert!(matches!(error, FormatError::Tensor { problem: TensorProblem::OutOfBounds { .. }, .. }), "{error}");
 }
+
+#[test]
+fn fetched_bytes_are_the_mapped_ones() {
+    let mapped = open("tiny-v7mini-f16.gguf");
+    let owned = ModelFile::from_bytes("memory", std::fs::read(mapped.name()).unwrap()).unwrap();
+    let mut scratch = vec![];
+    for name in ["token_embd.weight", "output.weight", "blk.1.time_mix_g2.weight"] {
+        for file in [&mapped, &owned] {
+            let tensor = file.tensor(name).unwrap();
+            let n_bytes = tensor.bytes().len();
+            for range in [0..n_bytes, 3..5, n_bytes..n_bytes] {
+                assert_eq!(tensor.fetch(range.clone(), &mut scratch).unwrap(), &tensor.bytes()[range], "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn changes_of_an_open_file_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let copy = || std::fs::copy(fixture("tiny").join("tiny-v7mini-f16.gguf"), &path).unwrap();
+    let write = || std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+
+    let n_bytes = copy();
+    let file = ModelFile::open(&path).unwrap();
+    file.read_ahead();
+    file.check_unchanged().unwrap();
+    write().set_len(n_bytes / 2).unwrap();
+    let message = file.check_unchanged().unwrap_err().to_string();
+    assert!(message.contains(&format!("it had {n_bytes} bytes, now {}", n_bytes / 2)), "{message}");
+    let cut = file.tensors().max_by_key(|tensor| file.tensor(tensor.name).unwrap().bytes().as_ptr()).unwrap();
+    let fetched = file.tensor(cut.name).unwrap().fetch(0..cut.bytes.len(), &mut vec![]).map(drop);
+    assert!(matches!(fetched, Err(FormatError::Changed { .. })), "{fetched:?}");
+
+    std::fs::remove_file(&path).unwrap();
+    copy();
+    let file = ModelFile::open(&path).unwrap();
+    write().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    assert!(matches!(file.check_unchanged(), Err(FormatError::Changed { .. })));
+
+    std::fs::remove_file(&path).unwrap();
+    copy();
+    let file = ModelFile::open(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    file.check_unchanged().unwrap();
+}

@@ -3,7 +3,10 @@
 use crate::choice::DeviceChoice;
 use crate::error::GpuError;
 use crate::kernels::Features;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::pipeline_cache::PipelineCache;
 use crate::pipelines::Pipelines;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Kind of an adapter.
@@ -138,6 +141,9 @@ pub struct Device {
     pub(crate) inner: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
+    /// Where compiled kernels are kept for the next process.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) cache: Option<PipelineCache>,
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
     /// The first failure that no error scope was there for.
@@ -173,7 +179,18 @@ impl Device {
     /// If there is none, or its driver refuses.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(choice: &DeviceChoice) -> Result<Arc<Device>, GpuError> {
-        pollster::block_on(Self::open_async(choice))
+        Device::open_with_cache(choice, None)
+    }
+
+    /// [`Device::open`], keeping compiled kernels in `folder` for the next process, if the driver can tell them. A folder
+    /// that cannot be written to, or damaged files in it, do no harm. Nobody else may write there: drivers trust what they
+    /// have compiled.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open_with_cache(choice: &DeviceChoice, folder: Option<&Path>) -> Result<Arc<Device>, GpuError> {
+        pollster::block_on(Device::open_in(choice, folder))
     }
 
     /// [`Device::list`], for where nothing may block.
@@ -183,9 +200,14 @@ impl Device {
 
     /// [`Device::open`], for where nothing may block.
     pub async fn open_async(choice: &DeviceChoice) -> Result<Arc<Device>, GpuError> {
+        Device::open_in(choice, None).await
+    }
+
+    async fn open_in(choice: &DeviceChoice, folder: Option<&Path>) -> Result<Arc<Device>, GpuError> {
         let (reports, mut adapters): (Vec<_>, Vec<_>) = adapters().await.into_iter().unzip();
         let (number, reason) = choice.select(&reports)?;
-        let device = Device::from_adapter(reports[number].clone(), reason, adapters.swap_remove(number)).await?;
+        let device =
+            Device::from_adapter(reports[number].clone(), reason, adapters.swap_remove(number), folder).await?;
         Ok(Arc::new(device))
     }
 
@@ -193,6 +215,7 @@ impl Device {
         mut report: AdapterReport,
         reason: String,
         adapter: wgpu::Adapter,
+        folder: Option<&Path>,
     ) -> Result<Device, GpuError> {
         use wgpu::Features as F;
         let limits = adapter.limits();
@@ -213,6 +236,8 @@ impl Device {
         wanted.set(F::SUBGROUP, report.subgroups);
         wanted.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, report.coop_matrix);
         wanted.set(F::TIMESTAMP_QUERY, report.timestamps);
+        let folder = folder.filter(|_| adapter.features().contains(F::PIPELINE_CACHE));
+        wanted.set(F::PIPELINE_CACHE, folder.is_some());
         let experimental_features = match report.coop_matrix {
             // SAFETY: experimental features may misbehave where an implementation is incomplete. Only cooperative
             // matrices are asked for, only in the configuration that the driver lists, and only by kernels whose
@@ -257,8 +282,19 @@ impl Device {
         };
         log::info!("{reason}; {features:?}");
         let pipelines = Pipelines::default();
-        let draws = !switched_off("ANSER_GPU_NO_DRAWING");
-        Ok(Device { report, reason, features, draws, inner, queue, pipelines, lost, uncaptured })
+        Ok(Device {
+            #[cfg(not(target_arch = "wasm32"))]
+            cache: folder.and_then(|folder| PipelineCache::open(folder, &adapter.get_info(), &inner)),
+            report,
+            reason,
+            features,
+            draws: !switched_off("ANSER_GPU_NO_DRAWING"),
+            inner,
+            queue,
+            pipelines,
+            lost,
+            uncaptured,
+        })
     }
 
     /// What the adapter is and can do, less what the environment switches off (`ANSER_GPU_NO_F16`,
@@ -353,6 +389,12 @@ impl Device {
         self.poll_until(wgpu::PollType::wait_indefinitely())
     }
 
+    /// See [`Device::wait_for`].
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn wait(&self) -> Result<(), GpuError> {
+        self.check()
+    }
+
     /// Calls what waits for work that the device has done.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn poll(&self) -> Result<(), GpuError> {
@@ -395,6 +437,16 @@ impl Device {
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         self.guard(|| format!("{label} ({n_bytes} bytes)"), || self.inner.create_buffer(&descriptor))
+    }
+}
+
+/// What was compiled since the cache was saved is saved.
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Device {
+    fn drop(&mut self) {
+        if !self.is_lost() {
+            self.cache.iter().for_each(PipelineCache::save);
+        }
     }
 }
 

@@ -70,6 +70,36 @@ pub enum GpuError {
         /// What did not fit.
         what: String,
     },
+    /// A budget that holds too little of the model.
+    #[error(
+        "{adapter}: {budget} bytes of GPU memory are too few: streaming this model's weights takes at least {least}; allow \
+         that, or run on the CPU with --device cpu"
+    )]
+    Budget {
+        /// Name of the adapter.
+        adapter: String,
+        /// What was allowed.
+        budget: u64,
+        /// What is needed.
+        least: u64,
+    },
+    /// Weights that are on the device one after another cannot be profiled.
+    #[error(
+        "{adapter} streams weights in every step, which hides what kernels take; give it more memory to profile it"
+    )]
+    Streams {
+        /// Name of the adapter.
+        adapter: String,
+    },
+    /// The model file could not be read, or changed.
+    #[error("uploading weights: {reason}")]
+    File {
+        /// What happened to it.
+        reason: String,
+    },
+    /// Whoever was told of the progress of loading ended it.
+    #[error("loading the model was cancelled; load it again")]
+    Cancelled,
     /// The device is gone: a driver reset, a removed or sleeping GPU, or [`crate::Device::destroy`].
     #[error("{adapter}: the device was lost ({reason}); load the model again")]
     Lost {

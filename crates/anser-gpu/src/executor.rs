@@ -3,17 +3,16 @@
 use crate::buffers::Buffers;
 use crate::device::{Device, DeviceKind};
 use crate::error::GpuError;
-use crate::kernels::{Dispatch, Features, KernelSpec, RowClass};
+use crate::kernels::{Features, KernelSpec, RowClass};
 use crate::lower::Lowering;
 use crate::matmul::Precision;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::pipelines::Ahead;
-use crate::pipelines::distinct;
+use crate::pipelines::{Ahead, distinct};
 use crate::replay::Replay;
+use crate::residency::OnProgress;
 use crate::run::{Recording, StepKind};
 use crate::sample::Sampling;
 use crate::state::{SlotId, States};
-use crate::weights::{WeightLayout, Weights};
+use crate::weights::{Loading, Request, Room, WeightLayout};
 use anser_model::Plan;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -34,6 +33,11 @@ pub struct GpuOptions {
     pub exact: bool,
     /// Treat the device as if it could bind no larger buffers; matrices are then split by rows.
     pub max_binding_n_bytes: Option<u64>,
+    /// Bytes of the device's memory for weights; those beyond are streamed from the file in every step, with the same
+    /// results. `None` means as many as there are. States and the values of a step come on top.
+    pub memory: Option<u64>,
+    /// Treat the device as if it had no more memory for weights.
+    pub device_n_bytes: Option<u64>,
 }
 
 impl GpuOptions {
@@ -57,12 +61,17 @@ impl GpuOptions {
         self.max_binding_n_bytes.map_or(found, |wanted| wanted.min(found))
     }
 
-    fn weight_layout(&self, plan: &Plan, device: &Device) -> WeightLayout {
+    fn room(&self, device: &Device) -> Room {
         /// What kernels may count on, whatever the device: whole cache lines.
         const ALIGNMENT: u32 = 256;
 
-        let alignment = device.inner.limits().min_storage_buffer_offset_alignment.max(ALIGNMENT);
-        WeightLayout::new(plan, self.max_binding_n_bytes(device), alignment.into())
+        let alignment = device.inner.limits().min_storage_buffer_offset_alignment.max(ALIGNMENT).into();
+        Room {
+            max_buffer_n_bytes: self.max_binding_n_bytes(device),
+            alignment,
+            budget: self.memory,
+            device_n_bytes: self.device_n_bytes,
+        }
     }
 }
 
@@ -74,7 +83,7 @@ pub struct Gpu {
     pub(crate) features: Features,
     pub(crate) precision: Precision,
     pub(crate) fuses: bool,
-    pub(crate) weights: Weights,
+    pub(crate) weights: Loading,
     pub(crate) states: States,
     pub(crate) buffers: Buffers,
     /// Lowered plans by kind of steps. Whoever replaces buffers that they bind calls [`Gpu::forget_replays`].
@@ -85,46 +94,54 @@ pub struct Gpu {
     pub(crate) recording: Option<Recording>,
     /// What sequences that draw their own tokens have in common.
     pub(crate) sampling: Sampling,
-    /// Kernels of prompts, being compiled.
-    #[cfg(not(target_arch = "wasm32"))]
-    _ahead: Option<Ahead>,
 }
 
 /// Classes of prompts whose kernels are compiled ahead, the likeliest first. They share most of them.
 const PROMPT_CLASSES: [u32; 6] = [512, 32, 256, 128, 64, 16];
 
 impl Gpu {
-    /// Allocates the weights of `plan` on `device`, which tells early whether they fit, and uploads them.
+    /// Starts loading the weights of `plan` to `device` and returns: their memory is allocated and they are uploaded in the
+    /// background, and steps wait for what they read. Without a limit, if the device has too little memory, as many weights
+    /// stay there as it holds. What goes wrong in the background is the error of the next step.
     ///
     /// # Errors
-    /// If they do not fit, or the device is lost.
+    /// If the device is lost, its memory holds no state, or a limit is too small.
     pub fn new(plan: Arc<Plan>, device: &Arc<Device>, options: GpuOptions) -> Result<Gpu, GpuError> {
+        Gpu::load(plan, device, options, None)
+    }
+
+    /// [`Gpu::new`], with somebody who is told how far the upload has got and can end it.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub fn load(
+        plan: Arc<Plan>,
+        device: &Arc<Device>,
+        options: GpuOptions,
+        on_progress: Option<OnProgress>,
+    ) -> Result<Gpu, GpuError> {
         device.check()?;
         let (max_binding_n_bytes, features) = (options.max_binding_n_bytes(device), options.features(device));
-        let layout = options.weight_layout(&plan, device);
         let (fuses, precision) = (!options.no_fusion, options.precision());
-        let weights = Weights::allocate(device, layout)?;
-        let kernels = |n_tokens, one_token_each| {
-            let classes = [RowClass(n_tokens), RowClass(1)];
-            let kind = StepKind::new(&features, &weights.layout, precision, classes, one_token_each);
-            let schedule = &if fuses { kind } else { kind.unfused() }.schedule(&plan);
-            let (plan, weights) = (&plan, &weights.layout);
-            let lowering = Lowering { plan, weights, schedule, features, precision, classes };
-            let dispatches: Vec<Dispatch> = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
-            dispatches.into_iter().map(|dispatch| dispatch.kernel)
-        };
-        let mut later = vec![];
-        let compile = || {
+        let (room, lowered, compiler) = (options.room(device), plan.clone(), device.clone());
+        let compile = move |weights: &WeightLayout| {
+            let kernels = |n_tokens, one_token_each| -> Vec<KernelSpec> {
+                let classes = [RowClass(n_tokens), RowClass(1)];
+                let kind = StepKind::new(&features, weights, precision, classes, one_token_each);
+                let schedule = &if fuses { kind } else { kind.unfused() }.schedule(&lowered);
+                let lowering = Lowering { plan: &lowered, weights, schedule, features, precision, classes };
+                let dispatches = schedule.units.iter().flat_map(|unit| lowering.unit(unit));
+                dispatches.map(|dispatch| dispatch.kernel).collect()
+            };
+            let mut all = kernels(1, true);
             // A software device shares the cores with everybody.
-            if device.report().kind != DeviceKind::Software {
-                let all: Vec<KernelSpec> = PROMPT_CLASSES.into_iter().flat_map(|n| kernels(n, false)).collect();
-                later = distinct(all.iter()).into_iter().cloned().collect();
+            if compiler.report().kind != DeviceKind::Software {
+                all.extend(PROMPT_CLASSES.into_iter().flat_map(|n| kernels(n, false)));
             }
-            device.compile_all(kernels(1, true).collect::<Vec<_>>().iter())
+            Ahead::start(&compiler, distinct(all.iter()).into_iter().cloned().collect())
         };
-        both(compile, || weights.upload(&plan, device))?;
-        #[cfg(not(target_arch = "wasm32"))]
-        let ahead = (!later.is_empty()).then(|| Ahead::start(device, later));
+        let request = Request { plan: plan.clone(), device: device.clone(), room, on_progress };
+        let weights = Loading::start(request, compile)?;
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
         let (device, replays, staging, recording) = (device.clone(), HashMap::new(), None, None);
@@ -142,16 +159,27 @@ impl Gpu {
             staging,
             recording,
             sampling,
-            #[cfg(not(target_arch = "wasm32"))]
-            _ahead: ahead,
         })
     }
 
+    /// Waits until all weights have been sent to the device, or as many as it holds, and are there.
+    ///
+    /// # Errors
+    /// A lost device, or a file that cannot be read or has changed.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait_until_resident(&self) -> Result<(), GpuError> {
+        self.weights.get()?.residency.wait()?;
+        self.device.wait()
+    }
+
     /// Bytes that `plan` needs on `device` for its weights, one state and steps of `n_tokens` tokens.
-    pub fn n_bytes_needed(plan: &Plan, device: &Device, options: GpuOptions, n_tokens: usize) -> u64 {
-        let weights = options.weight_layout(plan, device).n_bytes();
+    ///
+    /// # Errors
+    /// If the budget is too small.
+    pub fn n_bytes_needed(plan: &Plan, device: &Device, options: GpuOptions, n_tokens: usize) -> Result<u64, GpuError> {
+        let weights = options.room(device).n_bytes_needed(plan, &device.report().name)?;
         let values: u64 = plan.slots.iter().map(|slot| 4 * (n_tokens * slot.n_cols) as u64).sum();
-        weights + values + 4 * plan.state.len() as u64
+        Ok(weights + values + 4 * plan.state.len() as u64)
     }
 
     /// The plan.
@@ -164,9 +192,10 @@ impl Gpu {
         &self.device
     }
 
-    /// One line for each storage type that the GPU has no kernels for and keeps as another one.
+    /// One line for each storage type that the GPU has no kernels for and keeps as another one, and one if weights are
+    /// streamed. Waits until memory is allocated for all of them.
     pub fn notices(&self) -> Vec<String> {
-        self.weights.layout.notices(&self.plan)
+        self.weights.get().map_or(vec![], |weights| weights.notices(&self.plan))
     }
 
     /// Most tokens and outputs of a step.
@@ -228,22 +257,4 @@ impl Gpu {
         self.sampling.epoch += 1;
         self.sampling.next = None;
     }
-}
-
-type Outcome = Result<(), GpuError>;
-
-/// Runs both at the same time.
-#[cfg(not(target_arch = "wasm32"))]
-fn both(a: impl FnOnce() -> Outcome + Send, b: impl FnOnce() -> Outcome) -> Outcome {
-    std::thread::scope(|scope| {
-        let a = scope.spawn(a);
-        let b = b();
-        a.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(b)
-    })
-}
-
-/// Runs both, one after the other.
-#[cfg(target_arch = "wasm32")]
-fn both(a: impl FnOnce() -> Outcome, b: impl FnOnce() -> Outcome) -> Outcome {
-    a().and_then(|()| b())
 }

@@ -3,8 +3,10 @@
 //! [`Device`] finds and opens an adapter; [`Gpu`] holds a plan's weights there and runs steps. The path of a step:
 //! `lower` turns each operation into dispatches of `kernels` (plain data, WGSL in `wgsl/`), `replay` binds them to
 //! buffers once for each class of steps, and the executor replays that list in one compute pass and one submission.
-//! This is the only crate that names wgpu.
+//! Weights become resident in the background, block by block (`blocks`, `order`, `residency`); a step that comes earlier is
+//! submitted in parts, each as soon as its weights are on their way. This is the only crate that names wgpu.
 
+mod blocks;
 mod buffers;
 mod choice;
 mod copy;
@@ -16,14 +18,22 @@ mod kernels;
 mod lower;
 mod mapping;
 mod matmul;
+mod order;
+#[cfg(not(target_arch = "wasm32"))]
+mod pipeline_cache;
 mod pipelines;
 mod profile;
 mod replay;
+#[cfg_attr(target_arch = "wasm32", path = "residency_web.rs")]
+mod residency;
 mod run;
 mod sample;
 mod schedule;
 mod state;
 mod upload;
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub mod upload_bench;
 mod waves;
 mod weights;
 
@@ -35,6 +45,7 @@ pub use executor::{Gpu, GpuOptions};
 #[doc(hidden)]
 pub use matmul::bench as matmul_bench;
 pub use profile::KernelTime;
+pub use residency::{OnProgress, Progress};
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub use sample::draw_rows;

@@ -3,6 +3,8 @@
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Access, KernelSpec};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::pipeline_cache::PipelineCache;
 use std::collections::{HashMap, HashSet};
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -76,10 +78,23 @@ impl Device {
                     constants: &spec.constants,
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.cache(),
             })
         };
-        self.guard(|| format!("compiling the kernel {}", spec.label), compile)
+        let compiled = self.guard(|| format!("compiling the kernel {}", spec.label), compile);
+        #[cfg(not(target_arch = "wasm32"))]
+        self.cache.iter().for_each(PipelineCache::count);
+        compiled
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn cache(&self) -> Option<&wgpu::PipelineCache> {
+        self.cache.as_ref().map(|cache| &cache.inner)
+    }
+
+    #[cfg(target_arch = "wasm32")]
+    fn cache(&self) -> Option<&wgpu::PipelineCache> {
+        None
     }
 
     /// The layouts of bind group 0 and of the pipeline for bindings used like `access`.
@@ -128,8 +143,22 @@ impl Ahead {
             if let Err(error) = for_each_parallel(&specs, compile) {
                 log::warn!("{error}");
             }
+            device.cache.iter().for_each(PipelineCache::save);
         };
         Ahead { ends, thread: std::thread::Builder::new().name("kernels".into()).spawn(work).ok() }
+    }
+}
+
+/// A browser's worker has one thread: kernels are compiled when they are needed.
+#[cfg(target_arch = "wasm32")]
+#[derive(Debug)]
+pub(crate) struct Ahead;
+
+#[cfg(target_arch = "wasm32")]
+impl Ahead {
+    /// Compiles nothing.
+    pub(crate) fn start(_: &Arc<Device>, _: Vec<KernelSpec>) -> Ahead {
+        Ahead
     }
 }
 

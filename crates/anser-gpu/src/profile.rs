@@ -51,7 +51,7 @@ impl Gpu {
     /// Runs `step` with every kernel in a pass of its own and tells how long each took, in execution order.
     ///
     /// # Errors
-    /// As [`Gpu::step`]; also if the device has no timestamps.
+    /// As [`Gpu::step`]; also if the device has no timestamps, or streams weights.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn profile(&mut self, step: &Step) -> Result<Vec<KernelTime>, GpuError> {
         pollster::block_on(self.profile_async(step))
@@ -65,6 +65,10 @@ impl Gpu {
         if !self.device().report().timestamps {
             return Err(GpuError::NoTimestamps { adapter: self.device().report().name.clone() });
         }
+        if self.weights.get()?.streams() {
+            return Err(GpuError::Streams { adapter: self.device().report().name.clone() });
+        }
+        self.weights.get()?.residency.wait()?;
         let kind = self.prepare(step)?;
         self.write_tables(step);
         let device = self.device().clone();
@@ -110,7 +114,7 @@ impl Gpu {
                     label: dispatch.dispatch.kernel.label,
                     node: schedule.units[dispatch.unit].name(self.plan()),
                     elapsed_us: end.saturating_sub(*begin) as f64 * tick_ns / 1000.0,
-                    n_bytes: self.n_bytes(dispatch, sizes),
+                    n_bytes: self.n_bytes(dispatch, sizes)?,
                 });
             }
         }
@@ -119,8 +123,8 @@ impl Gpu {
     }
 
     /// Bytes that a dispatch has to move.
-    fn n_bytes(&self, recorded: &Recorded, sizes: Sizes) -> u64 {
-        let (plan, weights) = (self.plan(), &self.weights.layout);
+    fn n_bytes(&self, recorded: &Recorded, sizes: Sizes) -> Result<u64, GpuError> {
+        let (plan, weights) = (self.plan(), &self.weights.get()?.layout);
         let kernel = &recorded.dispatch.kernel;
         let binding = |(access, binding): (&Access, &Binding)| match *binding {
             Binding::Value(id) | Binding::Region(id) => {
@@ -146,6 +150,7 @@ impl Gpu {
         // A buffer may be bound twice, where a kernel leaves a binding unused.
         let bindings = &recorded.dispatch.bindings;
         let distinct = (0..bindings.len()).filter(|&i| !bindings[..i].contains(&bindings[i]));
-        distinct.map(|i| binding((&kernel.access[i], &bindings[i]))).sum::<u64>() + recorded.dispatch.n_weight_bytes
+        let bound: u64 = distinct.map(|i| binding((&kernel.access[i], &bindings[i]))).sum();
+        Ok(bound + recorded.dispatch.n_weight_bytes)
     }
 }

@@ -5,11 +5,12 @@ use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, Dispatch, Extent};
 use crate::lower::Lowering;
-use crate::schedule::Schedule;
+use crate::schedule::{Reads, Schedule};
 use crate::state::States;
 use crate::waves::reads_ahead;
-use crate::weights::Weights;
+use crate::weights::{WeightLayout, Weights};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A dispatch with all that the device needs to run it.
@@ -84,6 +85,37 @@ impl Replay {
         };
         let dispatches = units.into_iter().zip(lowered).zip(ahead).map(record).collect::<Result<_, GpuError>>()?;
         Ok(Replay { schedule: schedule.clone(), dispatches })
+    }
+
+    /// How many dispatches, from the first, the first `n_units` units have.
+    pub(crate) fn n_dispatches(&self, n_units: usize) -> usize {
+        self.dispatches.partition_point(|dispatch| dispatch.unit < n_units)
+    }
+
+    /// For each dispatch that `reads` needs, the buffers of weights from the first that it or a later one reads to the last
+    /// that it or an earlier one reads.
+    pub(crate) fn weights_needed(&self, layout: &WeightLayout, reads: &Reads) -> Vec<Range<usize>> {
+        let n_units = reads.stops.last().map_or(0, |stop| stop.n_units);
+        let needed = self.dispatches.iter().take_while(|dispatch| dispatch.unit < n_units);
+        let bound = |recorded: &Recorded| {
+            let mut all = Range { start: usize::MAX, end: 0 };
+            for number in recorded.dispatch.bindings.iter().filter_map(|binding| layout.buffer_number(binding)) {
+                all = all.start.min(number)..all.end.max(number + 1);
+            }
+            all
+        };
+        let mut needed: Vec<Range<usize>> = needed.map(bound).collect();
+        let mut last = 0;
+        for range in &mut needed {
+            last = last.max(range.end);
+            range.end = last;
+        }
+        let mut first = last;
+        for range in needed.iter_mut().rev() {
+            first = first.min(range.start);
+            range.start = first;
+        }
+        needed
     }
 }
 

@@ -1,4 +1,4 @@
-//! Runs steps: one compute pass and one submission each.
+//! Runs steps: one compute pass and one submission each, or several while weights are still on their way.
 
 use crate::buffers::Sizes;
 use crate::error::GpuError;
@@ -10,7 +10,7 @@ use crate::matmul::{self, Precision};
 use crate::replay::Replay;
 use crate::schedule::{Reads, Schedule, Sharing, Unit};
 use crate::state::Passage;
-use crate::weights::WeightLayout;
+use crate::weights::{WeightLayout, Weights};
 use anser_format::quant::dequantize;
 use anser_model::{Op, Plan, Step, ValueId};
 use std::ops::Range;
@@ -80,7 +80,8 @@ impl Gpu {
     /// Runs `step`: advances the states and returns the values of `step.reads`, in their order.
     ///
     /// # Errors
-    /// If the step does not fit the plan or the device's memory (no state has changed then), or the device is lost.
+    /// If the step does not fit the plan or the device's memory (no state has changed then), if weights could not be
+    /// uploaded (the model must then be loaded again), or the device is lost.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn step(&mut self, step: &Step<'_>) -> Result<Vec<Vec<f32>>, GpuError> {
         pollster::block_on(self.step_async(step))
@@ -96,20 +97,25 @@ impl Gpu {
         let staging = self.staging(recording.reads.n_bytes)?;
         self.write_tables(step);
         let replay = self.replay(kind)?;
+        let weights = self.weights.get()?;
+        let is_settled = weights.residency.is_settled()?;
         let recurs = step.tokens.len() <= MAX_RECORDED_TOKENS || step.sequences.len() == step.tokens.len();
         let submit = || {
             self.write_inputs(step, &replay.schedule);
-            if !recurs {
-                return self.submit_in_parts(replay, &recording, staging.as_ref());
+            if !is_settled {
+                return self.submit_as_resident(weights, replay, &recording, staging.as_ref());
             }
-            let all = || 0..recording.reads.stops.len();
-            let commands = recording.commands.take();
-            let commands = commands.unwrap_or_else(|| self.record(replay, &recording, staging.as_ref(), all()));
+            if !recurs {
+                return Ok(self.submit_in_parts(replay, &recording, staging.as_ref()));
+            }
+            let recorded = recording.commands.take();
+            let record = || self.record(replay, &recording, staging.as_ref(), 0..replay.dispatches.len());
+            let commands = recorded.unwrap_or_else(record);
             let submission = self.device.queue.submit([commands]);
-            recording.commands = Some(self.record(replay, &recording, staging.as_ref(), all()));
-            submission
+            recording.commands = Some(record());
+            Ok(submission)
         };
-        let submission = self.device.guard(|| "a step".into(), submit)?;
+        let submission = self.device.guard(|| "a step".into(), submit)??;
         self.advance(step);
         let mut results = vec![vec![]; step.reads.len()];
         match staging {
@@ -154,7 +160,7 @@ impl Gpu {
             self.forget_replays();
         }
         let one_token_each = step.sequences.len() == step.tokens.len();
-        let kind = StepKind::new(&self.features, &self.weights.layout, self.precision, classes, one_token_each);
+        let kind = StepKind::new(&self.features, &self.weights.get()?.layout, self.precision, classes, one_token_each);
         // What is read must be in memory, so that fusing hides nothing from a caller.
         let kind = if self.fuses && self.keeps(kind, step.reads) { kind } else { kind.unfused() };
         self.lower(kind)?;
@@ -176,11 +182,11 @@ impl Gpu {
         if self.replays.contains_key(&kind) {
             return Ok(());
         }
-        let (plan, weights, features) = (&self.plan, &self.weights.layout, self.features);
+        let (plan, features) = (&self.plan, self.features);
         let StepKind { classes, precision, .. } = kind;
-        let schedule = &kind.schedule(plan);
-        let lowering = Lowering { plan, weights, schedule, features, precision, classes };
-        match Replay::new(&lowering, &self.device, &self.weights, &self.states, &mut self.buffers) {
+        let (schedule, weights) = (&kind.schedule(plan), self.weights.get()?);
+        let lowering = Lowering { plan, weights: &weights.layout, schedule, features, precision, classes };
+        match Replay::new(&lowering, &self.device, weights, &self.states, &mut self.buffers) {
             Ok(replay) => {
                 self.replays.insert(kind, replay);
                 Ok(())
@@ -256,25 +262,54 @@ impl Gpu {
         /// Layers: few submissions, and a first one that is soon recorded.
         const PART: usize = 3;
 
-        let n_stops = recording.reads.stops.len();
-        let submit = |start: usize| {
-            let stops = start..(start + PART).min(n_stops);
-            self.device.queue.submit([self.record(replay, recording, staging, stops)])
+        let stops = recording.reads.stops.iter().skip(PART - 1).step_by(PART);
+        let ends = stops.map(|stop| replay.n_dispatches(stop.n_units));
+        let mut start = 0;
+        let mut submit = |end: usize| {
+            let dispatches = std::mem::replace(&mut start, end)..end;
+            self.device.queue.submit([self.record(replay, recording, staging, dispatches)])
         };
-        (PART..n_stops).step_by(PART).fold(submit(0), |_, start| submit(start))
+        for end in ends {
+            submit(end);
+        }
+        submit(replay.dispatches.len())
     }
 
-    /// Records the dispatches that a step needs, and the copies of what it reads, from one of its stops to another.
+    /// Submits the dispatches that a step needs, each as soon as the weights that it reads are on their way.
+    fn submit_as_resident(
+        &self,
+        weights: &Weights,
+        replay: &Replay,
+        recording: &Recording,
+        staging: Option<&wgpu::Buffer>,
+    ) -> Result<wgpu::SubmissionIndex, GpuError> {
+        let needs = replay.weights_needed(&weights.layout, &recording.reads);
+        let pass = weights.residency.pass();
+        let mut start = 0;
+        loop {
+            let n_readable = pass.wait_for(needs.get(start).map_or(0, |needed| needed.end))?;
+            let n = needs[start..].iter().take_while(|needed| needed.end <= n_readable).count();
+            let commands = self.record(replay, recording, staging, start..start + n);
+            let submission = self.device.queue.submit([commands]);
+            start += n;
+            match needs.get(start) {
+                None => return Ok(submission),
+                Some(needed) => pass.release(needed.start),
+            }
+        }
+    }
+
+    /// Records those of `dispatches` that a step needs, and the copies of what it reads there.
     fn record(
         &self,
         replay: &Replay,
         recording: &Recording,
         staging: Option<&wgpu::Buffer>,
-        stops: Range<usize>,
+        dispatches: Range<usize>,
     ) -> wgpu::CommandBuffer {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
         let mut encoder = self.device.inner.create_command_encoder(&descriptor);
-        self.encode(&mut encoder, replay, (&recording.reads, stops), recording.sizes, |encoder, i| {
+        self.encode(&mut encoder, replay, &recording.reads, dispatches, recording.sizes, |encoder, i| {
             let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
             let range = &recording.reads.ranges[i];
             if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
@@ -290,26 +325,28 @@ impl Gpu {
         encoder.finish()
     }
 
-    /// Records the dispatches from one stop to another; `copy` is called with the index of a read where its value is there.
+    /// Records those of `dispatches` that a step needs; `copy` is called with the index of a read where its value is there.
     pub(crate) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
         replay: &Replay,
-        (reads, stops): (&Reads, Range<usize>),
+        reads: &Reads,
+        dispatches: Range<usize>,
         sizes: Sizes,
         copy: impl Fn(&mut wgpu::CommandEncoder, usize),
     ) {
-        let n_done = stops.start.checked_sub(1).map_or(0, |last| reads.stops[last].n_units);
-        let mut rest = &replay.dispatches[replay.dispatches.partition_point(|dispatch| dispatch.unit < n_done)..];
-        for stop in &reads.stops[stops] {
-            let n = rest.partition_point(|dispatch| dispatch.unit < stop.n_units);
-            let (now, later) = rest.split_at(n);
-            if !now.is_empty() {
+        let mut start = dispatches.start;
+        for stop in &reads.stops {
+            let stop_at = replay.n_dispatches(stop.n_units);
+            let end = stop_at.clamp(start, dispatches.end);
+            if start < end {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                now.iter().for_each(|dispatch| dispatch.encode(&mut pass, sizes));
+                replay.dispatches[start..end].iter().for_each(|dispatch| dispatch.encode(&mut pass, sizes));
             }
-            stop.reads.iter().for_each(|&i| copy(encoder, i));
-            rest = later;
+            start = end;
+            if stop_at == end && (stop_at > dispatches.start || dispatches.start == 0) {
+                stop.reads.iter().for_each(|&i| copy(encoder, i));
+            }
         }
     }
 }

@@ -1,163 +1,66 @@
-//! Weights on the device. The unit of residency is the *block*: everything that one layer reads, matrices and vectors, lies
-//! in one buffer in the order of the plan.
+//! The weights of a plan on a device: their memory, and what makes them resident.
 
+use crate::blocks::halves;
 use crate::device::Device;
 use crate::error::GpuError;
-use crate::matmul::{self, DeviceLayout, PIECE_LEN};
-use crate::upload::{Upload, upload};
-use anser_format::DType;
-use anser_model::{Op, Plan, WeightId};
-use std::collections::BTreeMap;
-use std::ops::Range;
+use crate::order::{Home, Order};
+use crate::pipelines::Ahead;
+use crate::residency::{Cargo, OnProgress, Residency};
+use crate::upload::{Chunk, STAGING_N_BYTES};
+use anser_model::{Plan, WeightId};
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
-/// How a matrix lies on the device.
-#[derive(Debug, Clone)]
-pub(crate) struct MatrixLayout {
-    pub(crate) layout: DeviceLayout,
-    /// Row ranges that are bound by themselves, in order.
-    pub(crate) splits: Vec<Range<usize>>,
-    /// Where each of them lies.
-    places: Vec<Place>,
+pub(crate) use crate::blocks::{Place, WeightLayout};
+
+/// How much of a device weights may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub(crate) max_buffer_n_bytes: u64,
+    pub(crate) alignment: u64,
+    /// `None` means as much as there is.
+    pub(crate) budget: Option<u64>,
+    /// What the device is treated as having.
+    pub(crate) device_n_bytes: Option<u64>,
 }
 
-/// Where a vector, a matrix or a row range of it lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    /// Index of the block: that of a layer, or the last one, which is what follows the last layer. What precedes the
-    /// first layer belongs to it.
-    pub(crate) block: usize,
-    /// Which of the block's buffers; 0 unless one would be too large for the device.
-    pub(crate) buffer: usize,
-    /// First byte in that buffer, a multiple of [`WeightLayout::alignment`].
-    pub(crate) offset: u64,
-    /// Its length.
-    pub(crate) n_bytes: u64,
+impl Room {
+    /// How weights lie in it, and which of them stay.
+    ///
+    /// # Errors
+    /// If the budget is too small.
+    fn plan(&self, plan: &Plan, halves: &BTreeSet<usize>, adapter: &str) -> Result<(WeightLayout, Order), GpuError> {
+        let layout = WeightLayout::knowing(plan, halves, self.max_buffer_n_bytes, self.alignment);
+        let budget = self.budget.unwrap_or(u64::MAX);
+        if layout.n_bytes() <= budget {
+            let order = Order::resident(layout.sizes());
+            return Ok((layout, order));
+        }
+        // The last block may be larger than layers are: in buffers of their size it needs no larger slots.
+        let (last, layers) = layout.blocks.split_last().map_or((&[][..], &[][..]), |(l, rest)| (&l[..], rest));
+        let largest = layers.iter().flatten().chain(last.iter().filter(|_| layers.is_empty())).copied().max();
+        let max_n_bytes = self.max_buffer_n_bytes.min(largest.unwrap_or(u64::MAX));
+        let layout = WeightLayout::knowing(plan, halves, max_n_bytes, self.alignment);
+        // A dispatch may need all of a layer, but one part of the last block.
+        let n_layers = layout.blocks.len().saturating_sub(1).max(1);
+        let n_together = layout.blocks.iter().take(n_layers).map(Vec::len).max().unwrap_or(1);
+        let order = Order::within(budget, layout.sizes(), n_together).ok_or_else(|| GpuError::Budget {
+            adapter: adapter.into(),
+            budget,
+            least: Order::least(&layout.sizes(), n_together),
+        })?;
+        Ok((layout, order))
+    }
 }
 
-/// Where everything a plan reads will lie, before any of it is there.
-#[derive(Debug)]
-pub(crate) struct WeightLayout {
-    /// Matrices by index of their weight.
-    pub(crate) matrices: BTreeMap<usize, MatrixLayout>,
-    /// Places of vectors, by index of their weight.
-    vectors: BTreeMap<usize, Place>,
-    /// Bytes of each block's buffers.
-    blocks: Vec<Vec<u64>>,
-    max_buffer_n_bytes: u64,
-    /// Of the start of a vector or matrix.
-    alignment: u64,
-}
-
-impl WeightLayout {
-    /// Lays out the weights of `plan` so that no buffer has more than `max_buffer_n_bytes`, unless 16 rows or an
-    /// operation's vectors take more, and everything starts at multiples of `alignment`. Embedding tables stay on the
-    /// host.
-    pub(crate) fn new(plan: &Plan, max_buffer_n_bytes: u64, alignment: u64) -> WeightLayout {
-        let (matrices, vectors) = (BTreeMap::new(), BTreeMap::new());
-        let mut layout = WeightLayout { matrices, vectors, blocks: vec![vec![]], max_buffer_n_bytes, alignment };
-        for node in &plan.nodes {
-            match &node.op {
-                Op::Embed { .. } => {}
-                Op::MatMul { weight, bias, .. } => {
-                    layout.add_matrix(plan, *weight);
-                    layout.add_vectors(plan, bias.as_slice());
-                }
-                op => layout.add_vectors(plan, &op.weights()),
-            }
-            if node.op.outputs().iter().any(|id| plan.residuals.contains(id)) {
-                layout.blocks.push(vec![]);
-            }
-        }
-        layout
-    }
-
-    /// Adds a matrix in as few row ranges as buffers allow.
-    fn add_matrix(&mut self, plan: &Plan, id: WeightId) {
-        let weight = plan.weight(id);
-        let layout = matmul::layout(weight);
-        // Whole pieces of rows, since kernels write results in 8 bits piece by piece.
-        let rows = usize::try_from(self.max_buffer_n_bytes / layout.row_n_bytes as u64).unwrap_or(usize::MAX);
-        let rows = (rows / PIECE_LEN * PIECE_LEN).max(PIECE_LEN);
-        let starts = (0..weight.n_rows()).step_by(rows);
-        let splits: Vec<Range<usize>> = starts.map(|start| start..(start + rows).min(weight.n_rows())).collect();
-        let n_bytes = splits.iter().map(|rows| rows.len() as u64 * layout.row_n_bytes as u64);
-        let places = n_bytes.map(|n_bytes| self.add(n_bytes)).collect();
-        self.matrices.insert(id.index(), MatrixLayout { layout, splits, places });
-    }
-
-    /// Adds an operation's vectors one after another, each of which has the length of the first.
-    fn add_vectors(&mut self, plan: &Plan, ids: &[WeightId]) {
-        let Some(first) = ids.first() else { return };
-        let n_bytes = 4 * plan.weight(*first).n_cols() as u64;
-        let stride = n_bytes.next_multiple_of(self.alignment);
-        let Place { block, buffer, offset, .. } = self.add(stride * (ids.len() as u64 - 1) + n_bytes);
-        for (id, offset) in ids.iter().zip((offset..).step_by(stride as usize)) {
-            self.vectors.insert(id.index(), Place { block, buffer, offset, n_bytes });
-        }
-    }
-
-    /// Room for `n_bytes` in the last block.
-    fn add(&mut self, n_bytes: u64) -> Place {
-        let block = self.blocks.len() - 1;
-        let buffers = &mut self.blocks[block];
-        let fits = |end: u64| end.next_multiple_of(self.alignment) + n_bytes <= self.max_buffer_n_bytes;
-        if !buffers.last().is_some_and(|&end| fits(end)) {
-            buffers.push(0);
-        }
-        let buffer = buffers.len() - 1;
-        let offset = buffers[buffer].next_multiple_of(self.alignment);
-        buffers[buffer] = offset + n_bytes;
-        Place { block, buffer, offset, n_bytes }
-    }
-
-    /// Where row range `split` of a matrix lies, or, for 0, a vector.
-    pub(crate) fn place(&self, id: WeightId, split: usize) -> Option<Place> {
-        match self.matrices.get(&id.index()) {
-            Some(matrix) => matrix.places.get(split).copied(),
-            None => self.vectors.get(&id.index()).copied().filter(|_| split == 0),
-        }
-    }
-
-    /// Where an operation's vectors from `first` to `last` lie.
-    pub(crate) fn vectors(&self, first: WeightId, last: WeightId) -> Option<Place> {
-        let (first, last) = (*self.vectors.get(&first.index())?, self.vectors.get(&last.index())?);
-        let n_bytes = (last.offset + last.n_bytes).checked_sub(first.offset)?;
-        ((first.block, first.buffer) == (last.block, last.buffer)).then_some(Place { n_bytes, ..first })
-    }
-
-    /// Whether everything that a layer reads lies in one buffer.
-    pub(crate) fn has_whole_layers(&self) -> bool {
-        self.blocks.iter().all(|buffers| buffers.len() <= 1)
-    }
-
-    /// Bytes of each of a block's buffers.
-    pub(crate) fn buffers(&self, block: usize) -> &[u64] {
-        self.blocks.get(block).map_or(&[], |buffers| buffers)
-    }
-
-    /// Elements from the start of a vector of `n_cols` to that of the operation's next one: an operation's vectors lie one
-    /// after another.
-    pub(crate) fn vector_stride(&self, n_cols: usize) -> u64 {
-        (4 * n_cols as u64).next_multiple_of(self.alignment) / 4
-    }
-
-    /// Bytes on the device.
-    pub(crate) fn n_bytes(&self) -> u64 {
-        self.blocks.iter().flatten().sum()
-    }
-
-    /// One line for each storage type that the device keeps as another one.
-    pub(crate) fn notices(&self, plan: &Plan) -> Vec<String> {
-        let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
-        for (&id, m) in &self.matrices {
-            let (from, to): (DType, DType) = (plan.weights[id].dtype(), m.layout.dtype);
-            // An F32 matrix that is stored as F16 holds nothing but F16 numbers.
-            if from != to && from != DType::F32 {
-                *counts.entry((from.name(), to.name())).or_default() += 1;
-            }
-        }
-        let notice = |((from, to), n)| format!("{n} matrices of type {from} are kept as {to} on the GPU");
-        counts.into_iter().map(notice).collect()
+impl Room {
+    /// Bytes that the weights of `plan` take in it.
+    ///
+    /// # Errors
+    /// If the budget is too small.
+    pub(crate) fn n_bytes_needed(&self, plan: &Plan, adapter: &str) -> Result<u64, GpuError> {
+        self.plan(plan, &halves(plan), adapter).map(|(_, order)| order.n_bytes())
     }
 }
 
@@ -165,46 +68,204 @@ impl WeightLayout {
 #[derive(Debug)]
 pub(crate) struct Weights {
     pub(crate) layout: WeightLayout,
-    /// The buffers of each block.
+    order: Order,
+    /// The buffers of each block; streamed ones share memory.
     blocks: Vec<Vec<wgpu::Buffer>>,
+    pub(crate) residency: Residency,
+    /// Whether there was no room for all of them, though nobody limited it.
+    is_short: bool,
+    /// Ends with the weights.
+    _ahead: Ahead,
+}
+
+/// What loading needs to know.
+pub(crate) struct Request {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) device: Arc<Device>,
+    pub(crate) room: Room,
+    pub(crate) on_progress: Option<OnProgress>,
+}
+
+impl Request {
+    /// The layout of the weights, and which of them stay, within `budget`.
+    ///
+    /// # Errors
+    /// If the budget is too small.
+    fn lay_out(&self, budget: Option<u64>, halves: &BTreeSet<usize>) -> Result<(WeightLayout, Order), GpuError> {
+        Room { budget, ..self.room }.plan(&self.plan, halves, &self.device.report().name)
+    }
+
+    /// Whether the budget is large enough.
+    fn check(&self) -> Result<(), GpuError> {
+        match self.room.budget {
+            Some(_) => self.lay_out(self.room.budget, &halves(&self.plan)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Allocates memory for the weights, each block's when the one before is being uploaded already. Without a budget, if
+    /// the device has too little memory, as much of it is used as it has. `compile` is called once the layout is known.
+    fn load(&self, compile: impl FnOnce(&WeightLayout) -> Ahead, stop: &AtomicBool) -> Result<Weights, GpuError> {
+        let halves = halves(&self.plan);
+        let (mut layout, mut order) = self.lay_out(self.room.budget, &halves)?;
+        let ahead = compile(&layout);
+        let (mut granted, mut is_short, mut tries_least) = (0, false, false);
+        let (residency, memory) = loop {
+            match self.allocate(&layout, &order, &mut granted, stop) {
+                Ok(loading) => break loading,
+                Err(GpuError::OutOfMemory { .. }) if self.room.budget.is_none() => {
+                    // What was granted is free again once the device is asked; an eighth stays for states and steps, if that
+                    // is possible.
+                    self.device.wait()?;
+                    (layout, order) = match self.lay_out(Some(granted - granted.div_ceil(8)), &halves) {
+                        Err(GpuError::Budget { least, .. }) if !tries_least => {
+                            tries_least = true;
+                            self.lay_out(Some(least), &halves)?
+                        }
+                        laid_out => laid_out?,
+                    };
+                    is_short = true;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let blocks = layout.group(memory.into_iter());
+        Ok(Weights { layout, order, blocks, residency, is_short, _ahead: ahead })
+    }
+
+    /// Starts uploading, and allocates the memory of each buffer. `granted` becomes the number of bytes that the device
+    /// granted before it refused.
+    fn allocate(
+        &self,
+        layout: &WeightLayout,
+        order: &Order,
+        granted: &mut u64,
+        stop: &AtomicBool,
+    ) -> Result<(Residency, Vec<wgpu::Buffer>), GpuError> {
+        let chunks = layout.parts(&self.plan).into_iter().map(|parts| Chunk::of(&self.plan, parts, STAGING_N_BYTES));
+        let mut residency = Residency::start(Cargo {
+            plan: self.plan.clone(),
+            device: self.device.clone(),
+            order: order.clone(),
+            chunks: chunks.collect(),
+            blocks: layout.blocks.iter().enumerate().flat_map(|(i, b)| b.iter().map(move |_| i)).collect(),
+            on_progress: self.on_progress.clone(),
+        })?;
+        *granted = 0;
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let mut create = |size| {
+            if stop.load(Ordering::Relaxed) {
+                return Err(GpuError::Cancelled);
+            }
+            if self.room.device_n_bytes.is_some_and(|most| *granted + size > most) {
+                let adapter = self.device.report().name.clone();
+                return Err(GpuError::OutOfMemory { adapter, what: "weights".into() });
+            }
+            let buffer = self.device.create_buffer("weights", size, usage)?;
+            *granted += size;
+            Ok(buffer)
+        };
+        let slots = order.slots().map(&mut create).collect::<Result<Vec<_>, GpuError>>()?;
+        let mut memory = vec![];
+        for buffer in 0..order.n_buffers() {
+            let target = match order.home(buffer) {
+                Home::Resident => create(order.size(buffer))?,
+                Home::Slot(slot) => slots[slot].clone(),
+            };
+            residency.provide(target.clone())?;
+            memory.push(target);
+        }
+        Ok((residency, memory))
+    }
+}
+
+/// Weights for which memory is being allocated.
+#[derive(Debug)]
+pub(crate) struct Loading {
+    shared: Arc<Shared>,
+    #[cfg(not(target_arch = "wasm32"))]
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    weights: OnceLock<Result<Weights, GpuError>>,
+    stop: AtomicBool,
+}
+
+impl Loading {
+    /// Starts; `compile` is called once the layout is known.
+    ///
+    /// # Errors
+    /// If the budget is too small.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn start(
+        request: Request,
+        compile: impl FnOnce(&WeightLayout) -> Ahead + Send + 'static,
+    ) -> Result<Loading, GpuError> {
+        request.check()?;
+        let (shared, device) = (Arc::new(Shared::default()), request.device.clone());
+        let loading = shared.clone();
+        let load = move || {
+            let load = || request.load(compile, &loading.stop);
+            // Whoever waits must hear of a panic, too.
+            let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
+            let loaded = loaded.unwrap_or_else(|_| Err(request.device.failed("loading", "a thread panicked")));
+            // It is set here only.
+            let _ = loading.weights.set(loaded);
+        };
+        let thread = std::thread::Builder::new().name("anser-load".into()).spawn(load);
+        let thread = thread.map_err(|e| device.failed("starting a thread", &e.to_string()))?;
+        Ok(Loading { shared, thread: Some(thread) })
+    }
+
+    /// Loads; `compile` is called once the layout is known.
+    ///
+    /// # Errors
+    /// If the weights do not fit, or the device is lost.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn start(request: Request, compile: impl FnOnce(&WeightLayout) -> Ahead) -> Result<Loading, GpuError> {
+        request.check()?;
+        let shared = Arc::new(Shared::default());
+        // It is set here only.
+        let _ = shared.weights.set(Ok(request.load(compile, &shared.stop)?));
+        Ok(Loading { shared })
+    }
+
+    /// The weights, once there is memory for them.
+    ///
+    /// # Errors
+    /// If the device's memory does not hold what is needed at once, or is lost.
+    pub(crate) fn get(&self) -> Result<&Weights, GpuError> {
+        self.shared.weights.wait().as_ref().map_err(GpuError::clone)
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        // A thread that panicked has nothing more to say.
+        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
 }
 
 impl Weights {
-    /// Allocates everything, which tells early whether it fits.
-    ///
-    /// # Errors
-    /// If the device's memory does not hold the weights, or is lost.
-    pub(crate) fn allocate(device: &Device, layout: WeightLayout) -> Result<Weights, GpuError> {
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let block = |(i, buffers): (usize, &Vec<u64>)| {
-            let label = format!("weights of block {i}");
-            buffers.iter().map(|&n_bytes| device.create_buffer(&label, n_bytes, usage)).collect()
-        };
-        let blocks = layout.blocks.iter().enumerate().map(block).collect::<Result<_, GpuError>>()?;
-        Ok(Weights { layout, blocks })
+    /// Whether some weights are uploaded again in every step.
+    pub(crate) fn streams(&self) -> bool {
+        self.order.streams()
     }
 
-    /// Copies everything to where it was allocated.
-    ///
-    /// # Errors
-    /// If there is no memory to copy through, or the device is lost.
-    pub(crate) fn upload(&self, plan: &Plan, device: &Device) -> Result<(), GpuError> {
-        let mut uploads = vec![];
-        for (&id, MatrixLayout { layout, splits, places }) in &self.layout.matrices {
-            for (place, rows) in places.iter().zip(splits) {
-                let buffer = &self.blocks[place.block][place.buffer];
-                let (weight, rows, offset) = (&plan.weights[id], rows.clone(), place.offset);
-                uploads.push(Upload { weight, layout, rows, buffer, offset });
-            }
+    /// One line for each thing about the weights that a person may wonder at.
+    pub(crate) fn notices(&self, plan: &Plan) -> Vec<String> {
+        let mut notices = self.layout.notices(plan);
+        if self.order.streams() {
+            let why = if self.is_short { "the device's memory holds no more" } else { "as asked for" };
+            let mib = |n_bytes: u64| n_bytes.div_ceil(1 << 20);
+            let (held, total) = (mib(self.order.n_bytes()), mib(self.order.total_n_bytes()));
+            notices.push(format!("{held} of {total} MiB of weights at a time, the rest streams in every step: {why}"));
         }
-        upload(device, &uploads)?;
-        for (&id, place) in &self.layout.vectors {
-            let data = plan.weights[id].to_f32();
-            let buffer = &self.blocks[place.block][place.buffer];
-            let write = || device.queue.write_buffer(buffer, place.offset, bytemuck::cast_slice(&data));
-            device.guard(|| format!("uploading {}", plan.weights[id].name()), write)?;
-        }
-        Ok(())
+        notices
     }
 
     /// The vectors of an operation from `first` to `last`; `None` if there are none.
@@ -226,95 +287,5 @@ impl Weights {
     fn bind(&self, place: Place) -> Option<wgpu::BufferBinding<'_>> {
         let (offset, size) = (place.offset, wgpu::BufferSize::new(place.n_bytes));
         Some(wgpu::BufferBinding { offset, size, ..self.block(place)? })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use anser_format::ModelFile;
-    use std::sync::Arc;
-
-    fn plan() -> Plan {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/tiny-v7c256-q4_0.gguf");
-        anser_model::load(&ModelFile::open(path).unwrap()).unwrap().1
-    }
-
-    /// Every place with its name, by block, buffer and offset.
-    fn places(plan: &Plan, layout: &WeightLayout) -> Vec<(Place, String)> {
-        let matrices = layout.matrices.iter().flat_map(|(&id, m)| m.places.iter().map(move |&place| (place, id)));
-        let vectors = layout.vectors.iter().map(|(&id, &place)| (place, id));
-        let named = matrices.chain(vectors).map(|(place, id)| (place, plan.weights[id].name().to_string()));
-        let mut places: Vec<_> = named.collect();
-        places.sort_by_key(|(place, _)| (place.block, place.buffer, place.offset));
-        places
-    }
-
-    #[test]
-    fn a_block_is_a_layer() {
-        let plan = plan();
-        let layout = WeightLayout::new(&plan, 1 << 30, 256);
-        let n_layer = plan.residuals.len();
-        assert_eq!(layout.blocks.len(), n_layer + 1);
-        assert!(layout.blocks.iter().all(|buffers| buffers.len() == 1));
-        for (place, name) in places(&plan, &layout) {
-            let block = match name.strip_prefix("blocks.") {
-                Some(rest) => rest.split('.').next().unwrap().parse().unwrap(),
-                None => n_layer, // ln_out and head
-            };
-            assert_eq!(place.block, block, "{name}");
-        }
-        let [last] = layout.blocks[n_layer][..] else { panic!() };
-        let head = plan.weights.iter().position(|w| w.name() == "head.weight").unwrap();
-        let head = layout.matrices[&head].places[0];
-        assert_eq!(head.offset + head.n_bytes, last, "the head ends the last block");
-    }
-
-    #[test]
-    fn nothing_overlaps_and_all_of_it_can_be_bound() {
-        let plan: Arc<Plan> = Arc::new(plan());
-        for (max_n_bytes, alignment) in [(1 << 30, 256), (1 << 30, 1024), (1 << 16, 256), (20_000, 256)] {
-            let layout = WeightLayout::new(&plan, max_n_bytes, alignment);
-            let places = places(&plan, &layout);
-            for ((a, a_name), (b, b_name)) in places.iter().zip(&places[1..]) {
-                let ends = (a.block, a.buffer) != (b.block, b.buffer) || a.offset + a.n_bytes <= b.offset;
-                assert!(ends, "{a_name} {a:?}, {b_name} {b:?}");
-            }
-            for (place, name) in &places {
-                let size = layout.blocks[place.block][place.buffer];
-                assert!(place.offset + place.n_bytes <= size && size <= max_n_bytes, "{name}: {place:?} of {size}");
-                assert!(place.offset.is_multiple_of(alignment), "{name}: {place:?}");
-            }
-            for (&id, matrix) in &layout.matrices {
-                let weight = &plan.weights[id];
-                assert_eq!((matrix.splits[0].start, matrix.splits.last().unwrap().end), (0, weight.n_rows()));
-                for (rows, place) in matrix.splits.iter().zip(&matrix.places) {
-                    assert_eq!(place.n_bytes, (rows.len() * matrix.layout.row_n_bytes) as u64, "{}", weight.name());
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn vectors_of_an_operation_are_evenly_spaced() {
-        let plan = plan();
-        for max_n_bytes in [1 << 30, 20_000] {
-            let layout = WeightLayout::new(&plan, max_n_bytes, 256);
-            let vectors = |op: &Op| match op {
-                Op::Embed { .. } | Op::MatMul { .. } => vec![],
-                op => op.weights(),
-            };
-            for ids in plan.nodes.iter().map(|node| vectors(&node.op)).filter(|ids| !ids.is_empty()) {
-                let n_cols = plan.weight(ids[0]).n_cols();
-                let first = layout.place(ids[0], 0).unwrap();
-                for (i, &id) in ids.iter().enumerate() {
-                    let offset = first.offset + 4 * i as u64 * layout.vector_stride(n_cols);
-                    assert_eq!(layout.place(id, 0), Some(Place { offset, ..first }), "{}", plan.weight(id).name());
-                }
-                let all = layout.vectors(ids[0], *ids.last().unwrap()).unwrap();
-                let last = layout.place(*ids.last().unwrap(), 0).unwrap();
-                assert_eq!(all.offset + all.n_bytes, last.offset + last.n_bytes);
-            }
-        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::ModelError;
 use crate::names;
 use anser_format::quant::dequantize;
-use anser_format::{DType, FileKind, ModelFile, Tensor};
+use anser_format::{DType, FileKind, FormatError, ModelFile, Tensor};
 use std::sync::Arc;
 
 /// A matrix or vector of the model, borrowed from its file: row-major, `n_rows` × `n_cols`.
@@ -68,6 +68,27 @@ impl Weight {
     pub fn row(&self, row: usize) -> &[u8] {
         let n = self.row_n_bytes();
         &self.bytes()[row * n..][..n]
+    }
+
+    /// Bytes of `rows`, without making the file's pages resident; see [`Tensor::fetch`].
+    ///
+    /// # Errors
+    /// If they cannot be read, or the file was cut short.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn fetch_rows<'a>(
+        &'a self,
+        rows: std::ops::Range<usize>,
+        scratch: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], FormatError> {
+        let (n, start) = (self.row_n_bytes(), self.bytes.start);
+        self.tensor.fetch(start + rows.start * n..start + rows.end * n, scratch)
+    }
+
+    /// The file that holds it.
+    pub fn file(&self) -> &Arc<ModelFile> {
+        self.tensor.file()
     }
 
     /// The weight in f32, row after row. Meant for vectors; a matrix would be expanded.

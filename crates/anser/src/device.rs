@@ -2,12 +2,16 @@
 
 use crate::error::Error;
 use crate::model::Options;
+use crate::progress::LoadProgress;
 use crate::sampler::Sampler;
 use anser_cpu::{Cpu, SlotId};
 use anser_gpu::Drawing;
 #[cfg(not(target_arch = "wasm32"))]
 use anser_gpu::{DeviceChoice, Gpu, GpuError, GpuOptions};
 use anser_model::{Plan, Step};
+use std::ops::ControlFlow;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 #[cfg(not(target_arch = "wasm32"))]
@@ -52,20 +56,90 @@ pub(crate) enum Executor {
     Gpu(Box<Gpu>),
 }
 
+/// A GPU that is being opened by another thread, if the options may want one.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    #[cfg(not(target_arch = "wasm32"))]
+    thread: Option<std::thread::JoinHandle<Result<Arc<anser_gpu::Device>, GpuError>>>,
+}
+
+impl Opening {
+    /// Starts.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn start(options: &Options) -> Opening {
+        let open = wanted(&options.device).map(|choice| {
+            let folder = options.cache_folder.clone();
+            move || shared_device(&choice, folder.as_deref())
+        });
+        // Without a thread, the device is opened when it is needed.
+        let spawn = |open| std::thread::Builder::new().name("anser-open".into()).spawn(open).ok();
+        Opening { thread: open.and_then(spawn) }
+    }
+
+    /// Starts nothing.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn start(_: &Options) -> Opening {
+        Opening {}
+    }
+
+    /// The device for `choice`, which is that of the options.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn device(&mut self, choice: &DeviceChoice, options: &Options) -> Result<Arc<anser_gpu::Device>, GpuError> {
+        let joined = self.thread.take().map(std::thread::JoinHandle::join);
+        let opened = joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        opened.unwrap_or_else(|| shared_device(choice, options.cache_folder.as_deref()))
+    }
+}
+
+/// A driver may not be left while it starts.
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Opening {
+    fn drop(&mut self) {
+        // Whoever drops it unused has another error to tell.
+        self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+/// The GPU that `device` may name.
+#[cfg(not(target_arch = "wasm32"))]
+fn wanted(device: &Device) -> Option<DeviceChoice> {
+    match device {
+        Device::Auto => Some(DeviceChoice::Auto),
+        Device::Cpu => None,
+        Device::Gpu(choice) => Some(choice.clone()),
+    }
+}
+
+/// Opens the GPU that a model with these options would run on, if any, and keeps it open while the result lives. Models
+/// loaded meanwhile share it and its compiled kernels: loading one again takes no driver start.
+///
+/// # Errors
+/// If a GPU is asked for that cannot be used.
+#[cfg(not(target_arch = "wasm32"))]
+pub fn keep_open(options: &Options) -> Result<Option<Arc<anser_gpu::Device>>, Error> {
+    let Some(choice) = wanted(&options.device) else { return Ok(None) };
+    match (shared_device(&choice, options.cache_folder.as_deref()), &options.device) {
+        (Ok(device), _) => Ok(Some(device)),
+        (Err(_), Device::Auto) => Ok(None),
+        (Err(error), Device::Cpu | Device::Gpu(_)) => Err(error.into()),
+    }
+}
+
 impl Executor {
     /// Sets up an executor for `plan`, and says which and why.
-    pub(crate) fn new(plan: &Arc<Plan>, options: &Options) -> Result<(Executor, String), Error> {
+    #[cfg_attr(target_arch = "wasm32", allow(unused_mut, unused_variables, reason = "there is no GPU to open"))]
+    pub(crate) fn new(plan: &Arc<Plan>, options: &Options, mut opening: Opening) -> Result<(Executor, String), Error> {
         match &options.device {
             Device::Cpu => Executor::cpu(plan, options, "asked for"),
             #[cfg(target_arch = "wasm32")]
             Device::Auto => Executor::cpu(plan, options, "the only device of this build"),
             #[cfg(not(target_arch = "wasm32"))]
-            Device::Auto => match Executor::gpu(plan, options, &DeviceChoice::Auto) {
-                Ok(chosen) => Ok(chosen),
-                Err(why) => Executor::cpu(plan, options, &why.to_string()),
-            },
+            Device::Auto => {
+                let gpu = opening.device(&DeviceChoice::Auto, options).and_then(|d| Executor::gpu(plan, &d, options));
+                gpu.or_else(|why| Executor::cpu(plan, options, &why.to_string()))
+            }
             #[cfg(not(target_arch = "wasm32"))]
-            Device::Gpu(choice) => Ok(Executor::gpu(plan, options, choice)?),
+            Device::Gpu(choice) => Ok(Executor::gpu(plan, &opening.device(choice, options)?, options)?),
         }
     }
 
@@ -74,15 +148,48 @@ impl Executor {
         let cpu_options = anser_cpu::Options { n_threads: options.n_threads, mode, ..Default::default() };
         let cpu = Cpu::new(plan.clone(), cpu_options)?;
         let line = format!("CPU, {} threads: {why}", cpu.n_threads());
+        let n_bytes = plan.n_bytes_per_token() as u64;
+        // The weights lie in the mapped file.
+        let progress = LoadProgress { n_bytes, total_n_bytes: n_bytes, layer: plan.residuals.len() };
+        if let Some(ControlFlow::Break(())) = options.on_load.as_ref().map(|on_load| on_load.tell(progress)) {
+            return Err(Error::Cancelled);
+        }
         Ok((Executor::Cpu(Box::new(cpu)), line))
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn gpu(plan: &Arc<Plan>, options: &Options, choice: &DeviceChoice) -> Result<(Executor, String), GpuError> {
-        let device = shared_device(choice)?;
-        let gpu = Gpu::new(plan.clone(), &device, GpuOptions { exact: options.exact, ..Default::default() })?;
-        let line = [vec![device.reason().to_string()], gpu.notices()].concat().join("; ");
-        Ok((Executor::Gpu(Box::new(gpu)), line))
+    fn gpu(
+        plan: &Arc<Plan>,
+        device: &Arc<anser_gpu::Device>,
+        options: &Options,
+    ) -> Result<(Executor, String), GpuError> {
+        let gpu_options = GpuOptions { exact: options.exact, memory: options.gpu_memory, ..GpuOptions::default() };
+        let on_progress = options.on_load.clone().map(|on_load| {
+            let tell = move |anser_gpu::Progress { n_bytes, total_n_bytes, layer }| {
+                on_load.tell(LoadProgress { n_bytes, total_n_bytes, layer })
+            };
+            Arc::new(tell) as anser_gpu::OnProgress
+        });
+        let gpu = Gpu::load(plan.clone(), device, gpu_options, on_progress)?;
+        Ok((Executor::Gpu(Box::new(gpu)), device.reason().to_string()))
+    }
+
+    /// What else there is to tell about the device, one line each.
+    pub(crate) fn notices(&self) -> Vec<String> {
+        match self {
+            Executor::Cpu(_) => vec![],
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => gpu.notices(),
+        }
+    }
+
+    /// Waits until the weights that stay on the device are there.
+    pub(crate) fn finish_loading(&self) -> Result<(), Error> {
+        match self {
+            Executor::Cpu(_) => Ok(()),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.wait_until_resident()?),
+        }
     }
 
     /// How many tokens to give to one step of a long prompt: enough to use a weight that was read many times, few
@@ -198,14 +305,14 @@ impl Executor {
 /// The device for `choice`, shared by all models of the process while one of them is alive: starting a driver takes
 /// hundreds of milliseconds, and pipelines are compiled once per device.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn shared_device(choice: &DeviceChoice) -> Result<Arc<anser_gpu::Device>, GpuError> {
+pub(crate) fn shared_device(choice: &DeviceChoice, cache: Option<&Path>) -> Result<Arc<anser_gpu::Device>, GpuError> {
     static OPEN: Mutex<Vec<(DeviceChoice, Weak<anser_gpu::Device>)>> = Mutex::new(vec![]);
     let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|(_, device)| device.upgrade().is_some_and(|d| !d.is_lost()));
     if let Some(device) = open.iter().find(|(c, _)| c == choice).and_then(|(_, d)| d.upgrade()) {
         return Ok(device);
     }
-    let device = anser_gpu::Device::open(choice)?;
+    let device = anser_gpu::Device::open_with_cache(choice, cache)?;
     open.push((choice.clone(), Arc::downgrade(&device)));
     Ok(device)
 }

@@ -51,7 +51,7 @@ pub fn measure_kernels(
     choice: &DeviceChoice,
     mut each: impl FnMut(KernelRow) -> ControlFlow<()>,
 ) -> Result<Ceilings, Error> {
-    let device = shared_device(choice)?;
+    let device = shared_device(choice, None)?;
     let ceilings = Ceilings { copy_gb_per_s: device.measure_copy()? };
     for [n_rows, n_cols] in SHAPES {
         for dtype in TYPES {

@@ -1,8 +1,9 @@
 //! A loaded model: file, plan, tokenizer and the executor that runs it.
 
 use crate::cache::{CacheStats, EmbeddingCache};
-use crate::device::{Device, Executor};
+use crate::device::{Device, Executor, Opening};
 use crate::error::Error;
+use crate::progress::OnLoad;
 use crate::session::Session;
 use anser_format::{MetaValue, ModelFile};
 use anser_model::{Config, Plan, StateLayout};
@@ -26,6 +27,15 @@ pub struct Options {
     /// products of quantized weights take activations in 8 bits, which changes logits by less than quantizing the weights
     /// did (`docs/performance.md` has figures).
     pub exact: bool,
+    /// Bytes of GPU memory for weights; `None` means as many as there are. Weights beyond are streamed from the file in
+    /// every step, with the same results: a model larger than the GPU's memory runs. States and the values of a step, a few
+    /// percent, come on top.
+    pub gpu_memory: Option<u64>,
+    /// Told how far loading has got, and can end it.
+    pub on_load: Option<OnLoad>,
+    /// A folder for compiled GPU kernels, which make the next process start faster; nobody else may write to it. `None`,
+    /// the default, keeps none.
+    pub cache_folder: Option<PathBuf>,
 }
 
 /// A model, ready to run. Clones share everything.
@@ -44,17 +54,27 @@ struct Inner {
     fingerprint: OnceLock<String>,
     executor: Mutex<Executor>,
     embeddings: Mutex<EmbeddingCache>,
-    device: String,
+    /// The device and why.
+    chosen: String,
+    /// With what there is to tell about it.
+    device: OnceLock<String>,
+    /// Once a session was made.
+    is_used: OnceLock<()>,
 }
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Model({}, {}, {})", self.inner.file.name(), self.inner.plan.title, self.inner.device)
+        write!(f, "Model({}, {}, {})", self.inner.file.name(), self.inner.plan.title, self.inner.chosen)
     }
 }
 
 impl Model {
-    /// Opens the GGUF or safetensors file at `path`. The file is mapped and used in place.
+    /// Opens the GGUF or safetensors file at `path`. It returns when the file is found to be a model and the device is
+    /// open; weights become resident in the background, and what needs them waits. The CPU uses the mapped file in
+    /// place; the GPU gets a copy, of which none stays on the host.
+    ///
+    /// The file must not be changed while the model is in use: weights would change with it, and reading a part that was
+    /// cut off ends the process. Replacing or deleting it does no harm. Changes before a weight is first used are told.
     ///
     /// # Errors
     /// If the file is no RWKV model that can be run, or the device cannot be used.
@@ -78,9 +98,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn from_file(file: Arc<ModelFile>, options: &Options) -> Result<Model, Error> {
-        let (config, plan) = anser_model::load(&file)?;
-        let plan = Arc::new(plan);
-        let (executor, device) = Executor::new(&plan, options)?;
+        let (config, plan, executor, chosen) = set_up(&file, options)?;
         Ok(Model {
             inner: Arc::new(Inner {
                 layout: Arc::new(plan.state.clone()),
@@ -92,7 +110,9 @@ impl Model {
                 fingerprint: OnceLock::new(),
                 executor: Mutex::new(executor),
                 embeddings: Mutex::new(EmbeddingCache::new(options.embedding_cache_n_bytes)),
-                device,
+                chosen,
+                device: OnceLock::new(),
+                is_used: OnceLock::new(),
             }),
         })
     }
@@ -122,17 +142,32 @@ impl Model {
         &self.inner.layout
     }
 
-    /// Where the model runs and why, in one line.
+    /// Where the model runs and why, in one line. On a GPU it waits until memory is allocated there.
     pub fn device(&self) -> &str {
-        &self.inner.device
+        self.inner
+            .device
+            .get_or_init(|| [vec![self.inner.chosen.clone()], self.executor().notices()].concat().join("; "))
     }
 
     /// A new session with a fresh state.
     ///
     /// # Errors
-    /// If the device has no memory for another state.
+    /// If the device has no memory for another state, or the file was changed before the model was first used.
     pub fn session(&self) -> Result<Session, Error> {
+        if self.inner.is_used.get().is_none() {
+            self.inner.file.check_unchanged()?;
+            // It may have been set by another thread meanwhile.
+            let _ = self.inner.is_used.set(());
+        }
         Session::new(self.clone())
+    }
+
+    /// Waits until every weight that stays on the device is there. There is no need to: what needs weights waits for them.
+    ///
+    /// # Errors
+    /// What ended loading: the device was lost, the file changed, or [`Options::on_load`] said so.
+    pub fn finish_loading(&self) -> Result<(), Error> {
+        self.executor().finish_loading()
     }
 
     /// The model's tokenizer; made at the first call.
@@ -210,6 +245,21 @@ impl Model {
     pub(crate) fn executor(&self) -> MutexGuard<'_, Executor> {
         self.inner.executor.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The plan of `file` and its executor, while the device starts and the file is read into the system's cache.
+fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>, Executor, String), Error> {
+    let opening = Opening::start(options);
+    #[cfg(not(target_arch = "wasm32"))]
+    {
+        let file = file.clone();
+        // Without a thread, the file is read when it is needed.
+        let _ = std::thread::Builder::new().name("anser-read".into()).spawn(move || file.read_ahead());
+    }
+    let (config, plan) = anser_model::load(file)?;
+    let plan = Arc::new(plan);
+    let (executor, chosen) = Executor::new(&plan, options, opening)?;
+    Ok((config, plan, executor, chosen))
 }
 
 /// The tokenizer that a GGUF file carries.

@@ -2,10 +2,14 @@
 
 use crate::input::{self, TokenIds};
 use crate::report::Failure;
-use anser::{Device, Model, Options, SamplerOptions, SamplerOrder};
+use crate::term::Progress;
+use anser::{Device, LoadProgress, Model, OnLoad, Options, SamplerOptions, SamplerOrder};
 use clap::Args;
+use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use std::ffi::OsString;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Names the built-in model; a file of this name is `./demo`.
 const DEMO: &str = "demo";
@@ -22,6 +26,9 @@ pub(crate) struct ModelArgs {
     /// Where to run it: auto, cpu or gpu
     #[arg(long, value_name = "DEVICE", env = "ANSER_DEVICE", default_value = "auto", value_parser = device)]
     pub(crate) device: Device,
+    /// GPU memory for weights, like 500M or 4G; the rest streams from the file in every step [default: all there is]
+    #[arg(long, value_name = "SIZE", env = "ANSER_GPU_MEMORY", value_parser = size)]
+    pub(crate) gpu_memory: Option<Size>,
     /// Threads on the CPU; without it one per core
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::count(1024))]
     pub(crate) threads: Option<usize>,
@@ -31,16 +38,54 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Loads the model.
+    /// Loads the model, with a bar if that takes long.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
-        let options = Options {
+        load(&self.model, &Options { on_load: Some(bar()), ..self.options() })
+    }
+
+    /// What the arguments ask for.
+    pub(crate) fn options(&self) -> Options {
+        Options {
             device: self.device.clone(),
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
             exact: self.exact,
+            gpu_memory: self.gpu_memory.and_then(|Size(n_bytes)| n_bytes),
+            cache_folder: choose_native_strategy().ok().map(|strategy| strategy.cache_dir().join("anser")),
             ..Options::default()
-        };
-        load(&self.model, &options)
+        }
+    }
+}
+
+/// A bar, gone when everything is loaded.
+fn bar() -> OnLoad {
+    let bar = Mutex::new(Some(Progress::new("loading, MiB")));
+    OnLoad::new(move |LoadProgress { n_bytes, total_n_bytes, .. }| {
+        let mut bar = bar.lock().unwrap_or_else(PoisonError::into_inner);
+        match bar.as_mut() {
+            Some(bar) if n_bytes < total_n_bytes => {
+                bar.update((n_bytes >> 20) as usize, (total_n_bytes >> 20) as usize)
+            }
+            Some(_) | None => *bar = None,
+        }
+        ControlFlow::Continue(())
+    })
+}
+
+/// A number of bytes; none, if an environment variable is empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Size(pub(crate) Option<u64>);
+
+/// A number with one of the letters K, M, G, which stand for powers of 1024.
+fn size(text: &str) -> Result<Size, String> {
+    let letters = [(['K', 'k'], 10), (['M', 'm'], 20), (['G', 'g'], 30)];
+    let with_letter = letters.iter().find_map(|&(letters, shift)| Some((text.strip_suffix(letters)?, shift)));
+    let (digits, shift) = with_letter.unwrap_or((text, 0));
+    let n_bytes = digits.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1u64 << shift));
+    match (text.is_empty(), n_bytes) {
+        (true, _) => Ok(Size(None)),
+        (false, Some(n_bytes)) => Ok(Size(Some(n_bytes))),
+        (false, None) => Err("expected a number of bytes, like 500M or 4G".into()),
     }
 }
 
@@ -160,4 +205,20 @@ fn logit_bias(text: &str) -> Result<(u32, f32), String> {
     let id = id.trim().parse().map_err(|_| format!("{id:?} is not a token id"))?;
     let bias = bias.trim().parse().map_err(|_| format!("{bias:?} is not a number"))?;
     Ok((id, bias))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Size, size};
+
+    #[test]
+    fn sizes_have_letters() {
+        for (text, n_bytes) in [("17", 17), ("3K", 3 << 10), ("500M", 500 << 20), ("4g", 4 << 30), ("0", 0)] {
+            assert_eq!(size(text), Ok(Size(Some(n_bytes))), "{text}");
+        }
+        assert_eq!(size(""), Ok(Size(None)));
+        for text in ["M", "-1", "1.5G", "3T", "ten", "99999999999G", "\u{e9}M"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
 }

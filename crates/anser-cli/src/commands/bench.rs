@@ -49,6 +49,10 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let peak = AnonPeak::watch();
+    let began = Instant::now();
+    // Kept to the end, so that loading is measured without the start of a driver.
+    let gpu = anser::keep_open(&args.model.options())?;
+    let open_device_ms = gpu.is_some().then(|| elapsed_ms(began));
     let mut progress = Progress::new("measuring");
     let mut runs = vec![];
     let (mut device, mut title, mut load_anon_mib) = (String::new(), String::new(), None);
@@ -64,14 +68,17 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         let model = args.model.load()?;
         let session = model.session()?;
         let load_ms = elapsed_ms(began);
+        model.finish_loading()?;
+        let resident_ms = elapsed_ms(began);
         if n == 0 {
             // Later loads reuse what the first one's memory allocator has kept.
             load_anon_mib = memory::anon_mib().zip(anon_before).map(|(after, before)| (after - before).max(0.0));
             (device, title) = (model.device().to_owned(), model.plan().title.clone());
         }
-        runs.push(measure(args, &model, session, load_ms, tick)?);
+        runs.push(measure(args, &model, session, [load_ms, resident_ms], tick)?);
     }
     drop(progress);
+    drop(gpu);
     let spread = |of: fn(&Measured) -> f64| Spread::of(runs.iter().map(of).collect());
     let report = Report {
         model: args.model.model.display().to_string(),
@@ -80,7 +87,9 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         n_prompt: args.prompt,
         n_gen: args.r#gen,
         n_runs: args.runs,
+        open_device_ms,
         load_ms: spread(|m| m.load_ms),
+        resident_ms: spread(|m| m.resident_ms),
         first_token_ms: spread(|m| m.first_token_ms),
         prefill_tps: spread(|m| m.prefill_tps),
         decode_tps: spread(|m| m.decode_tps),
@@ -104,7 +113,7 @@ fn measure(
     args: &BenchArgs,
     model: &Model,
     mut session: Session,
-    load_ms: f64,
+    [load_ms, resident_ms]: [f64; 2],
     mut tick: impl FnMut(),
 ) -> Result<Measured, Failure> {
     tick();
@@ -165,6 +174,7 @@ fn measure(
     let batch_64_tps = decode_batch(model, 64)?;
     Ok(Measured {
         load_ms,
+        resident_ms,
         first_token_ms,
         prefill_tps,
         decode_tps,

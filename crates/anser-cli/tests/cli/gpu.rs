@@ -44,3 +44,15 @@ fn a_profile_lists_kernels_with_their_share() {
     let sums: Vec<&str> = table.lines().filter(|line| line.starts_with("all ")).collect();
     assert!(sums.len() == 2 && sums.iter().all(|line| line.ends_with("100.0%")), "{table}");
 }
+
+#[test]
+fn a_memory_budget_changes_no_text() {
+    let generate = |more: &[&str]| {
+        let args = ["generate", "--device", "gpu:0", "-n", "6", "--temperature", "0", "Once upon a time"];
+        stdout(&run(&[&args, more].concat()), 0)
+    };
+    assert_eq!(generate(&["--gpu-memory", "6M"]), generate(&[]));
+    let few = run(&["generate", "--device", "gpu:0", "--gpu-memory", "100K", "a"]);
+    assert!(few.code == Some(1) && few.stderr.contains("takes at least"), "{}", few.stderr);
+    run(&["generate", "--gpu-memory", "much", "a"]).failure(2);
+}

@@ -9,6 +9,7 @@ use anser_format::DType;
 use anser_format::quant::{BlockIq4Nl, BlockIq4Xs, BlockQ3K, BlockQ4_0, BlockQ5_0, BlockQ6K, BlockQ8_0, dequantize};
 use anser_model::Weight;
 use half::f16;
+#[cfg(not(target_arch = "wasm32"))]
 use std::ops::Range;
 
 /// Columns of a piece, see `wgsl/weight/piece.wgsl`.
@@ -27,10 +28,15 @@ pub(crate) struct DeviceLayout {
     verbatim: bool,
 }
 
-/// The layout of a matrix.
+/// The layout of a matrix. That of F32 takes reading all of it, see [`is_f16`].
 pub(crate) fn layout(weight: &Weight) -> DeviceLayout {
+    layout_of(weight, weight.dtype() == DType::F32 && is_f16(weight.bytes()))
+}
+
+/// The layout of a matrix of which it is known whether it is F32 and [`is_f16`].
+pub(crate) fn layout_of(weight: &Weight, is_f16: bool) -> DeviceLayout {
     let from = weight.dtype();
-    let dtype = if from == DType::F32 && is_f16(weight.bytes()) { DType::F16 } else { device_dtype(from) };
+    let dtype = if is_f16 { DType::F16 } else { device_dtype(from) };
     let row_n_bytes = row_n_bytes(dtype, weight.n_cols());
     let reordered = matches!(dtype, DType::Q8_0 | DType::Q6_K);
     DeviceLayout { dtype, row_n_bytes, verbatim: dtype == from && !reordered && row_n_bytes == weight.row_n_bytes() }
@@ -46,10 +52,21 @@ impl DeviceLayout {
     ///
     /// # Panics
     /// If `out` has another length, or `rows` are not all rows of `weight`.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn repack(&self, weight: &Weight, rows: Range<usize>, out: &mut [u8]) {
+        let n = weight.row_n_bytes();
+        self.repack_rows(weight, &weight.bytes()[rows.start * n..rows.end * n], out);
+    }
+
+    /// Writes the rows of `weight` that `rows` holds to `out`, `[rows, row_n_bytes]`.
+    ///
+    /// # Panics
+    /// If `out` has another length, or `rows` are not whole rows.
+    pub(crate) fn repack_rows(&self, weight: &Weight, rows: &[u8], out: &mut [u8]) {
+        let rows = rows.chunks_exact(weight.row_n_bytes());
         assert_eq!(out.len(), rows.len() * self.row_n_bytes, "{}", weight.name());
         for (row, out) in rows.zip(out.chunks_exact_mut(self.row_n_bytes)) {
-            self.repack_row(weight.dtype(), weight.row(row), weight.n_cols(), out);
+            self.repack_row(weight.dtype(), row, weight.n_cols(), out);
         }
     }
 
@@ -107,11 +124,20 @@ fn row_n_bytes(dtype: DType, n_cols: usize) -> usize {
     n_bytes.next_multiple_of(VEC4_N_BYTES)
 }
 
-/// Whether F16 holds all these F32 numbers exactly.
-fn is_f16(bytes: &[u8]) -> bool {
-    bytes.as_chunks().0.iter().all(|&element| {
-        let value = f32::from_le_bytes(element);
-        f16::from_f32(value).to_f32().to_bits() == value.to_bits()
+/// Whether F16 holds all these F32 numbers exactly. Loading waits for this, so that numbers are looked at several at a
+/// time, as bits: zeros and what is in the normal range of F16 with ten bits behind the point, the others one by one.
+pub(crate) fn is_f16(bytes: &[u8]) -> bool {
+    const AT_ONCE: usize = 64;
+
+    let is_plain = |bits: u32| {
+        let exponent = (bits >> 23) & 0xff;
+        let normal = exponent.wrapping_sub(127 - 14) <= 29;
+        (bits & 0x1fff == 0) & (normal | (bits << 1 == 0))
+    };
+    let is_exact = |bits: u32| f16::from_f32(f32::from_bits(bits)).to_f32().to_bits() == bits;
+    bytes.as_chunks::<4>().0.chunks(AT_ONCE).all(|numbers| {
+        let bits = || numbers.iter().map(|&number| u32::from_le_bytes(number));
+        bits().fold(true, |all, bits| all & is_plain(bits)) || bits().all(is_exact)
     })
 }
 
@@ -173,4 +199,21 @@ fn iq4_xs_as_q8_0(block: &[u8; 136]) -> [BlockQ8_0; 8] {
 fn q3_k_as_q6_k(block: &[u8; 110]) -> BlockQ6K {
     let block = BlockQ3K::from_bytes(block);
     BlockQ6K::pack(block.d, std::array::from_fn(|s| block.scale(s)), &block.quants())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exact_numbers_are_those_that_come_back() {
+        let is_exact = |x: f32| f16::from_f32(x).to_f32().to_bits() == x.to_bits();
+        let all_halves = (0..=u16::MAX).map(|bits| f16::from_bits(bits).to_f32());
+        let others = (0..1 << 20).map(|i: u32| f32::from_bits(i.wrapping_mul(4099).wrapping_add(i << 21)));
+        for x in all_halves.chain(others).chain([65520.0, -65504.0, 2f32.powi(-25), 2f32.powi(-24), f32::NAN]) {
+            let among = [[1.0, 0.5, -0.0], [x, 2.0, 0.0]].concat();
+            let bytes: Vec<u8> = among.iter().flat_map(|x| x.to_le_bytes()).collect();
+            assert_eq!(is_f16(&bytes), is_exact(x), "{x:e}");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Matrix products: out `[T, R]` = residual + activation(x `[T, n_cols]` · weightᵀ + bias), for a weight `[R, n_cols]` of
 //! any storage type.
 //!
-//! [`layout()`] says how weights lie on the device, [`lower`] which kernels multiply them. Up to 8 tokens are computed by
+//! `layout` says how weights lie on the device, [`lower`] which kernels multiply them. Up to 8 tokens are computed by
 //! mat-vec kernels, which read every weight once; more by tiled ones, see [`Form`].
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -18,7 +18,7 @@ pub(crate) use coop::multiplies_halves;
 pub(crate) use form::{Form, Precision, max_columns};
 #[cfg(test)]
 use layout::device_dtype;
-pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_quantized, layout};
+pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_f16, is_quantized, layout, layout_of};
 pub(crate) use vec::{NOTHING, Sites, float_kind};
 
 pub(crate) use spec::weight_modules;

@@ -122,7 +122,10 @@ impl Gpu {
         step.check(&self.plan, |slot| self.states.get(slot).is_some())?;
         let Some(logits) = self.plan.logits else { return Ok(None) };
         let n_vocab = self.plan.value(logits).n_cols;
-        if n_vocab > MAX_VOCAB || !self.device.draws() || !self.has_table()? {
+        // A step that draws is one submission: all weights must be there.
+        let weights = self.weights.get()?;
+        weights.residency.wait()?;
+        if weights.streams() || n_vocab > MAX_VOCAB || !self.device.draws() || !self.has_table()? {
             return Ok(None);
         }
         let spare = match self.create_state() {
@@ -331,13 +334,8 @@ impl Gpu {
             launches.iter().for_each(|launch| launch.encode(&mut pass));
         };
         launch(&mut encoder, &bound.embed);
-        self.encode(
-            &mut encoder,
-            self.replay(bound.kind)?,
-            (&bound.reads, 0..bound.reads.stops.len()),
-            sizes,
-            |_, _| {},
-        );
+        let replay = self.replay(bound.kind)?;
+        self.encode(&mut encoder, replay, &bound.reads, 0..replay.dispatches.len(), sizes, |_, _| {});
         launch(&mut encoder, &bound.sample[half]);
         encoder.copy_buffer_to_buffer(&drawing.memory.places, 0, &drawing.staging[half], 0, 4);
         Ok(encoder.finish())

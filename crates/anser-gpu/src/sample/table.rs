@@ -6,9 +6,9 @@ use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Access, KernelSpec, wgsl};
 use crate::matmul::{self, DeviceLayout, weight_modules};
-use crate::upload::{Upload, upload};
+use crate::upload::{Part, PartForm, upload};
 use anser_format::DType;
-use anser_model::{Op, Plan, ValueId, Weight};
+use anser_model::{Op, Plan, ValueId, WeightId};
 use std::ops::Range;
 
 /// The table, in several buffers where one would be too large to bind.
@@ -23,12 +23,12 @@ pub(crate) struct EmbedTable {
 }
 
 /// The plan's table and the value of its rows; `None` if the device cannot give the host's very numbers.
-pub(super) fn of_plan(plan: &Plan) -> Option<(&Weight, ValueId)> {
+pub(super) fn of_plan(plan: &Plan) -> Option<(WeightId, ValueId)> {
     let mut tables = plan.nodes.iter().filter_map(|node| match &node.op {
-        Op::Embed { table, out } => Some((plan.weight(*table), *out)),
+        Op::Embed { table, out } => Some((*table, *out)),
         _ => None,
     });
-    tables.next().filter(|(table, _)| is_exact(table.dtype()))
+    tables.next().filter(|(table, _)| is_exact(plan.weight(*table).dtype()))
 }
 
 /// Whether the device decodes the very numbers that the host does: products of a scale and a quant are exact in f32, and
@@ -54,14 +54,15 @@ fn kernel(layout: &DeviceLayout, n_cols: usize, rows: &Range<usize>) -> KernelSp
 
 #[cfg(test)]
 pub(super) fn kernels(plan: &Plan) -> Option<KernelSpec> {
-    let (table, _) = of_plan(plan)?;
+    let table = plan.weight(of_plan(plan)?.0);
     Some(kernel(&matmul::layout(table), table.n_cols(), &(0..table.n_rows())))
 }
 
 impl EmbedTable {
     /// Uploads the table of `plan`; `None` if it has none that the device can decode exactly.
     pub(super) fn new(plan: &Plan, device: &Device, max_binding_n_bytes: u64) -> Result<Option<EmbedTable>, GpuError> {
-        let Some((table, out)) = of_plan(plan) else { return Ok(None) };
+        let Some((id, out)) = of_plan(plan) else { return Ok(None) };
+        let table = plan.weight(id);
         let layout = matmul::layout(table);
         let rows = usize::try_from(max_binding_n_bytes / layout.row_n_bytes as u64).unwrap_or(usize::MAX).max(1);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
@@ -71,9 +72,11 @@ impl EmbedTable {
             Ok((range, device.create_buffer(table.name(), n_bytes, usage)?))
         };
         let parts = (0..table.n_rows()).step_by(rows).map(part).collect::<Result<Vec<_>, GpuError>>()?;
-        let of_part = |(rows, buffer)| Upload { weight: table, layout: &layout, rows, buffer, offset: 0 };
-        let uploads: Vec<Upload> = parts.iter().map(|(rows, buffer)| of_part((rows.clone(), buffer))).collect();
-        upload(device, &uploads)?;
+        let part = |(rows, buffer): &(Range<usize>, wgpu::Buffer)| {
+            let form = PartForm::Matrix(layout);
+            (Part { weight: id.index(), rows: rows.clone(), form, offset: 0 }, buffer.clone())
+        };
+        upload(device, plan, parts.iter().map(part))?;
         Ok(Some(EmbedTable { layout, n_cols: table.n_cols(), parts, out }))
     }
 

@@ -4,5 +4,6 @@ mod embeddings;
 mod fixtures;
 mod golden;
 mod gpu;
+mod loading;
 mod malformed;
 mod sessions;

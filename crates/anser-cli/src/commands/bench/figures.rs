@@ -6,6 +6,7 @@ use std::fmt::{self, Display, Formatter};
 /// Figures of one run.
 pub(super) struct Measured {
     pub(super) load_ms: f64,
+    pub(super) resident_ms: f64,
     pub(super) first_token_ms: f64,
     pub(super) prefill_tps: f64,
     pub(super) decode_tps: f64,
@@ -52,7 +53,12 @@ pub(super) struct Report {
     pub(super) n_prompt: usize,
     pub(super) n_gen: usize,
     pub(super) n_runs: usize,
+    /// Start of the GPU's driver, once.
+    pub(super) open_device_ms: Option<f64>,
+    /// Until the model can be used.
     pub(super) load_ms: Spread,
+    /// Until all of its weights are on the device.
+    pub(super) resident_ms: Spread,
     pub(super) first_token_ms: Spread,
     pub(super) prefill_tps: Spread,
     pub(super) decode_tps: Spread,
@@ -73,8 +79,12 @@ impl Display for Report {
         writeln!(f, "{} ({}) on {}", self.model, self.title, self.device)?;
         writeln!(f, "prompt {}, generate {}, runs {}\n", self.n_prompt, self.n_gen, self.n_runs)?;
         writeln!(f, "{:<16} {:>10} {:>10} {:>10}", "", "median", "min", "max")?;
+        if let Some(ms) = self.open_device_ms {
+            writeln!(f, "{:<16} {ms:>10.2}", "open_device_ms")?;
+        }
         let timed = [
             ("load_ms", Some(&self.load_ms)),
+            ("resident_ms", Some(&self.resident_ms)),
             ("first_token_ms", Some(&self.first_token_ms)),
             ("prefill_tps", Some(&self.prefill_tps)),
             ("decode_tps", Some(&self.decode_tps)),

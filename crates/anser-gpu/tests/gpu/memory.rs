@@ -1,0 +1,76 @@
+//! What loading leaves behind: nothing. Memory is counted for the whole process, so each test runs in a child process of
+//! its own: this test program again, asked for one test.
+
+use crate::harness::{device, load};
+use anser_gpu::{Gpu, GpuOptions};
+use anser_model::{Sequence, Step};
+use std::process::Command;
+
+/// Runs the ignored test `name` alone.
+fn alone(name: &str) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", name, "--ignored"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+/// Resident memory of a kind, in MiB: a field of /proc/self/status.
+fn resident_mib(field: &str) -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+    line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+/// 43 MB of weights, of which the embedding table stays on the host.
+const DEMO: &str = "../../models/demo-q8_0.gguf";
+
+/// Loads the demo model and decodes a token.
+fn load_and_run(options: GpuOptions) -> Gpu {
+    let plan = load(DEMO);
+    let mut gpu = Gpu::new(plan.clone(), &device(), options).unwrap();
+    let sequences = [Sequence { slot: gpu.create_state().unwrap(), n_tokens: 1 }];
+    let reads = [plan.logits.unwrap()];
+    gpu.step(&Step { tokens: &[7], sequences: &sequences, outputs: &[0], reads: &reads, inputs: &[] }).unwrap();
+    gpu
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn loading_again_and_again_takes_no_more_memory() {
+    alone("memory::load_fifty_times");
+}
+
+#[test]
+#[ignore = "run by loading_again_and_again_takes_no_more_memory"]
+fn load_fifty_times() {
+    // The first ones make what is shared: kernels, and what allocators keep.
+    (0..5).for_each(|_| drop(load_and_run(GpuOptions::default())));
+    let before = resident_mib("VmRSS:");
+    (0..50).for_each(|_| drop(load_and_run(GpuOptions::default())));
+    let grown = resident_mib("VmRSS:") - before;
+    // One copy of the weights on the device is 26 MiB, and software adapters keep them in this process: a leak of one
+    // model in fifty would show.
+    assert!(grown < 20.0, "{grown} MiB more after 50 loads");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn weights_are_in_memory_once() {
+    alone("memory::load_once");
+}
+
+#[test]
+#[ignore = "run by weights_are_in_memory_once"]
+fn load_once() {
+    // Kernels, and the device itself.
+    drop(load_and_run(GpuOptions::default()));
+    let (anonymous, mapped) = (resident_mib("RssAnon:"), resident_mib("RssFile:"));
+    let gpu = load_and_run(GpuOptions::default());
+    let needed = Gpu::n_bytes_needed(gpu.plan(), &device(), GpuOptions::default(), 1).unwrap() as f64 / 1024.0 / 1024.0;
+    let grown = [resident_mib("RssAnon:") - anonymous, resident_mib("RssFile:") - mapped];
+    // Two staging buffers of 4 MiB for each thread are gone, or kept by a software adapter's allocator; 4 MiB of else.
+    let staging = 8.0 * std::thread::available_parallelism().map_or(8, usize::from).min(8) as f64;
+    assert!(grown[0] < needed + staging + 4.0, "{grown:?} MiB more for {needed} MiB on the device");
+    // The index, the tokenizer's part of it and rows of the embedding table, but no weights.
+    assert!(grown[1] < 8.0, "{grown:?} MiB more");
+}
