@@ -23,6 +23,8 @@ const USAGE: &str = "bench_cpu MODEL.gguf [--threads N] [--first N] [--repeat N]
                      [--exact] [--profile]";
 const ROWS: &[&str] =
     &["pp1", "pp8", "pp32", "pp128", "pp512", "tg1", "tg2", "tg4", "tg8", "embed_1x212", "embed_6x32"];
+/// Tokens of a step of a long prompt.
+const STEP_LEN: usize = 128;
 /// Tokens that a sequence decodes in a row.
 const N_DECODED: usize = 24;
 
@@ -96,7 +98,17 @@ impl Bench {
         let slots: Vec<_> = (0..n_texts).map(|_| self.cpu.create_state()).collect();
         let texts: Vec<_> = slots.iter().enumerate().map(|(i, &s)| (s, prompt(n_tokens, i, n_vocab))).collect();
         let mut start = self.clock.ms();
-        self.step(&texts, hidden, false);
+        match &texts[..] {
+            // A long prompt in pieces, as the library reads it.
+            [(slot, tokens)] if !hidden => {
+                for piece in tokens.chunks(STEP_LEN) {
+                    self.step(&[(*slot, piece.to_vec())], hidden, false);
+                }
+            }
+            texts => {
+                self.step(texts, hidden, false);
+            }
+        }
         if decode {
             let mut next: Vec<_> = slots.iter().enumerate().map(|(i, &slot)| (slot, vec![100 + i as u32])).collect();
             start = self.clock.ms();

@@ -4,6 +4,7 @@ use crate::arch::{self, pool::Pool};
 use crate::schedule::Schedule;
 use crate::values::Values;
 use crate::walk::{Inputs, Threads, Walk};
+use crate::warm::Warmer;
 use anser_model::{Plan, Sequence, Step, StepError};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -67,6 +68,8 @@ pub struct Cpu {
     buffers: Vec<Vec<f32>>,
     inputs: Inputs,
     profile: Option<Profile>,
+    /// Ends with the executor.
+    _warmer: Option<Warmer>,
 }
 
 /// Time spent in every operation, by the name of its node without the layer, e.g. `att.wkv`: all layers together.
@@ -82,7 +85,8 @@ pub(crate) struct Run<'a> {
 }
 
 impl Cpu {
-    /// Prepares `plan`: copies its vectors (not its matrices) to f32 and starts the threads.
+    /// Prepares `plan`: copies its vectors (not its matrices) to f32 and starts the threads; one of them
+    /// looks at the file's pages once, ahead of the first step.
     ///
     /// # Errors
     /// If the threads cannot be started.
@@ -97,7 +101,9 @@ impl Cpu {
         let buffers = vec![vec![]; schedule.n_buffers];
         let inputs = Inputs::default();
         let profile = options.profile.then(Profile::new);
-        Ok(Cpu { plan, schedule, mode: options.mode, pool, vectors, states: vec![], buffers, inputs, profile })
+        let mode = options.mode;
+        let _warmer = (mode != Mode::Reference).then(|| Warmer::start(&plan));
+        Ok(Cpu { plan, schedule, mode, pool, vectors, states: vec![], buffers, inputs, profile, _warmer })
     }
 
     /// The plan.

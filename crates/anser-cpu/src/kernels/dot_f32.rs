@@ -127,19 +127,25 @@ fn some<S: Simd, E: Element>(
 fn long_row<S: Simd, E: Element>(simd: S, row: &[u8], x: &[f32]) -> f32 {
     let ahead = arch::prefetch_n_bytes();
     let mut acc = [simd.splat(0.0); 4];
-    let spans = row.chunks_exact(4 * S::LANES * E::N_BYTES);
-    let (rest, n) = (spans.remainder(), x.len() / (4 * S::LANES) * 4 * S::LANES);
-    for (w, x) in spans.zip(x.chunks_exact(4 * S::LANES)) {
+    let step = 4 * S::LANES;
+    let n = x.len() / step * step;
+    // By index: iterators over chunks begin with divisions, which show where rows are short.
+    for k in (0..n).step_by(step) {
+        let (w, x) = (&row[k * E::N_BYTES..(k + step) * E::N_BYTES], &x[k..k + step]);
         super::prefetch(simd, w, ahead);
-        for i in 0..4 {
+        for (i, acc) in acc.iter_mut().enumerate() {
             let w = E::load(simd, &w[i * S::LANES * E::N_BYTES..]);
-            acc[i] = simd.mul_add(w, simd.load(&x[i * S::LANES..]), acc[i]);
+            *acc = simd.mul_add(w, simd.load(&x[i * S::LANES..]), *acc);
         }
+    }
+    let sum = simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3])));
+    if n == x.len() {
+        return sum;
     }
     let mut w = [0.0; 64];
     let w = &mut w[..x.len() - n];
-    dequantize(E::DTYPE, rest, w);
-    dot_f32(simd, w, &x[n..]) + simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3])))
+    dequantize(E::DTYPE, &row[n * E::N_BYTES..], w);
+    sum + dot_f32(simd, w, &x[n..])
 }
 
 #[inline(always)]
