@@ -82,6 +82,8 @@ pub(crate) trait Simd: Copy {
 
     /// The first elements of a slice that is long enough.
     fn load_i32(self, x: &[i32]) -> Self::I32;
+    /// −x, written to the first elements.
+    fn store_negated(self, x: Self::I32, out: &mut [i32]);
     /// The same 32 bytes for every eight lanes.
     fn repeat_bytes(self, bytes: &[u8; 32]) -> Self::Bytes;
     /// 32 bytes from the start for the first eight lanes, and 32 from `stride` on for the next.

@@ -151,6 +151,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn store_negated(self, x: [i32; 8], out: &mut [i32]) {
+        out[..8].copy_from_slice(&x.map(|x| -x));
+    }
+
+    #[inline(always)]
     fn repeat_bytes(self, bytes: &[u8; 32]) -> [u8; 32] {
         *bytes
     }

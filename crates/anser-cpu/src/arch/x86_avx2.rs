@@ -240,6 +240,13 @@ macro_rules! vectors_256 {
             }
 
             #[inline(always)]
+            fn store_negated(self, x: __m256i, out: &mut [i32]) {
+                assert!(out.len() >= 8);
+                // SAFETY: see above.
+                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_sub_epi32(_mm256_setzero_si256(), x)) }
+            }
+
+            #[inline(always)]
             fn repeat_bytes(self, bytes: &[u8; 32]) -> __m256i {
                 self.load_bytes(bytes)
             }

@@ -204,6 +204,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn store_negated(self, x: __m512i, out: &mut [i32]) {
+        assert!(out.len() >= 16);
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_sub_epi32(_mm512_setzero_si512(), x)) }
+    }
+
+    #[inline(always)]
     fn repeat_bytes(self, bytes: &[u8; 32]) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_broadcast_i64x4(_mm256_loadu_si256(bytes.as_ptr().cast())) }

@@ -26,7 +26,7 @@ impl Kernel for DotI8<'_> {
         let (group, ahead) = (x.group(0, 1), arch::prefetch_n_bytes());
         let Some(row_n_bytes) = rows.len().checked_div(out.len()) else { return };
         if x.n_cols().is_multiple_of(SPAN_LEN) {
-            let token = Token::new(group);
+            let token = Token::new(simd, group);
             let rows = rows.chunks_exact(row_n_bytes).zip(&mut *out);
             macro_rules! spans {
                 ($format:ty, $n_bytes:literal) => {{

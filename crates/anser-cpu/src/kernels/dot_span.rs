@@ -22,11 +22,18 @@ pub(super) struct Token<'a> {
 }
 
 impl<'a> Token<'a> {
+    /// K must be a multiple of [`SPAN_LEN`].
     #[inline(always)]
-    pub(super) fn new(group: Group<'a>) -> Token<'a> {
-        let sum = |q: &[u8; 4]| q.iter().map(|&q| i32::from(q as i8)).sum::<i32>();
-        let lane_offsets = group.quants.as_chunks::<4>().0.iter().map(|q| -OFFSET * sum(q)).collect();
-        let half_scales = group.scales.iter().flat_map(|&s| [s, s]).collect();
+    pub(super) fn new<S: Simd>(simd: S, group: Group<'a>) -> Token<'a> {
+        let (mut lane_offsets, mut half_scales) = (vec![0; group.quants.len() / 4], vec![0.0; 2 * group.scales.len()]);
+        let offset = simd.splat_bytes([OFFSET as u8; 4]);
+        for k in (0..group.quants.len()).step_by(4 * S::LANES) {
+            let sums = simd.dot(simd.splat_i32(0), offset, simd.load_bytes(&group.quants[k..]));
+            simd.store_negated(sums, &mut lane_offsets[k / 4..]);
+        }
+        for (halves, &scale) in half_scales.as_chunks_mut::<2>().0.iter_mut().zip(group.scales) {
+            *halves = [scale; 2];
+        }
         Token { group, lane_offsets, half_scales }
     }
 
