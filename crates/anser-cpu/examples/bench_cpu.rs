@@ -1,26 +1,42 @@
-//! Times a model on this machine's processor: `bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--only ROW] [--exact] [--profile]`.
+//! Times a model on this machine's processor:
+//! `bench_cpu MODEL.gguf [--threads N] [--first N] [--repeat N] [--only ROW] [--serve] [--thread-time] [--exact] [--profile]`.
 //!
-//! Prints one line of JSON: load, prompts of 32, 128 and 512 tokens, greedy decoding, 8 sequences decoding together,
-//! embeddings of one text of 212 tokens and of six of 32, the first token of a short prompt, and anonymous memory.
-//! `--thread-time` measures what one thread ran rather than the clock on the wall. Times are medians of `--repeat` runs after one that warms up, best beside them: [median, best].
+//! Prints one line of JSON: load, the first token after a prompt of `--first` tokens, and the rows: prompts (`pp512`),
+//! greedy decoding (`tg1`), several sequences decoding together (`tg8`), embeddings of texts (`embed_6x32`); milliseconds,
+//! [median, best] of `--repeat` runs after one that warms up. `--thread-time` measures what one thread ran rather than
+//! the clock on the wall.
+//!
+//! With `--serve` it prints load and first token, then reads names of rows, a line each, runs each once and prints a line
+//! of JSON for it: so `scripts/bench-cpu` can take turns with another engine. `check` gives the most likely token after
+//! every token of a prompt and the number of logits that are not finite, `memory` the anonymous memory.
 
 use anser_cpu::{Cpu, Mode, Options, SlotId};
 use anser_format::ModelFile;
 use anser_model::{Plan, Sequence, Step};
+use serde_json::{Value, json};
 use std::error::Error;
+use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::time::Instant;
+
+const USAGE: &str = "bench_cpu MODEL.gguf [--threads N] [--first N] [--repeat N] [--only ROW] [--serve] [--thread-time] \
+                     [--exact] [--profile]";
+const ROWS: &[&str] =
+    &["pp1", "pp8", "pp32", "pp128", "pp512", "tg1", "tg2", "tg4", "tg8", "embed_1x212", "embed_6x32"];
+/// Tokens of a step of a long prompt.
+const STEP_LEN: usize = 128;
+/// Tokens that a sequence decodes in a row.
+const N_DECODED: usize = 24;
 
 /// Distinct, spread ids below `n_vocab`; the same as the peer's benchmark uses.
 fn prompt(n: usize, shift: usize, n_vocab: usize) -> Vec<u32> {
     (0..n).map(|i| (((i + shift) * 7919 + 13) % 60_000 % n_vocab) as u32).collect()
 }
 
-struct Bench {
-    cpu: Cpu,
-    plan: Arc<Plan>,
-    n_repeats: usize,
-    clock: Clock,
+/// Index of the largest.
+fn best(logits: &[f32]) -> u32 {
+    let best = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |b, (i, &x)| if x > b.1 { (i, x) } else { b });
+    best.0 as u32
 }
 
 /// What is measured.
@@ -43,9 +59,16 @@ impl Clock {
     }
 }
 
+struct Bench {
+    cpu: Cpu,
+    plan: Arc<Plan>,
+    clock: Clock,
+}
+
 impl Bench {
-    /// Logits (or, if `hidden`, the vector before the head) of the last token of every sequence.
-    fn step(&mut self, sequences: &[(SlotId, Vec<u32>)], hidden: bool) -> Vec<f32> {
+    /// Logits (or, if `hidden`, the vector before the head) of every token of the last sequence, or of the last token of
+    /// every sequence.
+    fn step(&mut self, sequences: &[(SlotId, Vec<u32>)], hidden: bool, every: bool) -> Vec<f32> {
         let tokens: Vec<u32> = sequences.iter().flat_map(|(_, tokens)| tokens).copied().collect();
         let table: Vec<_> = sequences.iter().map(|(slot, t)| Sequence { slot: *slot, n_tokens: t.len() }).collect();
         let mut end = 0;
@@ -53,66 +76,62 @@ impl Bench {
             end += t.len() as u32;
             end - 1
         };
-        let outputs: Vec<u32> = sequences.iter().map(last).collect();
+        let outputs =
+            if every { (0..tokens.len() as u32).collect() } else { sequences.iter().map(last).collect::<Vec<_>>() };
         let reads: Vec<_> = if hidden { self.plan.hidden } else { self.plan.logits }.into_iter().collect();
         let step = Step { tokens: &tokens, sequences: &table, outputs: &outputs, reads: &reads, inputs: &[] };
         self.cpu.step(&step).map(|mut values| values.swap_remove(0)).unwrap_or_default()
     }
 
-    /// [median, best] milliseconds.
-    fn time(&mut self, mut run: impl FnMut(&mut Bench)) -> [f64; 2] {
-        run(self);
-        let mut times: Vec<f64> = (0..self.n_repeats)
-            .map(|_| {
-                let start = self.clock.ms();
-                run(self);
-                self.clock.ms() - start
-            })
-            .collect();
-        times.sort_by(f64::total_cmp);
-        [times[times.len() / 2], times[0]]
-    }
-
-    fn prefill(&mut self, n_tokens: usize) -> [f64; 2] {
-        let tokens = prompt(n_tokens, 0, self.plan.n_vocab);
-        let ms = self.time(|bench| {
-            let slot = bench.cpu.create_state();
-            bench.step(&[(slot, tokens.clone())], false);
-            bench.cpu.drop_state(slot);
-        });
-        ms.map(|ms| n_tokens as f64 / ms * 1e3)
-    }
-
-    /// Tokens per second of all sequences together.
-    fn decode(&mut self, n_sequences: usize) -> [f64; 2] {
-        let n_tokens = 24;
+    /// Runs a row once: milliseconds.
+    fn run(&mut self, row: &str) -> Result<f64, Box<dyn Error>> {
         let n_vocab = self.plan.n_vocab;
-        let slots: Vec<_> = (0..n_sequences).map(|_| self.cpu.create_state()).collect();
-        let prompts: Vec<_> = slots.iter().enumerate().map(|(i, &s)| (s, prompt(32, i, n_vocab))).collect();
-        self.step(&prompts, false);
-        let mut next: Vec<_> = slots.iter().map(|&slot| (slot, vec![100])).collect();
-        let ms = self.time(|bench| {
-            for _ in 0..n_tokens {
-                let logits = bench.step(&next, false);
-                for ((_, token), logits) in next.iter_mut().zip(logits.chunks(n_vocab)) {
-                    let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1));
-                    *token = vec![best.map_or(0, |(i, _)| i as u32)];
+        let unknown = || format!("no row {row}; there are {ROWS:?}");
+        let (n_texts, n_tokens, decode, hidden) = if let Some(n) = row.strip_prefix("pp") {
+            (1, n.parse()?, false, false)
+        } else if let Some(n) = row.strip_prefix("tg") {
+            (n.parse()?, 32, true, false)
+        } else {
+            let (texts, tokens) = row.strip_prefix("embed_").and_then(|n| n.split_once('x')).ok_or_else(unknown)?;
+            (texts.parse()?, tokens.parse()?, false, true)
+        };
+        let slots: Vec<_> = (0..n_texts).map(|_| self.cpu.create_state()).collect();
+        let texts: Vec<_> = slots.iter().enumerate().map(|(i, &s)| (s, prompt(n_tokens, i, n_vocab))).collect();
+        let mut start = self.clock.ms();
+        match &texts[..] {
+            // A long prompt in pieces, as the library reads it.
+            [(slot, tokens)] if !hidden => {
+                for piece in tokens.chunks(STEP_LEN) {
+                    self.step(&[(*slot, piece.to_vec())], hidden, false);
                 }
             }
-        });
+            texts => {
+                self.step(texts, hidden, false);
+            }
+        }
+        if decode {
+            let mut next: Vec<_> = slots.iter().enumerate().map(|(i, &slot)| (slot, vec![100 + i as u32])).collect();
+            start = self.clock.ms();
+            for _ in 0..N_DECODED {
+                let logits = self.step(&next, false, false);
+                for ((_, token), logits) in next.iter_mut().zip(logits.chunks(n_vocab)) {
+                    token[0] = best(logits);
+                }
+            }
+        }
+        let ms = self.clock.ms() - start;
         slots.into_iter().for_each(|slot| self.cpu.drop_state(slot));
-        ms.map(|ms| (n_sequences * n_tokens) as f64 / ms * 1e3)
+        Ok(ms)
     }
 
-    /// Milliseconds for the last hidden vectors of some texts in one step.
-    fn embed(&mut self, n_texts: usize, n_tokens: usize) -> [f64; 2] {
-        let n_vocab = self.plan.n_vocab;
-        self.time(|bench| {
-            let texts: Vec<_> =
-                (0..n_texts).map(|i| (bench.cpu.create_state(), prompt(n_tokens, i, n_vocab))).collect();
-            bench.step(&texts, true);
-            texts.iter().for_each(|(slot, _)| bench.cpu.drop_state(*slot));
-        })
+    /// Most likely tokens after every token of a prompt, and logits that are not finite.
+    fn check(&mut self) -> Value {
+        let slot = self.cpu.create_state();
+        let (tokens, n_vocab) = (prompt(48, 0, self.plan.n_vocab), self.plan.n_vocab);
+        let logits = self.step(&[(slot, tokens)], false, true);
+        self.cpu.drop_state(slot);
+        let n_bad = logits.iter().filter(|x| !x.is_finite()).count();
+        json!({"best": logits.chunks(n_vocab).map(best).collect::<Vec<_>>(), "not_finite": n_bad})
     }
 }
 
@@ -125,58 +144,64 @@ fn status_mib(name: &str) -> f64 {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut path, mut n_threads, mut n_repeats, mut mode, mut profile) = (None, None, 5, Mode::Fast, false);
-    let (mut clock, mut only) = (Clock::Wall(Instant::now()), None);
+    let (mut clock, mut only, mut serve, mut n_first) = (Clock::Wall(Instant::now()), None, false, 32);
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match &arg[..] {
             "--threads" => n_threads = Some(args.next().ok_or("--threads N")?.parse()?),
+            "--first" => n_first = args.next().ok_or("--first N")?.parse()?,
             "--repeat" => n_repeats = args.next().ok_or("--repeat N")?.parse::<usize>()?.max(1),
-            "--thread-time" => (n_threads, clock) = (Some(1), Clock::Thread),
             "--only" => only = args.next(),
+            "--serve" => serve = true,
+            "--thread-time" => (n_threads, clock) = (Some(1), Clock::Thread),
             "--exact" => mode = Mode::Exact,
             "--profile" => profile = true,
             _ => path = Some(arg),
         }
     }
-    let path = path
-        .ok_or("bench_cpu MODEL.gguf [--threads N] [--repeat N] [--thread-time] [--only ROW] [--exact] [--profile]")?;
+    let path = path.ok_or(USAGE)?;
 
     let start = Instant::now();
     let file = ModelFile::open(&path)?;
     let plan = Arc::new(anser_model::load(&file)?.1);
     let cpu = Cpu::new(plan.clone(), Options { n_threads, mode, profile })?;
     let load_ms = start.elapsed().as_secs_f64() * 1e3;
-    let mut bench = Bench { cpu, plan, n_repeats, clock };
+    let mut bench = Bench { cpu, plan, clock };
     let slot = bench.cpu.create_state();
-    let tokens = prompt(32, 0, bench.plan.n_vocab);
+    let tokens = prompt(n_first, 0, bench.plan.n_vocab);
     let start = Instant::now();
-    bench.step(&[(slot, tokens)], false);
+    best(&bench.step(&[(slot, tokens)], false, false));
     let first_token_ms = start.elapsed().as_secs_f64() * 1e3;
     bench.cpu.drop_state(slot);
 
-    let mut report = serde_json::json!({
+    let mut report = json!({
         "file": path, "threads": bench.cpu.n_threads(), "instructions": Cpu::instructions(), "mode": format!("{mode:?}"),
-        "load_ms": load_ms, "first_token_32_ms": first_token_ms,
+        "load_ms": load_ms, "first_token_ms": first_token_ms,
     });
-    let print_profile = |name: &str, bench: &mut Bench| {
-        for (kind, time) in bench.cpu.take_profile() {
-            println!("{name:>12}  {kind:<16} {:>9.3} ms", time.as_secs_f64() * 1e3);
+    if serve {
+        println!("{report}");
+        for row in std::io::stdin().lock().lines() {
+            match &row?[..] {
+                "check" => println!("{}", bench.check()),
+                "memory" => println!("{}", json!(status_mib("RssAnon"))),
+                row => println!("{}", json!(bench.run(row)?)),
+            }
+            std::io::stdout().flush()?;
         }
-    };
-    type Row = (String, fn(&mut Bench, usize) -> [f64; 2], usize);
-    let mut rows: Vec<Row> = vec![];
-    rows.extend([1, 8, 32, 128, 512].map(|n| (format!("pp{n}"), Bench::prefill as _, n)));
-    rows.extend([1, 2, 4, 8].map(|n| (format!("tg{n}"), Bench::decode as _, n)));
-    rows.push(("embed_212_ms".into(), |bench, n| bench.embed(1, n), 212));
-    rows.push(("embed_6x32_ms".into(), |bench, n| bench.embed(6, n), 32));
-    for (name, run, n) in rows {
-        if only.as_ref().is_none_or(|only| *only == name) {
-            bench.cpu.take_profile();
-            report[&name] = serde_json::json!(run(&mut bench, n));
-            print_profile(&name, &mut bench);
+        return Ok(());
+    }
+    for &row in ROWS.iter().filter(|row| only.as_deref().is_none_or(|only| only == **row)) {
+        bench.run(row)?;
+        bench.cpu.take_profile();
+        let times: Result<Vec<f64>, _> = (0..n_repeats).map(|_| bench.run(row)).collect();
+        let mut times = times?;
+        times.sort_by(f64::total_cmp);
+        report[row] = json!([times[times.len() / 2], times[0]]);
+        for (kind, time) in bench.cpu.take_profile() {
+            println!("{row:>12}  {kind:<16} {:>9.3} ms", time.as_secs_f64() * 1e3 / n_repeats as f64);
         }
     }
-    report["anonymous_mib"] = serde_json::json!(status_mib("RssAnon"));
+    report["anonymous_mib"] = json!(status_mib("RssAnon"));
     println!("{report}");
     Ok(())
 }

@@ -4,6 +4,7 @@ use crate::arch::{self, pool::Pool};
 use crate::schedule::Schedule;
 use crate::values::Values;
 use crate::walk::{Inputs, Threads, Walk};
+use crate::warm::Warmer;
 use anser_model::{Plan, Sequence, Step, StepError, Weight};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -67,6 +68,8 @@ pub struct Cpu {
     buffers: Vec<Vec<f32>>,
     inputs: Inputs,
     profile: Option<Profile>,
+    /// Ends with the executor.
+    _warmer: Option<Warmer>,
 }
 
 /// Time spent in every operation, by the name of its node without the layer, e.g. `att.wkv`: all layers together.
@@ -82,7 +85,8 @@ pub(crate) struct Run<'a> {
 }
 
 impl Cpu {
-    /// Prepares `plan` and starts the threads. No weight is read: the first step copies vectors (not matrices) to f32.
+    /// Prepares `plan` and starts the threads, of which one looks at the file's pages once, ahead of the first step. No weight
+    /// is read before that: the first step copies vectors (not matrices) to f32.
     ///
     /// # Errors
     /// If the threads cannot be started.
@@ -96,8 +100,10 @@ impl Cpu {
         let buffers = vec![vec![]; schedule.n_buffers];
         let inputs = Inputs::default();
         let profile = options.profile.then(Profile::new);
+        let mode = options.mode;
+        let _warmer = (mode != Mode::Reference).then(|| Warmer::start(&plan));
         let (vectors, states) = (vec![], vec![]);
-        Ok(Cpu { plan, schedule, mode: options.mode, pool, vectors, states, buffers, inputs, profile })
+        Ok(Cpu { plan, schedule, mode, pool, vectors, states, buffers, inputs, profile, _warmer })
     }
 
     /// The plan.

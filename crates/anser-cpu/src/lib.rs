@@ -14,5 +14,6 @@ mod schedule;
 mod tiles;
 mod values;
 mod walk;
+mod warm;
 
 pub use executor::{Cpu, CpuError, Mode, Options, Profile, SlotId};

@@ -20,9 +20,9 @@ const MAX_TILE_N_BYTES: usize = 384 << 10;
 /// What the weights are multiplied with.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
-    /// One token, `[K]`.
-    Row(&'a [f32]),
-    /// Several tokens, as [`crate::kernels::panel::PackF32`] orders them.
+    /// A few tokens, [`MAX_TOKENS`](crate::kernels::dot_f32::MAX_TOKENS) at most, `[T, K]`.
+    Rows(&'a [f32]),
+    /// More tokens, as [`crate::kernels::panel::PackF32`] orders them.
     Panel(&'a [f32]),
     /// Any number of tokens, rounded to 8 bits; for quantized weights.
     Quantized(&'a Quantized),
@@ -66,7 +66,7 @@ pub(crate) fn multiply(pool: &mut Pool, products: Vec<Product>) {
         let (n_rows, n_cols) = (weight.n_rows(), weight.n_cols());
         let n_tokens = out.len() / n_rows;
         let element_n_bytes = match x {
-            Input::Row(_) => 0,
+            Input::Rows(_) => 0,
             Input::Panel(_) => size_of::<f32>(),
             Input::Quantized(_) => usize::from(n_tokens > 1),
         };
@@ -85,9 +85,7 @@ fn compute(tile: Tile) {
     let row_n_bytes = weight.row_n_bytes();
     let rows = &weight.bytes()[first_row * row_n_bytes..][..n * row_n_bytes];
     match (x, &mut pieces[..]) {
-        (Input::Row(x), pieces) => {
-            pieces.iter_mut().for_each(|out| arch::run(DotF32 { dtype, rows, x, out }));
-        }
+        (Input::Rows(x), pieces) => arch::run(DotF32 { dtype, rows, n_cols, x, pieces }),
         (Input::Panel(x), pieces) => arch::run(GemmF32 { dtype, rows, n_cols, x, pieces }),
         (Input::Quantized(x), [out]) => arch::run(DotI8 { dtype, rows, x, out }),
         (Input::Quantized(x), pieces) => arch::run(GemmI8 { dtype, rows, x, pieces }),

@@ -2,6 +2,7 @@
 
 use crate::arch::{self, pool::Pool};
 use crate::executor::{Mode, Profile, Run};
+use crate::kernels::dot_f32::MAX_TOKENS;
 use crate::kernels::elementwise::{KeyControl, LayerNorm, NormBonusGateRow, TokenShift};
 use crate::kernels::panel::PackF32;
 use crate::kernels::quantized::Quantized;
@@ -121,19 +122,23 @@ impl Walk<'_> {
         let mut outs: Vec<Vec<f32>> = matmuls.iter().map(|m| self.values.take(m.out, run.step)).collect();
         let values = &self.values;
         let rounded = |m: &MatMul| self.threads.mode == Mode::Fast && values.weight(m.weight).dtype().is_quantized();
-        let one_row = |m: &MatMul| values.get(m.x).len() == values.n_cols(m.x);
+        // Exact products of quantized weights convert a row for every token: a panel sooner serves them all.
+        let few_rows = |m: &MatMul| {
+            let n = values.get(m.x).len() / values.n_cols(m.x);
+            n == 1 || n <= MAX_TOKENS && !values.weight(m.weight).dtype().is_quantized()
+        };
         let quantized = distinct(matmuls.iter().filter(|m| rounded(m)));
-        let packed = distinct(matmuls.iter().filter(|m| !rounded(m) && !one_row(m)));
+        let packed = distinct(matmuls.iter().filter(|m| !rounded(m) && !few_rows(m)));
         prepare(values, self.threads.pool, self.inputs, &quantized, &packed);
 
         let inputs = &*self.inputs;
         let index = |ids: &[ValueId], m: &MatMul| ids.iter().position(|&x| x == m.x);
         let mut products = vec![];
         for (m, out) in matmuls.iter().zip(&mut outs) {
-            let x = match (index(&quantized, m).filter(|_| rounded(m)), index(&packed, m)) {
+            let x = match (index(&quantized, m).filter(|_| rounded(m)), index(&packed, m).filter(|_| !few_rows(m))) {
                 (Some(i), _) => Input::Quantized(&inputs.quantized[i]),
                 (None, Some(i)) => Input::Panel(&inputs.panels[i]),
-                (None, None) => Input::Row(values.get(m.x)),
+                (None, None) => Input::Rows(values.get(m.x)),
             };
             let bias = m.bias.map(|b| values.vector(b));
             let residual = m.residual.map(|r| values.get(r));

@@ -107,7 +107,10 @@ fn quantized_model_agrees_with_its_dequantized_weights() {
 fn sequences_of_different_lengths_in_one_step_equal_them_apart() {
     let plan = load("tiny-v7.st");
     let sequences: [&[u32]; 4] = [&[5, 9, 200], &[7], &[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], &[299, 299]];
-    let apart: Vec<_> = sequences.iter().map(|tokens| run(&plan, Options::default(), tokens, 64)).collect();
+    // The plain loops, one sequence after the other: the kernels of a step, and so the order of their sums, depend on how
+    // many tokens it has.
+    let plain = Options { mode: Mode::Reference, ..Options::default() };
+    let apart: Vec<_> = sequences.iter().map(|tokens| run(&plan, plain, tokens, 64)).collect();
 
     let mut cpu = Cpu::new(plan.clone(), Options::default()).unwrap();
     let slots: Vec<usize> = sequences.iter().map(|_| cpu.create_state()).collect();
@@ -125,9 +128,9 @@ fn sequences_of_different_lengths_in_one_step_equal_them_apart() {
     for &i in &order {
         let (logits, state) = &apart[i];
         let error = nmse(&together[start..start + logits.len()], logits);
-        assert!(error <= 1e-12, "sequence {i}: logits, nmse {error:e}");
+        assert!(error <= REFERENCE, "sequence {i}: logits, nmse {error:e}");
         let error = nmse(cpu.state(slots[i]).unwrap(), state);
-        assert!(error <= 1e-12, "sequence {i}: state, nmse {error:e}");
+        assert!(error <= REFERENCE, "sequence {i}: state, nmse {error:e}");
         start += logits.len();
     }
 }

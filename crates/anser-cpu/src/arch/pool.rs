@@ -213,6 +213,29 @@ mod tests {
     }
 
     #[test]
+    fn regions_finish_on_busy_cores_with_too_many_threads() {
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..thread::available_parallelism().map_or(1, |n| n.get()) {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                });
+            }
+            let mut pool = Pool::new(8 * thread::available_parallelism().map_or(1, |n| n.get())).unwrap();
+            let sum = AtomicUsize::new(0);
+            for _ in 0..200 {
+                pool.for_each((0..50).collect(), |i| {
+                    sum.fetch_add(i, Ordering::Relaxed);
+                });
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(sum.into_inner(), 200 * 50 * 49 / 2);
+        });
+    }
+
+    #[test]
     fn a_panic_is_passed_on_and_the_pool_lives() {
         let mut pool = Pool::new(2).unwrap();
         let failed = catch_unwind(AssertUnwindSafe(|| {

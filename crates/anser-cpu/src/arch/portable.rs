@@ -58,6 +58,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> [f32; 8] {
+        std::array::from_fn(|i| f32::from_le_bytes(first(&bytes[4 * i..])))
+    }
+
+    #[inline(always)]
     fn store(self, x: [f32; 8], out: &mut [f32]) {
         out[..8].copy_from_slice(&x);
     }
@@ -126,16 +131,6 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn prefetch(self, _: *const u8) {}
-
-    #[inline(always)]
-    fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]) {
-        interleave_from(0, 8, rows, stride, out);
-    }
-}
-
-impl Narrow for Portable {
-    #[inline(always)]
     fn and(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
         std::array::from_fn(|i| a[i] & b[i])
     }
@@ -150,6 +145,63 @@ impl Narrow for Portable {
         std::array::from_fn(|i| a[i].wrapping_add(b[i]))
     }
 
+    #[inline(always)]
+    fn load_i32(self, x: &[i32]) -> [i32; 8] {
+        first(x)
+    }
+
+    #[inline(always)]
+    fn store_negated(self, x: [i32; 8], out: &mut [i32]) {
+        out[..8].copy_from_slice(&x.map(|x| -x));
+    }
+
+    #[inline(always)]
+    fn repeat_bytes(self, bytes: &[u8; 32]) -> [u8; 32] {
+        *bytes
+    }
+
+    #[inline(always)]
+    fn load_blocks(self, bytes: &[u8], _: usize) -> [u8; 32] {
+        first(bytes)
+    }
+
+    #[inline(always)]
+    fn shr_words(self, x: [u8; 32], n: [u32; 2]) -> [u8; 32] {
+        let word = |i: usize| u16::from_le_bytes([x[i / 2 * 2], x[i / 2 * 2 + 1]]) >> n[0];
+        std::array::from_fn(|i| word(i).to_le_bytes()[i % 2])
+    }
+
+    #[inline(always)]
+    fn shl_words(self, x: [u8; 32], n: [u32; 2]) -> [u8; 32] {
+        let word = |i: usize| u16::from_le_bytes([x[i / 2 * 2], x[i / 2 * 2 + 1]]) << n[0];
+        std::array::from_fn(|i| word(i).to_le_bytes()[i % 2])
+    }
+
+    #[inline(always)]
+    fn f16_blocks(self, bytes: &[u8], _: usize) -> [f32; 8] {
+        [self.f16([bytes[0], bytes[1]]); 8]
+    }
+
+    #[inline(always)]
+    fn repeat_8(self, x: &[f32]) -> [f32; 8] {
+        [x[0]; 8]
+    }
+
+    #[inline(always)]
+    fn repeat_4(self, x: &[f32]) -> [f32; 8] {
+        self.halves(x[0], x[1])
+    }
+
+    #[inline(always)]
+    fn prefetch(self, _: *const u8) {}
+
+    #[inline(always)]
+    fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]) {
+        interleave_from(0, 8, rows, stride, out);
+    }
+}
+
+impl Narrow for Portable {
     #[inline(always)]
     fn shr<const N: i32>(self, x: [u8; 32]) -> [u8; 32] {
         x.map(|x| x >> N)

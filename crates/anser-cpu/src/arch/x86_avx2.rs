@@ -116,6 +116,13 @@ macro_rules! vectors_256 {
             }
 
             #[inline(always)]
+            fn load_f32(self, bytes: &[u8]) -> __m256 {
+                assert!(bytes.len() >= 32);
+                // SAFETY: see above.
+                unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
+            }
+
+            #[inline(always)]
             fn store(self, x: __m256, out: &mut [f32]) {
                 assert!(out.len() >= 8);
                 // SAFETY: see above.
@@ -208,6 +215,75 @@ macro_rules! vectors_256 {
             }
 
             #[inline(always)]
+            fn and(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_and_si256(a, b) }
+            }
+
+            #[inline(always)]
+            fn or(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_or_si256(a, b) }
+            }
+
+            #[inline(always)]
+            fn add_bytes(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_add_epi8(a, b) }
+            }
+
+            #[inline(always)]
+            fn load_i32(self, x: &[i32]) -> __m256i {
+                assert!(x.len() >= 8);
+                // SAFETY: see above.
+                unsafe { _mm256_loadu_si256(x.as_ptr().cast()) }
+            }
+
+            #[inline(always)]
+            fn store_negated(self, x: __m256i, out: &mut [i32]) {
+                assert!(out.len() >= 8);
+                // SAFETY: see above.
+                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), _mm256_sub_epi32(_mm256_setzero_si256(), x)) }
+            }
+
+            #[inline(always)]
+            fn repeat_bytes(self, bytes: &[u8; 32]) -> __m256i {
+                self.load_bytes(bytes)
+            }
+
+            #[inline(always)]
+            fn load_blocks(self, bytes: &[u8], _: usize) -> __m256i {
+                self.load_bytes(bytes)
+            }
+
+            #[inline(always)]
+            fn shr_words(self, x: __m256i, n: [u32; 2]) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_srl_epi16(x, _mm_cvtsi32_si128(n[0] as i32)) }
+            }
+
+            #[inline(always)]
+            fn shl_words(self, x: __m256i, n: [u32; 2]) -> __m256i {
+                // SAFETY: see above.
+                unsafe { _mm256_sll_epi16(x, _mm_cvtsi32_si128(n[0] as i32)) }
+            }
+
+            #[inline(always)]
+            fn f16_blocks(self, bytes: &[u8], _: usize) -> __m256 {
+                self.splat(self.f16([bytes[0], bytes[1]]))
+            }
+
+            #[inline(always)]
+            fn repeat_8(self, x: &[f32]) -> __m256 {
+                self.splat(x[0])
+            }
+
+            #[inline(always)]
+            fn repeat_4(self, x: &[f32]) -> __m256 {
+                self.halves(x[0], x[1])
+            }
+
+            #[inline(always)]
             fn prefetch(self, address: *const u8) {
                 // SAFETY: a prefetch reads nothing that the program can see, and never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
@@ -239,24 +315,6 @@ macro_rules! vectors_256 {
         }
 
         impl Narrow for $name {
-            #[inline(always)]
-            fn and(self, a: __m256i, b: __m256i) -> __m256i {
-                // SAFETY: see above.
-                unsafe { _mm256_and_si256(a, b) }
-            }
-
-            #[inline(always)]
-            fn or(self, a: __m256i, b: __m256i) -> __m256i {
-                // SAFETY: see above.
-                unsafe { _mm256_or_si256(a, b) }
-            }
-
-            #[inline(always)]
-            fn add_bytes(self, a: __m256i, b: __m256i) -> __m256i {
-                // SAFETY: see above.
-                unsafe { _mm256_add_epi8(a, b) }
-            }
-
             #[inline(always)]
             fn shr<const N: i32>(self, x: __m256i) -> __m256i {
                 // SAFETY: see above.

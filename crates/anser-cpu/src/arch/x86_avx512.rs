@@ -83,6 +83,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn load_f32(self, bytes: &[u8]) -> __m512 {
+        assert!(bytes.len() >= 64);
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_ps(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn store(self, x: __m512, out: &mut [f32]) {
         assert!(out.len() >= 16);
         // SAFETY: see above.
@@ -172,6 +179,97 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_and_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_or_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_bytes(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_add_epi8(a, b) }
+    }
+
+    #[inline(always)]
+    fn load_i32(self, x: &[i32]) -> __m512i {
+        assert!(x.len() >= 16);
+        // SAFETY: see above.
+        unsafe { _mm512_loadu_si512(x.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_negated(self, x: __m512i, out: &mut [i32]) {
+        assert!(out.len() >= 16);
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), _mm512_sub_epi32(_mm512_setzero_si512(), x)) }
+    }
+
+    #[inline(always)]
+    fn repeat_bytes(self, bytes: &[u8; 32]) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_broadcast_i64x4(_mm256_loadu_si256(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn load_blocks(self, bytes: &[u8], stride: usize) -> __m512i {
+        let high = &bytes[stride..];
+        assert!(bytes.len() >= 32 && high.len() >= 32);
+        // SAFETY: see above.
+        unsafe {
+            let low = _mm512_castsi256_si512(_mm256_loadu_si256(bytes.as_ptr().cast()));
+            _mm512_inserti64x4::<1>(low, _mm256_loadu_si256(high.as_ptr().cast()))
+        }
+    }
+
+    #[inline(always)]
+    fn shr_words(self, x: __m512i, n: [u32; 2]) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_srlv_epi16(x, words(n)) }
+    }
+
+    #[inline(always)]
+    fn shl_words(self, x: __m512i, n: [u32; 2]) -> __m512i {
+        // SAFETY: see above.
+        unsafe { _mm512_sllv_epi16(x, words(n)) }
+    }
+
+    #[inline(always)]
+    fn f16_blocks(self, bytes: &[u8], stride: usize) -> __m512 {
+        let bits = |i: usize| i16::from_le_bytes([bytes[i], bytes[i + 1]]);
+        // SAFETY: see above.
+        unsafe {
+            let (low, high) = (_mm_set1_epi16(bits(0)), _mm_set1_epi16(bits(stride)));
+            _mm512_cvtph_ps(_mm256_set_m128i(high, low))
+        }
+    }
+
+    #[inline(always)]
+    fn repeat_8(self, x: &[f32]) -> __m512 {
+        assert!(x.len() >= 2);
+        // SAFETY: see above.
+        unsafe {
+            let pair = _mm512_castpd_ps(_mm512_set1_pd(x.as_ptr().cast::<f64>().read_unaligned()));
+            _mm512_permutexvar_ps(_mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0), pair)
+        }
+    }
+
+    #[inline(always)]
+    fn repeat_4(self, x: &[f32]) -> __m512 {
+        assert!(x.len() >= 4);
+        // SAFETY: see above.
+        unsafe {
+            let four = _mm512_broadcast_f32x4(_mm_loadu_ps(x.as_ptr()));
+            _mm512_permutevar_ps(four, _mm512_set_epi32(3, 3, 3, 3, 2, 2, 2, 2, 1, 1, 1, 1, 0, 0, 0, 0))
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         self.0.prefetch(address);
     }
@@ -203,5 +301,15 @@ impl Simd for Avx512 {
             }
         }
         interleave_from(n / 4 * 4, 16, rows, stride, out);
+    }
+}
+
+/// Shift counts for words: one for each half of a vector.
+#[inline(always)]
+fn words([low, high]: [u32; 2]) -> __m512i {
+    // SAFETY: only called with a proof of AVX-512.
+    unsafe {
+        let (low, high) = (_mm256_set1_epi16(low as i16), _mm256_set1_epi16(high as i16));
+        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
     }
 }

@@ -1,58 +1,205 @@
-//! Float weights times one token, each row converted in registers; and, exactly, quantized weights.
+//! Float weights times a few tokens, converted in registers; and, exactly, quantized weights.
+//!
+//! Weights pass once, at the speed of memory: four rows at a time, so that the sums across lanes at the end of the rows
+//! are made together, and that a token's activations serve four rows.
 
-use crate::arch::{Kernel, Simd};
+use crate::arch::{self, Kernel, Simd};
 use anser_format::DType;
 use anser_format::quant::dequantize;
 
-/// out\[i\] = x · row i, for the weight rows in `rows`; x is one token.
-pub(crate) struct DotF32<'a> {
+/// Tokens up to which this is faster than converting weights to panels, see [`super::gemm_f32`].
+pub(crate) const MAX_TOKENS: usize = 8;
+/// Rows at a time.
+const N_ROWS: usize = 4;
+/// Columns from which a single token takes the rows one by one: there the sums across lanes do not show.
+const MIN_LONG_ROW: usize = 512;
+
+/// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`.
+pub(crate) struct DotF32<'a, 'b> {
     pub(crate) dtype: DType,
     pub(crate) rows: &'a [u8],
+    pub(crate) n_cols: usize,
+    /// `[T, K]`
     pub(crate) x: &'a [f32],
-    pub(crate) out: &'a mut [f32],
+    /// One piece per token.
+    pub(crate) pieces: &'a mut [&'b mut [f32]],
 }
 
-impl Kernel for DotF32<'_> {
+impl Kernel for DotF32<'_, '_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let DotF32 { dtype, rows, x, out } = self;
-        let Some(row_n_bytes) = rows.len().checked_div(out.len()) else { return };
-        let rows = rows.chunks_exact(row_n_bytes).zip(out);
-        match dtype {
-            DType::F16 | DType::BF16 => {
-                for (row, out) in rows {
-                    super::prefetch(simd, row, row.len());
-                    *out = dot_half(simd, dtype, row, x);
-                }
+        let DotF32 { dtype, rows, n_cols, x, pieces } = self;
+        let n_rows = pieces.first().map_or(0, |p| p.len());
+        let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
+        let mut converted = vec![];
+        let mut i = 0;
+        while i < n_rows {
+            let rows = &rows[i * row_n_bytes..];
+            let n = N_ROWS.min(n_rows - i);
+            let mut t = 0;
+            while t < pieces.len() {
+                let tokens = &x[t * n_cols..];
+                let pieces = &mut pieces[t..];
+                t += match dtype {
+                    DType::F16 if n == N_ROWS => some::<S, F16>(simd, rows, n_cols, tokens, pieces, i),
+                    DType::BF16 if n == N_ROWS => some::<S, BF16>(simd, rows, n_cols, tokens, pieces, i),
+                    DType::F32 if n == N_ROWS => some::<S, F32>(simd, rows, n_cols, tokens, pieces, i),
+                    _ => {
+                        converted.resize(n_cols, 0.0);
+                        for (j, row) in rows.chunks_exact(row_n_bytes).take(n).enumerate() {
+                            dequantize(dtype, row, &mut converted);
+                            pieces[0][i + j] = dot_f32(simd, &converted, tokens);
+                        }
+                        1
+                    }
+                };
             }
-            _ => {
-                let mut w = vec![0.0; x.len()];
-                for (row, out) in rows {
-                    dequantize(dtype, row, &mut w);
-                    *out = dot_f32(simd, &w, x);
-                }
-            }
+            i += n;
         }
     }
 }
 
-/// Σ w·x for a row w of F16 or BF16.
-#[inline(always)]
-fn dot_half<S: Simd>(simd: S, dtype: DType, row: &[u8], x: &[f32]) -> f32 {
-    let mut acc = [simd.splat(0.0); 4];
-    let vectors = row.chunks_exact(2 * S::LANES).zip(x.chunks_exact(S::LANES));
-    for (i, (w, x)) in vectors.enumerate() {
-        let w = if dtype == DType::F16 { simd.load_f16(w) } else { simd.load_bf16(w) };
-        acc[i % 4] = simd.mul_add(w, simd.load(x), acc[i % 4]);
+/// How elements are read.
+trait Element {
+    const DTYPE: DType;
+    const N_BYTES: usize;
+    fn load<S: Simd>(simd: S, bytes: &[u8]) -> S::F32;
+}
+
+struct F16;
+struct BF16;
+struct F32;
+
+impl Element for F16 {
+    const DTYPE: DType = DType::F16;
+    const N_BYTES: usize = 2;
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, bytes: &[u8]) -> S::F32 {
+        simd.load_f16(bytes)
     }
-    let n = x.len() / S::LANES * S::LANES;
-    let mut rest = [0.0; 16];
-    let rest = &mut rest[..x.len() - n];
-    dequantize(dtype, &row[2 * n..], rest);
-    let rest: f32 = rest.iter().zip(&x[n..]).map(|(w, x)| w * x).sum();
-    simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3]))) + rest
+}
+
+impl Element for BF16 {
+    const DTYPE: DType = DType::BF16;
+    const N_BYTES: usize = 2;
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, bytes: &[u8]) -> S::F32 {
+        simd.load_bf16(bytes)
+    }
+}
+
+impl Element for F32 {
+    const DTYPE: DType = DType::F32;
+    const N_BYTES: usize = 4;
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, bytes: &[u8]) -> S::F32 {
+        simd.load_f32(bytes)
+    }
+}
+
+/// Four rows times as many tokens as there are, four at most; returns how many.
+#[inline(always)]
+fn some<S: Simd, E: Element>(
+    simd: S,
+    rows: &[u8],
+    n_cols: usize,
+    x: &[f32],
+    pieces: &mut [&mut [f32]],
+    at: usize,
+) -> usize {
+    match pieces.len() {
+        1 if n_cols >= MIN_LONG_ROW => {
+            for (row, out) in rows.chunks_exact(n_cols * E::N_BYTES).zip(&mut pieces[0][at..at + N_ROWS]) {
+                *out = long_row::<S, E>(simd, row, x);
+            }
+            1
+        }
+        1 => tile::<S, E, 1>(simd, rows, n_cols, x, pieces, at),
+        2 | 3 => tile::<S, E, 2>(simd, rows, n_cols, x, pieces, at),
+        _ => tile::<S, E, 4>(simd, rows, n_cols, x, pieces, at),
+    }
+}
+
+/// Σ w·x for one row and one token: the processor follows one stream of weights better than four.
+#[inline(always)]
+fn long_row<S: Simd, E: Element>(simd: S, row: &[u8], x: &[f32]) -> f32 {
+    let ahead = arch::prefetch_n_bytes();
+    let mut acc = [simd.splat(0.0); 4];
+    let step = 4 * S::LANES;
+    let n = x.len() / step * step;
+    // By index: iterators over chunks begin with divisions, which show where rows are short.
+    for k in (0..n).step_by(step) {
+        let (w, x) = (&row[k * E::N_BYTES..(k + step) * E::N_BYTES], &x[k..k + step]);
+        super::prefetch(simd, w, ahead);
+        for (i, acc) in acc.iter_mut().enumerate() {
+            let w = E::load(simd, &w[i * S::LANES * E::N_BYTES..]);
+            *acc = simd.mul_add(w, simd.load(&x[i * S::LANES..]), *acc);
+        }
+    }
+    let sum = simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3])));
+    if n == x.len() {
+        return sum;
+    }
+    let mut w = [0.0; 64];
+    let w = &mut w[..x.len() - n];
+    dequantize(E::DTYPE, &row[n * E::N_BYTES..], w);
+    sum + dot_f32(simd, w, &x[n..])
+}
+
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "the index is the same in vectors and slices")]
+fn tile<S: Simd, E: Element, const T: usize>(
+    simd: S,
+    rows: &[u8],
+    n_cols: usize,
+    x: &[f32],
+    pieces: &mut [&mut [f32]],
+    at: usize,
+) -> usize {
+    let row_n_bytes = n_cols * E::N_BYTES;
+    let (vector_n_bytes, n_whole) = (S::LANES * E::N_BYTES, n_cols / S::LANES * S::LANES);
+    let mut acc = [[simd.splat(0.0); N_ROWS]; T];
+    let row = |i: usize| &rows[i * row_n_bytes..(i + 1) * row_n_bytes];
+    let next = rows.as_ptr().wrapping_add(N_ROWS * row_n_bytes);
+    let rows = [row(0), row(1), row(2), row(3)];
+    for k in (0..n_whole).step_by(S::LANES) {
+        let bytes = k * E::N_BYTES;
+        let mut w = [simd.splat(0.0); N_ROWS];
+        for i in 0..N_ROWS {
+            w[i] = E::load(simd, &rows[i][bytes..bytes + vector_n_bytes]);
+        }
+        // The next four rows in the order of memory, as much as is read of these.
+        for line in (0..N_ROWS * vector_n_bytes).step_by(64) {
+            simd.prefetch(next.wrapping_add(N_ROWS * bytes + line));
+        }
+        for t in 0..T {
+            let x = simd.load(&x[t * n_cols + k..]);
+            for i in 0..N_ROWS {
+                acc[t][i] = simd.mul_add(w[i], x, acc[t][i]);
+            }
+        }
+    }
+    let mut sums = [[0.0; N_ROWS]; T];
+    for t in 0..T {
+        sums[t] = simd.sum_4(acc[t]);
+    }
+    if n_whole < n_cols {
+        let mut rest = [0.0; 16];
+        let rest = &mut rest[..n_cols - n_whole];
+        for i in 0..N_ROWS {
+            dequantize(E::DTYPE, &rows[i][n_whole * E::N_BYTES..], rest);
+            for t in 0..T {
+                let x = &x[t * n_cols + n_whole..(t + 1) * n_cols];
+                sums[t][i] += rest.iter().zip(x).map(|(w, x)| w * x).sum::<f32>();
+            }
+        }
+    }
+    for t in 0..T {
+        pieces[t][at..at + N_ROWS].copy_from_slice(&sums[t]);
+    }
+    T
 }
 
 /// Σ w·x
@@ -62,7 +209,7 @@ fn dot_f32<S: Simd>(simd: S, w: &[f32], x: &[f32]) -> f32 {
     for (i, (w, x)) in w.chunks_exact(S::LANES).zip(x.chunks_exact(S::LANES)).enumerate() {
         acc[i % 4] = simd.mul_add(simd.load(w), simd.load(x), acc[i % 4]);
     }
-    let n = x.len() / S::LANES * S::LANES;
+    let n = w.len() / S::LANES * S::LANES;
     let rest: f32 = w[n..].iter().zip(&x[n..]).map(|(w, x)| w * x).sum();
     simd.sum(simd.add(simd.add(acc[0], acc[1]), simd.add(acc[2], acc[3]))) + rest
 }

@@ -3,13 +3,11 @@
 //! Weights pass once, at the speed of memory, so they are not rearranged: a vector holds 32 consecutive elements of one
 //! row, and lanes are summed at the end of the row. What symmetric types subtract is treated as their minimum here.
 
+use super::dot_span::{self, SPAN_LEN, Token};
 use super::quantized::{BLOCK_LEN, Group, Quantized};
-use super::unpack::{Format, Unpacked, with_format};
-use crate::arch::{Kernel, Narrow, Simd};
+use super::unpack::{self, Format, Unpacked, with_format};
+use crate::arch::{self, Kernel, Narrow, Simd};
 use anser_format::DType;
-
-/// How far ahead weights are asked for: the processor itself does not look beyond a page of memory.
-const PREFETCH_N_BYTES: usize = 1536;
 
 /// out\[i\] = x · row i, for the weight rows in `rows`, of a quantized type; x is one token.
 pub(crate) struct DotI8<'a> {
@@ -25,14 +23,33 @@ impl Kernel for DotI8<'_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         let DotI8 { dtype, rows, x, out } = self;
-        let simd = simd.narrow();
-        let group = x.group(0, 1);
+        let (group, ahead) = (x.group(0, 1), arch::prefetch_n_bytes());
         let Some(row_n_bytes) = rows.len().checked_div(out.len()) else { return };
+        if x.n_cols().is_multiple_of(SPAN_LEN) {
+            let token = Token::new(simd, group);
+            let rows = rows.chunks_exact(row_n_bytes).zip(&mut *out);
+            macro_rules! spans {
+                ($format:ty, $n_bytes:literal) => {{
+                    for (row, out) in rows {
+                        *out = dot_span::dot::<S, $format, $n_bytes>(simd, row, &token, ahead);
+                    }
+                    return;
+                }};
+            }
+            match dtype {
+                DType::Q8_0 => spans!(unpack::Q8_0, 272),
+                DType::Q4_K => spans!(unpack::Q4K, 144),
+                DType::Q5_K => spans!(unpack::Q5K, 176),
+                DType::Q6_K => spans!(unpack::Q6K, 210),
+                _ => {}
+            }
+        }
+        let simd = simd.narrow();
         macro_rules! dots {
             ($format:ty, $len:literal, $n_bytes:literal, $subs:literal) => {{
                 let mut u = Unpacked::new();
                 for (row, out) in rows.chunks_exact(row_n_bytes).zip(out) {
-                    *out = dot::<S::Narrow, $format, $len, $n_bytes, $subs>(simd, row, group, &mut u);
+                    *out = dot::<S::Narrow, $format, $len, $n_bytes, $subs>(simd, row, group, ahead, &mut u);
                 }
             }};
         }
@@ -45,6 +62,7 @@ fn dot<S: Narrow, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES
     simd: S,
     row: &[u8],
     x: Group,
+    ahead: usize,
     u: &mut Unpacked<LEN, SUBS>,
 ) -> f32 {
     const { assert!(S::LANES * 4 == BLOCK_LEN) };
@@ -55,7 +73,7 @@ fn dot<S: Narrow, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES
     for (b, (row, quants)) in row.as_chunks::<N_BYTES>().0.iter().zip(blocks).enumerate() {
         let (x_scales, sums) = (&x.scales[b * n_blocks..][..n_blocks], &x.sums[b * n_blocks..][..n_blocks]);
         let half_sums = &x.half_sums[2 * b * n_blocks..][..2 * n_blocks];
-        super::prefetch(simd, row, PREFETCH_N_BYTES);
+        super::prefetch(simd, row, ahead);
         F::unpack(simd, row, u);
         // Per block of 32: one scale, or one for each half.
         if SUBS == 1 {

@@ -2,6 +2,7 @@
 
 pub(crate) mod dot_f32;
 pub(crate) mod dot_i8;
+mod dot_span;
 pub(crate) mod elementwise;
 pub(crate) mod gemm_f32;
 pub(crate) mod gemm_i8;

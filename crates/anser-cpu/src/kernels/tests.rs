@@ -17,7 +17,8 @@ use anser_model::{Op, Weight};
 enum Form {
     /// Activations in 8 bits; expected is the product of what they stand for.
     Int8,
-    Float,
+    /// `few`: as for a few tokens.
+    Float { few: bool },
 }
 
 /// x `[T, K]` · weightᵀ, and the same from the plain loops.
@@ -48,14 +49,14 @@ impl Kernel for Product<'_> {
                 }
                 ops::matmul(weight, &quantized.dequantize(S::TOKENS), &mut expected);
             }
-            Form::Float => {
-                match &mut pieces[..] {
-                    [out] => DotF32 { dtype, rows, x, out }.run(simd),
-                    pieces => {
-                        let mut panel = vec![0.0; x.len()];
-                        PackF32 { x, n_cols, panel: &mut panel }.run(simd);
-                        GemmF32 { dtype, rows, n_cols, x: &panel, pieces }.run(simd);
-                    }
+            Form::Float { few } => {
+                let pieces = &mut pieces[..];
+                if few {
+                    DotF32 { dtype, rows, n_cols, x, pieces }.run(simd);
+                } else {
+                    let mut panel = vec![0.0; x.len()];
+                    PackF32 { x, n_cols, panel: &mut panel }.run(simd);
+                    GemmF32 { dtype, rows, n_cols, x: &panel, pieces }.run(simd);
                 }
                 ops::matmul(weight, x, &mut expected);
             }
@@ -72,7 +73,7 @@ fn products_equal_the_plain_loops_with_every_instruction_set() {
             continue;
         };
         let weight = case.plan.weight(*weight);
-        let mut forms = vec![Form::Float];
+        let mut forms = vec![Form::Float { few: false }, Form::Float { few: true }];
         forms.extend(weight.dtype().is_quantized().then_some(Form::Int8));
         for form in forms {
             for (i, (actual, expected)) in
@@ -94,7 +95,7 @@ fn a_token_alone_equals_it_among_others() {
             continue;
         };
         let weight = case.plan.weight(*weight);
-        let form = if weight.dtype().is_quantized() { Form::Int8 } else { Form::Float };
+        let form = if weight.dtype().is_quantized() { Form::Int8 } else { Form::Float { few: true } };
         let x = &case.inputs[0].1;
         for (together, _) in run_all(Product { weight, x, form }) {
             for (x, together) in x.chunks(weight.n_cols()).zip(together.chunks(weight.n_rows())) {

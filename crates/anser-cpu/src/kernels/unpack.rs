@@ -203,7 +203,7 @@ impl Format<256, 136, 8> for Iq4Xs {
 /// The 6-bit scales and minima of Q4_K and Q5_K times their F16 scales: [`scale_min`](anser_format::quant::scale_min())
 /// for all eight at once, four bytes in a word.
 #[inline(always)]
-fn set_scales_mins<S: Narrow>(simd: S, block: &[u8], out: &mut Unpacked<256, 8>) {
+pub(super) fn scales_mins<S: Narrow>(simd: S, block: &[u8]) -> [S::F32; 2] {
     let packed = field::<12>(block, 4);
     let a = u32::from_le_bytes(*field(packed, 0));
     let b = u32::from_le_bytes(*field(packed, 4));
@@ -211,8 +211,15 @@ fn set_scales_mins<S: Narrow>(simd: S, block: &[u8], out: &mut Unpacked<256, 8>)
     let scales = [a & 0x3f3f_3f3f, c & 0x0f0f_0f0f | (a >> 6 & 0x0303_0303) << 4];
     let mins = [b & 0x3f3f_3f3f, c >> 4 & 0x0f0f_0f0f | (b >> 6 & 0x0303_0303) << 4];
     let (d, dmin) = (simd.splat(simd.f16(*field(block, 0))), simd.splat(simd.f16(*field(block, 2))));
-    simd.store(simd.mul(simd.u8_to_f32(&bytes_of(scales)), d), &mut out.scales);
-    simd.store(simd.mul(simd.u8_to_f32(&bytes_of(mins)), dmin), &mut out.mins);
+    [simd.mul(simd.u8_to_f32(&bytes_of(scales)), d), simd.mul(simd.u8_to_f32(&bytes_of(mins)), dmin)]
+}
+
+/// The same, stored.
+#[inline(always)]
+fn set_scales_mins<S: Narrow>(simd: S, block: &[u8], out: &mut Unpacked<256, 8>) {
+    let [scales, mins] = scales_mins(simd, block);
+    simd.store(scales, &mut out.scales);
+    simd.store(mins, &mut out.mins);
 }
 
 /// The bytes of two words.
