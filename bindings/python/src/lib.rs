@@ -6,6 +6,7 @@
 mod arrays;
 mod error;
 mod generation;
+mod load;
 mod model;
 mod options;
 mod progress;
@@ -20,7 +21,9 @@ mod python_module {
     #[pymodule_export]
     use crate::generation::Generation;
     #[pymodule_export]
-    use crate::model::{CacheStats, Model, load};
+    use crate::load::load;
+    #[pymodule_export]
+    use crate::model::{CacheStats, Model};
     #[pymodule_export]
     use crate::session::{Fed, Session};
     #[pymodule_export]

@@ -1,7 +1,7 @@
-//! Models: loading, text and tokens, embeddings, states.
+//! Models: text and tokens, embeddings, states.
 
 use crate::arrays::Array;
-use crate::error::{DeviceError, OptionError, exception};
+use crate::error::{OptionError, exception};
 use crate::generation::Generation;
 use crate::options::{self, generate_options};
 use crate::progress::Progress;
@@ -13,63 +13,6 @@ use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::path::PathBuf;
-
-/// Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
-///
-/// device is "auto", "cpu" or "gpu" ("gpu:1" names one of several). gpu_memory bounds the bytes taken there. threads are
-/// those of the CPU, one per core by default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's
-/// own shall not be used. embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not
-/// read again. progress is called as (done, total) in bytes, or is a bar such as tqdm's.
-#[pyfunction]
-#[pyo3(signature = (
-    path: "StrPath | None" = None, device: "str" = "auto".into(), gpu_memory: "int | None" = None,
-    progress: "Progress | None" = None, *, threads: "int | None" = None, vocabulary: "StrPath | None" = None,
-    embedding_cache: "int" = 0
-) -> "Model")]
-#[expect(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
-pub(crate) fn load(
-    py: Python<'_>,
-    path: Option<PathBuf>,
-    device: String,
-    gpu_memory: Option<u64>,
-    progress: Option<Py<PyAny>>,
-    threads: Option<usize>,
-    vocabulary: Option<PathBuf>,
-    embedding_cache: usize,
-) -> PyResult<Model> {
-    if gpu_memory.is_some() {
-        return Err(DeviceError::new_err(
-            "gpu_memory: a model takes what it needs and cannot be bounded yet; leave it out",
-        ));
-    }
-    let device = device.parse().map_err(exception)?;
-    let options = anser::Options {
-        device,
-        n_threads: threads,
-        vocabulary,
-        embedding_cache_n_bytes: embedding_cache,
-        ..anser::Options::default()
-    };
-    let model = py.detach(|| match path {
-        Some(path) => anser::Model::load(path, &options),
-        None => embedded(&options),
-    });
-    let model = model.map_err(exception)?;
-    let n_bytes = model.file().n_bytes();
-    Progress::new(progress).tell(py, n_bytes, n_bytes)?;
-    Ok(Model(model))
-}
-
-#[cfg(feature = "embedded-model")]
-fn embedded(options: &anser::Options) -> Result<anser::Model, anser::Error> {
-    anser::Model::embedded(options)
-}
-
-#[cfg(not(feature = "embedded-model"))]
-fn embedded(_: &anser::Options) -> Result<anser::Model, anser::Error> {
-    let reason = "this build has no demo model; name a file".into();
-    Err(anser::Error::Option { option: "path", reason })
-}
 
 /// A loaded model. It may be used from several threads.
 #[pyclass(frozen, module = "anser")]

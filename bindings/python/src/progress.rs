@@ -18,7 +18,17 @@ impl Progress {
 
     /// To be called without the GIL: reports, and ends the computation if anything was raised.
     pub(crate) fn report(&mut self, done: usize, total: usize) -> ControlFlow<()> {
-        match Python::attach(|py| self.tell(py, done, total)) {
+        let told = Python::attach(|py| self.tell(py, done, total));
+        self.keep(told)
+    }
+
+    /// To be called without the GIL where there is nothing to report: looks at signals only.
+    pub(crate) fn look(&mut self) -> ControlFlow<()> {
+        self.keep(Python::attach(|py| py.check_signals()))
+    }
+
+    fn keep(&mut self, result: PyResult<()>) -> ControlFlow<()> {
+        match result {
             Ok(()) => ControlFlow::Continue(()),
             Err(error) => {
                 self.raised = Some(error);
@@ -27,8 +37,7 @@ impl Progress {
         }
     }
 
-    /// The same with the GIL held.
-    pub(crate) fn tell(&self, py: Python<'_>, done: usize, total: usize) -> PyResult<()> {
+    fn tell(&self, py: Python<'_>, done: usize, total: usize) -> PyResult<()> {
         py.check_signals()?;
         let Some(callback) = &self.callback else { return Ok(()) };
         let callback = callback.bind(py);

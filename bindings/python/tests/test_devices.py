@@ -42,3 +42,13 @@ def test_a_state_on_the_gpu_goes_on_bit_for_bit(gpu: anser.Model, prompts: Any) 
     np.testing.assert_array_equal(fork.feed(tail).logits, expected)
     session.restore(state)
     np.testing.assert_array_equal(session.feed(tail).logits, expected)
+
+
+def test_a_budget_of_gpu_memory_changes_no_bit(gpu: anser.Model, prompts: Any) -> None:
+    path = FIXTURES / "unpacked" / "demo-f16.gguf"
+    with pytest.raises(anser.DeviceError, match="bytes of GPU memory are too few: .* at least [0-9]+") as refused:
+        anser.load(path, device="gpu:0", gpu_memory=1000)
+    least = int(str(refused.value).split("at least ")[1].split()[0])
+    small = anser.load(path, device="gpu:0", gpu_memory=least)
+    ids = prompts["mail"]["feed"]
+    np.testing.assert_array_equal(small.state(ids).buffer, gpu.state(ids).buffer)
