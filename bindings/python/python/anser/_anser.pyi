@@ -389,8 +389,10 @@ def load(path: StrPath | None = None, device: str = ..., gpu_memory: int | None 
     """
     Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
 
-    device is "auto", "cpu" or "gpu" ("gpu:1" names one of several). gpu_memory bounds the bytes taken there. threads are
-    those of the CPU, one per core by default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's
-    own shall not be used. embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not
-    read again. progress is called as (done, total) in bytes, or is a bar such as tqdm's.
+    device is "auto", "cpu" or "gpu" ("gpu:1" names one of several). gpu_memory bounds the bytes of weights that are kept
+    there: the rest is streamed from the file in every step, with the same results. progress is called as (done, total)
+    in bytes of weights, or is a bar such as tqdm's; with it, load() returns when all of them are there, without it as
+    soon as the model can be asked, and what needs weights waits for them. threads are those of the CPU, one per core by
+    default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's own shall not be used.
+    embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not read again.
     """
