@@ -429,11 +429,11 @@ Measured in every run:
   load_ms         open the file, check it, make room on the device, make a session
   resident_ms     from the same beginning until all weights are on the device
   first_token_ms  right after that: read 32 tokens and choose the first token
-  prefill_tps     read the prompt from a fresh state, logits of its last token; tokens per second
+  prefill_tps     read the prompt from a fresh state for the second time, logits of its last token; tokens per second
   decode_tps      go on from it token by token, always the most likely one; tokens per second
   generate_tps    generate as `anser generate` does, always the most likely token; tokens per second
   sample_tps      the same with tokens drawn as by default
-  embed_ms        embed 212 tokens, the last token's row
+  embed_ms        embed 212 tokens, the last token's row; this and the next two are medians of three calls after a first one
   embed_batch_ms  embed six texts of 32 tokens in one call
   state_ms        copy the state of a session out
   batch_8_tps     read a token of each of 8 sequences in a step, logits of all; tokens per second in all

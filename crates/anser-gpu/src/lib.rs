@@ -19,6 +19,7 @@ mod lower;
 mod mapping;
 mod matmul;
 mod order;
+mod parallel;
 #[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 mod pipelines;

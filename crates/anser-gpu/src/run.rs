@@ -7,6 +7,7 @@ use crate::fuse::{Fusion, fuse};
 use crate::kernels::{Features, RowClass};
 use crate::lower::{Lowering, fusion};
 use crate::matmul::{self, Precision};
+use crate::parallel::each_part;
 use crate::replay::Replay;
 use crate::schedule::{Reads, Schedule, Sharing, Unit};
 use crate::state::Passage;
@@ -37,8 +38,7 @@ impl StepKind {
         classes: [RowClass; 2],
         one_token_each: bool,
     ) -> StepKind {
-        let max_columns = matmul::max_columns(features, precision);
-        let has_few_rows = classes.iter().all(|class| class.0 <= max_columns);
+        let has_few_rows = classes.iter().all(|class| class.0 <= matmul::MAX_COLUMNS);
         let fusion = fusion(features, has_few_rows, one_token_each, weights.has_whole_layers());
         StepKind { classes, has_few_rows, fusion: Some(fusion), precision }
     }
@@ -73,7 +73,7 @@ pub(crate) struct Recording {
     wanted: Vec<ValueId>,
     reads: Reads,
     /// Recorded ahead, while the device was busy with the step before.
-    commands: Option<wgpu::CommandBuffer>,
+    commands: Option<Vec<wgpu::CommandBuffer>>,
 }
 
 impl Gpu {
@@ -109,9 +109,12 @@ impl Gpu {
                 return Ok(self.submit_in_parts(replay, &recording, staging.as_ref()));
             }
             let recorded = recording.commands.take();
-            let record = || self.record(replay, &recording, staging.as_ref(), 0..replay.dispatches.len());
+            let record = || {
+                let part = |dispatches| self.record(replay, &recording, staging.as_ref(), dispatches);
+                each_part(replay.dispatches.len(), part)
+            };
             let commands = recorded.unwrap_or_else(record);
-            let submission = self.device.queue.submit([commands]);
+            let submission = self.device.queue.submit(commands);
             recording.commands = Some(record());
             Ok(submission)
         };

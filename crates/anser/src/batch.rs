@@ -16,7 +16,8 @@ pub(crate) struct Part<'a> {
 impl Model {
     /// Reads the tokens of several sessions side by side, which costs little more than reading those of one: every weight is
     /// read once for all of them. Prompts and single tokens may be mixed. The results are in the order of `feeds` and the same
-    /// as [`Session::feed_for`] would give one by one, but for rounding.
+    /// as [`Session::feed_for`] would give one by one, but for rounding; logits of last tokens are not copied out of the
+    /// sessions, see [`Session::logits`].
     ///
     /// # Errors
     /// An id that is out of range, before anything is read; a session of another model; a device that fails.
@@ -66,12 +67,17 @@ impl Model {
                 let session = &mut feeds[i].0;
                 let pending = session.pending();
                 session.set_pending(pending[n_tokens.min(pending.len())..].to_vec());
-                fed[i].logits.extend(read.logits);
-                fed[i].hidden.extend(read.hidden);
                 n_read[i] += n_tokens;
-                if n_read[i] == rest[i].len() {
-                    session.keep_logits(&fed[i]);
+                let is_last = n_read[i] == rest[i].len();
+                match want.logits {
+                    Which::All => {
+                        fed[i].logits.extend(read.logits);
+                        session.keep_logits(&fed[i]);
+                    }
+                    Which::Last if is_last => session.set_logits(read.logits),
+                    Which::Last | Which::None => session.set_logits(vec![]),
                 }
+                fed[i].hidden.extend(read.hidden);
             }
         }
         Ok(fed)

@@ -23,8 +23,8 @@ const N_PHASES: usize = 9;
 const EMBED_BATCH: [usize; 2] = [6, 32];
 /// Steps of a batch of sequences.
 const BATCH_STEPS: usize = 16;
-/// Copies of the state, of whose times the median counts.
-const STATE_READS: usize = 5;
+/// Calls of which the median time counts, after one that makes what such calls need.
+const N_CALLS: usize = 3;
 
 /// What prompts are made of, over and over. Real text, since a trained model's activations are then as sparse as in use.
 const TEXT: &str = "The ferry left the harbour at seven, a little late, because the captain had waited for the mail. \
@@ -124,6 +124,9 @@ fn measure(
 
     tick();
     let tokens = prompt(model, args.prompt)?;
+    // The first time makes what steps of such lengths need.
+    session.reset()?;
+    session.feed(&tokens)?;
     session.reset()?;
     let began = Instant::now();
     session.feed(&tokens)?;
@@ -143,29 +146,16 @@ fn measure(
     let sample_tps = generate(&mut session, SamplerOptions::default(), args.r#gen)?;
 
     tick();
-    let tokens = prompt(model, EMBED_TOKENS)?;
-    let began = Instant::now();
-    let row = model.embed(&tokens, &EmbedOptions::default())?;
-    let embed_ms = elapsed_ms(began);
-    check_finite(model, "the embedding", &row)?;
+    let embed_ms = embed(model, &[prompt(model, EMBED_TOKENS)?])?;
 
     tick();
     let [n_texts, n_tokens] = EMBED_BATCH;
-    let texts = vec![prompt(model, n_tokens)?; n_texts];
-    let began = Instant::now();
-    let rows = model.embed_batch(&texts, &EmbedOptions::default())?;
-    let embed_batch_ms = elapsed_ms(began);
-    check_finite(model, "the embeddings", &rows)?;
+    let embed_batch_ms = embed(model, &vec![prompt(model, n_tokens)?; n_texts])?;
 
-    let mut times = vec![];
-    for _ in 0..STATE_READS {
-        let began = Instant::now();
+    let state_ms = median_ms(|| {
         let state = session.state()?;
-        times.push(elapsed_ms(began));
-        check_finite(model, "the state", state.data())?;
-    }
-    times.sort_by(f64::total_cmp);
-    let state_ms = times[times.len() / 2];
+        check_finite(model, "the state", &state.data()[..1])
+    })?;
     drop(session);
 
     tick();
@@ -207,6 +197,27 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
     let elapsed_s = began.elapsed().as_secs_f64();
     sessions.iter().try_for_each(|session| check_finite(model, "the logits", session.logits()))?;
     Ok((n * BATCH_STEPS) as f64 / elapsed_s)
+}
+
+/// Median time of `call`, in milliseconds.
+fn median_ms(mut call: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
+    call()?;
+    let mut times = vec![];
+    for _ in 0..N_CALLS {
+        let began = Instant::now();
+        call()?;
+        times.push(elapsed_ms(began));
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[N_CALLS / 2])
+}
+
+/// Time of embedding texts in one call, in milliseconds.
+fn embed(model: &Model, texts: &[Vec<u32>]) -> Result<f64, Failure> {
+    median_ms(|| {
+        let rows = model.embed_batch(texts, &EmbedOptions::default())?;
+        check_finite(model, "the embeddings", &rows)
+    })
 }
 
 /// Tokens per second of a generation of `n` tokens; `None` where the model has no tokenizer.

@@ -11,6 +11,7 @@ use crate::error::GpuError;
 use crate::executor::Gpu;
 use crate::kernels::Binding;
 use crate::mapping::Mapping;
+use crate::parallel::each_part;
 use crate::run::StepKind;
 use crate::sample::DrawOptions;
 use crate::schedule::Reads;
@@ -96,7 +97,7 @@ struct Bound {
     /// By half.
     sample: [Vec<Launch>; 2],
     /// Recorded ahead, for the next half.
-    commands: Option<wgpu::CommandBuffer>,
+    commands: Option<Vec<wgpu::CommandBuffer>>,
 }
 
 /// The logits of the one token of a step.
@@ -283,7 +284,7 @@ impl Gpu {
                 Some(commands) => commands,
                 None => self.record_drawing(drawing, &bound, half, sizes)?,
             };
-            let submission = self.device.queue.submit([commands]);
+            let submission = self.device.queue.submit(commands);
             bound.commands = Some(self.record_drawing(drawing, &bound, 1 - half, sizes)?);
             Ok(submission)
         };
@@ -326,18 +327,26 @@ impl Gpu {
         bound: &Bound,
         half: usize,
         sizes: Sizes,
-    ) -> Result<wgpu::CommandBuffer, GpuError> {
+    ) -> Result<Vec<wgpu::CommandBuffer>, GpuError> {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("a step that draws") };
-        let mut encoder = self.device.inner.create_command_encoder(&descriptor);
         let launch = |encoder: &mut wgpu::CommandEncoder, launches: &[Launch]| {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
             launches.iter().for_each(|launch| launch.encode(&mut pass));
         };
-        launch(&mut encoder, &bound.embed);
         let replay = self.replay(bound.kind)?;
-        self.encode(&mut encoder, replay, &bound.reads, 0..replay.dispatches.len(), sizes, |_, _| {});
-        launch(&mut encoder, &bound.sample[half]);
-        encoder.copy_buffer_to_buffer(&drawing.memory.places, 0, &drawing.staging[half], 0, 4);
-        Ok(encoder.finish())
+        let n = replay.dispatches.len();
+        Ok(each_part(n, |dispatches| {
+            let mut encoder = self.device.inner.create_command_encoder(&descriptor);
+            let (is_first, is_last) = (dispatches.start == 0, dispatches.end == n);
+            if is_first {
+                launch(&mut encoder, &bound.embed);
+            }
+            self.encode(&mut encoder, replay, &bound.reads, dispatches, sizes, |_, _| {});
+            if is_last {
+                launch(&mut encoder, &bound.sample[half]);
+                encoder.copy_buffer_to_buffer(&drawing.memory.places, 0, &drawing.staging[half], 0, 4);
+            }
+            encoder.finish()
+        }))
     }
 }
