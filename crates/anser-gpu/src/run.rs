@@ -38,7 +38,8 @@ impl StepKind {
         classes: [RowClass; 2],
         one_token_each: bool,
     ) -> StepKind {
-        let has_few_rows = classes.iter().all(|class| class.0 <= matmul::MAX_COLUMNS);
+        let max_columns = matmul::max_columns(features, precision);
+        let has_few_rows = classes.iter().all(|class| class.0 <= max_columns);
         let fusion = fusion(features, has_few_rows, one_token_each, weights.has_whole_layers());
         StepKind { classes, has_few_rows, fusion: Some(fusion), precision }
     }

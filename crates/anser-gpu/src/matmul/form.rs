@@ -56,8 +56,6 @@ pub(crate) struct VecShape {
     pub(crate) workgroup: u32,
     /// Threads that share a row.
     pub(crate) n_lanes: u32,
-    /// Rows that they compute together: 1, or 2 of quantized weights with activations in 8 bits.
-    pub(crate) rows_each: u32,
     /// Whether these are surely in one subgroup, or whole subgroups.
     pub(crate) in_subgroup: bool,
     /// Threads of the largest subgroup, if that matters.
@@ -80,18 +78,22 @@ impl TiledShape {
     }
 }
 
-/// Most tokens that mat-vec kernels compute: beyond, each weight is used often enough to make tiles of them.
-pub(crate) const MAX_COLUMNS: u32 = 8;
+/// Most tokens that mat-vec kernels compute: beyond, each weight is used often enough to make tiles of them. Matrix hardware
+/// is worth its start sooner.
+pub(crate) fn max_columns(features: &Features, precision: Precision) -> u32 {
+    match precision != Precision::Exact && coop::multiplies_halves(features) {
+        true => 4,
+        false => 8,
+    }
+}
 
 impl Form {
     /// The form for `op` on a device with `features`.
     pub(crate) fn choose(op: &MatMul, features: &Features, precision: Precision) -> Form {
         let n_tokens = op.class.0;
-        if n_tokens <= MAX_COLUMNS {
-            let in_bytes = precision == Precision::Int8 && op.layout.dtype.is_quantized();
-            let n_units = op.n_cols.div_ceil(unit_len(op.layout.dtype));
-            let shape = VecShape::choose([op.n_rows, n_units], in_bytes && n_tokens > 2, false, features);
-            return match in_bytes {
+        if n_tokens <= max_columns(features, precision) {
+            let shape = VecShape::choose(op.n_rows, op.n_cols.div_ceil(unit_len(op.layout.dtype)), false, features);
+            return match precision == Precision::Int8 && op.layout.dtype.is_quantized() {
                 true => Form::VecInt8 { shape },
                 false => Form::VecF32 { shape },
             };
@@ -114,14 +116,8 @@ pub(crate) fn unit_len(dtype: DType) -> usize {
 }
 
 impl VecShape {
-    /// The shape for `n_rows` rows of `n_units` units each. `in_pairs`: threads compute two rows; `whole_pieces`: a workgroup
-    /// must have a multiple of 16 rows.
-    pub(crate) fn choose(
-        [n_rows, n_units]: [usize; 2],
-        in_pairs: bool,
-        whole_pieces: bool,
-        features: &Features,
-    ) -> VecShape {
+    /// The shape for `n_rows` rows of `n_units` units each. `whole_pieces`: a workgroup must have a multiple of 16 rows.
+    pub(crate) fn choose(n_rows: usize, n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
         /// Several subgroups of every size, so that rows can be summed within them.
         const WORKGROUP: u32 = 128;
         /// More threads than this would wait for each other longer than they work.
@@ -138,11 +134,10 @@ impl VecShape {
         if whole_pieces {
             max_lanes = max_lanes.min(features.max_workgroup_len / PIECE_LEN as u32);
         }
-        let rows_each = if in_pairs { 2 } else { 1 };
-        let n_lanes = choose_lanes(n_rows / rows_each as usize, n_units, max_lanes);
+        let n_lanes = choose_lanes(n_rows, n_units, max_lanes);
         let workgroup = if whole_pieces { WORKGROUP.max(PIECE_LEN as u32 * n_lanes) } else { WORKGROUP };
         let workgroup = workgroup.min(features.max_workgroup_len);
-        VecShape { workgroup, n_lanes, rows_each, in_subgroup, subgroup_len: if in_subgroup { largest } else { 0 } }
+        VecShape { workgroup, n_lanes, in_subgroup, subgroup_len: if in_subgroup { largest } else { 0 } }
     }
 }
 

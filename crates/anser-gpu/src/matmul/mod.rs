@@ -15,7 +15,7 @@ mod tests;
 mod vec;
 
 pub(crate) use coop::multiplies_halves;
-pub(crate) use form::{Form, MAX_COLUMNS, Precision};
+pub(crate) use form::{Form, Precision, max_columns};
 #[cfg(test)]
 use layout::device_dtype;
 pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_f16, is_quantized, layout, layout_of};
@@ -67,7 +67,8 @@ pub(crate) fn row_class(n_rows: usize) -> RowClass {
 
 /// The dispatches that compute `ops`, none of which needs another one's result.
 pub(crate) fn lower(ops: &[MatMul], sites: &Sites, features: &Features, precision: Precision) -> Vec<Dispatch> {
-    let (few, many): (Vec<MatMul>, Vec<MatMul>) = ops.iter().cloned().partition(|op| op.class.0 <= MAX_COLUMNS);
+    let max_columns = max_columns(features, precision);
+    let (few, many): (Vec<MatMul>, Vec<MatMul>) = ops.iter().cloned().partition(|op| op.class.0 <= max_columns);
     let mut lowered = vec::lower(&few, sites, features, precision == Precision::Int8, None);
     let many = many.iter().map(|op| lower_as(op, Form::choose(op, features, precision), sites, features));
     lowered.extend(side_by_side(many.collect()));

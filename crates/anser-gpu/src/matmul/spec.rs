@@ -132,15 +132,14 @@ pub(crate) fn vec(
     });
     modules.extend([wgsl!("matmul/products_f32.wgsl"), wgsl!("matmul/floats.wgsl"), wgsl!("matmul/vec_floats.wgsl")]);
     match quantized {
-        Some(_) if shape.rows_each > 1 && reads_bytes => modules.push(wgsl!("matmul/vec_quantized_pair.wgsl")),
         Some(_) => {
             modules.push(match reads_bytes {
                 true => wgsl!("matmul/units_bytes.wgsl"),
                 false => wgsl!("matmul/units_f32.wgsl"),
             });
-            modules.extend([wgsl!("matmul/vec_quantized.wgsl"), wgsl!("matmul/vec_no_pair.wgsl")]);
+            modules.push(wgsl!("matmul/vec_quantized.wgsl"));
         }
-        None => modules.extend([wgsl!("matmul/vec_not_quantized.wgsl"), wgsl!("matmul/vec_no_pair.wgsl")]),
+        None => modules.push(wgsl!("matmul/vec_not_quantized.wgsl")),
     }
     modules.push(wgsl!("matmul/vec.wgsl"));
     use Access::{Read, ReadWrite, Uniform};

@@ -62,12 +62,11 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
     let (op, features) = (problem.op(&[]), device.features());
     let mut forms = vec![];
     if let Form::VecF32 { shape } = Form::choose(&op, &features, Precision::Exact) {
-        let without_subgroups =
-            VecShape { workgroup: 64, n_lanes: 16, in_subgroup: false, subgroup_len: 0, rows_each: 1 };
+        let without_subgroups = VecShape { workgroup: 64, n_lanes: 16, in_subgroup: false, subgroup_len: 0 };
         for shape in [shape, without_subgroups] {
             forms.push(Form::VecF32 { shape });
             if op.layout.dtype.is_quantized() {
-                forms.extend([1, 2].map(|rows_each| Form::VecInt8 { shape: VecShape { rows_each, ..shape } }));
+                forms.push(Form::VecInt8 { shape });
             }
         }
     } else {
@@ -140,7 +139,7 @@ fn epilogues_and_row_ranges() {
 fn many_rows() {
     let device = device();
     let product = plain(DType::F16, [70_000, 16], 1);
-    let shape = VecShape { workgroup: 32, n_lanes: 32, in_subgroup: false, subgroup_len: 0, rows_each: 1 };
+    let shape = VecShape { workgroup: 32, n_lanes: 32, in_subgroup: false, subgroup_len: 0 };
     check(&device, product, Form::VecF32 { shape }, 70_000);
 }
 
@@ -159,7 +158,7 @@ fn every_form_is_valid() {
     };
     let gemm = gemm_forms(plain(DType::F16, [16, 512], 256), features);
     let vec = [false, true].map(|in_subgroup| Form::VecInt8 {
-        shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32, rows_each: 2 },
+        shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },
     });
     let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
     let forms: Vec<Form> = gemm.into_iter().chain(vec).chain(tiled).collect();

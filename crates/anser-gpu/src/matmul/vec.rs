@@ -195,11 +195,8 @@ fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecS
     let writes_bytes = jobs.iter().any(|job| sites.schedule.cell(job.op.out).is_some_and(|cell| cell.bytes.is_some()));
     let n_units = jobs.iter().map(|job| job.op.n_cols.div_ceil(super::form::unit_len(job.op.layout.dtype)));
     let n_rows = jobs.iter().map(|job| job.rows.len()).sum();
-    let shape = shape.unwrap_or_else(|| {
-        let in_pairs = reads_bytes && first.op.class.0 > 2;
-        VecShape::choose([n_rows, n_units.min().unwrap_or(1)], in_pairs, writes_bytes, features)
-    });
-    let n_rows_each = shape.workgroup / shape.n_lanes * shape.rows_each;
+    let shape = shape.unwrap_or_else(|| VecShape::choose(n_rows, n_units.min().unwrap_or(1), writes_bytes, features));
+    let n_rows_each = shape.workgroup / shape.n_lanes;
     let mut words = vec![];
     let mut n_workgroups = 0;
     for job in jobs {
@@ -214,7 +211,6 @@ fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecS
         ("COLUMNS", f64::from(first.op.class.0.max(1))),
         ("WORKGROUP", f64::from(shape.workgroup)),
         ("N_LANES", f64::from(shape.n_lanes)),
-        ("ROWS_EACH", f64::from(shape.rows_each)),
         ("N_JOBS", jobs.len() as f64),
         ("HAS_FLOATS", f64::from(jobs.iter().any(|job| job.quantized().is_none()))),
         ("HAS_QUANTIZED", f64::from(quantized.is_some())),

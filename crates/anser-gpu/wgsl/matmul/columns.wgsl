@@ -9,12 +9,6 @@ struct Columns {
     b: vec4<f32>, // tokens 4..8
 }
 
-// Of two rows of weights.
-struct ColumnsPair {
-    one: Columns,
-    other: Columns,
-}
-
 fn add(s: Columns, t: Columns) -> Columns {
     return Columns(s.a + t.a, s.b + t.b);
 }

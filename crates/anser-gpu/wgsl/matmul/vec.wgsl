@@ -1,16 +1,14 @@
 // Products for up to COLUMNS tokens: every weight is read once and used for all of them.
 //
-// N_LANES neighbouring threads compute ROWS_EACH rows, each taking every N_LANES-th unit of them. Workgroups are numbered along
-// x, then y, and each computes rows of one job. Follows jobs.wgsl, columns.wgsl,
+// N_LANES neighbouring threads compute a row, each taking every N_LANES-th unit of it. WORKGROUP / N_LANES rows make a
+// workgroup; workgroups are numbered along x, then y, and each computes rows of one job. Follows jobs.wgsl, columns.wgsl,
 // activation.wgsl, bytes.wgsl, lanes/*.wgsl, vec_floats.wgsl and vec_*quantized.wgsl.
 
 override HAS_FLOATS: bool;    // whether any job has float weights
 override HAS_QUANTIZED: bool; // whether any job has quantized ones
 override WRITES_BYTES: bool;  // whether any result is wanted in bytes: then ROWS is a multiple of 16
 
-override ROWS_EACH: u32; // 1 or 2
-
-override ROWS: u32 = WORKGROUP / N_LANES * ROWS_EACH;
+override ROWS: u32 = WORKGROUP / N_LANES;
 override N_STAGED: u32 = select(1u, ROWS * COLUMNS, WRITES_BYTES);
 override ROW_PIECES: u32 = max(ROWS / 16u, 1u);
 
@@ -20,53 +18,22 @@ fn run(workgroup: vec3<u32>, local: u32) {
     let number = workgroup.x + GRID_WIDTH * workgroup.y;
     let job = job_of(number);
     let first = (number - job.first_workgroup) * ROWS;
-    let row = first + local / N_LANES * ROWS_EACH;
+    let row = first + local / N_LANES;
     let lane = local % N_LANES;
     // Threads beyond the last row repeat it and write nothing: the sums need every thread.
-    let weight_row = min(row, job.n_rows - 1u);
-    let other_row = min(row + 1u, job.n_rows - 1u);
-    // Fetched early, so that nothing has to be waited for at the end.
-    let ends = Ends(load_bias(job, weight_row), load_residuals(job, weight_row));
-    var other_ends: Ends;
-    if ROWS_EACH > 1u {
-        other_ends = Ends(load_bias(job, other_row), load_residuals(job, other_row));
-    }
-
-    var sums: ColumnsPair;
-    if HAS_QUANTIZED && (!HAS_FLOATS || job.kind == QUANTIZED) {
-        if ROWS_EACH > 1u {
-            sums = quantized_pair(job, weight_row, other_row, lane);
-        } else {
-            sums.one = quantized_products(job, weight_row, lane);
-        }
-    } else {
-        sums.one = float_products(job, weight_row, lane);
-        if ROWS_EACH > 1u {
-            sums.other = float_products(job, other_row, lane);
-        }
-    }
-    finish(job, row, local, sums.one, ends);
-    if ROWS_EACH > 1u {
-        finish(job, row + 1u, local, sums.other, other_ends);
-    }
-    if WRITES_BYTES {
-        workgroupBarrier();
-        for (var i = local; i < COLUMNS * ROW_PIECES; i += WORKGROUP) {
-            store_bytes(job, first / 16u, i / ROW_PIECES, i % ROW_PIECES);
-        }
-    }
-}
-
-// What is added to a row's products.
-struct Ends {
-    bias: f32,
-    residuals: Columns,
-}
-
-// Completes a row's sums and writes them.
-fn finish(job: Job, row: u32, local: u32, parts: Columns, ends: Ends) {
     let valid = row < job.n_rows;
-    var sums = parts;
+    let weight_row = min(row, job.n_rows - 1u);
+    // Fetched early, so that nothing has to be waited for at the end.
+    let bias = load_bias(job, weight_row);
+    let residuals = load_residuals(job, weight_row);
+
+    var sums: Columns;
+    if HAS_QUANTIZED && (!HAS_FLOATS || job.kind == QUANTIZED) {
+        sums = quantized_products(job, weight_row, lane);
+    } else {
+        sums = float_products(job, weight_row, lane);
+    }
+
     sums.a.x = lanes_sum(sums.a.x, local);
     if COLUMNS > 1u {
         sums.a.y = lanes_sum(sums.a.y, local);
@@ -81,20 +48,26 @@ fn finish(job: Job, row: u32, local: u32, parts: Columns, ends: Ends) {
         sums.b.z = lanes_sum(sums.b.z, local);
         sums.b.w = lanes_sum(sums.b.w, local);
     }
-    if local % N_LANES == 0u {
-        store(job, row, 0u, valid, sums.a.x, ends.bias, ends.residuals.a.x);
+    if lane == 0u {
+        store(job, row, 0u, valid, sums.a.x, bias, residuals.a.x);
         if COLUMNS > 1u {
-            store(job, row, 1u, valid, sums.a.y, ends.bias, ends.residuals.a.y);
+            store(job, row, 1u, valid, sums.a.y, bias, residuals.a.y);
         }
         if COLUMNS > 2u {
-            store(job, row, 2u, valid, sums.a.z, ends.bias, ends.residuals.a.z);
-            store(job, row, 3u, valid, sums.a.w, ends.bias, ends.residuals.a.w);
+            store(job, row, 2u, valid, sums.a.z, bias, residuals.a.z);
+            store(job, row, 3u, valid, sums.a.w, bias, residuals.a.w);
         }
         if COLUMNS > 4u {
-            store(job, row, 4u, valid, sums.b.x, ends.bias, ends.residuals.b.x);
-            store(job, row, 5u, valid, sums.b.y, ends.bias, ends.residuals.b.y);
-            store(job, row, 6u, valid, sums.b.z, ends.bias, ends.residuals.b.z);
-            store(job, row, 7u, valid, sums.b.w, ends.bias, ends.residuals.b.w);
+            store(job, row, 4u, valid, sums.b.x, bias, residuals.b.x);
+            store(job, row, 5u, valid, sums.b.y, bias, residuals.b.y);
+            store(job, row, 6u, valid, sums.b.z, bias, residuals.b.z);
+            store(job, row, 7u, valid, sums.b.w, bias, residuals.b.w);
+        }
+    }
+    if WRITES_BYTES {
+        workgroupBarrier();
+        for (var i = local; i < COLUMNS * ROW_PIECES; i += WORKGROUP) {
+            store_bytes(job, first / 16u, i / ROW_PIECES, i % ROW_PIECES);
         }
     }
 }

@@ -79,8 +79,9 @@ fn both_devices_write_the_same_text() {
         let model = Model::embedded(options_of_model).unwrap();
         model.session().unwrap().generate_text("Once upon a time", &options).unwrap().text().unwrap()
     };
-    let cpu = Options { device: Device::Cpu, ..Options::default() };
-    assert_eq!(text(&gpu()), text(&cpu));
+    // In 8 bits each device rounds in its own way, and texts part at the first near tie.
+    let cpu = Options { device: Device::Cpu, exact: true, ..Options::default() };
+    assert_eq!(text(&Options { exact: true, ..gpu() }), text(&cpu));
 }
 
 #[test]

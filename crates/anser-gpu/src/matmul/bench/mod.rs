@@ -181,7 +181,7 @@ pub(crate) fn gemm_forms(product: Product, features: Features) -> Vec<Form> {
 pub(crate) fn describe(form: Form) -> String {
     let lanes = |s: VecShape| {
         let via = if s.in_subgroup { "" } else { " no-subgroup" };
-        format!("lanes={} rows={} workgroup={}{via}", s.n_lanes, s.rows_each, s.workgroup)
+        format!("lanes={} workgroup={}{via}", s.n_lanes, s.workgroup)
     };
     match form {
         Form::VecF32 { shape } => format!("f32 {}", lanes(shape)),

@@ -4,7 +4,7 @@ use super::problem::Problem;
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, Dispatch, Extent};
-use crate::matmul::{Form, MAX_COLUMNS, Sites, lower_as, row_class};
+use crate::matmul::{Form, Sites, lower_as, row_class};
 use crate::schedule::{Schedule, Sharing, Unit};
 use crate::weights::{Place, WeightLayout};
 
@@ -25,6 +25,9 @@ pub(crate) struct Rig<'a> {
     out: wgpu::Buffer,
     step: wgpu::Buffer,
 }
+
+/// The most tokens that any device computes by mat-vecs.
+const MAX_COLUMNS: u32 = 8;
 
 /// Of the start of a weight.
 const ALIGNMENT: u64 = 256;
