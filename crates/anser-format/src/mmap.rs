@@ -39,6 +39,9 @@ impl Mapping {
         // SIGBUS. The rest of the crate is written so that nothing worse follows: header fields are copied out and
         // validated once, and tensor bytes are only ever read as plain integers, for which every value is valid.
         let map = unsafe { memmap2::MmapOptions::new().map(&file)? };
+        // Pages of 2 MiB, into which Linux reads a file only if it is asked before. An advice: without it nothing is lost.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
         Ok(Mapping { map, file, stamp })
     }
 
