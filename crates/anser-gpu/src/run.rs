@@ -57,7 +57,9 @@ impl StepKind {
     /// The schedule of such steps.
     pub(crate) fn schedule(&self, plan: &Plan) -> Schedule {
         let units = self.fusion.map_or_else(|| Unit::plain(plan), |fusion| fuse(plan, fusion));
-        let (n_rows, in_bytes) = (self.classes.map(|class| class.0), self.precision == Precision::Int8);
+        let n_rows = self.classes.map(|class| class.0);
+        // Where every operation runs by itself, all values are there to be looked at.
+        let in_bytes = self.precision == Precision::Int8 && self.fusion.is_some();
         let sharing = match self.has_few_rows {
             true => Sharing::Nothing { n_rows, in_bytes },
             false => Sharing::Layers { in_halves: self.in_halves() },

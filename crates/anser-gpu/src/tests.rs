@@ -180,7 +180,9 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
         for id in &inputs {
             let cell = schedule.cell(*id).unwrap();
             assert_eq!(memory.get(&cell), Some(id), "{name} reads {}", plan.value(*id).name);
-            assert!(cell.floats.is_some() || cell.bytes.is_some(), "{name} reads {}", plan.value(*id).name);
+            let in_halves = matches!(cell.region, Region::Shared { in_halves: true, .. });
+            let is_there = in_halves || cell.floats.is_some() || cell.bytes.is_some();
+            assert!(is_there, "{name} reads {}", plan.value(*id).name);
         }
         for id in unit.outputs(plan) {
             let cell = schedule.cell(id).unwrap();

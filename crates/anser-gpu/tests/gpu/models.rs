@@ -174,16 +174,23 @@ fn fusing_changes_no_rounding() {
 
 #[test]
 fn every_value_can_be_read() {
-    let plan = load("tiny-v7n32.st");
-    let tokens = tokens(9);
+    for (file, lengths) in [("tiny-v7n32.st", [2, 7]), ("tiny-v7c256-q4_0.gguf", [1, 2])] {
+        check_every_value(&load(file), lengths);
+    }
+}
+
+fn check_every_value(plan: &Arc<Plan>, lengths: [usize; 2]) {
+    let n_tokens: usize = lengths.iter().sum();
+    let tokens = tokens(n_tokens);
+    let outputs = [lengths[0] as u32 - 1, n_tokens as u32 - 1];
     let reads: Vec<_> = plan.nodes.iter().flat_map(|n| n.op.outputs()).collect();
     let run = |executor: &mut Executor| {
-        let sequences = [2, 7].map(|n_tokens| Sequence { slot: executor.create_state(), n_tokens });
-        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &[1, 8], reads: &reads, inputs: &[] };
+        let sequences = lengths.map(|n_tokens| Sequence { slot: executor.create_state(), n_tokens });
+        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
         executor.step(&step)
     };
-    let expected = run(&mut Executor::reference(&plan));
-    let actual = run(&mut Executor::gpu(&plan, GpuOptions::default()));
+    let expected = run(&mut Executor::reference(plan));
+    let actual = run(&mut Executor::gpu(plan, GpuOptions::default()));
     for ((&id, actual), expected) in reads.iter().zip(&actual).zip(&expected) {
         assert_close(&plan.value(id).name, actual, expected, bound(GpuOptions::default()));
     }
