@@ -79,6 +79,10 @@ impl GemmShape {
         /// With so many columns, workgroups that are alone on a core keep all others waiting: it takes more of them.
         const LONG: usize = 8192;
         const MANY_LONG: u32 = 512;
+        /// With so few tokens a workgroup waits for its weights and does little else: it takes as many to ask for enough of them.
+        const FEW_TOKENS: u32 = 64;
+        /// Rows of a matrix that has no others beside it.
+        const TALL: usize = 4096;
         /// With so few columns, writing takes longer than summing, and small tiles are written by more threads.
         const SHORT: usize = 512;
 
@@ -108,6 +112,7 @@ impl GemmShape {
         let (shape, _) = *fitting.iter().find(reaches).or(fitting.last())?;
         let n_tiles = shape.n_tiles(n_rows, n_tokens);
         let wanted = match n_cols >= LONG {
+            _ if n_tokens <= FEW_TOKENS && n_rows > TALL => MANY_LONG.div_ceil(n_tiles),
             true if n_tiles < MANY => MANY_LONG.div_ceil(n_tiles),
             false if n_tiles < SOME => MANY.div_ceil(n_tiles),
             _ => 1,

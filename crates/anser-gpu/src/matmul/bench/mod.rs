@@ -114,6 +114,8 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
         [Precision::Half, Precision::Exact, Precision::Int8].map(|p| Form::choose(&op, &features, p)).to_vec();
     chosen.sort_by_key(|form| matches!(form, Form::VecInt8 { .. }));
     chosen.dedup();
+    let is_new = |i: &usize| !chosen[..*i].contains(&chosen[*i]);
+    chosen = (0..chosen.len()).filter(is_new).map(|i| chosen[i]).collect();
     if forms == Forms::Chosen {
         return chosen;
     }
