@@ -24,8 +24,7 @@ pub struct Options {
     /// A vocabulary in the format of `rwkv_vocab_v20230424.txt`, instead of the file's own.
     pub vocabulary: Option<PathBuf>,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are. Without it,
-    /// products of quantized weights take activations in 8 bits, which changes logits by less than quantizing the weights
-    /// did (`docs/performance.md` has figures).
+    /// products of quantized weights take activations in 8 bits (`docs/performance.md` says what that costs).
     pub exact: bool,
     /// Bytes of GPU memory for weights; `None` means as many as there are. Weights beyond are streamed from the file in
     /// every step, with the same results: a model larger than the GPU's memory runs. States and the values of a step, a few
