@@ -1,5 +1,6 @@
 """The GPU: the same numbers as on the CPU. Runs on the first adapter, Mesa's software one where there is no other."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,9 @@ def test_a_budget_of_gpu_memory_changes_no_bit(gpu: anser.Model, prompts: Any) -
     path = FIXTURES / "unpacked" / "demo-f16.gguf"
     with pytest.raises(anser.DeviceError, match="bytes of GPU memory are too few: .* at least [0-9]+") as refused:
         anser.load(path, device="gpu:0", gpu_memory=1000)
-    least = int(str(refused.value).split("at least ")[1].split()[0])
+    found = re.search("at least ([0-9]+)", str(refused.value))
+    assert found is not None
+    least = int(found[1])
     small = anser.load(path, device="gpu:0", gpu_memory=least)
     ids = prompts["mail"]["feed"]
     np.testing.assert_array_equal(small.state(ids).buffer, gpu.state(ids).buffer)

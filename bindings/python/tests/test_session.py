@@ -162,7 +162,8 @@ def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None
             for _ in session.generate("a", stop_tokens=[]):
                 pass
         elif what == "chat":
-            demo.chat([{"role": "user", "content": "Hi"}], thinking="on", stop_tokens=[]).text()
+            # A turn that takes long to read, however soon the reply to it ends.
+            demo.chat([{"role": "user", "content": long_text * 100}]).text()
         else:
             session.generate(ids).text()
     timer.join()
