@@ -159,3 +159,24 @@ fn a_refused_step_leaves_the_states_alone() {
         assert_eq!(cpu.state(slot).unwrap(), before);
     }
 }
+
+/// Memory of freed states is used again, what was in them is not.
+#[test]
+fn a_new_state_is_zero_where_another_was() {
+    let plan = load("tiny-v7mini.st");
+    let mut cpu = Cpu::new(plan, Options::default()).unwrap();
+    let (first, second) = (cpu.create_state(), cpu.create_state());
+    let both = [first, second].map(|slot| Sequence { slot, n_tokens: 2 });
+    cpu.step(&Step { tokens: &[3, 1, 4, 1], sequences: &both, ..Step::default() }).unwrap();
+    let kept = cpu.state(second).unwrap().to_vec();
+    assert!(cpu.state(first).unwrap().iter().any(|&x| x != 0.0));
+    cpu.drop_state(first);
+    cpu.drop_state(first);
+    assert!(cpu.state(first).is_none());
+    let (again, new) = (cpu.create_state(), cpu.create_state());
+    assert_eq!(again, first);
+    for slot in [again, new] {
+        assert!(cpu.state(slot).unwrap().iter().all(|&x| x == 0.0));
+    }
+    assert_eq!(cpu.state(second).unwrap(), kept);
+}
