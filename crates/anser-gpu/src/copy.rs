@@ -10,7 +10,6 @@ impl Device {
     ///
     /// # Errors
     /// If there is no memory for it, or the device is lost.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn measure_copy(&self) -> Result<f64, GpuError> {
         /// Together 512 MiB, more than any cache holds, where buffers may be so large.
         const WORKGROUP: u32 = 256;

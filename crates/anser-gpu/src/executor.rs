@@ -1,6 +1,7 @@
 //! A plan on a device: its weights, its working memory and the states of its sequences. [`crate::run`] runs its steps.
 
 use crate::buffers::Buffers;
+use crate::cargo::OnProgress;
 use crate::device::{Device, DeviceKind};
 use crate::error::GpuError;
 use crate::kernels::{Features, KernelSpec, RowClass};
@@ -8,7 +9,6 @@ use crate::lower::Lowering;
 use crate::matmul::Precision;
 use crate::pipelines::{Ahead, distinct};
 use crate::replay::Replay;
-use crate::residency::OnProgress;
 use crate::run::{Recording, StepKind};
 use crate::sample::Sampling;
 use crate::state::{SlotId, States};

@@ -3,12 +3,14 @@
 //! [`Device`] finds and opens an adapter; [`Gpu`] holds a plan's weights there and runs steps. The path of a step:
 //! `lower` turns each operation into dispatches of `kernels` (plain data, WGSL in `wgsl/`), `replay` binds them to
 //! buffers once for each class of steps, and the executor replays that list in one compute pass and one submission.
-//! Weights become resident in the background, block by block (`blocks`, `order`, `residency`); a step that comes earlier is
-//! submitted in parts, each as soon as its weights are on their way. This is the only crate that names wgpu.
+//! Weights become resident in the background, block by block (`blocks`, `order`, `cargo`, `residency`); a step that comes
+//! earlier is submitted in parts, each as soon as its weights are on their way. This is the only crate that names wgpu.
 
 mod blocks;
 mod buffers;
+mod cargo;
 mod choice;
+#[cfg(not(target_arch = "wasm32"))]
 mod copy;
 mod device;
 mod error;
@@ -38,6 +40,7 @@ pub mod upload_bench;
 mod waves;
 mod weights;
 
+pub use cargo::{OnProgress, Progress};
 pub use choice::DeviceChoice;
 pub use device::{AdapterReport, Device, DeviceKind};
 pub use error::GpuError;
@@ -46,7 +49,6 @@ pub use executor::{Gpu, GpuOptions};
 #[doc(hidden)]
 pub use matmul::bench as matmul_bench;
 pub use profile::KernelTime;
-pub use residency::{OnProgress, Progress};
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub use sample::draw_rows;

@@ -4,42 +4,13 @@
 //! Copies and steps go through one queue, so that a step may be submitted as soon as the copies of what it reads are, and a
 //! copy into memory that steps read as soon as the last of them is: nobody waits for the device.
 
-use crate::device::Device;
+use crate::cargo::{Cargo, Progress};
 use crate::error::GpuError;
-use crate::order::Order;
-use crate::upload::{Chunk, MAX_THREADS, Scratch, Stage};
-use anser_model::Plan;
+use crate::upload::{MAX_THREADS, Scratch, Stage};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-
-/// How far loading has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes of weights on the device, or on their way.
-    pub n_bytes: u64,
-    /// Bytes of all weights.
-    pub total_n_bytes: u64,
-    /// Layers that can be run.
-    pub layer: usize,
-}
-
-/// Told of [`Progress`] by the threads that load; `Break` ends loading, and the next step fails with
-/// [`GpuError::Cancelled`].
-pub type OnProgress = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
-
-/// What there is to upload, and where to.
-pub(crate) struct Cargo {
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) device: Arc<Device>,
-    pub(crate) order: Order,
-    /// Of each buffer of weights.
-    pub(crate) chunks: Vec<Vec<Chunk>>,
-    /// The block of each buffer of weights.
-    pub(crate) blocks: Vec<usize>,
-    pub(crate) on_progress: Option<OnProgress>,
-}
 
 /// The threads that upload.
 pub(crate) struct Residency {

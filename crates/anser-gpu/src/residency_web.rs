@@ -1,38 +1,9 @@
 //! The twin of `residency.rs` for browsers, whose workers have one thread: weights are uploaded before loading returns.
 
-use crate::device::Device;
+use crate::cargo::{Cargo, Progress};
 use crate::error::GpuError;
-use crate::order::Order;
-use crate::upload::{Chunk, Scratch};
-use anser_model::Plan;
+use crate::upload::Scratch;
 use std::ops::ControlFlow;
-use std::sync::Arc;
-
-/// How far loading has got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Bytes of weights on the device, or on their way.
-    pub n_bytes: u64,
-    /// Bytes of all weights.
-    pub total_n_bytes: u64,
-    /// Layers that can be run.
-    pub layer: usize,
-}
-
-/// Told of [`Progress`] while a model is loaded; `Break` ends loading with [`GpuError::Cancelled`].
-pub type OnProgress = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
-
-/// What there is to upload, and where to.
-pub(crate) struct Cargo {
-    pub(crate) plan: Arc<Plan>,
-    pub(crate) device: Arc<Device>,
-    pub(crate) order: Order,
-    /// Of each buffer of weights.
-    pub(crate) chunks: Vec<Vec<Chunk>>,
-    /// The block of each buffer of weights.
-    pub(crate) blocks: Vec<usize>,
-    pub(crate) on_progress: Option<OnProgress>,
-}
 
 /// What makes weights resident.
 pub(crate) struct Residency {

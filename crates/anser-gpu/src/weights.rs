@@ -1,11 +1,12 @@
 //! The weights of a plan on a device: their memory, and what makes them resident.
 
 use crate::blocks::halves;
+use crate::cargo::{Cargo, OnProgress};
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::order::{Home, Order};
 use crate::pipelines::Ahead;
-use crate::residency::{Cargo, OnProgress, Residency};
+use crate::residency::Residency;
 use crate::upload::{Chunk, STAGING_N_BYTES};
 use anser_model::{Plan, WeightId};
 use std::collections::BTreeSet;

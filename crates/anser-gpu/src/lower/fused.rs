@@ -1,6 +1,6 @@
 //! Kernels of several operations together.
 
-use super::{Lowering, RecurrenceShape};
+use super::{Lowering, RecurrenceShape, add_out};
 use crate::fuse::Fusion;
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
 use crate::matmul::{self, MatMul, NOTHING, PIECE_LEN, float_kind};
@@ -83,15 +83,11 @@ impl Lowering<'_> {
             }
             _ => {
                 let in_halves = out.iter().all(|&id| self.schedule.is_in_halves(id));
-                modules.push(match (mix.len(), in_halves) {
-                    (1, false) => wgsl!("norm_shift/mixes_1.wgsl"),
-                    (1, true) => wgsl!("norm_shift/mixes_1_halves.wgsl"),
-                    (_, false) => wgsl!("norm_shift/mixes_6.wgsl"),
-                    (_, true) => wgsl!("norm_shift/mixes_6_halves.wgsl"),
+                modules.push(match mix.len() {
+                    1 => wgsl!("norm_shift/mixes_1.wgsl"),
+                    _ => wgsl!("norm_shift/mixes_6.wgsl"),
                 });
-                if in_halves {
-                    modules.insert(0, wgsl!("enable/f16.wgsl"));
-                }
+                add_out(&mut modules, in_halves);
                 access.extend(out.iter().map(|_| ReadWrite));
                 bindings.extend(out.iter().map(|&id| self.value(id)));
             }

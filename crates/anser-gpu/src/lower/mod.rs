@@ -26,6 +26,16 @@ pub(crate) struct Lowering<'a> {
 /// One workgroup per so many elements of an elementwise kernel's row.
 const ELEMENTS: u32 = 256;
 
+/// What a kernel writes its results with: floats, or halves where only products read them.
+fn add_out(modules: &mut Vec<&'static Module>, in_halves: bool) {
+    if in_halves {
+        modules.insert(0, wgsl!("enable/f16.wgsl"));
+        modules.push(wgsl!("out/halves.wgsl"));
+    } else {
+        modules.push(wgsl!("out/floats.wgsl"));
+    }
+}
+
 impl Lowering<'_> {
     /// The dispatches of a unit, in order.
     pub(crate) fn unit(&self, unit: &Unit) -> Vec<Dispatch> {

@@ -1,6 +1,6 @@
 //! Kernels of single operations.
 
-use super::{Lowering, RecurrenceShape};
+use super::{Lowering, RecurrenceShape, add_out};
 use crate::kernels::{Access, Binding, Dispatch, Extent, KernelSpec, wgsl};
 use crate::matmul::{self, MatMul};
 use Access::{Read, ReadWrite};
@@ -79,13 +79,7 @@ impl Lowering<'_> {
                     .constant("HEAD_SIZE", *head_size as f64)
                     .constant("EPS", f64::from(*eps))
                     .access(&[Read, Read, Read, Read, Read, Read, Read, Read, ReadWrite]);
-                match self.schedule.is_in_halves(*out) {
-                    true => {
-                        kernel.modules.insert(0, wgsl!("enable/f16.wgsl"));
-                        kernel.modules.push(wgsl!("norm_bonus_gate/out_halves.wgsl"));
-                    }
-                    false => kernel.modules.push(wgsl!("norm_bonus_gate/out_floats.wgsl")),
-                }
+                add_out(&mut kernel.modules, self.schedule.is_in_halves(*out));
                 let values = [y, r, k, v, g].map(|id| Value(*id));
                 let vectors = [r_k, weight, bias].map(|id| Vector(*id));
                 let bindings = values.into_iter().chain(vectors).chain([self.value(*out)]).collect();

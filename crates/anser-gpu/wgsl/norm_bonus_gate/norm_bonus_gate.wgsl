@@ -1,5 +1,5 @@
 // out = (norm(y) ∘ weight + bias + (Σ r ∘ k ∘ r_k)·v) ∘ g, norm and sum per head. One workgroup per head and token.
-// Follows reduce/*.wgsl and norm_bonus_gate/out_*.wgsl.
+// Follows reduce/*.wgsl and out/*.wgsl.
 
 override N_COLS: u32;    // C
 override HEAD_SIZE: u32; // N
@@ -13,6 +13,7 @@ override EPS: f32;
 @group(0) @binding(5) var<storage, read> r_k: array<f32>;       // [C]
 @group(0) @binding(6) var<storage, read> weight: array<f32>;    // [C]
 @group(0) @binding(7) var<storage, read> bias: array<f32>;      // [C]
+@group(0) @binding(8) var<storage, read_write> out: array<Out>; // [T, C]
 
 fn run(workgroup: vec3<u32>, local: u32) {
     let head = workgroup.x * HEAD_SIZE;
@@ -33,6 +34,6 @@ fn run(workgroup: vec3<u32>, local: u32) {
     let scale = inverseSqrt(workgroup_sum(squares, local) / f32(HEAD_SIZE) + EPS);
     for (var c = head + local; c < head + HEAD_SIZE; c += WORKGROUP) {
         let i = row + c;
-        write_out(i, ((y[i] - mean) * scale * weight[c] + bias[c] + bonus * v[i]) * g[i]);
+        out[i] = to_out(((y[i] - mean) * scale * weight[c] + bias[c] + bonus * v[i]) * g[i]);
     }
 }

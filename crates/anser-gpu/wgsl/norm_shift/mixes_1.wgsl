@@ -1,6 +1,6 @@
-// The result of a token shift with one mix.
+// The result of a token shift with one mix. Follows out/*.wgsl.
 
-@group(0) @binding(5) var<storage, read_write> out: array<f32>; // [T, C]
+@group(0) @binding(5) var<storage, read_write> out: array<Out>; // [T, C]
 
 struct Mixes {
     m0: f32,
@@ -15,5 +15,5 @@ fn write_mixes(row: u32, c: u32, local: u32, valid: bool, m: Mixes, current: f32
         return;
     }
     let i = row + c;
-    out[i] = current + difference * m.m0;
+    out[i] = to_out(current + difference * m.m0);
 }

@@ -1,11 +1,11 @@
-// The results of a token shift with six mixes.
+// The results of a token shift with six mixes. Follows out/*.wgsl.
 
-@group(0) @binding(5) var<storage, read_write> out_0: array<f32>;  // [T, C], as the next ones
-@group(0) @binding(6) var<storage, read_write> out_1: array<f32>;
-@group(0) @binding(7) var<storage, read_write> out_2: array<f32>;
-@group(0) @binding(8) var<storage, read_write> out_3: array<f32>;
-@group(0) @binding(9) var<storage, read_write> out_4: array<f32>;
-@group(0) @binding(10) var<storage, read_write> out_5: array<f32>;
+@group(0) @binding(5) var<storage, read_write> out_0: array<Out>;  // [T, C], as the next ones
+@group(0) @binding(6) var<storage, read_write> out_1: array<Out>;
+@group(0) @binding(7) var<storage, read_write> out_2: array<Out>;
+@group(0) @binding(8) var<storage, read_write> out_3: array<Out>;
+@group(0) @binding(9) var<storage, read_write> out_4: array<Out>;
+@group(0) @binding(10) var<storage, read_write> out_5: array<Out>;
 
 struct Mixes {
     m0: f32,
@@ -25,10 +25,10 @@ fn write_mixes(row: u32, c: u32, local: u32, valid: bool, m: Mixes, current: f32
         return;
     }
     let i = row + c;
-    out_0[i] = current + difference * m.m0;
-    out_1[i] = current + difference * m.m1;
-    out_2[i] = current + difference * m.m2;
-    out_3[i] = current + difference * m.m3;
-    out_4[i] = current + difference * m.m4;
-    out_5[i] = current + difference * m.m5;
+    out_0[i] = to_out(current + difference * m.m0);
+    out_1[i] = to_out(current + difference * m.m1);
+    out_2[i] = to_out(current + difference * m.m2);
+    out_3[i] = to_out(current + difference * m.m3);
+    out_4[i] = to_out(current + difference * m.m4);
+    out_5[i] = to_out(current + difference * m.m5);
 }
