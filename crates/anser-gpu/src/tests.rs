@@ -259,6 +259,40 @@ fn what_is_read_was_waited_for() {
     }
 }
 
+/// Also where a matrix lies in many row ranges, and each of them takes several kernels.
+#[test]
+fn what_was_made_is_read_before_it_is_made_anew() {
+    let mut n_made_anew = 0;
+    for plan in &plans()[..3] {
+        let weights = WeightLayout::new(plan, 70_000, 256);
+        for features in devices() {
+            for kind in kinds(&features, &weights) {
+                let schedule = &kind.schedule(plan);
+                let StepKind { classes, precision, .. } = kind;
+                let lowering = Lowering { plan, weights: &weights, schedule, features, precision, classes };
+                let mut was_read = HashMap::new();
+                for dispatch in schedule.units.iter().flat_map(|unit| lowering.unit(unit)) {
+                    for (access, binding) in dispatch.kernel.access.iter().zip(&dispatch.bindings) {
+                        if !matches!(binding, Binding::Scratch { .. } | Binding::Expanded { .. }) {
+                            continue;
+                        }
+                        let is_read = *access == Access::Read;
+                        match was_read.insert(format!("{binding:?}"), is_read) {
+                            Some(was_read) if !is_read => {
+                                assert!(was_read, "{}: {binding:?}", dispatch.kernel.label);
+                                n_made_anew += 1;
+                            }
+                            Some(_) => {}
+                            None => assert!(!is_read, "{}: {binding:?}", dispatch.kernel.label),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(n_made_anew > 0);
+}
+
 #[test]
 fn a_layer_takes_seven_dispatches() {
     // norm and shift, projections, head, output, norm and shift, key, value

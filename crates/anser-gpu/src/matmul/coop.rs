@@ -145,16 +145,22 @@ pub(super) fn choose(op: &MatMul, n_tokens: u32, features: &Features) -> Option<
     GemmShape::choose([op.n_rows, op.n_cols], n_tokens, decodes, features).map(|shape| Form::Gemm { shape })
 }
 
+/// Memory for the sums of row ranges, in turn.
+const SUMS: [&str; 2] = ["sums", "sums of another row range"];
+
 /// The dispatches of a product.
 pub(super) fn lower(op: &MatMul, shape: GemmShape) -> Vec<Dispatch> {
     let halved = (!op.in_halves[0]).then(|| halve(op));
     let x = halved.as_ref().map_or(Binding::Region(op.x), |(_, halves)| halves.clone());
     let mut dispatches: Vec<Dispatch> = halved.into_iter().map(|(dispatch, _)| dispatch).collect();
     dispatches.extend(expansions(op, shape));
-    let each = || op.splits.iter().enumerate();
-    dispatches.extend(each().map(|(split, rows)| multiply(op, shape, x.clone(), split, rows)));
-    if shape.n_splits > 1 {
-        dispatches.extend(each().map(|(split, rows)| sum(op, shape, split, rows)));
+    let ranges: Vec<_> = op.splits.iter().enumerate().collect();
+    // Two row ranges at a time: so many have memory for their sums.
+    for ranges in ranges.chunks(SUMS.len()) {
+        dispatches.extend(ranges.iter().map(|&(split, rows)| multiply(op, shape, x.clone(), split, rows)));
+        if shape.n_splits > 1 {
+            dispatches.extend(ranges.iter().map(|&(split, rows)| sum(op, shape, split, rows)));
+        }
     }
     dispatches
 }
@@ -214,10 +220,9 @@ fn sum(op: &MatMul, shape: GemmShape, split: usize, rows: &Range<usize>) -> Disp
 
 /// Memory for the sums of workgroups that share columns.
 fn sums(op: &MatMul, shape: GemmShape, split: usize, rows: &Range<usize>) -> Binding {
-    const NAMES: [&str; 2] = ["sums", "sums of another row range"];
     let n_rows = rows.len().next_multiple_of(shape.tile()[0] as usize);
     let row_n_bytes = 4 * n_rows * shape.n_splits as usize;
-    Binding::Scratch { name: NAMES[split % 2], rows: op.rows, row_n_bytes, product: 0 }
+    Binding::Scratch { name: SUMS[split % SUMS.len()], rows: op.rows, row_n_bytes, product: 0 }
 }
 
 /// Whether the weights must become halves before they are multiplied.
