@@ -8,7 +8,6 @@ use crate::cargo::{Cargo, Progress};
 use crate::error::GpuError;
 use crate::upload::{MAX_THREADS, Scratch, Stage};
 use std::collections::VecDeque;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -35,6 +34,8 @@ struct State {
     missing: VecDeque<usize>,
     /// So many uses, from the first, are submitted entirely.
     n_uploaded: usize,
+    /// So many of the first pass were told of, too.
+    n_told: usize,
     /// So many uses, from the first, are read by nobody any more.
     n_over: usize,
     /// Number of the pass that runs, or runs next.
@@ -85,14 +86,14 @@ impl Residency {
         state.failure.clone().map_or(Ok(is_complete && !self.shared.cargo.order.streams()), Err)
     }
 
-    /// Waits until every weight has been on its way to the device once.
+    /// Waits until every weight has been on its way to the device once, and that was told.
     ///
     /// # Errors
     /// Why loading failed.
     pub(crate) fn wait(&self) -> Result<(), GpuError> {
         let order = &self.shared.cargo.order;
         let n_buffers = if order.streams() { order.n_at_once() } else { order.n_buffers() };
-        self.shared.wait(|state| (state.n_uploaded >= n_buffers).then_some(()))
+        self.shared.wait(|state| (state.n_told >= n_buffers).then_some(()))
     }
 
     /// Begins reading the weights once, in order.
@@ -263,10 +264,12 @@ impl Shared {
             total_n_bytes: order.total_n_bytes(),
             layer: blocks.get(n_uploaded).map_or(plan.residuals.len(), |&block| block),
         };
-        match on_progress.as_ref().map(|tell| tell(progress)) {
-            Some(ControlFlow::Break(())) => Err(GpuError::Cancelled),
-            Some(ControlFlow::Continue(())) | None => Ok(()),
+        if on_progress.as_ref().is_some_and(|tell| tell(progress).is_break()) {
+            return Err(GpuError::Cancelled);
         }
+        self.lock().n_told = n_uploaded;
+        self.changed.notify_all();
+        Ok(())
     }
 
     /// Whether the model file is still what it was when it was opened.
