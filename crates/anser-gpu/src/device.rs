@@ -1,6 +1,7 @@
 //! Adapters, and the opened device: what it can do, and what went wrong on it.
 
 use crate::choice::DeviceChoice;
+use crate::drivers;
 use crate::error::GpuError;
 use crate::kernels::Features;
 #[cfg(not(target_arch = "wasm32"))]
@@ -167,7 +168,7 @@ impl From<wgpu::Error> for Failure {
 }
 
 impl Device {
-    /// Every adapter of this machine, in a fixed order.
+    /// Every adapter of this machine, in a fixed order. Devices may be listed, opened and dropped by any threads at once.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn list() -> Vec<AdapterReport> {
         pollster::block_on(Self::list_async())
@@ -195,7 +196,7 @@ impl Device {
 
     /// [`Device::list`], for where nothing may block.
     pub async fn list_async() -> Vec<AdapterReport> {
-        adapters().await.into_iter().map(|(report, _)| report).collect()
+        drivers::enter(async |instance| reports(&drivers::adapters(instance).await)).await
     }
 
     /// [`Device::open`], for where nothing may block.
@@ -204,11 +205,13 @@ impl Device {
     }
 
     async fn open_in(choice: &DeviceChoice, folder: Option<&Path>) -> Result<Arc<Device>, GpuError> {
-        let (reports, mut adapters): (Vec<_>, Vec<_>) = adapters().await.into_iter().unzip();
-        let (number, reason) = choice.select(&reports)?;
-        let device =
-            Device::from_adapter(reports[number].clone(), reason, adapters.swap_remove(number), folder).await?;
-        Ok(Arc::new(device))
+        let open = async |instance: &wgpu::Instance| {
+            let mut adapters = drivers::adapters(instance).await;
+            let mut reports = reports(&adapters);
+            let (number, reason) = choice.select(&reports)?;
+            Device::from_adapter(reports.swap_remove(number), reason, adapters.swap_remove(number), folder).await
+        };
+        drivers::enter(open).await.map(Arc::new)
     }
 
     async fn from_adapter(
@@ -453,24 +456,8 @@ impl Drop for Device {
 /// Storage buffers that the operation with the most of them binds.
 const MAX_BINDINGS: u32 = 9;
 
-/// Every adapter with its report, in the order of the backends.
-async fn adapters() -> Vec<(AdapterReport, wgpu::Adapter)> {
-    let flags = match cfg!(debug_assertions) {
-        true => wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG,
-        false => wgpu::InstanceFlags::empty(),
-    };
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor {
-        flags,
-        // Drivers that over-commit would rather move weights to host memory than fail; an error is better, since the
-        // caller can fall back to the CPU.
-        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
-            for_resource_creation: Some(97),
-            for_device_loss: None,
-        },
-        ..wgpu::InstanceDescriptor::new_without_display_handle()
-    });
-    let adapters = instance.enumerate_adapters(wgpu::Backends::all()).await;
-    adapters.into_iter().enumerate().map(|(i, a)| (AdapterReport::new(i, &a), a)).collect()
+fn reports(adapters: &[wgpu::Adapter]) -> Vec<AdapterReport> {
+    adapters.iter().enumerate().map(|(number, adapter)| AdapterReport::new(number, adapter)).collect()
 }
 
 /// Whether the environment variable `name` is set to anything but 0 or nothing.

@@ -13,6 +13,7 @@ mod choice;
 #[cfg(not(target_arch = "wasm32"))]
 mod copy;
 mod device;
+mod drivers;
 mod error;
 mod executor;
 mod fuse;

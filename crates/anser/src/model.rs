@@ -9,7 +9,7 @@ use anser_format::{MetaValue, ModelFile};
 use anser_model::{Config, Plan, StateLayout};
 use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How to load a model.
@@ -78,7 +78,7 @@ impl Model {
     /// # Errors
     /// If the file is no RWKV model that can be run, or the device cannot be used.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn load(path: impl AsRef<Path>, options: &Options) -> Result<Model, Error> {
+    pub fn load(path: impl AsRef<std::path::Path>, options: &Options) -> Result<Model, Error> {
         Model::from_file(ModelFile::open(path)?, options)
     }
 

@@ -5,6 +5,7 @@ use anser_format::ModelFile;
 use anser_gpu::{Device, DeviceChoice, DeviceKind, Gpu, GpuOptions};
 use anser_model::{Plan, Step};
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 /// The device that all tests share: hardware if there is any.
@@ -19,6 +20,14 @@ pub(crate) fn open() -> Arc<Device> {
     let hardware = adapters.iter().find(|a| a.kind != DeviceKind::Software);
     let adapter = hardware.or(adapters.first()).expect("these tests need a GPU adapter, if only a software one");
     Device::open(&DeviceChoice::Number(adapter.number)).unwrap()
+}
+
+/// Runs the ignored test `name` in a process of its own: this test program again, asked for one test.
+pub(crate) fn alone(name: &str) {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let output = child.args(["--exact", name, "--ignored"]).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 /// Every combination of features that kernels come in.

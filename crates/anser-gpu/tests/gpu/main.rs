@@ -8,6 +8,7 @@ mod errors;
 mod harness;
 mod memory;
 mod models;
+mod opening;
 mod residency;
 mod switches;
 mod twins;

@@ -1,18 +1,9 @@
 //! What loading leaves behind: nothing. Memory is counted for the whole process, so each test runs in a child process of
 //! its own: this test program again, asked for one test.
 
-use crate::harness::{device, load};
+use crate::harness::{alone, device, load};
 use anser_gpu::{Gpu, GpuOptions};
 use anser_model::{Sequence, Step};
-use std::process::Command;
-
-/// Runs the ignored test `name` alone.
-fn alone(name: &str) {
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    let output = child.args(["--exact", name, "--ignored"]).output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-}
 
 /// Resident memory of a kind, in MiB: a field of /proc/self/status.
 fn resident_mib(field: &str) -> f64 {

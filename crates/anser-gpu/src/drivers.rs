@@ -1,0 +1,52 @@
+//! The way to the graphics drivers: one instance for the whole process, which one thread at a time goes through.
+//!
+//! Drivers load libraries when an instance is made (NVIDIA's those of X11 and EGL, even where nothing is shown) and unload
+//! them with the last one. Threads that do so at once crash in there. The instance is kept to the end of the process, so that
+//! nothing is unloaded while another thread opens a device, whoever drops his own meanwhile.
+
+/// What adapters are looked for in. OpenGL lacks what the kernels need, so its libraries are not loaded either.
+const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
+
+/// Calls `work` while no other thread lists adapters or opens a device.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) async fn enter<R>(work: impl AsyncFnOnce(&wgpu::Instance) -> R) -> R {
+    use std::sync::{Mutex, OnceLock, PoisonError};
+
+    static ALONE: Mutex<()> = Mutex::new(());
+    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
+
+    // A panic elsewhere left nothing half done here.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    // Nothing here waits for anybody but the driver, which does not return before it is ready. So the lock is not held
+    // while the caller's executor runs other futures, which may want it too.
+    pollster::block_on(work(INSTANCE.get_or_init(instance)))
+}
+
+/// Calls `work`; a browser has its own order, and nothing may wait there.
+#[cfg(target_arch = "wasm32")]
+pub(crate) async fn enter<R>(work: impl AsyncFnOnce(&wgpu::Instance) -> R) -> R {
+    work(&instance()).await
+}
+
+/// Every adapter, in the order of the backends.
+pub(crate) async fn adapters(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    instance.enumerate_adapters(BACKENDS).await
+}
+
+fn instance() -> wgpu::Instance {
+    let flags = match cfg!(debug_assertions) {
+        true => wgpu::InstanceFlags::VALIDATION | wgpu::InstanceFlags::DEBUG,
+        false => wgpu::InstanceFlags::empty(),
+    };
+    wgpu::Instance::new(wgpu::InstanceDescriptor {
+        backends: BACKENDS,
+        flags,
+        // Drivers that over-commit would rather move weights to host memory than fail; an error is better, since the
+        // caller can fall back to the CPU.
+        memory_budget_thresholds: wgpu::MemoryBudgetThresholds {
+            for_resource_creation: Some(97),
+            for_device_loss: None,
+        },
+        ..wgpu::InstanceDescriptor::new_without_display_handle()
+    })
+}
