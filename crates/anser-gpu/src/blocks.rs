@@ -255,7 +255,7 @@ pub(crate) fn halves(plan: &Plan) -> BTreeSet<usize> {
         Ok(())
     };
     // It returns no error.
-    let _ = for_each_parallel(&pieces.collect::<Vec<_>>(), look);
+    let _ = for_each_parallel(&pieces.collect::<Vec<_>>(), usize::MAX, look);
     candidates.difference(&others()).copied().collect()
 }
 

@@ -133,12 +133,13 @@ impl Gpu {
                 let dispatches = schedule.units.iter().flat_map(|unit| lowering.unit(unit));
                 dispatches.map(|dispatch| dispatch.kernel).collect()
             };
-            let mut all = kernels(1, true);
             // A software device shares the cores with everybody.
-            if compiler.report().kind != DeviceKind::Software {
-                all.extend(PROMPT_CLASSES.into_iter().flat_map(|n| kernels(n, false)));
-            }
-            Ahead::start(&compiler, distinct(all.iter()).into_iter().cloned().collect())
+            let prompts: Vec<KernelSpec> = match compiler.report().kind {
+                DeviceKind::Software => vec![],
+                _ => PROMPT_CLASSES.into_iter().flat_map(|n| kernels(n, false)).collect(),
+            };
+            let distinct = |specs: &[KernelSpec]| distinct(specs.iter()).into_iter().cloned().collect();
+            Ahead::start(&compiler, [distinct(&kernels(1, true)), distinct(&prompts)])
         };
         let request = Request { plan: plan.clone(), device: device.clone(), room, on_progress };
         let weights = Loading::start(request, compile)?;

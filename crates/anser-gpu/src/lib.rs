@@ -27,6 +27,7 @@ mod parallel;
 mod pipeline_cache;
 mod pipelines;
 mod profile;
+mod readback;
 mod replay;
 #[cfg_attr(target_arch = "wasm32", path = "residency_web.rs")]
 mod residency;

@@ -49,19 +49,19 @@ impl Mapping {
     }
 }
 
-/// Hands the first `n_bytes` of `buffer`, which `after` was the last submission to use, to `f`.
-pub(crate) async fn read(
+/// What `f` makes of the first `n_bytes` of `buffer`, which `after` was the last submission to use.
+pub(crate) async fn read<R>(
     device: &Device,
     buffer: &wgpu::Buffer,
     n_bytes: u64,
     after: wgpu::SubmissionIndex,
-    f: impl FnOnce(&[u8]),
-) -> Result<(), GpuError> {
+    f: impl FnOnce(&[u8]) -> R,
+) -> Result<R, GpuError> {
     Mapping::start(buffer, wgpu::MapMode::Read, n_bytes, after).finish(device).await?;
     let view = buffer.get_mapped_range(..n_bytes);
-    f(&view.map_err(|e| device.failed("reading back", &e.to_string()))?);
+    let result = f(&view.map_err(|e| device.failed("reading back", &e.to_string()))?);
     buffer.unmap();
-    Ok(())
+    Ok(result)
 }
 
 /// Whether a buffer was mapped, once that is known.

@@ -6,33 +6,66 @@ use crate::kernels::{Access, KernelSpec};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::pipeline_cache::PipelineCache;
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+/// The files of a kernel.
+type Text = Vec<&'static str>;
+
+fn text(spec: &KernelSpec) -> Text {
+    spec.modules.iter().map(|m| m.name).collect()
+}
+
 /// What tells kernels apart: their files and the bits of their constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
-    modules: Vec<&'static str>,
+    text: Text,
     constants: Vec<(&'static str, u64)>,
 }
 
 impl Key {
     fn new(spec: &KernelSpec) -> Key {
-        Key {
-            modules: spec.modules.iter().map(|m| m.name).collect(),
-            constants: spec.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect(),
-        }
+        let constants = spec.constants.iter().map(|&(name, value)| (name, value.to_bits())).collect();
+        Key { text: text(spec), constants }
+    }
+}
+
+/// Things that take long to make. An entry is locked while it is being made, so that nobody does it twice.
+#[derive(Debug)]
+struct Made<K, V>(Mutex<HashMap<K, Arc<Mutex<Option<V>>>>>);
+
+impl<K, V> Default for Made<K, V> {
+    fn default() -> Self {
+        Made(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V: Clone> Made<K, V> {
+    /// The thing for `key`, which `make` makes at first.
+    fn get<E>(&self, key: K, make: impl FnOnce() -> Result<V, E>) -> Result<V, E> {
+        let entry = lock(&self.0).entry(key).or_default().clone();
+        let mut made = lock(&entry);
+        Ok(match &*made {
+            Some(found) => found.clone(),
+            None => made.insert(make()?).clone(),
+        })
     }
 }
 
 /// The kernels of a device that were compiled so far.
 #[derive(Debug, Default)]
 pub(crate) struct Pipelines {
-    /// An entry is locked while it is being compiled, so that nobody does it twice.
-    compiled: Mutex<HashMap<Key, Arc<Mutex<Option<wgpu::ComputePipeline>>>>>,
+    compiled: Made<Key, wgpu::ComputePipeline>,
+    /// Kernels that differ in their constants share the parsed text: a pipeline keeps it for as long as it lives.
+    shaders: Made<Text, wgpu::ShaderModule>,
     layouts: Mutex<HashMap<Vec<Access>, (wgpu::BindGroupLayout, wgpu::PipelineLayout)>>,
 }
+
+/// Threads that compile what a step waits for. Each takes some 10 MB of the driver's compiler, which stays with the process,
+/// and what is compiled ahead takes as many at the same time.
+const MAX_THREADS: usize = 8;
 
 impl Device {
     /// The compiled kernel.
@@ -40,35 +73,22 @@ impl Device {
     /// # Errors
     /// If the driver cannot compile it.
     pub(crate) fn pipeline(&self, spec: &KernelSpec) -> Result<wgpu::ComputePipeline, GpuError> {
-        let entry = lock(&self.pipelines.compiled).entry(Key::new(spec)).or_default().clone();
-        let mut pipeline = lock(&entry);
-        Ok(match &*pipeline {
-            Some(found) => found.clone(),
-            None => pipeline.insert(self.compile(spec)?).clone(),
-        })
+        self.pipelines.compiled.get(Key::new(spec), || self.compile(spec))
     }
 
-    /// Compiles those of `specs` that are not compiled yet, on as many threads as the machine has cores.
+    /// Compiles those of `specs` that are not compiled yet.
     ///
     /// # Errors
     /// The first of the driver's complaints.
     pub(crate) fn compile_all<'a>(&self, specs: impl Iterator<Item = &'a KernelSpec>) -> Result<(), GpuError> {
         let missing = distinct(specs);
-        for_each_parallel(&missing, |spec| self.pipeline(spec).map(drop))
+        for_each_parallel(&missing, MAX_THREADS, |spec| self.pipeline(spec).map(drop))
     }
 
     fn compile(&self, spec: &KernelSpec) -> Result<wgpu::ComputePipeline, GpuError> {
-        let source = source(spec);
+        let module = self.pipelines.shaders.get(text(spec), || self.shader(spec))?;
         let (_, layout) = self.layouts(&spec.access);
         let compile = || {
-            let source = wgpu::ShaderSource::Wgsl(source.into());
-            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(spec.label), source };
-            // SAFETY: without the checks, a shader must not index out of bounds, loop forever or divide by zero. Our
-            // kernels take every index from grid and sizes that the host computed for the very buffers it binds, token
-            // ids and slots are checked before a step, all loops are counted, and no divisor comes from a model's data.
-            #[allow(unsafe_code)]
-            let module =
-                unsafe { self.inner.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) };
             self.inner.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: Some(spec.label),
                 layout: Some(&layout),
@@ -85,6 +105,21 @@ impl Device {
         #[cfg(not(target_arch = "wasm32"))]
         self.cache.iter().for_each(PipelineCache::count);
         compiled
+    }
+
+    fn shader(&self, spec: &KernelSpec) -> Result<wgpu::ShaderModule, GpuError> {
+        let parse = || {
+            let source = wgpu::ShaderSource::Wgsl(source(spec).into());
+            let descriptor = wgpu::ShaderModuleDescriptor { label: Some(spec.label), source };
+            // SAFETY: without the checks, a shader must not index out of bounds, loop forever or divide by zero. Our
+            // kernels take every index from grid and sizes that the host computed for the very buffers it binds, token
+            // ids and slots are checked before a step, all loops are counted, and no divisor comes from a model's data.
+            #[allow(unsafe_code)]
+            unsafe {
+                self.inner.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+            }
+        };
+        self.guard(|| format!("reading the kernel {}", spec.label), parse)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
@@ -130,8 +165,11 @@ pub(crate) struct Ahead {
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Ahead {
-    /// Starts to compile `specs`, in order.
-    pub(crate) fn start(device: &Arc<Device>, specs: Vec<KernelSpec>) -> Ahead {
+    /// Starts to compile the kernels of the likeliest steps, then the others.
+    pub(crate) fn start(device: &Arc<Device>, [first, others]: [Vec<KernelSpec>; 2]) -> Ahead {
+        /// A step that comes earlier compiles what it needs itself.
+        const MAX_THREADS_OF_OTHERS: usize = 2;
+
         let ends = Arc::new(AtomicBool::new(false));
         let (device, is_over) = (device.clone(), ends.clone());
         let work = move || {
@@ -139,9 +177,11 @@ impl Ahead {
                 true => Ok(()),
                 false => device.pipeline(spec).map(drop),
             };
-            // Who needs a kernel that cannot be compiled will be told.
-            if let Err(error) = for_each_parallel(&specs, compile) {
-                log::warn!("{error}");
+            for (specs, max_threads) in [(first, MAX_THREADS), (others, MAX_THREADS_OF_OTHERS)] {
+                // Who needs a kernel that cannot be compiled will be told.
+                if let Err(error) = for_each_parallel(&specs, max_threads, compile) {
+                    log::warn!("{error}");
+                }
             }
             device.cache.iter().for_each(PipelineCache::save);
         };
@@ -157,7 +197,7 @@ pub(crate) struct Ahead;
 #[cfg(target_arch = "wasm32")]
 impl Ahead {
     /// Compiles nothing.
-    pub(crate) fn start(_: &Arc<Device>, _: Vec<KernelSpec>) -> Ahead {
+    pub(crate) fn start(_: &Arc<Device>, _: [Vec<KernelSpec>; 2]) -> Ahead {
         Ahead
     }
 }
@@ -196,13 +236,14 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Calls `f` for every item, on as many threads as the machine has cores.
+/// Calls `f` for every item, on as many threads as the machine has cores, but at most `max_threads`.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn for_each_parallel<T: Sync>(
     items: &[T],
+    max_threads: usize,
     f: impl Fn(&T) -> Result<(), GpuError> + Sync,
 ) -> Result<(), GpuError> {
-    let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(items.len());
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(max_threads).min(items.len());
     let next = AtomicUsize::new(0);
     let first_error = Mutex::new(Ok(()));
     let work = || {
@@ -226,6 +267,10 @@ pub(crate) fn for_each_parallel<T: Sync>(
 
 /// Calls `f` for every item; a browser's worker has one thread.
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn for_each_parallel<T>(items: &[T], f: impl Fn(&T) -> Result<(), GpuError>) -> Result<(), GpuError> {
+pub(crate) fn for_each_parallel<T>(
+    items: &[T],
+    _: usize,
+    f: impl Fn(&T) -> Result<(), GpuError>,
+) -> Result<(), GpuError> {
     items.iter().try_for_each(f)
 }

@@ -14,6 +14,7 @@ use crate::state::Passage;
 use crate::weights::{WeightLayout, Weights};
 use anser_format::quant::dequantize;
 use anser_model::{Op, Plan, Step, ValueId};
+use std::borrow::Cow;
 use std::ops::Range;
 
 /// What steps that share a replay have in common.
@@ -92,6 +93,24 @@ impl Gpu {
 
     /// [`Gpu::step`], for where nothing may block.
     pub async fn step_async(&mut self, step: &Step<'_>) -> Result<Vec<Vec<f32>>, GpuError> {
+        self.step_for_async(step, |values| values.iter().map(|value| value.to_vec()).collect()).await
+    }
+
+    /// [`Gpu::step`], but the values are handed to `take` where they arrive, which saves a copy of them.
+    ///
+    /// # Errors
+    /// As [`Gpu::step`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn step_for<R>(&mut self, step: &Step<'_>, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, GpuError> {
+        pollster::block_on(self.step_for_async(step, take))
+    }
+
+    /// [`Gpu::step_for`], for where nothing may block.
+    pub async fn step_for_async<R>(
+        &mut self,
+        step: &Step<'_>,
+        take: impl FnOnce(&[&[f32]]) -> R,
+    ) -> Result<R, GpuError> {
         /// Steps of more tokens are seldom alike, unless each is of another sequence.
         const MAX_RECORDED_TOKENS: usize = 8;
 
@@ -123,20 +142,23 @@ impl Gpu {
         };
         let submission = self.device.guard(|| "a step".into(), submit)??;
         self.advance(step);
-        let mut results = vec![vec![]; step.reads.len()];
-        match staging {
-            None => self.device.check()?,
-            Some(staging) => {
-                let take = |bytes: &[u8]| {
-                    for (result, range) in results.iter_mut().zip(&recording.reads.ranges) {
-                        *result = bytemuck::pod_collect_to_vec(&bytes[range.start as usize..range.end as usize]);
-                    }
-                };
-                crate::mapping::read(&self.device, &staging, recording.reads.n_bytes, submission, take).await?;
+        let result = match staging {
+            None => {
+                self.device.check()?;
+                take(&vec![&[][..]; step.reads.len()])
             }
-        }
+            Some(staging) => {
+                let Reads { n_bytes, ranges, .. } = &recording.reads;
+                let take = |bytes: &[u8]| {
+                    let values = ranges.iter().map(|range| numbers(&bytes[range.start as usize..range.end as usize]));
+                    let values: Vec<Cow<[f32]>> = values.collect();
+                    take(&values.iter().map(|value| &**value).collect::<Vec<_>>())
+                };
+                crate::mapping::read(&self.device, &staging, *n_bytes, submission, take).await?
+            }
+        };
         self.recording = Some(recording);
-        Ok(results)
+        Ok(result)
     }
 
     /// The last recording if it serves `step`, else an empty one.
@@ -355,4 +377,9 @@ impl Gpu {
             }
         }
     }
+}
+
+/// The numbers in mapped memory, in place where it is aligned for them: a browser may hand out any.
+fn numbers(bytes: &[u8]) -> Cow<'_, [f32]> {
+    bytemuck::try_cast_slice(bytes).map_or_else(|_| bytemuck::pod_collect_to_vec(bytes).into(), Cow::Borrowed)
 }

@@ -3,6 +3,7 @@
 
 use crate::device::Device;
 use crate::error::GpuError;
+use crate::readback::Pieces;
 use anser_model::{Op, Plan, StateLayout, StatePart, StateRef};
 use std::ops::Range;
 use std::sync::Arc;
@@ -52,7 +53,7 @@ pub(crate) struct States {
     slots: Vec<Option<Slot>>,
     max_binding_n_bytes: u64,
     /// Where a state waits to be read; made when the first one is.
-    staging: Option<wgpu::Buffer>,
+    pieces: Option<Pieces>,
 }
 
 impl States {
@@ -66,7 +67,7 @@ impl States {
             }
         }
         let (buffers, slots) = (vec![], vec![]);
-        let mut states = States { layout, halved, buffers, capacity: 0, slots, max_binding_n_bytes, staging: None };
+        let mut states = States { layout, halved, buffers, capacity: 0, slots, max_binding_n_bytes, pieces: None };
         states.grow(device, 1)?;
         Ok(states)
     }
@@ -189,9 +190,9 @@ impl States {
         }
         if !source.fresh {
             // wgpu refuses a copy within one buffer, so the rows go through another one.
-            let between = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)?;
+            let between = self.exchange_buffer(device)?;
             submit(device, "copying a state", |encoder| {
-                self.gather(encoder, source, &between);
+                self.gather(encoder, source, &(0..self.layout.len()), &between);
                 self.scatter(encoder, &between, target);
             })?;
         }
@@ -199,30 +200,32 @@ impl States {
         Ok(())
     }
 
-    /// The state of a slot, in the order of the layout.
+    /// The state of a slot, in the order of the layout; every number of it is finite.
     pub(crate) async fn read(&mut self, device: &Device, slot: SlotId) -> Result<Vec<f32>, GpuError> {
         let slot = self.existing(slot)?;
         if slot.fresh {
             return Ok(vec![0.0; self.layout.len()]);
         }
-        if self.staging.is_none() {
-            let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
-            self.staging = Some(self.exchange_buffer(device, usage)?);
+        let pieces = match self.pieces.take() {
+            Some(pieces) => pieces,
+            None => Pieces::new(device, self.layout.len())?,
+        };
+        let gather = |range: &Range<usize>, buffer: &wgpu::Buffer| {
+            submit(device, "reading a state", |encoder| self.gather(encoder, slot, range, buffer))
+        };
+        let read = pieces.read(device, gather).await?;
+        self.pieces = Some(pieces);
+        if !read.all_finite {
+            self.layout.check(&read.data)?;
         }
-        let Some(buffer) = &self.staging else { return Ok(vec![]) };
-        let submission = submit(device, "reading a state", |encoder| self.gather(encoder, slot, buffer))?;
-        let mut data = vec![0.0; self.layout.len()];
-        let n_bytes = 4 * data.len() as u64;
-        let take = |bytes: &[u8]| copy(bytes, bytemuck::cast_slice_mut(&mut data));
-        crate::mapping::read(device, buffer, n_bytes, submission, take).await?;
-        Ok(data)
+        Ok(read.data)
     }
 
     /// Overwrites the state of a slot with `data`, in the order of the layout.
     pub(crate) fn write(&mut self, device: &Device, slot: SlotId, data: &[f32]) -> Result<(), GpuError> {
         let target = Slot { half: 0, fresh: false, ..self.existing(slot)? };
         self.layout.check(data)?;
-        let buffer = self.exchange_buffer(device, wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC)?;
+        let buffer = self.exchange_buffer(device)?;
         device
             .guard(|| "writing a state".into(), || device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(data)))?;
         submit(device, "writing a state", |encoder| self.scatter(encoder, &buffer, target))?;
@@ -231,15 +234,20 @@ impl States {
     }
 
     /// A buffer for one state in the order of the layout.
-    fn exchange_buffer(&self, device: &Device, usage: wgpu::BufferUsages) -> Result<wgpu::Buffer, GpuError> {
+    fn exchange_buffer(&self, device: &Device) -> Result<wgpu::Buffer, GpuError> {
+        let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
         device.create_buffer("a state", 4 * self.layout.len() as u64, usage)
     }
 
-    /// Copies the rows of a slot to `buffer`, in the order of the layout.
-    fn gather(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot, buffer: &wgpu::Buffer) {
+    /// Copies the numbers of a slot that lie in `range` of the layout to the start of `buffer`, in its order.
+    fn gather(&self, encoder: &mut wgpu::CommandEncoder, slot: Slot, range: &Range<usize>, buffer: &wgpu::Buffer) {
         for (at, part) in self.parts() {
-            let (row, offset) = (self.byte_range(at, slot), 4 * self.layout.range(at).start as u64);
-            encoder.copy_buffer_to_buffer(part, row.start, buffer, offset, row.end - row.start);
+            let (row, of_part) = (self.byte_range(at, slot), self.layout.range(at));
+            let (start, end) = (of_part.start.max(range.start), of_part.end.min(range.end));
+            if start < end {
+                let (from, to) = (4 * (start - of_part.start) as u64, 4 * (start - range.start) as u64);
+                encoder.copy_buffer_to_buffer(part, row.start + from, buffer, to, 4 * (end - start) as u64);
+            }
         }
     }
 
@@ -261,22 +269,6 @@ impl States {
     fn parts(&self) -> impl Iterator<Item = (StateRef, &wgpu::Buffer)> {
         self.places().zip(self.buffers.iter().flatten())
     }
-}
-
-/// Copies `from` to `to`, of the same length. The memory of `to` is new, so that most of the time is spent on making its pages
-/// present: several threads do that at once.
-fn copy(from: &[u8], to: &mut [u8]) {
-    /// Less than this is copied sooner than a thread starts.
-    const MIN_CHUNK_N_BYTES: usize = 1 << 20;
-    const MAX_THREADS: usize = 8;
-
-    let n_threads = (from.len() / MIN_CHUNK_N_BYTES).clamp(1, MAX_THREADS);
-    let chunk = from.len().div_ceil(n_threads).max(1);
-    let chunks = from.chunks(chunk).zip(to.chunks_mut(chunk));
-    if n_threads == 1 || cfg!(target_arch = "wasm32") {
-        return chunks.for_each(|(from, to)| to.copy_from_slice(from));
-    }
-    std::thread::scope(|scope| chunks.for_each(|(from, to)| drop(scope.spawn(|| to.copy_from_slice(from)))));
 }
 
 /// Records commands with `record` and submits them.

@@ -218,7 +218,7 @@ pub(crate) fn upload(
     let largest = chunks.iter().map(|(chunk, _)| chunk.n_bytes).max().unwrap_or(0);
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(chunks.len());
     let next = AtomicUsize::new(0);
-    for_each_parallel(&(0..n_threads).collect::<Vec<_>>(), |_| {
+    for_each_parallel(&(0..n_threads).collect::<Vec<_>>(), n_threads, |_| {
         let (mut stages, mut scratch) = (vec![], Scratch::default());
         for turn in 0.. {
             let Some((chunk, target)) = chunks.get(next.fetch_add(1, Ordering::Relaxed)) else { break };

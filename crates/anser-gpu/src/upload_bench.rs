@@ -35,7 +35,7 @@ pub fn rate(plan: &Plan, device: &Device, filling: Filling, n_threads: usize) ->
     let memory = vec![1; largest as usize];
     let next = AtomicUsize::new(0);
     let began = Instant::now();
-    for_each_parallel(&stages, |stages| {
+    for_each_parallel(&stages, n_threads, |stages| {
         let mut stages = stages.lock().unwrap_or_else(PoisonError::into_inner);
         let mut scratch = Scratch::default();
         for turn in 0.. {

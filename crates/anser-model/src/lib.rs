@@ -39,7 +39,7 @@ pub use builder::PlanBuilder;
 pub use config::{Config, Version};
 pub use error::ModelError;
 pub use plan::{Activation, Node, Op, Plan, Rows, Value, ValueId, WeightId};
-pub use state::{State, StateError, StateLayout, StatePart, StateRef};
+pub use state::{State, StateError, StateLayout, StatePart, StateRef, all_finite};
 pub use step::{Sequence, Step, StepError};
 pub use weights::Weight;
 

@@ -69,16 +69,10 @@ impl StateLayout {
     /// # Errors
     /// A wrong length, or a number that is not finite.
     pub fn check(&self, data: &[f32]) -> Result<(), StateError> {
-        /// Few enough to look at twice, many enough to compare side by side.
-        const CHUNK: usize = 4096;
-        const INFINITY_BITS: u32 = 0x7f80_0000;
-
         if data.len() != self.len() {
             return Err(StateError::Length { expected: self.len(), found: data.len() });
         }
-        // Without their signs, bits are in the order of the numbers; infinities and NaNs come last.
-        let largest = |chunk: &[f32]| chunk.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max));
-        let Some(chunk) = data.chunks(CHUNK).position(|chunk| largest(chunk) >= INFINITY_BITS) else { return Ok(()) };
+        let Some(chunk) = data.chunks(CHUNK).position(|chunk| !all_finite(chunk)) else { return Ok(()) };
         let in_chunk = data[chunk * CHUNK..].iter().position(|x| !x.is_finite());
         let at = chunk * CHUNK + in_chunk.unwrap_or(0);
         for (i, part) in self.parts.iter().enumerate() {
@@ -95,6 +89,18 @@ impl StateLayout {
     pub fn part(&self, name: &str) -> Option<usize> {
         self.parts.iter().position(|p| p.name == name)
     }
+}
+
+/// Few enough to look at twice, many enough to compare side by side.
+const CHUNK: usize = 4096;
+
+/// Whether every number is finite.
+pub fn all_finite(numbers: &[f32]) -> bool {
+    const INFINITY_BITS: u32 = 0x7f80_0000;
+
+    // Without their signs, bits are in the order of the numbers; infinities and NaNs come last.
+    let largest = |chunk: &[f32]| chunk.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max));
+    numbers.chunks(CHUNK).all(|chunk| largest(chunk) < INFINITY_BITS)
 }
 
 /// Why numbers are not a state of this model.
@@ -144,6 +150,17 @@ impl State {
     pub fn from_vec(layout: Arc<StateLayout>, data: Vec<f32>) -> Result<State, StateError> {
         layout.check(&data)?;
         Ok(State { layout, data })
+    }
+
+    /// Takes over `data`, in the order of `layout`, that whoever wrote it has found to be finite.
+    ///
+    /// # Errors
+    /// A wrong length.
+    pub fn from_finite(layout: Arc<StateLayout>, data: Vec<f32>) -> Result<State, StateError> {
+        match data.len() == layout.len() {
+            true => Ok(State { layout, data }),
+            false => Err(StateError::Length { expected: layout.len(), found: data.len() }),
+        }
     }
 
     /// How the numbers lie.

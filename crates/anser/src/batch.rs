@@ -68,15 +68,7 @@ impl Model {
                 let pending = session.pending();
                 session.set_pending(pending[n_tokens.min(pending.len())..].to_vec());
                 n_read[i] += n_tokens;
-                let is_last = n_read[i] == rest[i].len();
-                match want.logits {
-                    Which::All => {
-                        fed[i].logits.extend(read.logits);
-                        session.keep_logits(&fed[i]);
-                    }
-                    Which::Last if is_last => session.set_logits(read.logits),
-                    Which::Last | Which::None => session.set_logits(vec![]),
-                }
+                fed[i].logits.extend(read.logits);
                 fed[i].hidden.extend(read.hidden);
             }
         }
@@ -84,7 +76,8 @@ impl Model {
     }
 }
 
-/// Reads the tokens of several sessions of one model in one step; results in their order.
+/// Reads the tokens of several sessions of one model in one step; results in their order. Logits of last tokens are the
+/// sessions' afterwards, and only there; where none are wanted, they have none.
 ///
 /// Errors as [`Session::feed`]. The caller splits long token lists.
 pub(crate) fn feed_step(parts: &mut [Part]) -> Result<Vec<Fed>, Error> {
@@ -105,24 +98,73 @@ pub(crate) fn feed_step(parts: &mut [Part]) -> Result<Vec<Fed>, Error> {
     let hidden = plan.hidden.filter(|_| parts.iter().any(|part| part.want.hidden != Which::None));
     let reads: Vec<_> = logits.into_iter().chain(hidden).collect();
     let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
-    let mut read = model.executor().step(&step)?.into_iter();
-    let logits = logits.and_then(|_| read.next()).unwrap_or_default();
-    let hidden = hidden.and_then(|_| read.next()).unwrap_or_default();
-
-    let mut row = 0;
-    let mut fed = vec![];
-    for part in parts.iter_mut() {
-        part.session.advance(part.tokens.len());
-        let n_rows = part.n_outputs();
-        let rows = |values: &[f32], which: Which| match (which, values.len().checked_div(outputs.len())) {
-            (Which::None, _) | (_, None) => vec![],
-            (Which::All, Some(width)) => values[row * width..][..n_rows * width].to_vec(),
-            (Which::Last, Some(width)) => values[(row + n_rows - 1) * width..][..width].to_vec(),
-        };
-        fed.push(Fed { logits: rows(&logits, part.want.logits), hidden: rows(&hidden, part.want.hidden) });
-        row += n_rows;
-    }
+    let mut fed = vec![Fed::default(); parts.len()];
+    model.executor().step_for(&step, |values| {
+        let mut values = values.iter().copied();
+        let logits = logits.and_then(|_| values.next()).unwrap_or_default();
+        let hidden = hidden.and_then(|_| values.next()).unwrap_or_default();
+        hand_out(parts, &mut fed, logits, hidden, outputs.len());
+    })?;
     Ok(fed)
+}
+
+/// Copies the rows that a step computed, `n_rows` for all parts together, to whom they belong.
+fn hand_out(parts: &mut [Part], fed: &mut [Fed], logits: &[f32], hidden: &[f32], n_rows: usize) {
+    let widths = [logits, hidden].map(|values| values.len().checked_div(n_rows).unwrap_or(0));
+    let mut copies: Vec<Copy> = vec![];
+    let mut row = 0;
+    for (part, fed) in parts.iter_mut().zip(fed) {
+        let end = row + part.n_outputs();
+        let [logits, hidden] = [(logits, widths[0]), (hidden, widths[1])].map(|(values, width)| {
+            let rows = |start: usize| &values[start * width..end * width];
+            [rows(row), rows(end.saturating_sub(1).max(row))]
+        });
+        part.session.advance(part.tokens.len());
+        let last = part.session.logits_mut();
+        last.clear();
+        match part.want.logits {
+            Which::None => {}
+            Which::Last => copies.push((last, logits[1])),
+            Which::All => copies.extend([(last, logits[1]), (&mut fed.logits, logits[0])]),
+        }
+        match part.want.hidden {
+            Which::None => {}
+            Which::Last => copies.push((&mut fed.hidden, hidden[1])),
+            Which::All => copies.push((&mut fed.hidden, hidden[0])),
+        }
+        row = end;
+    }
+    copy_all(&mut copies);
+}
+
+/// Where numbers go, and where they are.
+type Copy<'a> = (&'a mut Vec<f32>, &'a [f32]);
+
+/// Copies numbers to memory that is used again where it is large enough, by several threads where they are many: those of a
+/// large batch take one thread some milliseconds.
+fn copy_all(copies: &mut [Copy]) {
+    /// Fewer are copied sooner than a thread starts.
+    const MIN_LEN: usize = 1 << 19;
+    const MAX_THREADS: usize = 8;
+
+    let copy = |copies: &mut [Copy]| {
+        for (to, from) in copies {
+            to.clear();
+            to.extend_from_slice(from);
+        }
+    };
+    let len: usize = copies.iter().map(|(_, from)| from.len()).sum();
+    let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let n_threads = (len / MIN_LEN).min(MAX_THREADS).min(n_cores).min(copies.len());
+    if n_threads <= 1 || cfg!(target_arch = "wasm32") {
+        return copy(copies);
+    }
+    let mut shares = copies.chunks_mut(copies.len().div_ceil(n_threads));
+    let first = shares.next();
+    std::thread::scope(|scope| {
+        shares.for_each(|share| drop(scope.spawn(|| copy(share))));
+        first.into_iter().for_each(copy);
+    });
 }
 
 impl Part<'_> {

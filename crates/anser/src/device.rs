@@ -8,7 +8,7 @@ use anser_cpu::{Cpu, SlotId};
 use anser_gpu::Drawing;
 #[cfg(not(target_arch = "wasm32"))]
 use anser_gpu::{DeviceChoice, Gpu, GpuError, GpuOptions};
-use anser_model::{Plan, Step};
+use anser_model::{Plan, State, StateLayout, Step};
 use std::ops::ControlFlow;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
@@ -218,13 +218,18 @@ impl Executor {
         }
     }
 
-    /// The state in `slot`, in the order of the plan's layout.
-    pub(crate) fn read_state(&mut self, slot: SlotId) -> Result<Vec<f32>, Error> {
-        match self {
-            Executor::Cpu(cpu) => Ok(cpu.state(slot).unwrap_or_default().to_vec()),
+    /// The state in `slot`, which lies as `layout` says.
+    pub(crate) fn read_state(&mut self, slot: SlotId, layout: &Arc<StateLayout>) -> Result<State, Error> {
+        let state = match self {
+            Executor::Cpu(cpu) => State::from_vec(layout.clone(), cpu.state(slot).unwrap_or_default().to_vec()),
             #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => Ok(gpu.read_state(slot)?),
-        }
+            Executor::Gpu(gpu) => match gpu.read_state(slot) {
+                Ok(data) => State::from_finite(layout.clone(), data),
+                Err(GpuError::State(error)) => Err(error),
+                Err(error) => return Err(error.into()),
+            },
+        };
+        Ok(state?)
     }
 
     /// Overwrites the state in `slot`; `data` has the layout's length.
@@ -244,8 +249,8 @@ impl Executor {
     /// Copies the state in `from` over that in `to`.
     pub(crate) fn copy_state(&mut self, from: SlotId, to: SlotId) -> Result<(), Error> {
         match self {
-            Executor::Cpu(_) => {
-                let state = self.read_state(from)?;
+            Executor::Cpu(cpu) => {
+                let state = cpu.state(from).unwrap_or_default().to_vec();
                 self.write_state(to, &state)
             }
             #[cfg(not(target_arch = "wasm32"))]
@@ -253,6 +258,19 @@ impl Executor {
         }
     }
 
+    /// Runs `step`, and hands the values of its reads to `take` where they are.
+    pub(crate) fn step_for<R>(&mut self, step: &Step, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, Error> {
+        match self {
+            Executor::Cpu(cpu) => {
+                let values = cpu.step(step)?;
+                Ok(take(&values.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.step_for(step, take)?),
+        }
+    }
+
+    /// Runs `step`; the values of its reads.
     pub(crate) fn step(&mut self, step: &Step) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.step(step)?),

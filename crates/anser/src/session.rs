@@ -113,6 +113,11 @@ impl Session {
         self.logits = logits;
     }
 
+    /// Where the logits of the last token read go.
+    pub(crate) fn logits_mut(&mut self) -> &mut Vec<f32> {
+        &mut self.logits
+    }
+
     /// Logits `[V]` of the token that follows; empty until [`Session::feed`] has read one.
     pub fn logits(&self) -> &[f32] {
         &self.logits
@@ -123,7 +128,8 @@ impl Session {
     /// # Errors
     /// An id that the vocabulary does not have: nothing has been read then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<(), Error> {
-        self.feed_for(tokens, Want::LOGITS, |_, _| ControlFlow::Continue(())).map(drop)
+        let step_len = self.model.executor().preferred_step_len();
+        self.feed_steps(tokens, Want::LOGITS, step_len, |_, _| ControlFlow::Continue(())).map(drop)
     }
 
     /// Reads `tokens` and hands back what is wanted. `progress(read, total)` is called after every chunk and may end
@@ -150,6 +156,22 @@ impl Session {
         tokens: &[u32],
         want: Want,
         step_len: usize,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Fed, Error> {
+        let reads_any = !tokens.is_empty() || !self.pending.is_empty();
+        let mut fed = self.feed_steps(tokens, want, step_len, progress)?;
+        if reads_any && want.logits == Which::Last {
+            fed.logits.clone_from(&self.logits);
+        }
+        Ok(fed)
+    }
+
+    /// The same, but the last token's logits are the session's only.
+    fn feed_steps(
+        &mut self,
+        tokens: &[u32],
+        want: Want,
+        step_len: usize,
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
         self.check_ids(tokens)?;
@@ -167,25 +189,14 @@ impl Session {
             let want = Want { logits: of_chunk(want.logits), hidden: of_chunk(want.hidden) };
             let read = feed_step(&mut [Part { session: self, tokens: chunk, want }])?.swap_remove(0);
             self.pending.drain(..self.pending.len().min(chunk.len()));
-            fed.logits.extend_from_slice(&read.logits);
-            fed.hidden.extend_from_slice(&read.hidden);
+            fed.logits.extend(read.logits);
+            fed.hidden.extend(read.hidden);
             n_read += chunk.len();
             if progress(n_read, total).is_break() && !is_last {
                 return Err(Error::Cancelled);
             }
         }
-        if total > 0 {
-            self.keep_logits(&fed);
-        }
         Ok(fed)
-    }
-
-    /// Keeps the logits of the last token that was read, if they were wanted.
-    pub(crate) fn keep_logits(&mut self, fed: &Fed) {
-        self.logits.clear();
-        if let Some(at) = fed.logits.len().checked_sub(self.model.config().n_vocab) {
-            self.logits.extend_from_slice(&fed.logits[at..]);
-        }
     }
 
     /// `n_tokens` more were read, the first of them pending ones.
@@ -252,8 +263,7 @@ impl Session {
     /// If the device fails.
     pub fn state(&mut self) -> Result<State, Error> {
         self.flush()?;
-        let data = self.model.executor().read_state(self.slot)?;
-        Ok(State::from_vec(self.model.state_layout().clone(), data)?)
+        self.model.executor().read_state(self.slot, self.model.state_layout())
     }
 
     /// Goes on from `state`. Logits are unknown until a token is read.

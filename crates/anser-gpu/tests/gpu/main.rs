@@ -10,5 +10,6 @@ mod memory;
 mod models;
 mod opening;
 mod residency;
+mod states;
 mod switches;
 mod twins;
