@@ -442,6 +442,17 @@ Measured once, on Linux (elsewhere null):
   load_anon_mib   anonymous memory that the first load added; the mapped model file is not anonymous
   peak_anon_mib   most anonymous memory at any time of all runs, looked at every 10 ms
   peak_rss_mib    most resident memory of the process, the model file's pages in RAM included
+On a GPU, after the prompt and the generations of the last run:
+  gpu_weights_mib   weights on the device, the embedding table of generations included
+  gpu_states_mib    states of sequences
+  gpu_scratch_mib   all else on the device: values of a step, staging buffers
+  gpu_reserved_mib  what the allocator took from the driver for all of these; it and scratch are null if it does not tell
+On a hardware GPU with a clock, if no weights stream:
+  copy_gb_per_s     bytes read plus bytes written of a large copy on the device, in 10^9 a second
+  gemm_tflop_per_s  the best product of two matrices of halves, 10^12 multiplications and additions a second
+  decode_of_copy    part of copy_gb_per_s that generate_tps reaches (decode_tps where that is unknown): every weight and
+                    the state are read, the state is written
+  prefill_of_gemm   part of gemm_tflop_per_s that prefill_tps reaches: two operations for each number of a matrix
 
 Example:
   anser bench -m model.gguf --prompt 512 --gen 128 --runs 5 --json";

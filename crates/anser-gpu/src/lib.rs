@@ -39,6 +39,7 @@ mod upload;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub mod upload_bench;
+mod usage;
 mod waves;
 mod weights;
 
@@ -56,6 +57,7 @@ pub use profile::KernelTime;
 pub use sample::draw_rows;
 pub use sample::{DrawOptions, Drawing, Shares};
 pub use state::SlotId;
+pub use usage::MemoryUse;
 
 #[cfg(test)]
 mod tests;

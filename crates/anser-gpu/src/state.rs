@@ -90,6 +90,11 @@ impl States {
         &self.buffers[at.layer][at.part]
     }
 
+    /// Bytes of all buffers.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.buffers.iter().flatten().map(wgpu::Buffer::size).sum()
+    }
+
     /// The slot, if it exists.
     pub(crate) fn get(&self, slot: SlotId) -> Option<Slot> {
         self.slots.get(slot).copied().flatten()

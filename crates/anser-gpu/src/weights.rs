@@ -257,6 +257,11 @@ impl Weights {
         self.order.streams()
     }
 
+    /// Bytes that they take on the device.
+    pub(crate) fn n_bytes(&self) -> u64 {
+        self.order.n_bytes()
+    }
+
     /// One line for each thing about the weights that a person may wonder at.
     pub(crate) fn notices(&self, plan: &Plan) -> Vec<String> {
         let mut notices = self.layout.notices(plan);

@@ -360,6 +360,18 @@ impl Plan {
         self.nodes.iter().rposition(needed).map_or(0, |last| last + 1)
     }
 
+    /// Multiplications and additions of the matrix products that every token of a step takes part in: all but the head, which
+    /// is for wanted outputs only.
+    pub fn n_flops_per_token(&self) -> f64 {
+        let of_tokens = |node: &&Node| node.op.outputs().iter().any(|&v| self.value(v).rows == Rows::Tokens);
+        let products = self.nodes.iter().filter(of_tokens).flat_map(|node| match &node.op {
+            Op::Embed { .. } => vec![],
+            op => op.weights(),
+        });
+        let matrices = products.map(|id| self.weight(id)).filter(|weight| weight.n_rows() > 1);
+        matrices.map(|matrix| 2.0 * matrix.n_rows() as f64 * matrix.n_cols() as f64).sum()
+    }
+
     /// Bytes of all weights that a step of one token reads: every matrix once, one row of an embedding table.
     pub fn n_bytes_per_token(&self) -> usize {
         let read = |op: &Op| match op {

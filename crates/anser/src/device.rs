@@ -192,6 +192,15 @@ impl Executor {
         }
     }
 
+    /// What the model takes of a GPU's memory; `None` on the CPU.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn gpu_memory(&self) -> Result<Option<anser_gpu::MemoryUse>, Error> {
+        match self {
+            Executor::Cpu(_) => Ok(None),
+            Executor::Gpu(gpu) => Ok(Some(gpu.memory()?)),
+        }
+    }
+
     /// How many tokens to give to one step of a long prompt: enough to use a weight that was read many times, few
     /// enough for activations to stay small.
     pub(crate) fn preferred_step_len(&self) -> usize {

@@ -4,7 +4,7 @@ use crate::device::shared_device;
 use crate::error::Error;
 use anser_cpu::{Cpu, Mode};
 use anser_format::DType;
-use anser_gpu::matmul_bench::{Forms, Product, measure};
+use anser_gpu::matmul_bench::{Forms, Measurement, Product, measure};
 use anser_gpu::{DeviceChoice, Gpu, GpuOptions};
 use anser_model::cases::{self, Case, nmse};
 use anser_model::{Activation, Sequence, Step};
@@ -32,6 +32,21 @@ pub struct KernelRow {
 pub struct Ceilings {
     /// Bytes read plus bytes written of a large copy on the device, in 10⁹ a second; NaN if it has no clock.
     pub copy_gb_per_s: f64,
+    /// The best that any of the measured matrix products reached, in 10¹² multiplications and additions a second; NaN if it has
+    /// no clock.
+    pub gemm_tflop_per_s: f64,
+}
+
+impl Ceilings {
+    fn of_copy(device: &anser_gpu::Device) -> Result<Ceilings, Error> {
+        Ok(Ceilings { copy_gb_per_s: device.measure_copy()?, gemm_tflop_per_s: f64::NAN })
+    }
+
+    /// Takes a product into account.
+    fn raise(&mut self, product: &Measurement) {
+        // The greater of a number and NaN is the number.
+        self.gemm_tflop_per_s = self.gemm_tflop_per_s.max(product.n_flops / product.elapsed_us / 1e6);
+    }
 }
 
 /// Matrices `[R, n_cols]` of the official 2.9B model.
@@ -52,16 +67,15 @@ pub fn measure_kernels(
     mut each: impl FnMut(KernelRow) -> ControlFlow<()>,
 ) -> Result<Ceilings, Error> {
     let device = shared_device(choice, None)?;
-    let ceilings = Ceilings { copy_gb_per_s: device.measure_copy()? };
+    let mut ceilings = Ceilings::of_copy(&device)?;
     for [n_rows, n_cols] in SHAPES {
         for dtype in TYPES {
             for n_tokens in TOKENS {
                 if n_rows == N_VOCAB && n_tokens > MAX_HEAD_TOKENS {
                     continue;
                 }
-                let activation = Activation::Identity;
-                let product = Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation, residual: true };
-                for m in measure(&device, product, Forms::Chosen)? {
+                for m in measure(&device, product(dtype, [n_rows, n_cols], n_tokens), Forms::Chosen)? {
+                    ceilings.raise(&m);
                     let row = KernelRow {
                         name: format!("matmul {} {n_rows}x{n_cols} T={n_tokens}", dtype.name()),
                         kernel: m.form,
@@ -83,6 +97,29 @@ pub fn measure_kernels(
         }
     }
     Ok(ceilings)
+}
+
+/// Measures what `device` could do at best: a large copy, and the matrix products of long prompts.
+///
+/// # Errors
+/// If its memory is full, or it is lost.
+pub fn measure_ceilings(device: &anser_gpu::Device) -> Result<Ceilings, Error> {
+    /// The two largest of a layer, in halves: nothing is decoded on the way.
+    const LARGEST: [[usize; 2]; 2] = [[10240, 2560], [2560, 10240]];
+    const LONG: [usize; 2] = [512, 2048];
+
+    let mut ceilings = Ceilings::of_copy(device)?;
+    for shape in LARGEST {
+        for n_tokens in LONG {
+            let measured = measure(device, product(DType::F16, shape, n_tokens), Forms::Chosen)?;
+            measured.iter().for_each(|m| ceilings.raise(m));
+        }
+    }
+    Ok(ceilings)
+}
+
+fn product(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product {
+    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation: Activation::Identity, residual: true }
 }
 
 fn measure_case(case: &Case, device: &std::sync::Arc<anser_gpu::Device>) -> Result<KernelRow, Error> {

@@ -38,7 +38,7 @@ pub mod sampler;
 pub mod stop;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use anser_gpu::{AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime};
+pub use anser_gpu::{AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse};
 pub use anser_model::{Config, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::CacheStats;
@@ -52,7 +52,7 @@ pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Gene
 #[cfg(not(target_arch = "wasm32"))]
 pub use inspect::Difference;
 #[cfg(not(target_arch = "wasm32"))]
-pub use kernel_bench::{Ceilings, KernelRow, measure_kernels};
+pub use kernel_bench::{Ceilings, KernelRow, measure_ceilings, measure_kernels};
 pub use model::{Model, Options};
 pub use perplexity::Perplexity;
 pub use prefix::PrefixCache;

@@ -169,6 +169,15 @@ impl Model {
         self.executor().finish_loading()
     }
 
+    /// What the model takes of the GPU's memory; `None` on the CPU.
+    ///
+    /// # Errors
+    /// If memory for it could not be allocated.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn gpu_memory(&self) -> Result<Option<anser_gpu::MemoryUse>, Error> {
+        self.executor().gpu_memory()
+    }
+
     /// The model's tokenizer; made at the first call.
     ///
     /// # Errors

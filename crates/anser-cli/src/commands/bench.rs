@@ -9,8 +9,10 @@ use crate::memory::{self, AnonPeak};
 use crate::output::Output;
 use crate::report::Failure;
 use crate::term::{Progress, note};
-use anser::{EmbedOptions, GenerateOptions, Model, SamplerOptions, Session, Want};
-use figures::{Measured, Report, Spread};
+use anser::{
+    Ceilings, DeviceKind, EmbedOptions, GenerateOptions, GpuDevice, MemoryUse, Model, SamplerOptions, Session, Want,
+};
+use figures::{GpuMemory, Measured, Reached, Report, Spread};
 use std::time::Instant;
 
 /// Tokens that are read before the first token is chosen.
@@ -56,6 +58,7 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
     let mut progress = Progress::new("measuring");
     let mut runs = vec![];
     let (mut device, mut title, mut load_anon_mib) = (String::new(), String::new(), None);
+    let mut costs = Costs::default();
     for n in 0..args.runs {
         let mut phase = 0;
         let mut tick = || {
@@ -74,12 +77,20 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
             // Later loads reuse what the first one's memory allocator has kept.
             load_anon_mib = memory::anon_mib().zip(anon_before).map(|(after, before)| (after - before).max(0.0));
             (device, title) = (model.device().to_owned(), model.plan().title.clone());
+            costs = Costs::of(&model);
         }
         runs.push(measure(args, &model, session, [load_ms, resident_ms], tick)?);
     }
     drop(progress);
-    drop(gpu);
+    // What is measured from here on is no part of these.
+    let (peak_anon_mib, peak_rss_mib) = (peak.finish(), memory::peak_rss_mib());
     let spread = |of: fn(&Measured) -> f64| Spread::of(runs.iter().map(of).collect());
+    let gpu_memory = runs.iter().filter_map(|m| m.memory).next_back();
+    let decode_tps = Spread::of_known(runs.iter().map(|m| m.generate_tps)).unwrap_or(spread(|m| m.decode_tps));
+    let reached = match (gpu, gpu_memory) {
+        (Some(gpu), Some(memory)) => reached(&gpu, &memory, &costs, [decode_tps, spread(|m| m.prefill_tps)])?,
+        _ => None,
+    };
     let report = Report {
         model: args.model.model.display().to_string(),
         title,
@@ -101,11 +112,50 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         batch_8_tps: spread(|m| m.batch_8_tps),
         batch_64_tps: spread(|m| m.batch_64_tps),
         load_anon_mib,
-        peak_anon_mib: peak.finish(),
-        peak_rss_mib: memory::peak_rss_mib(),
+        peak_anon_mib,
+        peak_rss_mib,
+        gpu_memory: gpu_memory.as_ref().map(GpuMemory::of),
+        reached,
     };
     let mut output = Output::new();
     if args.json { output.write_json(&report) } else { output.write(report.to_string()) }
+}
+
+/// What a token costs.
+#[derive(Default)]
+struct Costs {
+    /// Bytes of the state.
+    state_n_bytes: f64,
+    /// Multiplications and additions of matrix products, the head's left out.
+    n_flops: f64,
+}
+
+impl Costs {
+    fn of(model: &Model) -> Costs {
+        Costs { state_n_bytes: 4.0 * model.state_layout().len() as f64, n_flops: model.plan().n_flops_per_token() }
+    }
+}
+
+/// Which part of its limits `gpu` reached at so many tokens per second of decoding and prompts; `None` where that says nothing:
+/// a software adapter, a device without a clock, weights that come over the link.
+fn reached(
+    gpu: &GpuDevice,
+    memory: &MemoryUse,
+    costs: &Costs,
+    [decode, prefill]: [Spread; 2],
+) -> Result<Option<Reached>, Failure> {
+    if memory.streams || gpu.report().kind == DeviceKind::Software || !gpu.report().timestamps {
+        return Ok(None);
+    }
+    let Ceilings { copy_gb_per_s, gemm_tflop_per_s } = anser::measure_ceilings(gpu)?;
+    // A copy's bytes are those read and those written; a state is both, too.
+    let moved = memory.weights_n_bytes as f64 + 2.0 * costs.state_n_bytes;
+    Ok(Some(Reached {
+        copy_gb_per_s,
+        gemm_tflop_per_s,
+        decode_of_copy: moved * decode.median / 1e9 / copy_gb_per_s,
+        prefill_of_gemm: costs.n_flops * prefill.median / 1e12 / gemm_tflop_per_s,
+    }))
 }
 
 /// One run. `tick` is called between its phases.
@@ -145,6 +195,8 @@ fn measure(
     let generate_tps = generate(&mut session, SamplerOptions::greedy(), args.r#gen)?;
     let sample_tps = generate(&mut session, SamplerOptions::default(), args.r#gen)?;
 
+    let memory = model.gpu_memory()?;
+
     tick();
     let embed_ms = embed(model, &[prompt(model, EMBED_TOKENS)?])?;
 
@@ -175,6 +227,7 @@ fn measure(
         state_ms,
         batch_8_tps,
         batch_64_tps,
+        memory,
     })
 }
 

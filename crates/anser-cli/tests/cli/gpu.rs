@@ -46,6 +46,24 @@ fn a_profile_lists_kernels_with_their_share() {
 }
 
 #[test]
+fn bench_tells_what_the_device_holds() {
+    let args = ["bench", "--device", "gpu:0", "--prompt", "8", "--gen", "8", "--runs", "1"];
+    let json: serde_json::Value = serde_json::from_str(&stdout(&run(&[&args[..], &["--json"]].concat()), 0)).unwrap();
+    let [weights, states, scratch] =
+        ["weights", "states", "scratch"].map(|of| json[format!("gpu_{of}_mib")].as_f64().unwrap());
+    // 43 MB with the embedding table; a state of 0.4 MB. Scratch is held to a bound where steps are tested.
+    assert!(30.0 < weights && weights < 50.0, "{json}");
+    assert!(0.3 < states && states < 10.0 && 0.0 < scratch && scratch < 50.0, "{json}");
+    assert!(json["gpu_reserved_mib"].as_f64().unwrap() >= weights + states + scratch - 0.01, "{json}");
+    // A software adapter's ceilings are the processor's.
+    assert_eq!(json.get("decode_of_copy").is_some(), json.get("prefill_of_gemm").is_some());
+    let table = stdout(&run(&args), 0);
+    for figure in ["gpu_weights_mib", "gpu_states_mib", "gpu_scratch_mib", "gpu_reserved_mib"] {
+        assert!(table.lines().any(|line| line.starts_with(figure)), "{figure}: {table}");
+    }
+}
+
+#[test]
 fn a_memory_budget_changes_no_text() {
     let generate = |more: &[&str]| {
         let args = ["generate", "--device", "gpu:0", "-n", "6", "--temperature", "0", "Once upon a time"];

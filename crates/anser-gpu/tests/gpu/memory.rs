@@ -3,7 +3,7 @@
 
 use crate::harness::{alone, device, load};
 use anser_gpu::{Gpu, GpuOptions};
-use anser_model::{Sequence, Step};
+use anser_model::{Rows, Sequence, Step};
 
 /// Resident memory of a kind, in MiB: a field of /proc/self/status.
 fn resident_mib(field: &str) -> f64 {
@@ -64,4 +64,46 @@ fn load_once() {
     assert!(grown[0] < needed + staging + 4.0, "{grown:?} MiB more for {needed} MiB on the device");
     // The index, the tokenizer's part of it and rows of the embedding table, but no weights.
     assert!(grown[1] < 8.0, "{grown:?} MiB more");
+}
+
+#[test]
+fn steps_take_little_beyond_weights_and_states() {
+    alone("memory::decode_and_read_a_prompt");
+}
+
+#[test]
+#[ignore = "run by steps_take_little_beyond_weights_and_states"]
+fn decode_and_read_a_prompt() {
+    const N_TOKENS: usize = 512;
+
+    let mut gpu = load_and_run(GpuOptions::default());
+    let plan = gpu.plan().clone();
+    gpu.wait_until_resident().unwrap();
+    let tokens: Vec<u32> = (0..N_TOKENS as u32).collect();
+    for n_tokens in [1, N_TOKENS] {
+        let sequences = [Sequence { slot: gpu.create_state().unwrap(), n_tokens }];
+        let (outputs, reads) = ([n_tokens as u32 - 1], [plan.logits.unwrap()]);
+        let step =
+            Step { tokens: &tokens[..n_tokens], sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+        gpu.step(&step).unwrap();
+        let memory = gpu.memory().unwrap();
+        let rows = |rows: Rows| if rows == Rows::Tokens { n_tokens } else { 1 };
+        let in_turn: usize = plan.slots.iter().map(|slot| 4 * rows(slot.rows) * slot.n_cols).sum();
+        let side_by_side: usize = plan.values.iter().map(|value| 4 * rows(value.rows) * value.n_cols).sum();
+        // Steps of one token give each value memory of its own, and products' inputs once more in 8 bits. In long ones values
+        // take turns; as much again is for products' inputs in halves, and twice as much for partial sums of products
+        // whose columns several workgroups share.
+        let values = if n_tokens == 1 { 2 * side_by_side } else { 4 * in_turn };
+        // Logits that wait to be read take as many bytes as the next power of two; 1 MiB is for the step's tables, constants
+        // and alignment.
+        let bound = (values + 2 * 4 * 65536 + (1 << 20)) as u64;
+        // Vulkan's and Direct3D's allocators are wgpu's and tell; other drivers have their own.
+        let scratch = memory.scratch_n_bytes();
+        assert!(scratch.is_some() || gpu.device().report().backend == "metal");
+        assert!(scratch.is_none_or(|found| 0 < found && found < bound), "{n_tokens} tokens: {memory:?}, bound {bound}");
+        assert!(memory.reserved_n_bytes >= memory.allocated_n_bytes, "{memory:?}");
+        // A row for each sequence, two halves of the token-shift parts, and twice as many rows at most.
+        let state = 4 * plan.state.len() as u64;
+        assert!((2 * state..8 * state).contains(&memory.states_n_bytes), "{memory:?}");
+    }
 }

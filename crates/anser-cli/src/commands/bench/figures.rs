@@ -1,5 +1,6 @@
 //! What a benchmark found, as JSON and as a table.
 
+use anser::MemoryUse;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 
@@ -17,12 +18,48 @@ pub(super) struct Measured {
     pub(super) state_ms: f64,
     pub(super) batch_8_tps: f64,
     pub(super) batch_64_tps: f64,
+    pub(super) memory: Option<MemoryUse>,
+}
+
+/// What one sequence's prompt and generation took of a GPU's memory, MiB.
+#[derive(Serialize)]
+pub(super) struct GpuMemory {
+    /// With the embedding table of generations.
+    gpu_weights_mib: f64,
+    gpu_states_mib: f64,
+    /// Neither weights nor states.
+    gpu_scratch_mib: Option<f64>,
+    /// What the allocator took from the driver for all of it.
+    gpu_reserved_mib: Option<f64>,
+}
+
+impl GpuMemory {
+    pub(super) fn of(memory: &MemoryUse) -> GpuMemory {
+        let mib = |n_bytes: u64| n_bytes as f64 / f64::from(1 << 20);
+        GpuMemory {
+            gpu_weights_mib: mib(memory.weights_n_bytes + memory.table_n_bytes),
+            gpu_states_mib: mib(memory.states_n_bytes),
+            gpu_scratch_mib: memory.scratch_n_bytes().map(mib),
+            gpu_reserved_mib: memory.reserved_n_bytes.map(mib),
+        }
+    }
+}
+
+/// What a GPU could do at best, and which part of that the model reached.
+#[derive(Serialize)]
+pub(super) struct Reached {
+    pub(super) copy_gb_per_s: f64,
+    pub(super) gemm_tflop_per_s: f64,
+    /// Weights and states that a token moves, times tokens per second, of what a copy moves.
+    pub(super) decode_of_copy: f64,
+    /// Multiplications and additions of the prompt's products, of what the best product does.
+    pub(super) prefill_of_gemm: f64,
 }
 
 /// A figure over all runs.
 #[derive(Debug, Serialize, PartialEq)]
 pub(super) struct Spread {
-    median: f64,
+    pub(super) median: f64,
     min: f64,
     max: f64,
 }
@@ -72,6 +109,12 @@ pub(super) struct Report {
     pub(super) load_anon_mib: Option<f64>,
     pub(super) peak_anon_mib: Option<f64>,
     pub(super) peak_rss_mib: Option<f64>,
+    /// On GPUs only.
+    #[serde(flatten)]
+    pub(super) gpu_memory: Option<GpuMemory>,
+    /// On hardware GPUs with a clock only.
+    #[serde(flatten)]
+    pub(super) reached: Option<Reached>,
 }
 
 impl Display for Report {
@@ -102,16 +145,28 @@ impl Display for Report {
                 None => writeln!(f, "{name:<16} {:>10}", "unknown")?,
             }
         }
-        let memory = [
+        let mut memory = vec![
             ("load_anon_mib", self.load_anon_mib),
             ("peak_anon_mib", self.peak_anon_mib),
             ("peak_rss_mib", self.peak_rss_mib),
         ];
+        if let Some(gpu) = &self.gpu_memory {
+            memory.extend([
+                ("gpu_weights_mib", Some(gpu.gpu_weights_mib)),
+                ("gpu_states_mib", Some(gpu.gpu_states_mib)),
+                ("gpu_scratch_mib", gpu.gpu_scratch_mib),
+                ("gpu_reserved_mib", gpu.gpu_reserved_mib),
+            ]);
+        }
         for (name, value) in memory {
             match value {
                 Some(mib) => writeln!(f, "{name:<16} {mib:>10.2}")?,
                 None => writeln!(f, "{name:<16} {:>10}", "unknown")?,
             }
+        }
+        if let Some(Reached { copy_gb_per_s, gemm_tflop_per_s, decode_of_copy, prefill_of_gemm }) = self.reached {
+            writeln!(f, "{:<16} {decode_of_copy:>10.3} of a copy's {copy_gb_per_s:.0} GB/s", "decode_of_copy")?;
+            writeln!(f, "{:<16} {prefill_of_gemm:>10.3} of {gemm_tflop_per_s:.0} TFLOP/s", "prefill_of_gemm")?;
         }
         Ok(())
     }

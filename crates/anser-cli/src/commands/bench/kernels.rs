@@ -33,9 +33,14 @@ pub(super) fn run(args: &BenchKernelsArgs) -> Result<(), Failure> {
     })?;
     failed?;
     if args.json {
-        return output.write_json(&serde_json::json!({ "copy_gb_per_s": ceilings.copy_gb_per_s }));
+        let anser::Ceilings { copy_gb_per_s, gemm_tflop_per_s } = ceilings;
+        return output
+            .write_json(&serde_json::json!({ "copy_gb_per_s": copy_gb_per_s, "gemm_tflop_per_s": gemm_tflop_per_s }));
     }
-    output.write(format!("a copy on the device moves {:.0} GB/s, reading and writing\n", ceilings.copy_gb_per_s))
+    output.write(format!(
+        "a copy on the device moves {:.0} GB/s, reading and writing; the best product does {:.1} TFLOP/s\n",
+        ceilings.copy_gb_per_s, ceilings.gemm_tflop_per_s
+    ))
 }
 
 fn wire(row: &KernelRow) -> Row<'_> {
