@@ -105,31 +105,30 @@ impl Pieces {
         data: &mut [f32],
         n_threads: usize,
     ) -> Result<bool, GpuError> {
-        let mut shares: Vec<Vec<(usize, Range<usize>, &mut [f32])>> = (0..n_threads).map(|_| vec![]).collect();
+        let mut shares: Vec<Vec<Share>> = (0..n_threads).map(|_| vec![]).collect();
         let mut rest = data;
         for (i, piece) in self.pieces.iter().enumerate() {
             let (numbers, others) = std::mem::take(&mut rest).split_at_mut(piece.range.len());
             rest = others;
             let len = numbers.len().div_ceil(n_threads).max(1);
             for (t, to) in numbers.chunks_mut(len).enumerate() {
-                let start = 4 * t * len;
-                shares[t].push((i, start..start + 4 * to.len(), to));
+                shares[t].push(Share { piece: i, start: 4 * t * len, to });
             }
         }
         // `None`: it will never arrive.
         let arrived: Vec<OnceLock<Option<wgpu::BufferView>>> = self.pieces.iter().map(|_| OnceLock::new()).collect();
         let all_finite = AtomicBool::new(true);
-        let work = |mut share: Vec<(usize, Range<usize>, &mut [f32])>| {
-            share.iter_mut().for_each(|(_, _, to)| touch(to));
-            for (i, bytes, to) in share {
-                let Some(view) = arrived[i].wait() else { return };
-                if !copy(&view[bytes], to) {
+        let work = |mut shares: Vec<Share>| {
+            shares.iter_mut().for_each(|share| touch(share.to));
+            for Share { piece, start, to } in shares {
+                let Some(view) = arrived[piece].wait() else { return };
+                if !copy(&view[start..start + 4 * to.len()], to) {
                     all_finite.store(false, Ordering::Relaxed);
                 }
             }
         };
         std::thread::scope(|scope| {
-            shares.into_iter().for_each(|share| drop(scope.spawn(|| work(share))));
+            shares.into_iter().for_each(|shares| drop(scope.spawn(|| work(shares))));
             let mut result = Ok(());
             for ((piece, mapping), arrived) in self.pieces.iter().zip(mappings).zip(&arrived) {
                 let mapped = result.and_then(|()| pollster::block_on(mapping.finish(device)));
@@ -143,6 +142,16 @@ impl Pieces {
         })?;
         Ok(all_finite.into_inner())
     }
+}
+
+/// What a thread copies of a piece.
+#[cfg(not(target_arch = "wasm32"))]
+struct Share<'a> {
+    /// Its number.
+    piece: usize,
+    /// First byte in it.
+    start: usize,
+    to: &'a mut [f32],
 }
 
 impl Piece {
