@@ -1,6 +1,5 @@
 //! One sequence: its state on the device, and the tokens it has still to read.
 
-use crate::batch::{Part, feed_step};
 use crate::error::Error;
 use crate::model::Model;
 use anser_model::{Sequence, State, Step};
@@ -150,32 +149,13 @@ impl Session {
         tokens: &[u32],
         want: Want,
         step_len: usize,
-        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
-        self.check_ids(tokens)?;
-        // Rows of pending tokens are not the caller's: they are read on their own where every row is wanted.
-        if !self.pending.is_empty() && (want.logits == Which::All || want.hidden == Which::All) {
-            self.flush()?;
-        }
-        let tokens = [&self.pending, tokens].concat();
-        let mut fed = Fed::default();
-        let total = tokens.len();
-        let mut n_read = 0;
-        for chunk in tokens.chunks(step_len.max(1)) {
-            let is_last = n_read + chunk.len() == total;
-            let of_chunk = |which: Which| if which == Which::Last && !is_last { Which::None } else { which };
-            let want = Want { logits: of_chunk(want.logits), hidden: of_chunk(want.hidden) };
-            let read = feed_step(&mut [Part { session: self, tokens: chunk, want }])?.swap_remove(0);
-            self.pending.drain(..self.pending.len().min(chunk.len()));
-            fed.logits.extend_from_slice(&read.logits);
-            fed.hidden.extend_from_slice(&read.hidden);
-            n_read += chunk.len();
-            if progress(n_read, total).is_break() && !is_last {
-                return Err(Error::Cancelled);
-            }
-        }
-        if total > 0 {
-            self.keep_logits(&fed);
+        let model = self.model.clone();
+        let reads = !self.pending.is_empty() || !tokens.is_empty();
+        let mut fed = model.feed_in_steps(&mut [(self, tokens)], want, step_len, progress)?.swap_remove(0);
+        if want.logits == Which::Last && reads {
+            fed.logits.extend_from_slice(&self.logits);
         }
         Ok(fed)
     }

@@ -17,6 +17,8 @@ pub(super) struct Measured {
     pub(super) state_ms: f64,
     pub(super) batch_8_tps: f64,
     pub(super) batch_64_tps: f64,
+    pub(super) generate_8_tps: Option<f64>,
+    pub(super) generate_64_tps: Option<f64>,
 }
 
 /// A figure over all runs.
@@ -69,6 +71,9 @@ pub(super) struct Report {
     pub(super) state_ms: Spread,
     pub(super) batch_8_tps: Spread,
     pub(super) batch_64_tps: Spread,
+    /// Texts generated side by side, all together.
+    pub(super) generate_8_tps: Option<Spread>,
+    pub(super) generate_64_tps: Option<Spread>,
     pub(super) load_anon_mib: Option<f64>,
     pub(super) peak_anon_mib: Option<f64>,
     pub(super) peak_rss_mib: Option<f64>,
@@ -95,6 +100,8 @@ impl Display for Report {
             ("state_ms", Some(&self.state_ms)),
             ("batch_8_tps", Some(&self.batch_8_tps)),
             ("batch_64_tps", Some(&self.batch_64_tps)),
+            ("generate_8_tps", self.generate_8_tps.as_ref()),
+            ("generate_64_tps", self.generate_64_tps.as_ref()),
         ];
         for (name, spread) in timed {
             match spread {
