@@ -206,6 +206,40 @@ impl Inner {
     }
 }
 
+/// The texts that follow `prompts`, generated side by side in `sessions`. To be called without the GIL; `progress` is told
+/// of texts done.
+pub(crate) fn side_by_side(
+    model: &anser::Model,
+    sessions: &mut [anser::Session],
+    prompts: &[Vec<u32>],
+    options: GenerateOptions,
+    progress: &mut Progress,
+) -> Result<Vec<String>, Error> {
+    let n = prompts.len();
+    let mut feeds: Vec<_> = sessions.iter_mut().zip(prompts.iter().map(|prompt| &prompt[..])).collect();
+    model.feed_batch_for(&mut feeds, Want::LOGITS, |_, _| progress.look())?;
+    feeds.iter_mut().for_each(|(_, prompt)| *prompt = &[]);
+    let mut generations = model.generate_batch(&mut feeds, &[options])?;
+    let mut texts = vec![String::new(); n];
+    let mut last = 0;
+    while let Some(piece) = generations.next() {
+        let (index, piece) = piece?;
+        texts[index] += &piece.text;
+        // Once for all that were drawn together.
+        if index <= last {
+            let n_done = (0..n).filter(|&i| generations.finish_reason(i).is_some()).count();
+            if progress.report(n_done, n).is_break() {
+                return Err(Error::Cancelled);
+            }
+        }
+        last = index;
+    }
+    match progress.report(n, n) {
+        ControlFlow::Continue(()) => Ok(texts),
+        ControlFlow::Break(()) => Err(Error::Cancelled),
+    }
+}
+
 /// The coroutine of the next piece.
 struct NextPiece<'py>(Bound<'py, PyAny>);
 
