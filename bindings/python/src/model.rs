@@ -170,8 +170,8 @@ impl Model {
 
     /// Generates what follows each of several prompts, all from a fresh state or all from another, and returns the texts.
     ///
-    /// They are generated side by side, which takes far less time than one after the other, and are those that generate()
-    /// gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
+    /// They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
+    /// generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
     /// exception in it, or Ctrl-C, ends the call.
     #[pyo3(signature = (
         prompts: "Prompt | Iterable[Prompt]", *, state: "State | None" = None, progress: "Progress | None" = None,
@@ -190,11 +190,10 @@ impl Model {
         prompts.iter().try_for_each(|prompt| Generation::check(&self.0, prompt, &options))?;
         let first = self.session_at(py, state)?;
         let mut progress = Progress::new(progress);
-        let texts = py.detach(|| {
-            let mut sessions = prompts.iter().map(|_| first.fork()).collect::<Result<Vec<_>, _>>()?;
-            // It was only there to be copied.
-            drop(first);
-            generation::side_by_side(&self.0, &mut sessions, &prompts, options, &mut progress)
+        // All sessions are dropped without the GIL.
+        let (texts, progress) = py.detach(move || {
+            let texts = generation::side_by_side(&first, &prompts, &options, &mut progress);
+            (texts, progress)
         });
         progress.result(texts)
     }

@@ -162,13 +162,18 @@ def test_progress_of_texts_side_by_side(demo: anser.Model) -> None:
 
     with pytest.raises(KeyError, match="0"):
         demo.generate_batch(prompts, progress=fail)
+    # More than are generated at a time.
+    calls.clear()
+    texts = demo.generate_batch(["A"] * 70, max_tokens=2, progress=lambda done, total: calls.append((done, total)), **GREEDY)
+    assert len(texts) == 70 and texts[0] == texts[69] and calls[-1] == (70, 70) and (64, 70) in calls
 
 
 def test_bad_prompts_side_by_side_are_refused(demo: anser.Model) -> None:
+    beyond: list[anser.Prompt] = ["a", [1, 65536]]
     with pytest.raises(anser.TokenError, match="token 1 of the prompt is 65536"):
-        demo.generate_batch(["a", [1, 65536]])
+        demo.generate_batch(beyond)
     with pytest.raises(TypeError, match="found int"):
-        demo.generate_batch([1, 2, 3])  # type: ignore[list-item]
+        demo.generate_batch([1, 2, 3])
     with pytest.raises(anser.OptionError, match="temperature"):
         demo.generate_batch(["a", "b"], temperature=-1)
     with pytest.raises(anser.OptionError, match="prompt: a restored state needs at least one token"):
