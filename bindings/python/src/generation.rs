@@ -206,6 +206,48 @@ impl Inner {
     }
 }
 
+/// Texts that are generated at a time: each has a state.
+const MAX_SIDE_BY_SIDE: usize = 64;
+
+/// The texts that follow `prompts`, generated side by side in copies of `first`. To be called without the GIL; `progress`
+/// is told of texts done.
+pub(crate) fn side_by_side(
+    first: &anser::Session,
+    prompts: &[Vec<u32>],
+    options: &GenerateOptions,
+    progress: &mut Progress,
+) -> Result<Vec<String>, Error> {
+    let mut texts = vec![];
+    for prompts_now in prompts.chunks(MAX_SIDE_BY_SIDE) {
+        let n_before = texts.len();
+        let mut report = |n_done| progress.report(n_before + n_done, prompts.len());
+        let mut sessions = prompts_now.iter().map(|_| first.fork()).collect::<Result<Vec<_>, _>>()?;
+        let mut feeds: Vec<_> = sessions.iter_mut().zip(prompts_now.iter().map(|prompt| &prompt[..])).collect();
+        // Signals are looked at in every step.
+        first.model().feed_batch_for(&mut feeds, Want::LOGITS, |_, _| report(0))?;
+        feeds.iter_mut().for_each(|(_, prompt)| *prompt = &[]);
+        let mut generations = first.model().generate_batch(&mut feeds, std::slice::from_ref(options))?;
+        texts.resize(n_before + prompts_now.len(), String::new());
+        let mut last = 0;
+        while let Some(piece) = generations.next() {
+            let (index, piece) = piece?;
+            texts[n_before + index] += &piece.text;
+            // Once for all that were drawn together.
+            if index <= last {
+                let is_done = |&i: &usize| generations.finish_reason(i).is_some();
+                if report((0..prompts_now.len()).filter(is_done).count()).is_break() {
+                    return Err(Error::Cancelled);
+                }
+            }
+            last = index;
+        }
+        if report(prompts_now.len()).is_break() {
+            return Err(Error::Cancelled);
+        }
+    }
+    Ok(texts)
+}
+
 /// The coroutine of the next piece.
 struct NextPiece<'py>(Bound<'py, PyAny>);
 

@@ -2,7 +2,7 @@
 
 use crate::arrays::Array;
 use crate::error::{OptionError, exception};
-use crate::generation::Generation;
+use crate::generation::{self, Generation};
 use crate::options::{self, generate_options};
 use crate::progress::Progress;
 use crate::session::Session;
@@ -120,10 +120,7 @@ impl Model {
             Err(_) => return Err(OptionError::new_err(format!("layer: expected -1 or a layer from 0, found {layer}"))),
         };
         let options = EmbedOptions { pooling: parse_pooling(&pooling, eos_token)?, layer, normalize };
-        let texts: Vec<Vec<u32>> = match tokens::with_text(texts, |text| self.0.encode(text))? {
-            Some(one) => vec![one.map_err(exception)?],
-            None => texts.try_iter()?.map(|text| tokens::tokens(&self.0, &text?)).collect::<PyResult<_>>()?,
-        };
+        let texts = tokens::tokens_of_each(&self.0, texts)?;
         let mut progress = Progress::new(progress);
         let rows = py.detach(|| self.0.embed_batch_for(&texts, &options, |done, total| progress.report(done, total)));
         Array::from_rows(py, progress.result(rows)?, texts.len(), self.0.config().n_embd)
@@ -169,6 +166,36 @@ impl Model {
         Generation::check(&self.0, &tokens, &options)?;
         let session = self.session_at(prompt.py(), state)?;
         Ok(Generation::new(session, tokens, options, progress, None))
+    }
+
+    /// Generates what follows each of several prompts, all from a fresh state or all from another, and returns the texts.
+    ///
+    /// They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
+    /// generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
+    /// exception in it, or Ctrl-C, ends the call.
+    #[pyo3(signature = (
+        prompts: "Prompt | Iterable[Prompt]", *, state: "State | None" = None, progress: "Progress | None" = None,
+        **options: "Unpack[GenerateOptions]"
+    ))]
+    fn generate_batch(
+        &self,
+        prompts: &Bound<'_, PyAny>,
+        state: Option<&Bound<'_, State>>,
+        progress: Option<Py<PyAny>>,
+        options: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<Vec<String>> {
+        let py = prompts.py();
+        let options = generate_options(options)?;
+        let prompts = tokens::tokens_of_each(&self.0, prompts)?;
+        prompts.iter().try_for_each(|prompt| Generation::check(&self.0, prompt, &options))?;
+        let first = self.session_at(py, state)?;
+        let mut progress = Progress::new(progress);
+        // All sessions are dropped without the GIL.
+        let (texts, progress) = py.detach(move || {
+            let texts = generation::side_by_side(&first, &prompts, &options, &mut progress);
+            (texts, progress)
+        });
+        progress.result(texts)
     }
 
     /// Generates the answer to a conversation, given as messages {"role": …, "content": …} with the roles system, user,

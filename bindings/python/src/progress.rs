@@ -16,8 +16,11 @@ impl Progress {
         Progress { callback, raised: None }
     }
 
-    /// To be called without the GIL: reports, and ends the computation if anything was raised.
+    /// To be called without the GIL: reports, and ends the computation if anything was raised, now or before.
     pub(crate) fn report(&mut self, done: usize, total: usize) -> ControlFlow<()> {
+        if self.raised.is_some() {
+            return ControlFlow::Break(());
+        }
         let told = Python::attach(|py| self.tell(py, done, total));
         self.keep(told)
     }

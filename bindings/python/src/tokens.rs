@@ -14,6 +14,14 @@ pub(crate) fn tokens(model: &anser::Model, prompt: &Bound<'_, PyAny>) -> PyResul
     }
 }
 
+/// Token ids of each of several prompts; a str or bytes is one prompt.
+pub(crate) fn tokens_of_each(model: &anser::Model, prompts: &Bound<'_, PyAny>) -> PyResult<Vec<Vec<u32>>> {
+    match with_text(prompts, |text| model.encode(text))? {
+        Some(one) => Ok(vec![one.map_err(exception)?]),
+        None => prompts.try_iter()?.map(|prompt| tokens(model, &prompt?)).collect(),
+    }
+}
+
 /// What `f` makes of a str's or bytes' bytes, without the GIL; `None` for anything else.
 pub(crate) fn with_text<T: Send>(text: &Bound<'_, PyAny>, f: impl Send + FnOnce(&[u8]) -> T) -> PyResult<Option<T>> {
     let py = text.py();

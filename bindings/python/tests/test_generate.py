@@ -131,6 +131,55 @@ def test_a_cancelled_task_cancels_its_generation(demo: anser.Model) -> None:
     assert generation.finish_reason == "cancelled"
 
 
+def test_texts_side_by_side_are_the_oracles(demo_f16: anser.Model, prompts: Any) -> None:
+    feeds = [prompt["feed"] for prompt in prompts.values()]
+    texts = demo_f16.generate_batch(feeds, max_tokens=48, stop_tokens=[], **GREEDY)
+    assert texts == [demo_f16.decode(prompt["pip"]["greedy"], errors="replace") for prompt in prompts.values()]
+
+
+def test_texts_side_by_side_are_those_of_generate(demo_f16: anser.Model) -> None:
+    texts = ["Once upon a time", b"Dear", demo_f16.encode("User: What is 17 + 26?\n\nAssistant:"), ""]
+    state = demo_f16.state("User: My name is Zelda.\n\nAssistant: Hello Zelda.\n\n")
+    for options in ({"seed": 3, "top_p": 0.9}, {"stop": [".", "\n"], **GREEDY}, {"max_tokens": 2}):
+        options = {"max_tokens": 25, "seed": 1, **options}
+        expected = [demo_f16.generate(text, **options).text() for text in texts]
+        assert demo_f16.generate_batch(texts, **options) == expected
+        expected = [demo_f16.generate(text, state=state, **options).text() for text in texts[:3]]
+        assert demo_f16.generate_batch(iter(texts[:3]), state=state, **options) == expected
+    one = demo_f16.generate("Once upon a time", max_tokens=5, **GREEDY).text()
+    assert demo_f16.generate_batch("Once upon a time", max_tokens=5, **GREEDY) == [one]
+    assert demo_f16.generate_batch([]) == []
+
+
+def test_progress_of_texts_side_by_side(demo: anser.Model) -> None:
+    calls: list[tuple[int, int]] = []
+    prompts = ["Once upon a time", "Dear", "A"]
+    demo.generate_batch(prompts, max_tokens=9, progress=lambda done, total: calls.append((done, total)), **GREEDY)
+    assert calls[0] == (0, 3) and calls[-1] == (3, 3) and calls == sorted(calls)
+
+    def fail(done: int, total: int) -> None:
+        raise KeyError(done)
+
+    with pytest.raises(KeyError, match="0"):
+        demo.generate_batch(prompts, progress=fail)
+    # More than are generated at a time.
+    calls.clear()
+    texts = demo.generate_batch(["A"] * 70, max_tokens=2, progress=lambda done, total: calls.append((done, total)), **GREEDY)
+    assert len(texts) == 70 and texts[0] == texts[69] and calls[-1] == (70, 70) and (64, 70) in calls
+
+
+def test_bad_prompts_side_by_side_are_refused(demo: anser.Model) -> None:
+    beyond: list[anser.Prompt] = ["a", [1, 65536]]
+    with pytest.raises(anser.TokenError, match="token 1 of the prompt is 65536"):
+        demo.generate_batch(beyond)
+    with pytest.raises(TypeError, match="found int"):
+        demo.generate_batch([1, 2, 3])
+    with pytest.raises(anser.OptionError, match="temperature"):
+        demo.generate_batch(["a", "b"], temperature=-1)
+    with pytest.raises(anser.OptionError, match="prompt: a restored state needs at least one token"):
+        demo.generate_batch(["a", ""], state=demo.state("a"))
+
+
 def test_chat_equals_its_format_in_plain_text(demo: anser.Model) -> None:
     question: anser.Message = {"role": "user", "content": "What is 17 + 26?\n\n"}
     answer = demo.chat([question], **GREEDY)

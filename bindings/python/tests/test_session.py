@@ -143,7 +143,7 @@ def ctrl_c_is_heard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ctrl_c_is_heard")
-@pytest.mark.parametrize("what", ["feed", "embed", "embed-one", "state", "generate", "for", "chat"])
+@pytest.mark.parametrize("what", ["feed", "embed", "embed-one", "state", "generate", "for", "batch", "batch-prompts", "chat"])
 def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None:
     ids = np.tile(demo.encode(long_text), 100)
     session = demo.session()
@@ -161,6 +161,10 @@ def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None
         elif what == "for":
             for _ in session.generate("a", stop_tokens=[]):
                 pass
+        elif what == "batch":
+            demo.generate_batch(["a", "b", "c"], stop_tokens=[])
+        elif what == "batch-prompts":
+            demo.generate_batch([ids, ids])
         elif what == "chat":
             # A turn that takes long to read, however soon the reply to it ends.
             demo.chat([{"role": "user", "content": long_text * 100}]).text()

@@ -55,7 +55,7 @@ pub use profile::KernelTime;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub use sample::draw_rows;
-pub use sample::{DrawOptions, Drawing, Shares};
+pub use sample::{DrawOptions, Drawer, Drawing, Shares};
 pub use state::SlotId;
 pub use usage::MemoryUse;
 

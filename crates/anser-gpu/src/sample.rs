@@ -8,7 +8,7 @@ mod drawing;
 mod table;
 
 pub(crate) use drawing::Sampling;
-pub use drawing::{Drawing, Shares};
+pub use drawing::{Drawer, Drawing, Shares};
 
 use crate::device::Device;
 use crate::error::GpuError;
@@ -85,25 +85,26 @@ const NEVER_COUNTED_BUT_SEEN: f32 = -3.0;
 
 impl DrawOptions {
     fn entry(&self) -> DrawEntry {
-        let has_top_p = self.top_p < 1.0;
-        let has_filter = self.top_k > 0 || has_top_p || self.min_p > 0.0;
+        let DrawOptions { greedy, tempers_last, temperature, top_k, top_p, min_p, .. } = *self;
+        // Among sequences that draw, a greedy one has a single candidate.
+        let (tempers_last, temperature) = if greedy { (true, 1.0) } else { (tempers_last, temperature) };
+        let (top_k, top_p, min_p) = if greedy { (1, 1.0, 1.0) } else { (top_k, top_p, min_p) };
+        let has_top_p = top_p < 1.0;
+        let has_filter = top_k > 0 || has_top_p || min_p > 0.0;
         // Kept finite so that 0 times it is 0 however small the temperature is.
-        let inverse = (1.0 / self.temperature).min(f32::MAX);
+        let inverse = (1.0 / temperature).min(f32::MAX);
         let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
         DrawEntry {
-            scale: match (self.greedy, self.tempers_last && has_filter) {
-                (true, _) | (_, true) => 1.0,
-                (false, false) => inverse,
-            },
-            last_scale: if self.greedy { 1.0 } else { inverse },
-            beyond_p: 1.0 - self.top_p,
-            min_p: self.min_p,
-            top_k: u32::try_from(self.top_k).unwrap_or(u32::MAX),
-            top_p: of_32_bits(self.top_p.into()),
+            scale: if tempers_last && has_filter { 1.0 } else { inverse },
+            last_scale: inverse,
+            beyond_p: 1.0 - top_p,
+            min_p,
+            top_k: u32::try_from(top_k).unwrap_or(u32::MAX),
+            top_p: of_32_bits(top_p.into()),
             presence: self.presence_penalty,
             frequency: self.frequency_penalty,
             decay: self.penalty_decay,
-            flags: flag(has_filter, HAS_FILTER) | flag(has_top_p, HAS_TOP_P) | flag(!self.tempers_last, RENORMALIZES),
+            flags: flag(has_filter, HAS_FILTER) | flag(has_top_p, HAS_TOP_P) | flag(!tempers_last, RENORMALIZES),
         }
     }
 
@@ -122,9 +123,9 @@ impl DrawOptions {
         dense
     }
 
-    /// `[V]`
+    /// `[V]`; empty where there is none.
     fn dense_bias(&self, n_vocab: usize) -> Vec<f32> {
-        let mut dense = vec![0.0; n_vocab];
+        let mut dense = vec![0.0; if self.logit_bias.is_empty() { 0 } else { n_vocab }];
         for &(token, bias) in &self.logit_bias {
             if let Some(of_token) = dense.get_mut(token as usize) {
                 *of_token = bias;
@@ -187,7 +188,7 @@ pub(crate) fn all_kernels(plan: &anser_model::Plan, features: &Features) -> Vec<
     drawing.chain(table::kernels(plan)).collect()
 }
 
-/// What is kept of sequences that draw: O rows.
+/// What is kept of sequences that draw side by side: O rows.
 #[derive(Debug)]
 struct Memory {
     n_rows: usize,
@@ -210,6 +211,11 @@ struct Memory {
     totals: wgpu::Buffer,
 }
 
+/// Bytes of a row in the largest of these buffers.
+fn largest_row_n_bytes(n_vocab: usize) -> usize {
+    8 * n_vocab.max(N_SHARES)
+}
+
 impl Memory {
     fn new(device: &Device, n_rows: usize, n_vocab: usize) -> Result<Memory, GpuError> {
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -230,7 +236,7 @@ impl Memory {
         })
     }
 
-    /// Begins anew: each row draws by its options, after it has read its token.
+    /// In new memory, which is zero: each row draws by its options, after it has read its token.
     fn begin(&self, device: &Device, rows: &[(&DrawOptions, u32)]) -> Result<(), GpuError> {
         let entries: Vec<DrawEntry> = rows.iter().map(|(options, _)| options.entry()).collect();
         let places: Vec<Place> = rows.iter().map(|&(_, token)| Place { token, n_drawn: 0 }).collect();
@@ -247,7 +253,7 @@ impl Memory {
     }
 
     /// The dispatches that draw from `logits` `[O, V]`, keep them in half `half` of [`Memory::kept`], and turn `tables`, of
-    /// sequences and of tokens.
+    /// sequences and of tokens. `greedy`: no row draws otherwise.
     fn launches(
         &self,
         device: &Device,
@@ -315,34 +321,29 @@ impl Launch {
     }
 }
 
-/// Draws one token from each row of `logits`, `[O, V]`, with a random number each, as generations do; `None` where none
-/// can be drawn. For tests.
+/// Draws one token from each row of `logits`, `[O, V]`, by its options and with its random number, as generations do;
+/// `None` where none can be drawn. For tests.
 ///
 /// # Errors
 /// If there is no memory, or the device is lost.
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub fn draw_rows(
-    device: &Device,
-    logits: &[f32],
-    options: &DrawOptions,
-    shares: &[f64],
-) -> Result<Vec<Option<u32>>, GpuError> {
-    let n_vocab = logits.len() / shares.len().max(1);
-    let memory = Memory::new(device, shares.len(), n_vocab)?;
-    memory.begin(device, &vec![(options, 0); shares.len()])?;
+pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) -> Result<Vec<Option<u32>>, GpuError> {
+    let n_vocab = logits.len() / rows.len().max(1);
+    let memory = Memory::new(device, rows.len(), n_vocab)?;
+    memory.begin(device, &rows.iter().map(|&(options, _)| (options, 0)).collect::<Vec<_>>())?;
     let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
     let buffer = device.create_buffer("logits", size_of_val(logits) as u64, usage)?;
-    let tables = device.create_buffer("step", 64 * shares.len() as u64, usage)?;
+    let tables = device.create_buffer("step", 64 * rows.len() as u64, usage)?;
     let tables = [tables.as_entire_buffer_binding(), tables.as_entire_buffer_binding()];
-    let launches =
-        memory.launches(device, &device.features(), buffer.as_entire_buffer_binding(), tables, options.greedy, 0)?;
-    let n_bytes = (size_of::<Place>() * shares.len()) as u64;
+    let greedy = rows.iter().all(|(options, _)| options.greedy);
+    let launches = memory.launches(device, &device.features(), buffer.as_entire_buffer_binding(), tables, greedy, 0)?;
+    let n_bytes = (size_of::<Place>() * rows.len()) as u64;
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let staging = device.create_buffer("drawn tokens", n_bytes, usage)?;
     let submit = || {
         device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(logits));
-        for (row, &share) in shares.iter().enumerate() {
+        for (row, &(_, share)) in rows.iter().enumerate() {
             let share = drawing::share_of(share);
             device.queue.write_buffer(&memory.shares, (4 * row * N_SHARES) as u64, bytemuck::bytes_of(&share));
         }
@@ -355,8 +356,14 @@ pub fn draw_rows(
         device.queue.submit([encoder.finish()])
     };
     let submission = device.guard(|| "drawing".into(), submit)?;
-    let mut places: Vec<Place> = vec![];
-    let take = |bytes: &[u8]| places = bytemuck::pod_collect_to_vec(bytes);
+    let mut tokens = vec![];
+    let take = |bytes: &[u8]| tokens = drawn_tokens(bytes);
     pollster::block_on(crate::mapping::read(device, &staging, n_bytes, submission, take))?;
-    Ok(places.iter().map(|place| Some(place.token).filter(|&token| token != NO_TOKEN)).collect())
+    Ok(tokens)
+}
+
+/// The tokens at places that were read back.
+fn drawn_tokens(bytes: &[u8]) -> Vec<Option<u32>> {
+    let places: Vec<Place> = bytemuck::pod_collect_to_vec(bytes);
+    places.iter().map(|place| Some(place.token).filter(|&token| token != NO_TOKEN)).collect()
 }

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::model::Model;
 use crate::session::{Fed, Session, Want, Which};
 use anser_model::{Sequence, Step};
+use std::ops::ControlFlow;
 
 /// What one sequence reads in a step.
 #[derive(Debug)]
@@ -22,6 +23,31 @@ impl Model {
     /// # Errors
     /// An id that is out of range, before anything is read; a session of another model; a device that fails.
     pub fn feed_batch(&self, feeds: &mut [(&mut Session, &[u32])], want: Want) -> Result<Vec<Fed>, Error> {
+        self.feed_batch_for(feeds, want, |_, _| ControlFlow::Continue(()))
+    }
+
+    /// The same. `progress(read, total)`, in tokens of all sessions, is called after every step and may end the call.
+    ///
+    /// # Errors
+    /// As [`Model::feed_batch`]; [`Error::Cancelled`] if `progress` said so: every session has read its tokens in part.
+    pub fn feed_batch_for(
+        &self,
+        feeds: &mut [(&mut Session, &[u32])],
+        want: Want,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Fed>, Error> {
+        let step_len = self.executor().preferred_step_len();
+        self.feed_in_steps(feeds, want, step_len, progress)
+    }
+
+    /// The same in steps of `step_len` tokens.
+    pub(crate) fn feed_in_steps(
+        &self,
+        feeds: &mut [(&mut Session, &[u32])],
+        want: Want,
+        step_len: usize,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Fed>, Error> {
         let all = want.logits == Which::All || want.hidden == Which::All;
         for (session, tokens) in feeds.iter_mut() {
             if !session.model().is(self) {
@@ -39,11 +65,11 @@ impl Model {
             }
             rest.push([session.pending(), tokens].concat());
         }
-        let step_len = self.executor().preferred_step_len().max(1);
+        let total = rest.iter().map(Vec::len).sum();
         let mut fed = vec![Fed::default(); feeds.len()];
         let mut n_read = vec![0; feeds.len()];
         loop {
-            let mut room = step_len;
+            let mut room = step_len.max(1);
             let (mut parts, mut numbers) = (vec![], vec![]);
             for (i, (session, _)) in feeds.iter_mut().enumerate() {
                 let chunk = &rest[i][n_read[i]..];
@@ -70,6 +96,10 @@ impl Model {
                 n_read[i] += n_tokens;
                 fed[i].logits.extend(read.logits);
                 fed[i].hidden.extend(read.hidden);
+            }
+            let done = n_read.iter().sum();
+            if progress(done, total).is_break() && done < total {
+                return Err(Error::Cancelled);
             }
         }
         Ok(fed)

@@ -7,7 +7,7 @@ use crate::sampler::Sampler;
 use anser_cpu::{Cpu, SlotId};
 use anser_gpu::Drawing;
 #[cfg(not(target_arch = "wasm32"))]
-use anser_gpu::{DeviceChoice, Gpu, GpuError, GpuOptions};
+use anser_gpu::{DeviceChoice, Drawer, Gpu, GpuError, GpuOptions};
 use anser_model::{Plan, State, StateLayout, Step};
 use std::ops::ControlFlow;
 #[cfg(not(target_arch = "wasm32"))]
@@ -288,39 +288,50 @@ impl Executor {
         }
     }
 
-    /// Lets the sequence in `slot` draw its own tokens as `sampler` would, the first after it has read `token`; `None` if
-    /// that is left to the host.
+    /// Lets the sequences in slots draw their own tokens as their samplers would, each the first after it has read its
+    /// token; `None` if that is left to the host.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn start_drawing(
-        &mut self,
-        slot: SlotId,
-        token: u32,
-        sampler: &Sampler,
-    ) -> Result<Option<Drawing>, Error> {
+    pub(crate) fn start_drawing(&mut self, drawers: &[(SlotId, u32, &Sampler)]) -> Result<Option<Drawing>, Error> {
         match self {
             Executor::Cpu(_) => Ok(None),
             #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => match sampler.on_device() {
-                Some(options) => Ok(gpu.start_drawing(slot, token, &options, sampler.shares())?),
-                None => Ok(None),
-            },
+            Executor::Gpu(gpu) => {
+                let drawer = |&(slot, token, sampler): &(SlotId, u32, &Sampler)| {
+                    Some(Drawer { slot, token, options: sampler.on_device()?, shares: sampler.shares() })
+                };
+                match drawers.iter().map(drawer).collect() {
+                    Some(drawers) => Ok(gpu.start_drawing(drawers)?),
+                    None => Ok(None),
+                }
+            }
         }
     }
 
-    /// Reads the last token and draws the next one; `None` if none can be drawn. `goes_on`: most likely, the token after
-    /// that will be asked for.
+    /// Reads the last tokens and draws the next ones, `None` where none can be drawn. `goes_on`: most likely, the tokens
+    /// after those will be asked for.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Option<u32>, Error> {
+    pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<Option<u32>>, Error> {
         match self {
-            Executor::Cpu(_) => Ok(None),
+            Executor::Cpu(_) => Ok(vec![]),
             #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => Ok(gpu.draw(drawing, goes_on)?),
         }
     }
 
-    /// Ends the drawing; returns the logits of the last token read, if a token was drawn from them.
+    /// Takes the sequences of `rows` out of the drawing; returns the logits of the last token that each has read, if a token
+    /// was drawn from them.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<f32>, Error> {
+    pub(crate) fn leave_drawing(&mut self, drawing: &mut Drawing, rows: &[usize]) -> Result<Vec<Vec<f32>>, Error> {
+        match self {
+            Executor::Cpu(_) => Ok(vec![]),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => Ok(gpu.leave_drawing(drawing, rows)?),
+        }
+    }
+
+    /// Ends the drawing: takes out the sequences that are still in it, in their order.
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
+    pub(crate) fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Executor::Cpu(_) => Ok(vec![]),
             #[cfg(not(target_arch = "wasm32"))]

@@ -48,7 +48,7 @@ pub use device::Device;
 pub use device::keep_open;
 pub use embed::{EmbedOptions, Layer, Pooling};
 pub use error::Error;
-pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Piece};
+pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Generations, Piece};
 #[cfg(not(target_arch = "wasm32"))]
 pub use inspect::Difference;
 #[cfg(not(target_arch = "wasm32"))]

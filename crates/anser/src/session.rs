@@ -1,6 +1,5 @@
 //! One sequence: its state on the device, and the tokens it has still to read.
 
-use crate::batch::{Part, feed_step};
 use crate::error::Error;
 use crate::model::Model;
 use anser_model::{Sequence, State, Step};
@@ -129,7 +128,8 @@ impl Session {
     /// An id that the vocabulary does not have: nothing has been read then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<(), Error> {
         let step_len = self.model.executor().preferred_step_len();
-        self.feed_steps(tokens, Want::LOGITS, step_len, |_, _| ControlFlow::Continue(())).map(drop)
+        let go_on = |_, _| ControlFlow::Continue(());
+        self.model.clone().feed_in_steps(&mut [(self, tokens)], Want::LOGITS, step_len, go_on).map(drop)
     }
 
     /// Reads `tokens` and hands back what is wanted. `progress(read, total)` is called after every chunk and may end
@@ -158,43 +158,11 @@ impl Session {
         step_len: usize,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
-        let reads_any = !tokens.is_empty() || !self.pending.is_empty();
-        let mut fed = self.feed_steps(tokens, want, step_len, progress)?;
-        if reads_any && want.logits == Which::Last {
+        let model = self.model.clone();
+        let reads = !self.pending.is_empty() || !tokens.is_empty();
+        let mut fed = model.feed_in_steps(&mut [(self, tokens)], want, step_len, progress)?.swap_remove(0);
+        if want.logits == Which::Last && reads {
             fed.logits.clone_from(&self.logits);
-        }
-        Ok(fed)
-    }
-
-    /// The same, but the last token's logits are the session's only.
-    fn feed_steps(
-        &mut self,
-        tokens: &[u32],
-        want: Want,
-        step_len: usize,
-        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
-    ) -> Result<Fed, Error> {
-        self.check_ids(tokens)?;
-        // Rows of pending tokens are not the caller's: they are read on their own where every row is wanted.
-        if !self.pending.is_empty() && (want.logits == Which::All || want.hidden == Which::All) {
-            self.flush()?;
-        }
-        let tokens = [&self.pending, tokens].concat();
-        let mut fed = Fed::default();
-        let total = tokens.len();
-        let mut n_read = 0;
-        for chunk in tokens.chunks(step_len.max(1)) {
-            let is_last = n_read + chunk.len() == total;
-            let of_chunk = |which: Which| if which == Which::Last && !is_last { Which::None } else { which };
-            let want = Want { logits: of_chunk(want.logits), hidden: of_chunk(want.hidden) };
-            let read = feed_step(&mut [Part { session: self, tokens: chunk, want }])?.swap_remove(0);
-            self.pending.drain(..self.pending.len().min(chunk.len()));
-            fed.logits.extend(read.logits);
-            fed.hidden.extend(read.hidden);
-            n_read += chunk.len();
-            if progress(n_read, total).is_break() && !is_last {
-                return Err(Error::Cancelled);
-            }
         }
         Ok(fed)
     }

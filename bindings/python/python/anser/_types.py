@@ -45,7 +45,7 @@ class Message(TypedDict):
 
 
 class GenerateOptions(TypedDict, total=False):
-    """Options of generate and chat. None means the default.
+    """Options of generate, generate_batch and chat. None means the default.
 
     The steps run in this order: logit_bias, repetition penalty, presence and frequency penalty, then softmax, the
     filters typical-p, top-k, top-p and min-p, and temperature (order "rwkv"), or temperature, softmax and filters

@@ -10,7 +10,8 @@ use crate::output::Output;
 use crate::report::Failure;
 use crate::term::{Progress, note};
 use anser::{
-    Ceilings, DeviceKind, EmbedOptions, GenerateOptions, GpuDevice, MemoryUse, Model, SamplerOptions, Session, Want,
+    Ceilings, DeviceKind, EmbedOptions, GenerateOptions, Generations, GpuDevice, MemoryUse, Model, SamplerOptions,
+    Session, Want,
 };
 use figures::{GpuMemory, Measured, Reached, Report, Spread};
 use std::time::Instant;
@@ -23,7 +24,7 @@ const EMBED_TOKENS: usize = 212;
 const N_PHASES: usize = 9;
 /// Texts that are embedded in one call, and their tokens: field queries.
 const EMBED_BATCH: [usize; 2] = [6, 32];
-/// Steps of a batch of sequences.
+/// Steps of a batch of sequences that are timed.
 const BATCH_STEPS: usize = 16;
 /// Calls of which the median time counts, after one that makes what such calls need.
 const N_CALLS: usize = 3;
@@ -111,6 +112,8 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         state_ms: spread(|m| m.state_ms),
         batch_8_tps: spread(|m| m.batch_8_tps),
         batch_64_tps: spread(|m| m.batch_64_tps),
+        generate_8_tps: Spread::of_known(runs.iter().map(|m| m.generate_8_tps)),
+        generate_64_tps: Spread::of_known(runs.iter().map(|m| m.generate_64_tps)),
         load_anon_mib,
         peak_anon_mib,
         peak_rss_mib,
@@ -211,9 +214,9 @@ fn measure(
     drop(session);
 
     tick();
-    let batch_8_tps = decode_batch(model, 8)?;
+    let (batch_8_tps, generate_8_tps) = (decode_batch(model, 8)?, generate_batch(model, 8)?);
     tick();
-    let batch_64_tps = decode_batch(model, 64)?;
+    let (batch_64_tps, generate_64_tps) = (decode_batch(model, 64)?, generate_batch(model, 64)?);
     Ok(Measured {
         load_ms,
         resident_ms,
@@ -227,6 +230,8 @@ fn measure(
         state_ms,
         batch_8_tps,
         batch_64_tps,
+        generate_8_tps,
+        generate_64_tps,
         memory,
     })
 }
@@ -250,6 +255,32 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
     let elapsed_s = began.elapsed().as_secs_f64();
     sessions.iter().try_for_each(|session| check_finite(model, "the logits", session.logits()))?;
     Ok((n * BATCH_STEPS) as f64 / elapsed_s)
+}
+
+/// Tokens per second, in all, of `n` texts being generated side by side, each by its most likely tokens; `None` where the model
+/// has no tokenizer.
+fn generate_batch(model: &Model, n: usize) -> Result<Option<f64>, Failure> {
+    /// The first ones set up what a device draws with.
+    const WARM_UP: usize = 8;
+
+    if model.tokenizer().is_err() {
+        return Ok(None);
+    }
+    let mut sessions = (0..n).map(|_| model.session()).collect::<Result<Vec<_>, _>>()?;
+    let tokens = prompt(model, n)?;
+    let mut prompts: Vec<_> = sessions.iter_mut().zip(tokens.chunks(1)).collect();
+    let options =
+        GenerateOptions { sampler: SamplerOptions::greedy(), stop_tokens: vec![], ..GenerateOptions::default() };
+    let mut generations = model.generate_batch(&mut prompts, &[options])?;
+    let mut began = Instant::now();
+    let n_drawn = |generations: &Generations| (0..n).map(|i| generations.tokens(i).len()).sum::<usize>();
+    for n_steps in [WARM_UP, WARM_UP + BATCH_STEPS] {
+        began = Instant::now();
+        while n_drawn(&generations) < n * n_steps {
+            generations.next().transpose()?;
+        }
+    }
+    Ok(Some((n * BATCH_STEPS) as f64 / began.elapsed().as_secs_f64()))
 }
 
 /// Median time of `call`, in milliseconds.

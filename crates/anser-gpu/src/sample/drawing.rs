@@ -1,11 +1,14 @@
 //! Sequences that draw their own tokens: each step embeds the token that the one before has drawn, so that the host only
 //! follows.
 //!
-//! The next step is submitted before its token is known to the host. Should it turn out that nobody wants it, it must not
-//! have happened: it reads the state of the sequence from one slot and writes the next one to another, the *spare*, and
-//! only when its token is asked for do the two slots exchange their contents.
+//! The next step is submitted before its tokens are known to the host. Should it turn out that nobody wants one, it must not
+//! have happened: the step reads the state of the sequence from one slot and writes the next one to another, the *spare*,
+//! and only when its token is asked for do the two slots exchange their contents.
+//!
+//! Sequences that draw side by side are the rows of one step, which stays as it is when some of them leave: their rows
+//! then go on in the spare slots, where they disturb nobody.
 
-use super::{EmbedTable, Launch, MAX_VOCAB, Memory, N_SHARES, NO_TOKEN, of_32_bits};
+use super::{EmbedTable, Launch, MAX_VOCAB, Memory, N_SHARES, Place, drawn_tokens, largest_row_n_bytes, of_32_bits};
 use crate::buffers::Sizes;
 use crate::error::GpuError;
 use crate::executor::Gpu;
@@ -46,8 +49,8 @@ pub(crate) struct Sampling {
     table: Table,
     /// Grows when buffers that are bound are replaced.
     pub(crate) epoch: u64,
-    /// The step of one sequence and token that the tables on the device describe, if they do.
-    pub(crate) next: Option<Passage>,
+    /// The step of one token each that the tables on the device describe, if they do.
+    pub(crate) next: Option<Vec<Passage>>,
 }
 
 /// The embedding table on the device.
@@ -60,24 +63,51 @@ enum Table {
     Impossible,
 }
 
-/// A sequence that draws its own tokens.
+/// A sequence that is to draw its own tokens.
+#[derive(Debug)]
+pub struct Drawer {
+    /// Holds its state.
+    pub slot: SlotId,
+    /// What it reads before it draws its first token.
+    pub token: u32,
+    /// How it draws.
+    pub options: DrawOptions,
+    /// Not asked where it always takes the most likely token.
+    pub shares: Shares,
+}
+
+/// Sequences that draw their own tokens, side by side.
 #[derive(Debug)]
 pub struct Drawing {
-    slot: SlotId,
-    /// Gets the state of the step ahead.
-    spare: SlotId,
-    greedy: bool,
+    rows: Vec<Row>,
     memory: Memory,
     /// Where the tokens of two consecutive steps wait to be read.
     staging: [wgpu::Buffer; 2],
-    shares: Shares,
     /// Steps submitted so far.
     n_steps: usize,
-    /// The step whose token nobody has asked for yet.
+    /// The step whose tokens nobody has asked for yet.
     ahead: Option<Flight>,
     /// Half of [`Memory::kept`] with the logits of the last step that counts.
     half: Option<usize>,
     bound: Option<Bound>,
+}
+
+/// A sequence among others that draw.
+#[derive(Debug)]
+struct Row {
+    slot: SlotId,
+    /// Gets the state of the step ahead.
+    spare: SlotId,
+    greedy: bool,
+    shares: Shares,
+    has_left: bool,
+}
+
+impl Drawing {
+    /// Bytes of the tokens of a step.
+    fn places_n_bytes(&self) -> u64 {
+        (size_of::<Place>() * self.rows.len()) as u64
+    }
 }
 
 /// A submitted step.
@@ -100,76 +130,66 @@ struct Bound {
     commands: Option<Vec<wgpu::CommandBuffer>>,
 }
 
-/// The logits of the one token of a step.
-const OUTPUTS: [u32; 1] = [0];
 /// Stands for a token that only the device knows.
-const UNKNOWN: [u32; 1] = [0];
+const UNKNOWN: u32 = 0;
 
 impl Gpu {
-    /// Lets the sequence in `slot` draw its own tokens, the first after it has read `token`. `None` if the device cannot:
-    /// the embedding table does not fit or is of a type that it cannot decode exactly, or the vocabulary is too large.
+    /// Lets sequences draw their own tokens, each the first after it has read its [`Drawer::token`]. `None` if the device
+    /// cannot: the embedding table does not fit or is of a type that it cannot decode exactly, the vocabulary is too large,
+    /// or there is no room for so many.
     ///
     /// # Errors
-    /// An unknown slot or token, or a lost device.
-    pub fn start_drawing(
-        &mut self,
-        slot: SlotId,
-        token: u32,
-        options: &DrawOptions,
-        shares: Shares,
-    ) -> Result<Option<Drawing>, GpuError> {
-        let sequences = [Sequence { slot, n_tokens: 1 }];
-        let step = Step { tokens: &[token], sequences: &sequences, ..Step::default() };
+    /// An unknown slot or one that occurs twice, an unknown token, or a lost device.
+    pub fn start_drawing(&mut self, drawers: Vec<Drawer>) -> Result<Option<Drawing>, GpuError> {
+        let tokens: Vec<u32> = drawers.iter().map(|drawer| drawer.token).collect();
+        let sequences: Vec<Sequence> = drawers.iter().map(|d| Sequence { slot: d.slot, n_tokens: 1 }).collect();
+        let step = Step { tokens: &tokens, sequences: &sequences, ..Step::default() };
         step.check(&self.plan, |slot| self.states.get(slot).is_some())?;
         let Some(logits) = self.plan.logits else { return Ok(None) };
         let n_vocab = self.plan.value(logits).n_cols;
         // A step that draws is one submission: all weights must be there.
         let weights = self.weights.get()?;
         weights.residency.wait()?;
-        if weights.streams() || n_vocab > MAX_VOCAB || !self.device.draws() || !self.has_table()? {
+        let n_bytes = (drawers.len() * largest_row_n_bytes(n_vocab)) as u64;
+        let fits = self.max_rows().iter().all(|&max| drawers.len() <= max)
+            && n_vocab <= MAX_VOCAB
+            && n_bytes <= self.states.max_binding_n_bytes();
+        if weights.streams() || !fits || !self.device.draws() || !self.has_table()? {
             return Ok(None);
         }
-        let spare = match self.create_state() {
-            Ok(spare) => spare,
-            Err(GpuError::OutOfMemory { .. } | GpuError::Limit { .. }) => return Ok(None),
-            Err(error) => return Err(error),
+        let none_if_full = |error| match error {
+            GpuError::OutOfMemory { .. } | GpuError::Limit { .. } => Ok(None),
+            error => Err(error),
         };
-        let made = self.drawing(slot, spare, options, shares, n_vocab);
-        let begun = made.and_then(|drawing| {
-            drawing.memory.begin(&self.device, &[(options, token)])?;
-            Ok(drawing)
-        });
-        match begun {
-            Ok(drawing) => Ok(Some(drawing)),
-            Err(error) => {
-                self.drop_state(spare);
-                if matches!(error, GpuError::OutOfMemory { .. }) { Ok(None) } else { Err(error) }
+        let mut drawing = match self.drawing(&drawers, n_vocab) {
+            Ok(drawing) => drawing,
+            Err(error) => return none_if_full(error),
+        };
+        for Drawer { slot, options, shares, .. } in drawers {
+            match self.create_state() {
+                Ok(spare) => drawing.rows.push(Row { slot, spare, greedy: options.greedy, shares, has_left: false }),
+                Err(error) => {
+                    self.drop_spares(&drawing);
+                    return none_if_full(error);
+                }
             }
         }
+        Ok(Some(drawing))
     }
 
-    fn drawing(
-        &self,
-        slot: SlotId,
-        spare: SlotId,
-        options: &DrawOptions,
-        shares: Shares,
-        n_vocab: usize,
-    ) -> Result<Drawing, GpuError> {
+    /// A drawing that has memory for its rows, but no rows yet.
+    fn drawing(&self, drawers: &[Drawer], n_vocab: usize) -> Result<Drawing, GpuError> {
+        let memory = Memory::new(&self.device, drawers.len(), n_vocab)?;
+        memory.begin(&self.device, &drawers.iter().map(|d| (&d.options, d.token)).collect::<Vec<_>>())?;
         let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
-        let staging = || self.device.create_buffer("a drawn token", 4, usage);
-        Ok(Drawing {
-            slot,
-            spare,
-            greedy: options.greedy,
-            memory: Memory::new(&self.device, 1, n_vocab)?,
-            staging: [staging()?, staging()?],
-            shares,
-            n_steps: 0,
-            ahead: None,
-            half: None,
-            bound: None,
-        })
+        let n_bytes = (size_of::<Place>() * drawers.len()) as u64;
+        let staging = || self.device.create_buffer("drawn tokens", n_bytes, usage);
+        let staging = [staging()?, staging()?];
+        Ok(Drawing { rows: vec![], memory, staging, n_steps: 0, ahead: None, half: None, bound: None })
+    }
+
+    fn drop_spares(&mut self, drawing: &Drawing) {
+        drawing.rows.iter().for_each(|row| self.drop_state(row.spare));
     }
 
     /// Uploads the embedding table unless that was tried before; tells whether it is there.
@@ -192,73 +212,110 @@ impl Gpu {
         Ok(matches!(self.sampling.table, Table::There(_)))
     }
 
-    /// Reads the sequence's last token and draws the next one; `None` if none can be drawn from its logits. With
-    /// `goes_on` the step after it is submitted too: for when its token will most likely be asked for.
+    /// Reads every sequence's last token and draws the next one; `None` where none can be drawn from its logits, and for
+    /// sequences that have left. With `goes_on` the step after it is submitted too: for when its tokens will most likely be
+    /// asked for.
     ///
     /// # Errors
     /// A lost device, or no memory for a step.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Option<u32>, GpuError> {
+    pub fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<Option<u32>>, GpuError> {
         pollster::block_on(self.draw_async(drawing, goes_on))
     }
 
     /// [`Gpu::draw`], for where nothing may block.
-    pub async fn draw_async(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Option<u32>, GpuError> {
+    pub async fn draw_async(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<Option<u32>>, GpuError> {
         let flight = match drawing.ahead.take() {
             Some(flight) => flight,
             None => self.submit_drawing(drawing)?,
         };
-        self.states.exchange(drawing.slot, drawing.spare);
+        for row in drawing.rows.iter().filter(|row| !row.has_left) {
+            self.states.exchange(row.slot, row.spare);
+        }
         drawing.half = Some(flight.half);
-        // An error ahead is that of the next token: it shows again when that one is asked for.
+        // An error ahead is that of the next tokens: it shows again when those are asked for.
         drawing.ahead = if goes_on { self.submit_drawing(drawing).ok() } else { None };
         let staging = &drawing.staging[flight.half];
         flight.mapping.finish(&self.device).await?;
-        let mut token = NO_TOKEN;
-        {
-            let view = staging.get_mapped_range(..4);
-            let view = view.map_err(|e| self.device.failed("reading a drawn token", &e.to_string()))?;
-            bytemuck::bytes_of_mut(&mut token).copy_from_slice(&view);
-        }
+        let mut tokens = {
+            let view = staging.get_mapped_range(..drawing.places_n_bytes());
+            drawn_tokens(&view.map_err(|e| self.device.failed("reading drawn tokens", &e.to_string()))?)
+        };
         staging.unmap();
-        Ok(Some(token).filter(|&token| token != NO_TOKEN))
+        let of_rows = tokens.iter_mut().zip(&drawing.rows);
+        of_rows.filter(|(_, row)| row.has_left).for_each(|(token, _)| *token = None);
+        Ok(tokens)
     }
 
-    /// Ends the drawing. The sequence has read all tokens but the last drawn one; returns the logits `[V]` that one was
-    /// drawn from, or nothing if none was drawn.
+    /// The sequences of `rows`, by the order they were given in, leave the drawing, which goes on for the others. Each has
+    /// read all tokens but the last drawn one; returns the logits `[V]` those were drawn from, or nothing if none was drawn.
     ///
     /// # Errors
     /// A lost device.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<f32>, GpuError> {
-        pollster::block_on(self.finish_drawing_async(drawing))
+    pub fn leave_drawing(&mut self, drawing: &mut Drawing, rows: &[usize]) -> Result<Vec<Vec<f32>>, GpuError> {
+        pollster::block_on(self.leave_drawing_async(drawing, rows))
     }
 
-    /// [`Gpu::finish_drawing`], for where nothing may block.
-    pub async fn finish_drawing_async(&mut self, drawing: Drawing) -> Result<Vec<f32>, GpuError> {
-        self.drop_state(drawing.spare);
-        let Some(half) = drawing.half else { return Ok(vec![]) };
+    /// [`Gpu::leave_drawing`], for where nothing may block.
+    pub async fn leave_drawing_async(
+        &mut self,
+        drawing: &mut Drawing,
+        rows: &[usize],
+    ) -> Result<Vec<Vec<f32>>, GpuError> {
+        for &row in rows {
+            if let Some(row) = drawing.rows.get_mut(row) {
+                row.has_left = true;
+            }
+        }
+        let row_n_bytes = 4 * drawing.memory.n_vocab as u64;
+        let n_bytes = row_n_bytes * rows.len() as u64;
+        let (Some(half), Some(staging)) = (drawing.half, self.staging(n_bytes)?) else {
+            return Ok(vec![vec![]; rows.len()]);
+        };
         let kept = &drawing.memory.kept[half];
-        let n_bytes = 4 * drawing.memory.n_vocab as u64;
-        let Some(staging) = self.staging(n_bytes)? else { return Ok(vec![]) };
         let copy = || {
             let mut encoder = self.device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-            encoder.copy_buffer_to_buffer(kept, 0, &staging, 0, n_bytes);
+            for (&row, to) in rows.iter().zip(0..) {
+                let from = row as u64 * row_n_bytes;
+                encoder.copy_buffer_to_buffer(kept, from, &staging, to * row_n_bytes, row_n_bytes);
+            }
             self.device.queue.submit([encoder.finish()])
         };
         let submission = self.device.guard(|| "reading logits".into(), copy)?;
         let mut logits = vec![];
-        let take = |bytes: &[u8]| logits = bytemuck::pod_collect_to_vec(bytes);
+        let take = |bytes: &[u8]| {
+            logits = bytes.chunks_exact(row_n_bytes as usize).map(bytemuck::pod_collect_to_vec).collect();
+        };
         crate::mapping::read(&self.device, &staging, n_bytes, submission, take).await?;
         Ok(logits)
     }
 
-    /// Submits the step that reads the last token drawn and draws the next one.
+    /// Ends the drawing: the sequences that are still in it leave, in their order. See [`Gpu::leave_drawing`].
+    ///
+    /// # Errors
+    /// A lost device.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<Vec<f32>>, GpuError> {
+        pollster::block_on(self.finish_drawing_async(drawing))
+    }
+
+    /// [`Gpu::finish_drawing`], for where nothing may block.
+    pub async fn finish_drawing_async(&mut self, mut drawing: Drawing) -> Result<Vec<Vec<f32>>, GpuError> {
+        self.drop_spares(&drawing);
+        let rows: Vec<usize> = (0..drawing.rows.len()).filter(|&row| !drawing.rows[row].has_left).collect();
+        self.leave_drawing_async(&mut drawing, &rows).await
+    }
+
+    /// Submits the step that reads the last tokens drawn and draws the next ones.
     fn submit_drawing(&mut self, drawing: &mut Drawing) -> Result<Flight, GpuError> {
-        let sequences = [Sequence { slot: drawing.slot, n_tokens: 1 }];
+        let n_rows = drawing.rows.len();
+        let slot = |row: &Row| if row.has_left { row.spare } else { row.slot };
+        let sequences: Vec<Sequence> =
+            drawing.rows.iter().map(|row| Sequence { slot: slot(row), n_tokens: 1 }).collect();
+        let (tokens, outputs): (Vec<u32>, Vec<u32>) = (vec![UNKNOWN; n_rows], (0..n_rows as u32).collect());
         let reads: Vec<ValueId> = self.plan.logits.into_iter().collect();
-        let step =
-            Step { tokens: &UNKNOWN, sequences: &sequences, outputs: &OUTPUTS, reads: &reads, ..Step::default() };
+        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, ..Step::default() };
         let kind = self.prepare(&step)?;
         let half = drawing.n_steps % 2;
         let last = drawing.bound.take().filter(|bound| bound.epoch == self.sampling.epoch && bound.kind == kind);
@@ -266,16 +323,23 @@ impl Gpu {
             Some(bound) => bound,
             None => self.bind_drawing(drawing, kind, &step)?,
         };
-        let to_row = self.states.in_place(drawing.spare).to_row;
-        let passage = Passage { from: self.states.in_place(drawing.slot).from, to_row };
+        let passage = |row: &Row| {
+            let spare = self.states.in_place(row.spare);
+            let from = if row.has_left { spare.from } else { self.states.in_place(row.slot).from };
+            Passage { from, ..spare }
+        };
+        let passages: Vec<Passage> = drawing.rows.iter().map(passage).collect();
         // The step before has left the tables as this one needs them, unless another step came in between.
-        if self.sampling.next != Some(passage) {
-            self.buffers.write_tables(&self.device, &step, &[passage]);
+        if self.sampling.next.as_ref() != Some(&passages) {
+            self.buffers.write_tables(&self.device, &step, &passages);
         }
         self.sampling.next = None;
-        if !drawing.greedy && drawing.n_steps.is_multiple_of(N_SHARES) {
-            let shares: Vec<u32> = (0..N_SHARES).map(|_| share_of((drawing.shares.0)())).collect();
-            self.device.queue.write_buffer(&drawing.memory.shares, 0, bytemuck::cast_slice(&shares));
+        if drawing.n_steps.is_multiple_of(N_SHARES) {
+            for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| !row.greedy && !row.has_left) {
+                let shares: Vec<u32> = (0..N_SHARES).map(|_| share_of((row.shares.0)())).collect();
+                let offset = (4 * at * N_SHARES) as u64;
+                self.device.queue.write_buffer(&drawing.memory.shares, offset, bytemuck::cast_slice(&shares));
+            }
         }
         let sizes = Sizes::new(&step);
         let submit = || -> Result<wgpu::SubmissionIndex, GpuError> {
@@ -289,10 +353,14 @@ impl Gpu {
             Ok(submission)
         };
         let submission = self.device.guard(|| "a step".into(), submit)??;
-        self.sampling.next = Some(passage.turned());
+        self.sampling.next = Some(passages.into_iter().map(Passage::turned).collect());
+        for row in drawing.rows.iter().filter(|row| row.has_left) {
+            self.states.advance(row.spare);
+        }
         drawing.bound = Some(bound);
         drawing.n_steps += 1;
-        Ok(Flight { mapping: Mapping::start(&drawing.staging[half], wgpu::MapMode::Read, 4, submission), half })
+        let n_bytes = drawing.places_n_bytes();
+        Ok(Flight { mapping: Mapping::start(&drawing.staging[half], wgpu::MapMode::Read, n_bytes, submission), half })
     }
 
     /// Binds the kernels around a step of `kind`.
@@ -307,15 +375,16 @@ impl Gpu {
         let of_step = |binding| self.buffers.resolve(schedule, &binding);
         let tables = of_step(Binding::Sequences).zip(of_step(Binding::Tokens));
         let (sequences, tokens) = tables.ok_or_else(|| self.device.failed("drawing", "the tables have no memory"))?;
+        let greedy = drawing.rows.iter().all(|row| row.greedy);
         let sample = |half| {
             let tables = [sequences.clone(), tokens.clone()];
-            drawing.memory.launches(&self.device, &self.features, logits.clone(), tables, drawing.greedy, half)
+            drawing.memory.launches(&self.device, &self.features, logits.clone(), tables, greedy, half)
         };
         Ok(Bound {
             epoch: self.sampling.epoch,
             kind,
             reads: Reads::new(&self.plan, schedule, step),
-            embed: table.launches(&self.device, &drawing.memory.places, embedded, 1)?,
+            embed: table.launches(&self.device, &drawing.memory.places, embedded, drawing.rows.len())?,
             sample: [sample(0)?, sample(1)?],
             commands: None,
         })
@@ -344,7 +413,8 @@ impl Gpu {
             self.encode(&mut encoder, replay, &bound.reads, dispatches, sizes, |_, _| {});
             if is_last {
                 launch(&mut encoder, &bound.sample[half]);
-                encoder.copy_buffer_to_buffer(&drawing.memory.places, 0, &drawing.staging[half], 0, 4);
+                let n_bytes = drawing.places_n_bytes();
+                encoder.copy_buffer_to_buffer(&drawing.memory.places, 0, &drawing.staging[half], 0, n_bytes);
             }
             encoder.finish()
         }))

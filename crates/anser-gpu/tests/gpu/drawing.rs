@@ -2,7 +2,7 @@
 //! states and logits, whatever ran ahead.
 
 use crate::harness::{device, feature_sets, load};
-use anser_gpu::{DrawOptions, Drawing, Gpu, GpuOptions, Shares};
+use anser_gpu::{DrawOptions, Drawer, Drawing, Gpu, GpuOptions, Shares};
 use anser_model::{Plan, Sequence, Step};
 use std::sync::Arc;
 
@@ -20,13 +20,22 @@ fn feed(gpu: &mut Gpu, slot: usize, tokens: &[u32]) -> Vec<f32> {
     gpu.step(&step).unwrap().swap_remove(0)
 }
 
+/// Reads one token of every sequence in one step and returns their logits.
+fn feed_side_by_side(gpu: &mut Gpu, slots: &[usize], tokens: &[u32]) -> Vec<Vec<f32>> {
+    let sequences: Vec<Sequence> = slots.iter().map(|&slot| Sequence { slot, n_tokens: 1 }).collect();
+    let (outputs, reads): (Vec<u32>, _) = ((0..slots.len() as u32).collect(), [gpu.plan().logits.unwrap()]);
+    let step = Step { tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+    let logits = gpu.step(&step).unwrap().swap_remove(0);
+    logits.chunks_exact(logits.len() / slots.len()).map(<[f32]>::to_vec).collect()
+}
+
 fn argmax(logits: &[f32]) -> u32 {
     let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(&a.0)));
     best.unwrap().0 as u32
 }
 
 /// What a sequence has drawn, and where it stands: the last token is not read.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Outcome {
     tokens: Vec<u32>,
     logits: Vec<f32>,
@@ -46,15 +55,30 @@ fn on_the_host(gpu: &mut Gpu, prompt: &[u32], n: usize) -> Outcome {
     Outcome { tokens, logits, state }
 }
 
+fn drawer(slot: usize, token: u32) -> Drawer {
+    Drawer { slot, token, options: greedy(), shares: Shares::new(|| 1.0) }
+}
+
+/// Lets sequences draw that have read their prompts; with their first tokens.
+fn start_all(gpu: &mut Gpu, prompts: &[&[u32]]) -> (Vec<usize>, Vec<u32>, Drawing) {
+    let slots: Vec<usize> = prompts.iter().map(|_| gpu.create_state().unwrap()).collect();
+    let first: Vec<u32> = slots.iter().zip(prompts).map(|(&slot, prompt)| argmax(&feed(gpu, slot, prompt))).collect();
+    let drawers = slots.iter().zip(&first).map(|(&slot, &token)| drawer(slot, token)).collect();
+    let drawing = gpu.start_drawing(drawers).unwrap();
+    (slots, first, drawing.expect("this model's embeddings can be decoded on a device"))
+}
+
 fn start(gpu: &mut Gpu, prompt: &[u32]) -> (usize, Vec<u32>, Drawing) {
-    let slot = gpu.create_state().unwrap();
-    let first = argmax(&feed(gpu, slot, prompt));
-    let drawing = gpu.start_drawing(slot, first, &greedy(), Shares::new(|| 1.0)).unwrap();
-    (slot, vec![first], drawing.expect("this model's embeddings can be decoded on a device"))
+    let (slots, first, drawing) = start_all(gpu, &[prompt]);
+    (slots[0], first, drawing)
+}
+
+fn draw_one(gpu: &mut Gpu, drawing: &mut Drawing, goes_on: bool) -> u32 {
+    gpu.draw(drawing, goes_on).unwrap()[0].unwrap()
 }
 
 fn finish(gpu: &mut Gpu, slot: usize, tokens: Vec<u32>, drawing: Drawing) -> Outcome {
-    let logits = gpu.finish_drawing(drawing).unwrap();
+    let logits = gpu.finish_drawing(drawing).unwrap().swap_remove(0);
     Outcome { tokens, logits, state: gpu.read_state(slot).unwrap() }
 }
 
@@ -62,7 +86,7 @@ fn finish(gpu: &mut Gpu, slot: usize, tokens: Vec<u32>, drawing: Drawing) -> Out
 fn on_the_device(gpu: &mut Gpu, prompt: &[u32], n: usize) -> Outcome {
     let (slot, mut tokens, mut drawing) = start(gpu, prompt);
     while tokens.len() < n {
-        tokens.push(gpu.draw(&mut drawing, true).unwrap().unwrap());
+        tokens.push(draw_one(gpu, &mut drawing, true));
     }
     let outcome = finish(gpu, slot, tokens, drawing);
     gpu.drop_state(slot);
@@ -102,7 +126,7 @@ fn a_step_ahead_that_nobody_wants_has_not_happened() {
     for n_first in [1, 2, 5, 6] {
         let (slot, mut tokens, mut drawing) = start(&mut gpu, &PROMPT);
         while tokens.len() < n_first {
-            tokens.push(gpu.draw(&mut drawing, true).unwrap().unwrap());
+            tokens.push(draw_one(&mut gpu, &mut drawing, true));
         }
         gpu.finish_drawing(drawing).unwrap();
         // The sequence goes on by itself, as a copy, and where it is restored.
@@ -139,7 +163,7 @@ fn sequences_that_draw_leave_their_neighbours_alone() {
     let mut read = 0;
     for round in 0..7 {
         for (_, tokens, drawing) in &mut running {
-            tokens.push(gpu.draw(drawing, round < 6).unwrap().unwrap());
+            tokens.push(draw_one(&mut gpu, drawing, round < 6));
             // Steps of other sizes, and slots that come and go, replace the buffers that were bound.
             feed(&mut gpu, neighbour, &others[read..read + 1]);
             read += 1;
@@ -159,22 +183,102 @@ fn sequences_that_draw_leave_their_neighbours_alone() {
     assert!(error <= crate::models::bound(GpuOptions::default()), "the neighbour: nmse {error:e}");
 }
 
+/// How each of `prompts` stands after 1 to `n` tokens, in steps that all of them read.
+fn side_by_side_on_the_host(gpu: &mut Gpu, prompts: &[&[u32]], n: usize) -> Vec<Vec<Outcome>> {
+    let slots: Vec<usize> = prompts.iter().map(|_| gpu.create_state().unwrap()).collect();
+    let mut logits: Vec<Vec<f32>> = slots.iter().zip(prompts).map(|(&slot, prompt)| feed(gpu, slot, prompt)).collect();
+    let mut outcomes: Vec<Vec<Outcome>> = vec![vec![]; prompts.len()];
+    for _ in 0..n {
+        let mut last = vec![];
+        for ((outcomes, &slot), logits) in outcomes.iter_mut().zip(&slots).zip(&logits) {
+            let mut tokens = outcomes.last().map_or(vec![], |outcome| outcome.tokens.clone());
+            tokens.push(argmax(logits));
+            last.extend(tokens.last());
+            outcomes.push(Outcome { tokens, logits: logits.clone(), state: gpu.read_state(slot).unwrap() });
+        }
+        logits = feed_side_by_side(gpu, &slots, &last);
+    }
+    slots.into_iter().for_each(|slot| gpu.drop_state(slot));
+    outcomes
+}
+
+#[test]
+fn sequences_side_by_side_leave_one_by_one() {
+    const N: usize = 8;
+    /// After how many tokens each leaves; the others stay to the end.
+    const LEAVES: [usize; 6] = [5, 3, 5, 7, 2, 6];
+    let text: Vec<u32> = (0..40).map(|i| (i * 37 + 5) % 300).collect();
+    for file in ["tiny-v7.st", "tiny-v7mini-f16.gguf", "tiny-v7c256-q4_0.gguf"] {
+        let plan = load(file);
+        // By mat-vecs, and by tiles.
+        for (n_sequences, exact) in [(3, false), (3, true), (12, false), (12, true)] {
+            let mut gpu = open(&plan, GpuOptions { exact, ..GpuOptions::default() });
+            let prompts: Vec<&[u32]> = (0..n_sequences).map(|i| &text[i..2 * i + 3]).collect();
+            let expected = side_by_side_on_the_host(&mut gpu, &prompts, N);
+
+            let (slots, first, mut drawing) = start_all(&mut gpu, &prompts);
+            let mut found: Vec<Vec<u32>> = first.into_iter().map(|token| vec![token]).collect();
+            let leaves = |i: usize| LEAVES.get(i).copied().unwrap_or(N);
+            let neighbour = gpu.create_state().unwrap();
+            let mut at_rest = vec![];
+            for n in 2..=N {
+                let tokens = gpu.draw(&mut drawing, true).unwrap();
+                for (i, token) in tokens.into_iter().enumerate() {
+                    assert_eq!(token.is_some(), n <= leaves(i), "{file}: {i} of {n_sequences}, token {n}");
+                    found[i].extend(token);
+                }
+                let leaving: Vec<usize> = (0..n_sequences).filter(|&i| leaves(i) == n && n < N).collect();
+                let logits = gpu.leave_drawing(&mut drawing, &leaving).unwrap();
+                for (&i, logits) in leaving.iter().zip(logits) {
+                    let state = gpu.read_state(slots[i]).unwrap();
+                    let outcome = Outcome { tokens: found[i].clone(), logits, state };
+                    assert_eq!(outcome, expected[i][n - 1], "{file}: {i} of {n_sequences} after {n}");
+                    // Its slot may be given away, and written to.
+                    let mut slot = slots[i];
+                    if i % 2 == 1 {
+                        gpu.drop_state(slot);
+                        slot = gpu.create_state().unwrap();
+                        feed(&mut gpu, slot, &text[..n]);
+                    }
+                    at_rest.push((slot, gpu.read_state(slot).unwrap()));
+                }
+                if n == 4 {
+                    feed(&mut gpu, neighbour, &text);
+                }
+            }
+            let staying: Vec<usize> = (0..n_sequences).filter(|&i| leaves(i) == N).collect();
+            let logits = gpu.finish_drawing(drawing).unwrap();
+            assert_eq!(logits.len(), staying.len());
+            for (slot, state) in at_rest {
+                assert_eq!(gpu.read_state(slot).unwrap(), state, "{file}: slot {slot}, whose sequence has left");
+            }
+            for (i, logits) in staying.into_iter().zip(logits) {
+                let state = gpu.read_state(slots[i]).unwrap();
+                let outcome = Outcome { tokens: found[i].clone(), logits, state };
+                assert_eq!(outcome, expected[i][N - 1], "{file}: {i} of {n_sequences} at the end");
+            }
+        }
+    }
+}
+
 #[test]
 fn only_sequences_that_exist_draw() {
     let plan = load("tiny-v7mini-f16.gguf");
     let mut gpu = open(&plan, GpuOptions::default());
     let slot = gpu.create_state().unwrap();
-    assert!(gpu.start_drawing(slot + 1, 5, &greedy(), Shares::new(|| 1.0)).is_err());
-    assert!(gpu.start_drawing(slot, 300, &greedy(), Shares::new(|| 1.0)).is_err());
+    assert!(gpu.start_drawing(vec![drawer(slot + 1, 5)]).is_err());
+    assert!(gpu.start_drawing(vec![drawer(slot, 300)]).is_err());
+    assert!(gpu.start_drawing(vec![drawer(slot, 5), drawer(slot, 5)]).is_err());
+    assert!(gpu.start_drawing(vec![]).is_err());
     // One that has drawn nothing has no logits.
-    let drawing = gpu.start_drawing(slot, 5, &greedy(), Shares::new(|| 1.0)).unwrap().unwrap();
-    assert_eq!(gpu.finish_drawing(drawing).unwrap(), Vec::<f32>::new());
+    let drawing = gpu.start_drawing(vec![drawer(slot, 5)]).unwrap().unwrap();
+    assert_eq!(gpu.finish_drawing(drawing).unwrap(), [Vec::<f32>::new()]);
     assert_eq!(gpu.read_state(slot).unwrap(), vec![0.0; plan.state.len()]);
 
     // Where there is no room for a spare state, the host draws.
     let small = GpuOptions { max_binding_n_bytes: Some(20_000), ..GpuOptions::default() };
     let mut gpu = open(&plan, small);
     let slot = gpu.create_state().unwrap();
-    assert!(gpu.start_drawing(slot, 5, &greedy(), Shares::new(|| 1.0)).unwrap().is_none());
+    assert!(gpu.start_drawing(vec![drawer(slot, 5)]).unwrap().is_none());
     assert_eq!(feed(&mut gpu, slot, &[5]).len(), 300);
 }

@@ -3,6 +3,7 @@
 //! Runs on the first adapter, Mesa's software one where there is no other; without any it fails.
 
 use crate::fixtures::{EXPECTED, TYPES, argmax, demo, demo_path, prompt, trained_ids, vector};
+use crate::generations::{one_by_one, side_by_side};
 use crate::golden::{bounds, check_greedy, max_abs, pick};
 use anser::{Device, EmbedOptions, GenerateOptions, Layer, Model, Options, Pooling, PrefixCache, SamplerOptions, Want};
 use anser::{FinishReason, Sampler, SamplerOrder, Session};
@@ -283,5 +284,45 @@ fn a_gpu_draws_the_tokens_that_the_host_would_draw() {
             by_host.feed(&[token]).unwrap();
         }
         assert_eq!(tokens.len(), N);
+    }
+}
+
+#[test]
+fn texts_side_by_side_are_those_of_one_by_one() {
+    /// Steps of one token and of several add up in another order.
+    const NMSE_EXACT: f64 = 1e-9;
+    // In 8 bits texts part at the first near tie.
+    let options = Options { exact: true, ..gpu() };
+    let model = Model::load(demo_path("demo-q8_0.gguf"), &options).unwrap();
+    let named = ["story", "mail", "emoji", "record", "chinese", "code", "chat"];
+    let prompts: Vec<&[u32]> = named.iter().map(|name| &prompt(name).feed[..]).collect();
+    let sampled = |sampler, seed, max_tokens| GenerateOptions {
+        sampler: SamplerOptions { seed: Some(seed), ..sampler },
+        max_tokens,
+        ..GenerateOptions::default()
+    };
+    let common = SamplerOptions { order: SamplerOrder::Common, top_k: 20, ..SamplerOptions::plain() };
+    let on_device = vec![
+        greedy(40),
+        sampled(SamplerOptions::default(), 1, 12),
+        sampled(SamplerOptions::thinking(), 2, 40),
+        greedy(1),
+        sampled(SamplerOptions::plain(), 3, 20),
+        sampled(common, 4, 9),
+        greedy(13),
+    ];
+    // Only the host draws by typical-p.
+    let typical = SamplerOptions { typical_p: 0.9, ..SamplerOptions::plain() };
+    let on_host = [&on_device[..6], &[sampled(typical, 5, 13)]].concat();
+    for options in [on_device, on_host] {
+        let (expected, mut expected_sessions) = one_by_one(&model, &prompts, &options);
+        let (found, mut sessions) = side_by_side(&model, &prompts, &options);
+        assert_eq!(found, expected);
+        for ((session, expected), name) in sessions.iter_mut().zip(&mut expected_sessions).zip(named) {
+            let error = nmse(session.logits(), expected.logits());
+            assert!(error <= NMSE_EXACT, "{name}: logits differ by nmse {error:e}");
+            let error = nmse(session.state().unwrap().data(), expected.state().unwrap().data());
+            assert!(error <= NMSE_EXACT, "{name}: states differ by nmse {error:e}");
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod embeddings;
 mod fixtures;
+mod generations;
 mod golden;
 mod gpu;
 mod loading;

@@ -18,6 +18,8 @@ pub(super) struct Measured {
     pub(super) state_ms: f64,
     pub(super) batch_8_tps: f64,
     pub(super) batch_64_tps: f64,
+    pub(super) generate_8_tps: Option<f64>,
+    pub(super) generate_64_tps: Option<f64>,
     pub(super) memory: Option<MemoryUse>,
 }
 
@@ -106,6 +108,9 @@ pub(super) struct Report {
     pub(super) state_ms: Spread,
     pub(super) batch_8_tps: Spread,
     pub(super) batch_64_tps: Spread,
+    /// Texts generated side by side, all together.
+    pub(super) generate_8_tps: Option<Spread>,
+    pub(super) generate_64_tps: Option<Spread>,
     pub(super) load_anon_mib: Option<f64>,
     pub(super) peak_anon_mib: Option<f64>,
     pub(super) peak_rss_mib: Option<f64>,
@@ -138,6 +143,8 @@ impl Display for Report {
             ("state_ms", Some(&self.state_ms)),
             ("batch_8_tps", Some(&self.batch_8_tps)),
             ("batch_64_tps", Some(&self.batch_64_tps)),
+            ("generate_8_tps", self.generate_8_tps.as_ref()),
+            ("generate_64_tps", self.generate_64_tps.as_ref()),
         ];
         for (name, spread) in timed {
             match spread {

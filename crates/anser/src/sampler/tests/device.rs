@@ -36,7 +36,8 @@ fn check(options: &SamplerOptions, history: &[u32], logits: &[f32]) {
     // The last ones are where tails end.
     let mut shares: Vec<f64> = (0..N - 3).map(|i| (i as f64 + 0.5) / (N - 3) as f64).collect();
     shares.extend([1e-9, 0.999_999, 1.0]);
-    let found = draw_rows(&device, &logits.repeat(N), &on_device, &shares).unwrap();
+    let rows: Vec<_> = shares.iter().map(|&share| (&on_device, share)).collect();
+    let found = draw_rows(&device, &logits.repeat(N), &rows).unwrap();
     let distribution = sampler.distribution(logits).unwrap();
     for (&share, token) in shares.iter().zip(found) {
         let token = token.unwrap_or_else(|| panic!("{options:?}: no token for {share}"));
@@ -100,7 +101,7 @@ fn a_gpu_tells_equal_logits_apart_by_their_ids() {
 fn a_gpu_takes_the_lowest_of_the_most_likely() {
     let device = Device::open(&DeviceChoice::Number(0)).expect("a GPU or Mesa's software adapter");
     let greedy = Sampler::new(SamplerOptions::greedy(), vec![]).on_device().unwrap();
-    let token = |logits: &[f32]| draw_rows(&device, logits, &greedy, &[0.5]).unwrap()[0];
+    let token = |logits: &[f32]| draw_rows(&device, logits, &[(&greedy, 0.5)]).unwrap()[0];
     for n_vocab in [1, 300, 1024, 65_536] {
         let mut logits = row(n_vocab, 7);
         for best in [n_vocab - 1, n_vocab / 2, n_vocab / 3] {
@@ -112,8 +113,15 @@ fn a_gpu_takes_the_lowest_of_the_most_likely() {
     // Rows side by side do not see each other.
     let rows: Vec<f32> =
         (0..5).flat_map(|row| (0..2000).map(move |t| if t == 400 * row { 1.0 } else { 0.0 })).collect();
-    let tokens = draw_rows(&device, &rows, &greedy, &[0.5; 5]).unwrap();
+    let tokens = draw_rows(&device, &rows, &[(&greedy, 0.5); 5]).unwrap();
     assert_eq!(tokens, [0, 400, 800, 1200, 1600].map(Some));
+    // Nor does it matter how the others draw.
+    let plain = Sampler::new(off(), vec![]).on_device().unwrap();
+    let rows = [rows, vec![0.0; 4 * 2000]].concat();
+    let drawn = [&greedy, &plain, &greedy, &plain, &greedy, &greedy, &plain, &plain, &greedy].map(|o| (o, 0.75));
+    let tokens = draw_rows(&device, &rows, &drawn).unwrap();
+    assert_eq!([0, 2, 4].map(|row| tokens[row]), [0, 800, 1600].map(Some));
+    assert_eq!(tokens[5..], [0, 1499, 1499, 0].map(Some));
 }
 
 #[test]
@@ -124,9 +132,9 @@ fn a_gpu_draws_nothing_from_logits_that_are_no_numbers() {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut logits = row(2000, 1);
             logits[1500] = bad;
-            assert_eq!(draw_rows(&device, &logits, &on_device, &[0.5]).unwrap(), [None]);
+            assert_eq!(draw_rows(&device, &logits, &[(&on_device, 0.5)]).unwrap(), [None]);
         }
-        assert_eq!(draw_rows(&device, &[f32::NEG_INFINITY; 40], &on_device, &[0.5]).unwrap(), [None]);
+        assert_eq!(draw_rows(&device, &[f32::NEG_INFINITY; 40], &[(&on_device, 0.5)]).unwrap(), [None]);
     }
 }
 

@@ -1,0 +1,133 @@
+//! One text being generated: what was drawn, what of it is certain, and why it ended.
+
+use super::{FinishReason, GenerateOptions};
+use crate::error::Error;
+use crate::sampler::Sampler;
+use crate::session::Session;
+use crate::stop::StopMatcher;
+use anser_tokenizer::{Tokenizer, Utf8Stream};
+
+/// A text, and the session that it is generated in.
+#[derive(Debug)]
+pub(super) struct Text<'a> {
+    pub(super) session: &'a mut Session,
+    pub(super) sampler: Sampler,
+    tokenizer: Tokenizer,
+    stop: StopMatcher,
+    decoder: Utf8Stream,
+    options: GenerateOptions,
+    tokens: Vec<u32>,
+    end: Option<FinishReason>,
+}
+
+impl<'a> Text<'a> {
+    /// An empty text after what `session` has read. `uncounted`: see [`Sampler::new`].
+    ///
+    /// Errors: options out of range.
+    pub(super) fn new(
+        session: &'a mut Session,
+        options: &GenerateOptions,
+        tokenizer: &Tokenizer,
+        uncounted: &[u32],
+    ) -> Result<Text<'a>, Error> {
+        options.sampler.validate(session.model().config().n_vocab)?;
+        let stop = StopMatcher::new(options.stop.clone())
+            .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
+        Ok(Text {
+            session,
+            sampler: Sampler::new(options.sampler.clone(), uncounted.to_vec()),
+            tokenizer: tokenizer.clone(),
+            stop,
+            decoder: Utf8Stream::new(),
+            options: options.clone(),
+            tokens: vec![],
+            end: None,
+        })
+    }
+
+    /// Why it ended; `None` while it goes on.
+    pub(super) fn end(&self) -> Option<FinishReason> {
+        self.end
+    }
+
+    /// All tokens drawn so far, but for a stop token.
+    pub(super) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// The bytes of all tokens drawn so far.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        self.tokens.iter().flat_map(|&t| self.tokenizer.token_bytes(t).unwrap_or_default()).copied().collect()
+    }
+
+    /// Most tokens that may still be drawn.
+    pub(super) fn n_left(&self) -> usize {
+        self.options.max_tokens.saturating_sub(self.tokens.len())
+    }
+
+    /// Whether it was asked to end.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.options.cancel.is_cancelled()
+    }
+
+    /// Slot, last token and sampler of a session that has drawn a token.
+    pub(super) fn drawer(&self) -> Option<(usize, u32, &Sampler)> {
+        match self.session.pending() {
+            &[last] => Some((self.session.slot(), last, &self.sampler)),
+            _ => None,
+        }
+    }
+
+    /// Takes the logits of the last token read back from the device; none if that has drawn nothing.
+    pub(super) fn take_logits(&mut self, logits: Vec<f32>) {
+        if !logits.is_empty() {
+            self.session.set_logits(logits);
+        }
+    }
+
+    /// Takes the last `n_bytes` bytes off the token that has been drawn but not read; `false` if it has no more than
+    /// those.
+    pub(super) fn shorten_pending(&mut self, n_bytes: usize) -> bool {
+        let Some(&[token]) = self.session.pending().first_chunk() else { return false };
+        let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
+        let Some(kept) = bytes.len().checked_sub(n_bytes).filter(|&n| n > 0 && n_bytes > 0) else { return false };
+        let pending = self.tokenizer.encode(&bytes[..kept]);
+        self.session.set_pending(pending);
+        true
+    }
+
+    /// Ends it if no further token is wanted; returns the text that was held back.
+    pub(super) fn end_if_due(&mut self) -> String {
+        if self.is_cancelled() {
+            self.finish(FinishReason::Cancelled)
+        } else if self.n_left() == 0 {
+            self.finish(FinishReason::Length)
+        } else {
+            String::new()
+        }
+    }
+
+    /// Takes the next token and returns the text that has become certain by it.
+    pub(super) fn push(&mut self, token: u32) -> String {
+        if self.options.stop_tokens.contains(&token) {
+            return self.finish(FinishReason::StopToken(token));
+        }
+        self.sampler.accept(token);
+        self.session.set_pending(vec![token]);
+        self.tokens.push(token);
+        let piece = self.decoder.push(self.tokenizer.token_bytes(token).unwrap_or_default());
+        let step = self.stop.push(piece);
+        self.end = step.hit.map(FinishReason::StopText);
+        step.emit
+    }
+
+    /// Ends it; returns the text that was held back.
+    fn finish(&mut self, reason: FinishReason) -> String {
+        let step = self.stop.push(self.decoder.finish());
+        self.end = Some(step.hit.map_or(reason, FinishReason::StopText));
+        match step.hit {
+            Some(_) => step.emit,
+            None => step.emit + &self.stop.finish(),
+        }
+    }
+}
