@@ -5,7 +5,7 @@ use crate::schedule::Schedule;
 use crate::values::Values;
 use crate::walk::{Inputs, Threads, Walk};
 use crate::warm::Warmer;
-use anser_model::{Plan, Sequence, Step, StepError, Weight};
+use anser_model::{Plan, Sequence, Step, StepError};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,6 +50,8 @@ pub enum CpuError {
     },
 }
 
+/// Elements of a state that a thread writes at a time: 256 KiB.
+const STATE_PIECE_LEN: usize = 64 << 10;
 /// Memory of freed states that is kept: 28 states at 0.1B, 3 at 2.9B.
 const MAX_FREED_BYTES: usize = 64 << 20;
 
@@ -63,8 +65,6 @@ pub struct Cpu {
     schedule: Schedule,
     mode: Mode,
     pool: Pool,
-    /// Per weight: its elements if it is a vector, else empty.
-    vectors: Vec<Vec<f32>>,
     /// Per state slot: the state in the order of the plan's layout; `None` if the slot is free.
     states: Vec<Option<Vec<f32>>>,
     /// Memory of freed states, for the next ones: new pages for every short text cost more than reading it.
@@ -73,8 +73,8 @@ pub struct Cpu {
     buffers: Vec<Vec<f32>>,
     inputs: Inputs,
     profile: Option<Profile>,
-    /// Ends with the executor.
-    _warmer: Option<Warmer>,
+    /// The weights' vectors; and their pages, looked at ahead of the first step.
+    warmer: Warmer,
 }
 
 /// Time spent in every operation, by the name of its node without the layer, e.g. `att.wkv`: all layers together.
@@ -90,25 +90,30 @@ pub(crate) struct Run<'a> {
 }
 
 impl Cpu {
-    /// Prepares `plan` and starts the threads, of which one looks at the file's pages once, ahead of the first step. No weight
-    /// is read before that: the first step copies vectors (not matrices) to f32.
+    /// Prepares `plan` and starts the threads. Some of them first look at the file's pages, ahead of the first step, and copy
+    /// vectors (not matrices) to f32; this waits for them for 3 ms at most, and for a disk 1 ms.
     ///
     /// # Errors
     /// If the threads cannot be started.
     pub fn new(plan: Arc<Plan>, options: Options) -> Result<Cpu, CpuError> {
-        let n_threads = match options.mode {
-            Mode::Fast | Mode::Exact => options.n_threads.unwrap_or_else(n_cores).max(1),
-            Mode::Reference => 1,
+        let (n_threads, n_warmers) = match options.mode {
+            Mode::Fast | Mode::Exact => {
+                let n = options.n_threads.unwrap_or_else(n_cores).max(1);
+                (n, n)
+            }
+            Mode::Reference => (1, 0),
         };
-        let pool = Pool::new(n_threads).map_err(|source| CpuError::Threads { n_threads, source })?;
+        let warmer = Warmer::start(&plan, n_warmers);
         let schedule = Schedule::new(&plan);
         let buffers = vec![vec![]; schedule.n_buffers];
         let inputs = Inputs::default();
         let profile = options.profile.then(Profile::new);
         let mode = options.mode;
-        let _warmer = (mode != Mode::Reference).then(|| Warmer::start(&plan));
-        let (vectors, states, freed) = (vec![], vec![], vec![]);
-        Ok(Cpu { plan, schedule, mode, pool, vectors, states, freed, buffers, inputs, profile, _warmer })
+        warmer.wait();
+        // Not before the wait: a thread that has slept may wake up on the core of who wakes it, and stay there for some steps.
+        let pool = Pool::new(n_threads).map_err(|source| CpuError::Threads { n_threads, source })?;
+        let (states, freed) = (vec![], vec![]);
+        Ok(Cpu { plan, schedule, mode, pool, states, freed, buffers, inputs, profile, warmer })
     }
 
     /// The plan.
@@ -134,10 +139,9 @@ impl Cpu {
 
     /// A new slot with a fresh (zero) state.
     pub fn create_state(&mut self) -> SlotId {
+        let mut state = self.freed.pop().unwrap_or_else(|| vec![0.0; self.plan.state.len()]);
         // Written, not only reserved: pages read before they are written are mapped twice.
-        let mut state = self.freed.pop().unwrap_or_default();
-        state.clear();
-        state.resize(self.plan.state.len(), 0.0);
+        self.pool.for_each(state.chunks_mut(STATE_PIECE_LEN).collect(), |piece| piece.fill(0.0));
         let state = Some(state);
         match self.states.iter().position(Option::is_none) {
             Some(slot) => {
@@ -186,17 +190,13 @@ impl Cpu {
         let states = step.sequences.iter().map(|s| self.states[s.slot].take().unwrap_or_default()).collect();
         let mut run = Run { step, rows, states };
 
-        if self.vectors.is_empty() {
-            let vector = |w: &Weight| if w.n_rows() == 1 { w.to_f32() } else { vec![] };
-            self.vectors = self.plan.weights.iter().map(vector).collect();
-        }
-        let Cpu { plan, schedule, mode, pool, vectors, buffers, inputs, profile, .. } = self;
+        let Cpu { plan, schedule, mode, pool, buffers, inputs, profile, warmer, .. } = self;
         for &(id, data) in step.inputs {
             buffers[schedule.buffer(id)] = data.to_vec();
         }
         let mut read = vec![vec![]; step.reads.len()];
         let n_nodes = plan.n_nodes_for(step.reads);
-        let values = Values { plan, schedule, vectors, buffers };
+        let values = Values { plan, schedule, vectors: warmer.vectors(), buffers };
         let mut walk = Walk { values, threads: Threads { mode: *mode, pool }, inputs, profile: profile.as_mut() };
         for wave in &schedule.waves {
             let nodes: Vec<usize> = wave.iter().copied().filter(|&i| i < n_nodes).collect();

@@ -93,6 +93,12 @@ fn matmuls() -> Vec<Case> {
         cases.push(matmul(dtype, [1030, 256], 1, plain));
         cases.push(matmul(dtype, [70, 2560], 65, plain));
     }
+    // Rows of blocks that fill no stretch of 256 columns, or more than one and no second.
+    for dtype in [DType::Q8_0, DType::Q5_1] {
+        for n_cols in [96, 288] {
+            cases.push(matmul(dtype, [40, n_cols], 3, plain));
+        }
+    }
     for activation in Activation::ALL {
         for (t, residual) in [(1, false), (1, true), (20, true)] {
             cases.push(matmul(DType::F16, [72, 64], t, Epilogue { bias: true, activation, residual }));

@@ -1,8 +1,9 @@
 //! Threads that work on one list of tasks at a time.
 //!
 //! A step is some hundred short parallel regions, tens of microseconds each, so a region must start within about a
-//! microsecond: idle workers watch one word of memory for a while before they sleep. They never watch for long, and no
-//! one waits for a worker that has not taken a task; with more threads than cores, whoever runs does the work.
+//! microsecond: idle workers watch one word of memory for a while before they sleep. They soon let others run while they
+//! watch, they never watch for long, and no one waits for a worker that has not taken a task; with more threads than cores,
+//! whoever runs does the work.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -13,8 +14,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-/// Looks at the ticket before a worker sleeps: 50 to 100 µs.
-const N_IDLE_SPINS: usize = 1500;
+/// Looks at the ticket before a worker gives its core away between looks: some 20 µs.
+const N_IDLE_SPINS: usize = 600;
+/// Further looks before it sleeps: half a millisecond where nobody else wants the core. A worker that sleeps is often woken
+/// on the core of who wakes it, although another one is free (so in virtual machines), and two threads that take turns with
+/// sleeping stay there; two that want to run do not.
+const N_IDLE_YIELDS: usize = 1200;
 /// Looks at the finished count before the caller gives its core away between looks.
 const N_WAIT_SPINS: usize = 300;
 
@@ -72,10 +77,15 @@ impl Shared {
     fn serve(&self, worker: usize) {
         while !self.stop.load(Ordering::Acquire) {
             self.work();
-            if (0..N_IDLE_SPINS).any(|_| {
-                std::hint::spin_loop();
+            let look = |i| {
+                if i < N_IDLE_SPINS {
+                    std::hint::spin_loop();
+                } else {
+                    thread::yield_now();
+                }
                 self.has_open_task(Ordering::Relaxed)
-            }) {
+            };
+            if (0..N_IDLE_SPINS + N_IDLE_YIELDS).any(look) {
                 continue;
             }
             // The caller stores the ticket, then looks who is asleep; here it is the other way round. In the one order

@@ -12,10 +12,13 @@ use crate::arch::{Kernel, Simd};
 use anser_format::DType;
 use std::cell::RefCell;
 
+/// Columns of a row that are unpacked at a time: the longest block, or several short ones.
+const STRETCH_LEN: usize = 256;
+
 /// Unpacked weight rows of one thread, kept between tiles.
 #[derive(Default)]
 struct Scratch {
-    /// One block of every row of a panel, row after row.
+    /// A stretch of every row of a panel, row after row.
     rows: Vec<[u8; 4]>,
     row_scales: Vec<f32>,
     row_mins: Vec<f32>,
@@ -103,7 +106,7 @@ fn grow<T: Copy>(v: &mut Vec<T>, len: usize, fill: T) {
     }
 }
 
-/// Unpacks up to LANES rows to a panel, block by block; missing rows repeat what the scratch held.
+/// Unpacks up to LANES rows to a panel, [`STRETCH_LEN`] columns at a time; missing rows repeat what the scratch held.
 #[inline(always)]
 fn unpack_panel<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
     simd: S,
@@ -113,26 +116,37 @@ fn unpack_panel<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const 
     scales_at: usize,
     scratch: &mut Scratch,
 ) {
-    grow(&mut scratch.rows, S::LANES * LEN / 4, [0; 4]);
-    grow(&mut scratch.row_scales, S::LANES * SUBS, 0.0);
-    grow(&mut scratch.row_mins, S::LANES * SUBS, 0.0);
+    // Blocks of a row that are unpacked together, and what they fill.
+    let n_together = STRETCH_LEN / LEN;
+    let (quants_len, scales_len) = (STRETCH_LEN / 4, n_together * SUBS);
+    grow(&mut scratch.rows, S::LANES * quants_len, [0; 4]);
+    grow(&mut scratch.row_scales, S::LANES * scales_len, 0.0);
+    grow(&mut scratch.row_mins, S::LANES * scales_len, 0.0);
     let mut u = Unpacked::new();
-    for b in 0..row_n_bytes / N_BYTES {
+    let row_n_blocks = row_n_bytes / N_BYTES;
+    for first in (0..row_n_blocks).step_by(n_together) {
+        // One without asking: for the longest blocks the loop below is none.
+        let n = if n_together == 1 { 1 } else { n_together.min(row_n_blocks - first) };
         for (lane, row) in rows.chunks_exact(row_n_bytes).enumerate() {
-            let block = &row.as_chunks::<N_BYTES>().0[b];
-            // The same block of the next panel: that many rows at once are too many streams for the processor to guess.
-            super::prefetch(simd, block, S::LANES * row_n_bytes);
-            F::unpack(simd.narrow(), block, &mut u);
-            scratch.rows[lane * LEN / 4..][..LEN / 4].copy_from_slice(u.quants.as_chunks::<4>().0);
-            scratch.row_scales[lane * SUBS..][..SUBS].copy_from_slice(&u.scales);
-            scratch.row_mins[lane * SUBS..][..SUBS].copy_from_slice(&u.mins);
+            let blocks = &row.as_chunks::<N_BYTES>().0[first..first + n];
+            for (i, block) in blocks.iter().enumerate() {
+                // The same block of the next panel: that many rows at once are too many streams for the processor to guess.
+                super::prefetch(simd, block, S::LANES * row_n_bytes);
+                F::unpack(simd.narrow(), block, &mut u);
+                let at = lane * n_together + i;
+                scratch.rows[at * LEN / 4..][..LEN / 4].copy_from_slice(u.quants.as_chunks::<4>().0);
+                scratch.row_scales[at * SUBS..][..SUBS].copy_from_slice(&u.scales);
+                if F::AFFINE {
+                    scratch.row_mins[at * SUBS..][..SUBS].copy_from_slice(&u.mins);
+                }
+            }
         }
-        let out = &mut scratch.quants[quants_at + b * LEN / 4 * S::LANES..][..LEN / 4 * S::LANES];
-        simd.interleave(&scratch.rows, LEN / 4, out);
-        let to = scales_at + b * SUBS * S::LANES..scales_at + (b + 1) * SUBS * S::LANES;
-        simd.interleave(&scratch.row_scales, SUBS, &mut scratch.scales[to.clone()]);
+        let out = &mut scratch.quants[quants_at + first * LEN / 4 * S::LANES..][..n * LEN / 4 * S::LANES];
+        simd.interleave(&scratch.rows, quants_len, out);
+        let to = scales_at + first * SUBS * S::LANES..scales_at + (first + n) * SUBS * S::LANES;
+        simd.interleave(&scratch.row_scales, scales_len, &mut scratch.scales[to.clone()]);
         if F::AFFINE {
-            simd.interleave(&scratch.row_mins, SUBS, &mut scratch.mins[to]);
+            simd.interleave(&scratch.row_mins, scales_len, &mut scratch.mins[to]);
         }
     }
 }
