@@ -1,7 +1,7 @@
 //! Adapters, and the opened device: what it can do, and what went wrong on it.
 
 use crate::choice::DeviceChoice;
-use crate::drivers;
+use crate::drivers::{self, Turn};
 use crate::error::GpuError;
 use crate::kernels::Features;
 #[cfg(not(target_arch = "wasm32"))]
@@ -149,6 +149,8 @@ pub struct Device {
     lost: Arc<OnceLock<String>>,
     /// The first failure that no error scope was there for.
     uncaptured: Arc<Mutex<Option<Failure>>>,
+    /// Taken before anything is dropped, given back after everything is: fields are dropped in their order.
+    closing: Option<Turn>,
 }
 
 /// What the driver complained about.
@@ -297,6 +299,7 @@ impl Device {
             pipelines,
             lost,
             uncaptured,
+            closing: None,
         })
     }
 
@@ -444,12 +447,13 @@ impl Device {
 }
 
 /// What was compiled since the cache was saved is saved.
-#[cfg(not(target_arch = "wasm32"))]
 impl Drop for Device {
     fn drop(&mut self) {
+        #[cfg(not(target_arch = "wasm32"))]
         if !self.is_lost() {
             self.cache.iter().for_each(PipelineCache::save);
         }
+        self.closing = Some(Turn::take());
     }
 }
 

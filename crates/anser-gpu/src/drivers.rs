@@ -2,23 +2,60 @@
 //!
 //! Drivers load libraries when an instance is made (NVIDIA's those of X11 and EGL, even where nothing is shown) and unload
 //! them with the last one. Threads that do so at once crash in there. The instance is kept to the end of the process, so that
-//! nothing is unloaded while another thread opens a device, whoever drops his own meanwhile.
+//! nothing is unloaded while another thread opens a device; and devices are closed in turn, too.
+
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// What adapters are looked for in. OpenGL lacks what the kernels need, so its libraries are not loaded either.
 const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
 
-/// Calls `work` while no other thread lists adapters or opens a device.
+/// The right to list, open or close devices, which one thread has at a time.
+#[derive(Debug)]
+pub(crate) struct Turn(());
+
+/// Whether somebody has it.
+#[cfg(not(target_arch = "wasm32"))]
+static IS_TAKEN: Mutex<bool> = Mutex::new(false);
+#[cfg(not(target_arch = "wasm32"))]
+static GIVEN_BACK: Condvar = Condvar::new();
+
+impl Turn {
+    /// Waits until nobody else has it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn take() -> Turn {
+        // A panic elsewhere left nothing half done here.
+        let mut is_taken = IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        while *is_taken {
+            is_taken = GIVEN_BACK.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *is_taken = true;
+        Turn(())
+    }
+
+    /// A browser has its own order, and nothing may wait there.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn take() -> Turn {
+        Turn(())
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        GIVEN_BACK.notify_one();
+    }
+}
+
+/// Calls `work` while no other thread lists adapters, opens a device or closes one.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) async fn enter<R>(work: impl AsyncFnOnce(&wgpu::Instance) -> R) -> R {
-    use std::sync::{Mutex, OnceLock, PoisonError};
+    static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
 
-    static ALONE: Mutex<()> = Mutex::new(());
-    static INSTANCE: OnceLock<wgpu::Instance> = OnceLock::new();
-
-    // A panic elsewhere left nothing half done here.
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    // Nothing here waits for anybody but the driver, which does not return before it is ready. So the lock is not held
-    // while the caller's executor runs other futures, which may want it too.
+    let _turn = Turn::take();
+    // Nothing here waits for anybody but the driver, which does not return before it is ready. So the turn is not kept while
+    // the caller's executor runs other futures, which may want it too.
     pollster::block_on(work(INSTANCE.get_or_init(instance)))
 }
 

@@ -79,7 +79,6 @@ impl GpuOptions {
 #[derive(Debug)]
 pub struct Gpu {
     pub(crate) plan: Arc<Plan>,
-    pub(crate) device: Arc<Device>,
     pub(crate) features: Features,
     pub(crate) precision: Precision,
     pub(crate) fuses: bool,
@@ -94,6 +93,8 @@ pub struct Gpu {
     pub(crate) recording: Option<Recording>,
     /// What sequences that draw their own tokens have in common.
     pub(crate) sampling: Sampling,
+    /// Last, as fields are dropped in their order: it is closed when nothing of it is in use.
+    pub(crate) device: Arc<Device>,
 }
 
 /// Classes of prompts whose kernels are compiled ahead, the likeliest first. They share most of them.

@@ -65,7 +65,7 @@ pub(crate) struct Pipelines {
 
 /// Threads that compile what a step waits for. Each takes some 10 MB of the driver's compiler, which stays with the process,
 /// and what is compiled ahead takes as many at the same time.
-const MAX_THREADS: usize = 8;
+const MAX_THREADS: usize = 7;
 
 impl Device {
     /// The compiled kernel.
