@@ -3,6 +3,9 @@
 //! Every call that computes releases the GIL. Arrays own the engine's memory: a `Vec` becomes an array without a copy.
 //! What Python sees has types of its own; the engine's types stay inside.
 
+// Whether these may be shared by threads is looked for down to the types of shaders, which are nested deeply.
+#![recursion_limit = "256"]
+
 mod arrays;
 mod error;
 mod generation;

@@ -313,8 +313,8 @@ fn only_for_products(plan: &Plan, units: &[Unit]) -> Vec<bool> {
     let mut found = vec![false; plan.values.len()];
     let makes_halves = |unit: &Unit| match unit {
         Unit::Op(node) => matches!(plan.nodes[*node].op, Op::MatMul { .. } | Op::NormBonusGate { .. }),
-        Unit::NormShift { .. } | Unit::MatMuls(_) => true,
-        Unit::SelectNorm { .. } | Unit::Head { .. } => false,
+        Unit::NormShift { .. } | Unit::MatMuls(_) | Unit::Head { .. } => true,
+        Unit::SelectNorm { .. } => false,
     };
     for id in units.iter().filter(|unit| makes_halves(unit)).flat_map(|unit| unit.outputs(plan)) {
         let value = plan.value(id);

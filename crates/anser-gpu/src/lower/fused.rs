@@ -13,8 +13,9 @@ use std::sync::Arc;
 /// What can be fused on a device with `features`. `few_rows`: for steps whose units have regions of their own;
 /// `one_token_each`: whose sequences have one token each; `whole_layers`: where a layer's weights lie in one buffer.
 pub(crate) fn fusion(features: &Features, few_rows: bool, one_token_each: bool, whole_layers: bool) -> Fusion {
-    let largest_head =
-        |&size: &usize| RecurrenceShape::of_head(size, features).workgroup() <= features.max_workgroup_len as usize;
+    let largest_head = |&size: &usize| {
+        RecurrenceShape::of_head(size, RowClass(1), features).workgroup() <= features.max_workgroup_len as usize
+    };
     Fusion {
         max_cols: MAX_HELD * norm_workgroup(usize::MAX, features) as usize,
         max_mixes: if few_rows { 6 } else { features.max_bindings.saturating_sub(5) as usize },
@@ -44,7 +45,7 @@ fn norm_workgroup(n_cols: usize, features: &Features) -> u32 {
 /// Invocations of norm_shift.wgsl, and columns that they write.
 fn norm_shape(n_cols: usize, n_tokens: RowClass, features: &Features) -> (u32, u32) {
     /// With so many tokens, every row by one workgroup keeps the device busy.
-    const MIN_WHOLE_ROWS: u32 = 64;
+    const MIN_WHOLE_ROWS: u32 = 256;
 
     let workgroup = norm_workgroup(n_cols, features);
     match n_tokens.0 < MIN_WHOLE_ROWS {
@@ -144,7 +145,7 @@ impl Lowering<'_> {
             _ => (v, None),
         };
         let n_cols = self.plan.value(*out).n_cols;
-        let shape = RecurrenceShape::of_head(*head_size, &self.features);
+        let shape = RecurrenceShape::of_head(*head_size, self.classes[0], &self.features);
         let mut modules = shape.modules([
             wgsl!("place.wgsl"),
             wgsl!("bytes.wgsl"),

@@ -115,15 +115,19 @@ impl RecurrenceShape {
         RecurrenceShape::new(head_size, WORKGROUP / n_lanes, n_lanes, features)
     }
 
-    /// All rows of a head in a workgroup, by as many invocations as it can have.
-    fn of_head(head_size: usize, features: &Features) -> RecurrenceShape {
+    /// All rows of a head in a workgroup: by as many invocations as it can have, which wait for memory at the same time, or by
+    /// few where the heads of many tokens do so.
+    fn of_head(head_size: usize, n_tokens: RowClass, features: &Features) -> RecurrenceShape {
+        /// With so many tokens.
+        const MANY_TOKENS: u32 = 16;
+
         let n_rows = head_size.next_power_of_two();
         let fewest = n_lanes(head_size);
         let mut most = (features.max_workgroup_len as usize / n_rows).min(n_rows / 4);
         if features.subgroups {
             most = most.min(features.subgroup_size[0] as usize);
         }
-        let n_lanes = if most > fewest { 1 << most.ilog2() } else { fewest };
+        let n_lanes = if most > fewest && n_tokens.0 < MANY_TOKENS { 1 << most.ilog2() } else { fewest };
         RecurrenceShape::new(head_size, n_rows, n_lanes, features)
     }
 

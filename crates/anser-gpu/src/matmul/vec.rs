@@ -33,7 +33,9 @@ impl Sites<'_> {
         let cell = self.schedule.cell(id);
         let floats = cell.and_then(|cell| cell.floats).map_or(NOTHING, |at| (at / 4) as u32);
         let [bytes, scales] = cell.and_then(|cell| cell.bytes).map_or([NOTHING; 2], |at| at.map(|at| (at / 4) as u32));
-        [floats, bytes, scales, 0]
+        // Halves are all of their region.
+        let halves = if self.schedule.is_in_halves(id) { 0 } else { NOTHING };
+        [floats, bytes, scales, halves]
     }
 
     /// Byte offset of a vector, a matrix or its row range in its buffer.

@@ -134,14 +134,18 @@ fn run(workgroup: vec3<u32>, index: u32) {
     if index < HEAD_SIZE && place.floats != NOTHING {
         out[place.floats + t * N_COLS + head + index] = bitcast<u32>(result);
     }
-    if place.bytes != NOTHING {
+    if place.bytes != NOTHING || place.halves != NOTHING {
         workgroupBarrier(); // all have read y
         if index < HEAD_SIZE {
             staged_y[index] = result;
         }
         workgroupBarrier();
-        if index < HEAD_SIZE / 16u {
+        if place.bytes != NOTHING && index < HEAD_SIZE / 16u {
             store_bytes((t * N_COLS + head) / 16u + index, 16u * index);
+        }
+        if place.halves != NOTHING && index < HEAD_SIZE / 2u {
+            let to = place.halves + (t * N_COLS + head) / 2u + index;
+            out[to] = to_halves(staged_y[2u * index], staged_y[2u * index + 1u]);
         }
     }
 }

@@ -204,3 +204,13 @@ fn what_cannot_be_generated_is_refused_before_anything_is_read() {
     assert!(two.iter().all(|session| session.is_fresh() && session.n_tokens() == 0));
     assert_eq!(model.generate_batch(&mut [], &[]).unwrap().texts().unwrap(), Vec::<String>::new());
 }
+
+/// Programs move all of these between threads.
+#[test]
+fn sessions_and_generations_may_be_sent_and_shared() {
+    fn check<T: Send + Sync>() {}
+    check::<anser::Model>();
+    check::<anser::Session>();
+    check::<anser::Generation<'static>>();
+    check::<anser::Generations<'static>>();
+}
