@@ -81,6 +81,12 @@ impl GemmShape {
         const MANY_LONG: u32 = 512;
         /// With so few tokens a workgroup waits for its weights and does little else: it takes as many to ask for enough of them.
         const FEW_TOKENS: u32 = 64;
+        /// From so many tokens on, up to FEW_TOKENS, tiles are square: their sums take longer to write, so fewer workgroups share
+        /// columns,
+        const SQUARE: u32 = 33;
+        const MANY_SQUARE: u32 = 480;
+        /// and with so many columns still fewer: not more than two for each of a large device's cores.
+        const MANY_SQUARE_LONG: u32 = 240;
         /// Rows of a matrix that has no others beside it.
         const TALL: usize = 4096;
         /// With so few columns, writing takes longer than summing, and small tiles are written by more threads.
@@ -111,7 +117,10 @@ impl GemmShape {
         let reaches = |&&(shape, min_tiles): &&(GemmShape, u32)| shape.n_tiles(n_rows, n_tokens) >= min_tiles;
         let (shape, _) = *fitting.iter().find(reaches).or(fitting.last())?;
         let n_tiles = shape.n_tiles(n_rows, n_tokens);
+        let is_square = (SQUARE..=FEW_TOKENS).contains(&n_tokens);
         let wanted = match n_cols >= LONG {
+            true if is_square => MANY_SQUARE_LONG / n_tiles,
+            false if is_square && n_rows > TALL => MANY_SQUARE / n_tiles,
             _ if n_tokens <= FEW_TOKENS && n_rows > TALL => MANY_LONG.div_ceil(n_tiles),
             true if n_tiles < MANY => MANY_LONG.div_ceil(n_tiles),
             false if n_tiles < SOME => MANY.div_ceil(n_tiles),
