@@ -91,7 +91,7 @@ pub(crate) struct Run<'a> {
 
 impl Cpu {
     /// Prepares `plan` and starts the threads. Some of them first look at the file's pages, ahead of the first step, and copy
-    /// vectors (not matrices) to f32; this waits for them for 3 ms at most, and for a disk 1 ms.
+    /// vectors (not matrices) to f32; this waits for them for 5 ms at most, and for a disk 1 ms.
     ///
     /// # Errors
     /// If the threads cannot be started.

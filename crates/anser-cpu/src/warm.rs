@@ -20,8 +20,8 @@ const PIECE_N_BYTES: usize = 16 * LOOK_N_BYTES;
 /// More do not help: the system's own locks are what they would wait for.
 const MAX_N_THREADS: usize = 4;
 
-/// How long loading waits: in this time two threads look at 120 to 220 MB of a file in the system's cache.
-const MAX_WAIT: Duration = WAIT_STEP.saturating_mul(3);
+/// How long loading waits: in this time two threads look at some 200 MB and more of a file in the system's cache.
+const MAX_WAIT: Duration = WAIT_STEP.saturating_mul(5);
 /// After how long it asks whether to wait on.
 const WAIT_STEP: Duration = Duration::from_millis(1);
 /// Pieces that must have been taken in that time: memory gives 20 and more to a thread, a disk 3.
