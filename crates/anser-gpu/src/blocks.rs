@@ -143,6 +143,13 @@ impl WeightLayout {
         self.blocks.iter().take(n_layers).all(|buffers| buffers.len() <= 1)
     }
 
+    /// Whether most bytes of matrices are quantized.
+    pub(crate) fn is_mostly_quantized(&self) -> bool {
+        let n_bytes = |m: &MatrixLayout| m.places.iter().map(|place| place.n_bytes).sum::<u64>();
+        let (quantized, floats): (Vec<_>, Vec<_>) = self.matrices.values().partition(|m| m.layout.dtype.is_quantized());
+        quantized.into_iter().map(n_bytes).sum::<u64>() > floats.into_iter().map(n_bytes).sum()
+    }
+
     /// Bytes of each of a block's buffers.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn buffers(&self, block: usize) -> &[u64] {

@@ -129,8 +129,9 @@ impl Gpu {
             let kernels = |n_tokens, one_token_each| -> Vec<KernelSpec> {
                 let classes = [RowClass(n_tokens), RowClass(1)];
                 let kind = StepKind::new(&features, weights, precision, classes, one_token_each);
-                let schedule = &if fuses { kind } else { kind.unfused() }.schedule(&lowered);
-                let lowering = Lowering { plan: &lowered, weights, schedule, features, precision, classes };
+                let kind = if fuses { kind } else { kind.unfused() };
+                let schedule = &kind.schedule(&lowered);
+                let lowering = Lowering { plan: &lowered, weights, schedule, features, kind };
                 let dispatches = schedule.units.iter().flat_map(|unit| lowering.unit(unit));
                 dispatches.map(|dispatch| dispatch.kernel).collect()
             };

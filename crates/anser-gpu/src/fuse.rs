@@ -17,6 +17,8 @@ pub(crate) struct Fusion {
     pub(crate) heads_of_values: bool,
     /// or if they make some by low-rank products.
     pub(crate) heads_of_low_rank: bool,
+    /// Whether products of quantized weights hold their inputs: a kernel for these alone.
+    pub(crate) holds: bool,
     /// Norms of chosen rows.
     pub(crate) select_norms: bool,
     /// Products of many rows and what comes before them: values between them are kept in halves.
@@ -42,7 +44,7 @@ pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Vec<Unit> {
     }
     units.extend((0..plan.nodes.len()).filter(|&node| !is_taken[node]).map(Unit::Op));
     units.sort_by_key(|unit| unit.nodes().into_iter().max());
-    merge_products(plan, units)
+    merge_products(plan, units, fusion.holds)
 }
 
 /// Who makes and who reads each value.
@@ -100,7 +102,8 @@ fn head(plan: &Plan, uses: &Uses, fusion: Fusion, wkv: usize) -> Option<Unit> {
     }
     let residual = uses.maker[v.index()]
         .filter(|&maker| matches!(plan.nodes[maker].op, Op::ValueResidual { .. }) && uses.only(*v, &[wkv, gate]));
-    let low_rank = low_rank(plan, uses, residual, [key, wkv, gate]).filter(|_| fusion.heads_of_low_rank);
+    let low_rank = low_rank(plan, uses, residual, [key, wkv, gate]);
+    let low_rank = low_rank.filter(|_| fusion.heads_of_low_rank && !fusion.holds);
     if low_rank.is_none() && !fusion.heads_of_values {
         return None;
     }
@@ -148,15 +151,19 @@ fn low_rank(plan: &Plan, uses: &Uses, residual: Option<usize>, head: [usize; 3])
     [*k, own_value].iter().all(|&id| source(id) == Some(shift)).then_some(nodes)
 }
 
-/// Orders the units so that products whose inputs are there at the same time run together.
-fn merge_products(plan: &Plan, units: Vec<Unit>) -> Vec<Unit> {
+/// Orders the units so that products whose inputs are there at the same time run together; those of quantized weights apart from
+/// others if they have a kernel of their own.
+fn merge_products(plan: &Plan, units: Vec<Unit>, quantized_apart: bool) -> Vec<Unit> {
     let mut is_there = vec![true; plan.values.len()];
     for id in plan.nodes.iter().flat_map(|node| node.op.outputs()) {
         is_there[id.index()] = false;
     }
     let product = |unit: &Unit| match unit {
         Unit::Op(node) => match &plan.nodes[*node].op {
-            Op::MatMul { out, .. } => Some((*node, plan.value(*out).rows)),
+            Op::MatMul { weight, out, .. } => {
+                let is_apart = quantized_apart && is_quantized(plan.weight(*weight));
+                Some((*node, (plan.value(*out).rows, is_apart)))
+            }
             _ => None,
         },
         _ => None,
@@ -169,9 +176,10 @@ fn merge_products(plan: &Plan, units: Vec<Unit>) -> Vec<Unit> {
         let first = rest.remove(0);
         let unit = match product(&first) {
             None => first,
-            Some((node, rows)) => {
-                let joins =
-                    |unit: &Unit| product(unit).is_some_and(|(_, r): (usize, Rows)| r == rows) && is_ready(unit);
+            Some((node, kind)) => {
+                let joins = |unit: &Unit| {
+                    product(unit).is_some_and(|(_, k): (usize, (Rows, bool))| k == kind) && is_ready(unit)
+                };
                 let (joining, others): (Vec<Unit>, Vec<Unit>) = rest.into_iter().partition(joins);
                 rest = others;
                 let nodes: Vec<usize> = [node].into_iter().chain(joining.iter().flat_map(Unit::nodes)).collect();

@@ -28,6 +28,7 @@ mod pipeline_cache;
 mod pipelines;
 mod profile;
 mod readback;
+mod recorder;
 mod replay;
 #[cfg_attr(target_arch = "wasm32", path = "residency_web.rs")]
 mod residency;

@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Binding, Dispatch, Extent};
 use crate::lower::Lowering;
+use crate::recorder::Command;
 use crate::schedule::{Reads, Schedule};
 use crate::state::States;
 use crate::waves::reads_ahead;
@@ -27,22 +28,20 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// Records the dispatch for a step of `sizes`; nothing to do is fine.
-    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass, sizes: Sizes) {
-        let [x, y, z] = self.dispatch.grid.map(|extent| match extent {
+    /// What a step of `sizes` does here.
+    pub(crate) fn command(&self, sizes: Sizes) -> Command {
+        let grid = self.dispatch.grid.map(|extent| match extent {
             Extent::Fixed(n) => n,
             Extent::Rows { rows, per_workgroup } => sizes.rows(rows).div_ceil(per_workgroup),
             Extent::Sequences => sizes.n_sequences,
         });
-        let readable = |buffer| wgpu::BufferTransition { buffer, state: wgpu::BufferUses::STORAGE_READ_ONLY };
-        if !self.ahead.is_empty() {
-            pass.transition_resources(self.ahead.iter().map(readable), std::iter::empty());
-        }
-        if x > 0 && y > 0 && z > 0 {
-            pass.set_pipeline(&self.pipeline);
-            pass.set_bind_group(0, &self.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
+        let (pipeline, bind_group) = (self.pipeline.clone(), self.bind_group.clone());
+        Command { ahead: self.ahead.clone(), pipeline, bind_group, grid }
+    }
+
+    /// Records it.
+    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass, sizes: Sizes) {
+        self.command(sizes).encode(pass);
     }
 }
 

@@ -24,6 +24,10 @@ pub(crate) struct StepKind {
     pub(crate) classes: [RowClass; 2],
     /// Whether they are small enough to let every value have memory of its own: mat-vecs compute all products.
     has_few_rows: bool,
+    /// Most tokens of products that mat-vecs compute.
+    pub(crate) max_columns: u32,
+    /// Whether every sequence has one token.
+    pub(crate) one_token_each: bool,
     /// `None` to run every operation by itself.
     fusion: Option<Fusion>,
     /// Of products.
@@ -31,7 +35,6 @@ pub(crate) struct StepKind {
 }
 
 impl StepKind {
-    /// `one_token_each`: every sequence has one token.
     pub(crate) fn new(
         features: &Features,
         weights: &WeightLayout,
@@ -39,10 +42,15 @@ impl StepKind {
         classes: [RowClass; 2],
         one_token_each: bool,
     ) -> StepKind {
-        let max_columns = matmul::max_columns(features, precision);
-        let has_few_rows = classes.iter().all(|class| class.0 <= max_columns);
-        let fusion = fusion(features, has_few_rows, one_token_each, weights.has_whole_layers());
-        StepKind { classes, has_few_rows, fusion: Some(fusion), precision }
+        let max_few = matmul::max_columns(features, precision, weights.is_mostly_quantized());
+        let has_few_rows = classes.iter().all(|class| class.0 <= max_few);
+        // Where memory is shared, values lie as products of many tokens want them.
+        let max_columns = if has_few_rows { max_few } else { matmul::max_columns(features, precision, false) };
+        let fusion = Fusion {
+            holds: matmul::holds(classes[0], features, precision),
+            ..fusion(features, has_few_rows, one_token_each, weights.has_whole_layers())
+        };
+        StepKind { classes, has_few_rows, max_columns, one_token_each, fusion: Some(fusion), precision }
     }
 
     /// The same steps, every operation by itself.
@@ -211,9 +219,8 @@ impl Gpu {
             return Ok(());
         }
         let (plan, features) = (&self.plan, self.features);
-        let StepKind { classes, precision, .. } = kind;
         let (schedule, weights) = (&kind.schedule(plan), self.weights.get()?);
-        let lowering = Lowering { plan, weights: &weights.layout, schedule, features, precision, classes };
+        let lowering = Lowering { plan, weights: &weights.layout, schedule, features, kind };
         match Replay::new(&lowering, &self.device, weights, &self.states, &mut self.buffers) {
             Ok(replay) => {
                 self.replays.insert(kind, replay);

@@ -13,6 +13,7 @@ pub use drawing::{Drawer, Drawing, Shares};
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::{Access, Features, KernelSpec, wgsl};
+use crate::recorder::Command;
 use bytemuck::{Pod, Zeroable};
 use table::EmbedTable;
 
@@ -313,11 +314,9 @@ impl Launch {
         Ok(Launch { pipeline, bind_group, grid })
     }
 
-    fn encode(&self, pass: &mut wgpu::ComputePass) {
-        let [x, y, z] = self.grid;
-        pass.set_pipeline(&self.pipeline);
-        pass.set_bind_group(0, &self.bind_group, &[]);
-        pass.dispatch_workgroups(x, y, z);
+    fn command(&self) -> Command {
+        let Launch { pipeline, bind_group, grid } = self;
+        Command { ahead: vec![], pipeline: pipeline.clone(), bind_group: bind_group.clone(), grid: *grid }
     }
 }
 
@@ -350,7 +349,7 @@ pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) 
         let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            launches.iter().for_each(|launch| launch.encode(&mut pass));
+            launches.iter().for_each(|launch| launch.command().encode(&mut pass));
         }
         encoder.copy_buffer_to_buffer(&memory.places, 0, &staging, 0, n_bytes);
         device.queue.submit([encoder.finish()])

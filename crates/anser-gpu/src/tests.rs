@@ -83,8 +83,7 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
             }
             for kind in kinds(&features, &weights) {
                 let schedule = &kind.schedule(&plan);
-                let StepKind { classes, precision, .. } = kind;
-                let lowering = Lowering { plan: &plan, weights: &weights, schedule, features, precision, classes };
+                let lowering = Lowering { plan: &plan, weights: &weights, schedule, features, kind };
                 for dispatch in schedule.units.iter().flat_map(|unit| lowering.unit(unit)) {
                     let modules: Vec<_> = dispatch.kernel.modules.iter().map(|m| m.name).collect();
                     let key = format!("{} {modules:?} {:?}", dispatch.kernel.label, dispatch.kernel.constants);
@@ -230,8 +229,7 @@ fn decoding(plan: &Plan, features: Features, precision: Precision) -> (Schedule,
     let weights = WeightLayout::new(plan, 128 << 20, 256);
     let kind = StepKind::new(&features, &weights, precision, [RowClass(1), RowClass(1)], true);
     let schedule = kind.schedule(plan);
-    let classes = kind.classes;
-    let lowering = Lowering { plan, weights: &weights, schedule: &schedule, features, precision, classes };
+    let lowering = Lowering { plan, weights: &weights, schedule: &schedule, features, kind };
     let dispatches = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
     (schedule, dispatches)
 }
@@ -268,8 +266,7 @@ fn what_was_made_is_read_before_it_is_made_anew() {
         for features in devices() {
             for kind in kinds(&features, &weights) {
                 let schedule = &kind.schedule(plan);
-                let StepKind { classes, precision, .. } = kind;
-                let lowering = Lowering { plan, weights: &weights, schedule, features, precision, classes };
+                let lowering = Lowering { plan, weights: &weights, schedule, features, kind };
                 let mut was_read = HashMap::new();
                 for dispatch in schedule.units.iter().flat_map(|unit| lowering.unit(unit)) {
                     for (access, binding) in dispatch.kernel.access.iter().zip(&dispatch.bindings) {

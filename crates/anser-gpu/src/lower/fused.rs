@@ -25,6 +25,7 @@ pub(crate) fn fusion(features: &Features, few_rows: bool, one_token_each: bool, 
         },
         heads_of_values: features.max_bindings >= 13,
         heads_of_low_rank: few_rows && whole_layers,
+        holds: false,
         select_norms: few_rows,
         halves: matmul::multiplies_halves(features),
     }
@@ -66,7 +67,7 @@ impl Lowering<'_> {
             false => wgsl!("reduce/workgroup.wgsl"),
         };
         let n_cols = self.plan.value(*x).n_cols;
-        let (workgroup, slice_len) = norm_shape(n_cols, self.classes[0], &self.features);
+        let (workgroup, slice_len) = norm_shape(n_cols, self.kind.classes[0], &self.features);
         let mut modules = vec![wgsl!("step.wgsl"), reduce];
         let mut access = vec![Read, Read, Read, Read, ReadWrite];
         let vectors = [Vectors { first: *weight, last: *bias }, Vectors { first, last }];
@@ -98,6 +99,7 @@ impl Lowering<'_> {
             .constant("WORKGROUP", f64::from(workgroup))
             .constant("N_COLS", n_cols as f64)
             .constant("SLICE_LEN", f64::from(slice_len))
+            .constant("ONE_EACH", f64::from(self.kind.one_token_each))
             .constant("EPS", f64::from(*eps))
             .constant("VECTOR_STRIDE", self.vector_stride(n_cols))
             .access(&access);
@@ -145,7 +147,7 @@ impl Lowering<'_> {
             _ => (v, None),
         };
         let n_cols = self.plan.value(*out).n_cols;
-        let shape = RecurrenceShape::of_head(*head_size, self.classes[0], &self.features);
+        let shape = RecurrenceShape::of_head(*head_size, self.kind.classes[0], &self.features);
         let mut modules = shape.modules([
             wgsl!("place.wgsl"),
             wgsl!("bytes.wgsl"),

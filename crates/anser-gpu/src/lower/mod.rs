@@ -4,7 +4,8 @@ mod fused;
 mod op;
 
 use crate::kernels::{Binding, Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};
-use crate::matmul::{self, Precision, Sites};
+use crate::matmul::{self, MatMul, Sites};
+use crate::run::StepKind;
 use crate::schedule::{Schedule, Unit};
 use crate::weights::WeightLayout;
 use anser_model::{Plan, ValueId};
@@ -18,9 +19,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) weights: &'a WeightLayout,
     pub(crate) schedule: &'a Schedule,
     pub(crate) features: Features,
-    pub(crate) precision: Precision,
-    /// Classes of T and O.
-    pub(crate) classes: [RowClass; 2],
+    /// Of the steps.
+    pub(crate) kind: StepKind,
 }
 
 /// One workgroup per so many elements of an elementwise kernel's row.
@@ -46,13 +46,19 @@ impl Lowering<'_> {
             Unit::SelectNorm { select, norm } => self.select_norm(op(*select), op(*norm)),
             Unit::MatMuls(nodes) => {
                 let products: Vec<_> = nodes.iter().filter_map(|&node| self.product(op(node))).collect();
-                matmul::lower(&products, &self.sites(), &self.features, self.precision)
+                self.products(&products)
             }
             Unit::Head { low_rank, residual, key, wkv, gate } => {
                 let low_rank: Vec<_> = low_rank.iter().filter_map(|&node| self.product(op(node))).collect();
                 self.head(&low_rank, residual.map(op), [*key, *wkv, *gate].map(op))
             }
         }
+    }
+
+    /// Products that do not need each other's results.
+    fn products(&self, products: &[MatMul]) -> Vec<Dispatch> {
+        let StepKind { precision, max_columns, .. } = self.kind;
+        matmul::lower(products, &self.sites(), &self.features, precision, max_columns)
     }
 
     fn sites(&self) -> Sites<'_> {

@@ -2,7 +2,7 @@
 
 use super::{Lowering, RecurrenceShape, add_out};
 use crate::kernels::{Access, Binding, Dispatch, Extent, KernelSpec, wgsl};
-use crate::matmul::{self, MatMul};
+use crate::matmul::MatMul;
 use Access::{Read, ReadWrite};
 use Binding::{Sequences, State, Tokens, Value, Vector};
 use anser_model::{Op, Rows};
@@ -35,7 +35,7 @@ impl Lowering<'_> {
             }
             Op::MatMul { .. } => {
                 let product = self.product(op);
-                matmul::lower(product.as_slice(), &self.sites(), &self.features, self.precision)
+                self.products(product.as_slice())
             }
             Op::ValueResidual { v, v_first, gate, out } => {
                 let kernel = KernelSpec::new("value_residual", vec![wgsl!("value_residual.wgsl")])
@@ -113,8 +113,8 @@ impl Lowering<'_> {
             in_halves: [*x, *out].map(|id| self.schedule.is_in_halves(id)),
             rows,
             class: match rows {
-                Rows::Tokens => self.classes[0],
-                Rows::Outputs => self.classes[1],
+                Rows::Tokens => self.kind.classes[0],
+                Rows::Outputs => self.kind.classes[1],
             },
         })
     }

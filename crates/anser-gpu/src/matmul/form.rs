@@ -2,8 +2,9 @@
 
 use super::MatMul;
 use super::coop::{self, GemmShape};
+use super::held::{self, HeldShape};
 use super::layout::PIECE_LEN;
-use crate::kernels::Features;
+use crate::kernels::{Features, RowClass};
 use anser_format::DType;
 
 /// How far activations may be rounded inside a product.
@@ -34,6 +35,11 @@ pub(crate) enum Form {
     VecInt8 {
         /// Threads.
         shape: VecShape,
+    },
+    /// Mat-vec whose inputs stay in registers, in 8 bits for quantized weights; five to eight tokens only.
+    Held {
+        /// Threads and rows.
+        shape: HeldShape,
     },
     /// Tiles in workgroup memory.
     Tiled {
@@ -79,9 +85,10 @@ impl TiledShape {
 }
 
 /// Most tokens that mat-vec kernels compute: beyond, each weight is used often enough to make tiles of them. Matrix hardware
-/// is worth its start sooner.
-pub(crate) fn max_columns(features: &Features, precision: Precision) -> u32 {
-    match precision != Precision::Exact && coop::multiplies_halves(features) {
+/// is worth its start sooner, except where most weights are `quantized` and meet inputs that stay in registers.
+pub(crate) fn max_columns(features: &Features, precision: Precision, quantized: bool) -> u32 {
+    let holds = quantized && held::holds(RowClass(held::N_TOKENS), features, precision);
+    match precision != Precision::Exact && coop::multiplies_halves(features) && !holds {
         true => 4,
         false => 8,
     }
@@ -91,9 +98,16 @@ impl Form {
     /// The form for `op` on a device with `features`.
     pub(crate) fn choose(op: &MatMul, features: &Features, precision: Precision) -> Form {
         let n_tokens = op.class.0;
-        if n_tokens <= max_columns(features, precision) {
+        let quantized = op.layout.dtype.is_quantized();
+        if n_tokens <= max_columns(features, precision, quantized) {
+            let n_shares = held::n_shares(op.layout.dtype, op.n_cols);
+            if held::holds(op.class, features, precision)
+                && let Some(shape) = HeldShape::choose(&[n_shares], false, features)
+            {
+                return Form::Held { shape };
+            }
             let shape = VecShape::choose(op.n_rows, op.n_cols.div_ceil(unit_len(op.layout.dtype)), false, features);
-            return match precision == Precision::Int8 && op.layout.dtype.is_quantized() {
+            return match precision == Precision::Int8 && quantized {
                 true => Form::VecInt8 { shape },
                 false => Form::VecF32 { shape },
             };

@@ -8,6 +8,7 @@
 pub mod bench;
 mod coop;
 mod form;
+mod held;
 mod layout;
 mod spec;
 #[cfg(test)]
@@ -16,6 +17,7 @@ mod vec;
 
 pub(crate) use coop::multiplies_halves;
 pub(crate) use form::{Form, Precision, max_columns};
+pub(crate) use held::holds;
 #[cfg(test)]
 use layout::device_dtype;
 pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_f16, is_quantized, layout, layout_of};
@@ -66,10 +68,17 @@ pub(crate) fn row_class(n_rows: usize) -> RowClass {
 }
 
 /// The dispatches that compute `ops`, none of which needs another one's result.
-pub(crate) fn lower(ops: &[MatMul], sites: &Sites, features: &Features, precision: Precision) -> Vec<Dispatch> {
-    let max_columns = max_columns(features, precision);
+///
+/// Mat-vec kernels compute those of up to `max_columns` tokens.
+pub(crate) fn lower(
+    ops: &[MatMul],
+    sites: &Sites,
+    features: &Features,
+    precision: Precision,
+    max_columns: u32,
+) -> Vec<Dispatch> {
     let (few, many): (Vec<MatMul>, Vec<MatMul>) = ops.iter().cloned().partition(|op| op.class.0 <= max_columns);
-    let mut lowered = vec::lower(&few, sites, features, precision == Precision::Int8, None);
+    let mut lowered = vec::lower(&few, sites, features, precision, None);
     let many = many.iter().map(|op| lower_as(op, Form::choose(op, features, precision), sites, features));
     lowered.extend(side_by_side(many.collect()));
     lowered
@@ -96,8 +105,10 @@ fn side_by_side(products: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
 /// The dispatches that compute `op` in a given form, in order.
 pub(crate) fn lower_as(op: &MatMul, form: Form, sites: &Sites, features: &Features) -> Vec<Dispatch> {
     match form {
-        Form::VecF32 { shape } => vec::lower(std::slice::from_ref(op), sites, features, false, Some(shape)),
-        Form::VecInt8 { shape } => vec::lower(std::slice::from_ref(op), sites, features, true, Some(shape)),
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } => {
+            let precision = if matches!(form, Form::VecF32 { .. }) { Precision::Half } else { Precision::Int8 };
+            vec::lower(std::slice::from_ref(op), sites, features, precision, Some(form))
+        }
         Form::Tiled { .. } => tiles(op, form),
         Form::Gemm { shape } => coop::lower(op, shape),
     }
@@ -105,7 +116,7 @@ pub(crate) fn lower_as(op: &MatMul, form: Form, sites: &Sites, features: &Featur
 
 fn tiles(op: &MatMul, form: Form) -> Vec<Dispatch> {
     let [tile_rows, tile_tokens] = match form {
-        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Gemm { .. } => return vec![],
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } | Form::Gemm { .. } => return vec![],
         Form::Tiled { shape, .. } => shape.tile(),
     };
     let product = |(split, rows): (usize, &Range<usize>)| {

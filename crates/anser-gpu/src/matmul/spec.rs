@@ -2,6 +2,7 @@
 
 use super::coop::GemmShape;
 use super::form::VecShape;
+use super::held::HeldShape;
 use super::{Form, MatMul};
 use crate::kernels::{Access, KernelSpec, Module, wgsl};
 use anser_format::DType;
@@ -14,7 +15,11 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
     let mut modules = vec![];
     match form {
         Form::Tiled { f16: true, .. } => modules.push(wgsl!("enable/f16.wgsl")),
-        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Tiled { f16: false, .. } | Form::Gemm { .. } => {}
+        Form::VecF32 { .. }
+        | Form::VecInt8 { .. }
+        | Form::Held { .. }
+        | Form::Tiled { f16: false, .. }
+        | Form::Gemm { .. } => {}
     }
     modules.push(wgsl!("step.wgsl"));
     modules.push(wgsl!("weight/words.wgsl"));
@@ -26,7 +31,7 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
     let mut constants = vec![("N_COLS", op.n_cols as f64), ("OUTPUTS", f64::from(op.rows == Rows::Outputs))];
     let mut constant = |name, value: u32| constants.push((name, f64::from(value)));
     match form {
-        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Gemm { .. } => return None,
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } | Form::Gemm { .. } => return None,
         Form::Tiled { shape, f16 } => {
             modules.push(input_module(op.n_cols));
             modules.push(match f16 {
@@ -114,14 +119,25 @@ pub(crate) fn expand(op: &MatMul) -> KernelSpec {
 /// The mat-vec kernel for float weights and those of type `quantized`, see `wgsl/matmul/vec.wgsl`.
 pub(crate) fn vec(
     quantized: Option<DType>,
+    has_floats: bool,
     reads_bytes: bool,
     in_vec4s: bool,
     shape: VecShape,
-    constants: &[(&'static str, f64)],
+    mut constants: Vec<(&'static str, f64)>,
 ) -> KernelSpec {
+    constants.extend([
+        ("WORKGROUP", f64::from(shape.workgroup)),
+        ("N_LANES", f64::from(shape.n_lanes)),
+        ("HAS_FLOATS", f64::from(has_floats)),
+        ("HAS_QUANTIZED", f64::from(quantized.is_some())),
+    ]);
+    if shape.in_subgroup {
+        constants.push(("SUBGROUP_LEN", f64::from(shape.subgroup_len)));
+    }
     let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl")], weight_modules));
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/jobs.wgsl"), wgsl!("matmul/columns.wgsl")]);
+    modules.push(wgsl!("matmul/results.wgsl"));
     modules.push(match shape.in_subgroup {
         true => wgsl!("lanes/subgroup.wgsl"),
         false => wgsl!("lanes/workgroup.wgsl"),
@@ -147,7 +163,42 @@ pub(crate) fn vec(
     KernelSpec {
         label: label(quantized.unwrap_or(DType::F16), form),
         modules,
-        constants: constants.to_vec(),
+        constants,
+        access: vec![Read, Read, Read, Read, Read, ReadWrite, Uniform, Uniform],
+    }
+}
+
+/// The kernel that holds its inputs, for weights of type `quantized` or else for float ones, see `wgsl/matmul/held.wgsl`.
+pub(crate) fn held(
+    quantized: Option<DType>,
+    in_vec4s: bool,
+    shape: HeldShape,
+    mut constants: Vec<(&'static str, f64)>,
+) -> KernelSpec {
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("weight/words.wgsl")];
+    modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl"), wgsl!("matmul/floats.wgsl")], weight_modules));
+    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/jobs.wgsl"), wgsl!("matmul/columns.wgsl")]);
+    modules.extend([wgsl!("matmul/results.wgsl"), wgsl!("lanes/subgroup.wgsl")]);
+    modules.push(match in_vec4s {
+        true => wgsl!("matmul/vec_input_vec4.wgsl"),
+        false => wgsl!("matmul/vec_input_scalar.wgsl"),
+    });
+    modules.push(match quantized {
+        Some(_) => wgsl!("matmul/held_bytes.wgsl"),
+        None => wgsl!("matmul/held_floats.wgsl"),
+    });
+    modules.push(wgsl!("matmul/held.wgsl"));
+    constants.extend([
+        ("WORKGROUP", f64::from(shape.workgroup())),
+        ("N_LANES", 1.0), // nobody sums over more
+        ("SPAN", f64::from(shape.span)),
+        ("ROWS_AT_ONCE", f64::from(shape.at_once)),
+    ]);
+    use Access::{Read, ReadWrite, Uniform};
+    KernelSpec {
+        label: label(quantized.unwrap_or(DType::F16), Form::Held { shape }),
+        modules,
+        constants,
         access: vec![Read, Read, Read, Read, Read, ReadWrite, Uniform, Uniform],
     }
 }
@@ -189,6 +240,7 @@ fn label(dtype: DType, form: Form) -> &'static str {
                 $(
                     (Form::VecF32 { .. }, DType::$dtype) => concat!("vec_", stringify!($dtype)),
                     (Form::VecInt8 { .. }, DType::$dtype) => concat!("vec_int8_", stringify!($dtype)),
+                    (Form::Held { .. }, DType::$dtype) => concat!("held_", stringify!($dtype)),
                     (Form::Tiled { .. }, DType::$dtype) => concat!("tiled_", stringify!($dtype)),
                     (Form::Gemm { .. }, DType::$dtype) => concat!("gemm_", stringify!($dtype)),
                 )*

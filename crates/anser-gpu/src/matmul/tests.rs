@@ -5,10 +5,11 @@ use super::bench::problem::{Problem, Product};
 use super::bench::rig::Rig;
 use super::bench::{describe, gemm_forms, nmse};
 use super::form::{Form, Precision, TiledShape, VecShape};
+use super::held::HeldShape;
 use super::{Sites, device_dtype, lower_as};
 use crate::choice::DeviceChoice;
 use crate::device::{Device, DeviceKind};
-use crate::kernels::Features;
+use crate::kernels::{Features, RowClass};
 use crate::pipelines::source;
 use crate::schedule::{Schedule, Sharing, Unit};
 use crate::weights::WeightLayout;
@@ -31,15 +32,16 @@ fn plain(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product
 }
 
 /// The largest squared error, relative to the squared values, that the form's number formats explain.
-fn bound(form: Form) -> f64 {
+fn bound(form: Form, dtype: DType) -> f64 {
     match form {
         // f32 operands and sums: 2⁻²⁴ per operation, which adds up over a sum; cancellation costs a digit or two.
         Form::VecF32 { .. } | Form::Tiled { f16: false, .. } => 1e-11,
+        Form::Held { .. } if !dtype.is_quantized() => 1e-11,
         // Both operands are rounded to 11 bits: a relative error of up to 2⁻¹¹ each, (2⁻¹¹)² / 3 squared on average.
         Form::Tiled { f16: true, .. } | Form::Gemm { .. } => 1e-6,
         // Activations are rounded to 1/254 of the largest of 16, which is near the largest of all here: uniform numbers
         // of variance 1/3 get a uniform error of variance (1/127)² / 12, a ratio of 1.6e-5, more or less in a sample.
-        Form::VecInt8 { .. } => 5e-5,
+        Form::VecInt8 { .. } | Form::Held { .. } => 5e-5,
     }
 }
 
@@ -53,7 +55,7 @@ fn check(device: &Device, product: Product, form: Form, split_rows: usize) {
     let rows: Vec<usize> = (0..product.n_rows).collect();
     let reference: Vec<_> = rows.iter().map(|&row| problem.reference(row)).collect();
     let error = nmse(&result, &reference, &rows, product.n_rows);
-    assert!(error <= bound(form), "{product:?} as {}: nmse {error:e}", describe(form));
+    assert!(error <= bound(form, product.dtype), "{product:?} as {}: nmse {error:e}", describe(form));
 }
 
 /// Every form but cooperative matrices, which tests of hardware that has them run.
@@ -69,6 +71,9 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
                 forms.push(Form::VecInt8 { shape });
             }
         }
+        let n_shares = super::held::n_shares(op.layout.dtype, op.n_cols);
+        let held = HeldShape::choose(&[n_shares], false, &features).filter(|_| op.class == RowClass(8));
+        forms.extend(held.map(|shape| Form::Held { shape }));
     } else {
         let wide = TiledShape { threads_m: 16, threads_n: 16 };
         let narrow = TiledShape { threads_m: 4, threads_n: 2 };
@@ -161,9 +166,11 @@ fn every_form_is_valid() {
         shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },
     });
     let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
-    let forms: Vec<Form> = gemm.into_iter().chain(vec).chain(tiled).collect();
+    let held = HeldShape { span: 16, at_once: 8, n_rows: 32 };
+    let held = [Form::Held { shape: held }];
+    let forms: Vec<Form> = gemm.into_iter().chain(vec).chain(held).chain(tiled).collect();
     for dtype in TYPES {
-        let problem = Problem::new(plain(dtype, [16, 512], 1));
+        let problem = Problem::new(plain(dtype, [16, 512], 8));
         let splits = std::slice::from_ref(&(0..16));
         let weights = WeightLayout::new(problem.plan(), 1 << 20, 256);
         let sharing = Sharing::Nothing { n_rows: [1, 0], in_bytes: false };

@@ -1,6 +1,8 @@
-//! Products for few tokens: one dispatch for as many of them as can share its bindings, see `wgsl/matmul/vec.wgsl`.
+//! Products for few tokens: one dispatch for as many of them as can share its bindings, see `wgsl/matmul/vec.wgsl` and
+//! `wgsl/matmul/held.wgsl`.
 
-use super::form::VecShape;
+use super::form::{Form, Precision, VecShape};
+use super::held::{HeldShape, holds, n_shares};
 use super::layout::PIECE_LEN;
 use super::{MatMul, epilogue_word, spec};
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, wgsl};
@@ -119,15 +121,15 @@ impl Job<'_> {
     }
 }
 
-/// The dispatches that compute `ops`, none of which needs another one's result. `in_bytes`: quantized weights are
-/// multiplied with activations in 8 bits; `shape`: instead of the best one.
+/// The dispatches that compute `ops`, none of which needs another one's result; in `form` instead of the best one.
 pub(crate) fn lower(
     ops: &[MatMul],
     sites: &Sites,
     features: &Features,
-    in_bytes: bool,
-    shape: Option<VecShape>,
+    precision: Precision,
+    form: Option<Form>,
 ) -> Vec<Dispatch> {
+    let in_bytes = precision == Precision::Int8;
     let mut dispatches: Vec<Dispatch> = vec![];
     let mut groups: Vec<Vec<Job>> = vec![];
     for (number, op) in ops.iter().enumerate() {
@@ -135,15 +137,18 @@ pub(crate) fn lower(
         for (split, rows) in op.splits.iter().enumerate() {
             let Some(place) = sites.weights.place(op.weight, split) else { continue };
             let job = Job { op, split, rows: rows.clone(), place, input: input.clone() };
-            let joins =
-                |group: &&mut Vec<Job>| group.len() < MAX_JOBS && group.iter().all(|other| job.goes_with(other, sites));
+            // A kernel that holds inputs holds them in bytes or in floats.
+            let is_apart =
+                |other: &Job| other.kind().min(1) != job.kind().min(1) && holds(op.class, features, precision);
+            let goes_with = |other: &Job| job.goes_with(other, sites) && !is_apart(other);
+            let joins = |group: &&mut Vec<Job>| group.len() < MAX_JOBS && group.iter().all(goes_with);
             match groups.iter_mut().find(joins) {
                 Some(group) => group.push(job),
                 None => groups.push(vec![job]),
             }
         }
     }
-    dispatches.extend(groups.iter().filter_map(|jobs| dispatch(jobs, sites, features, shape)));
+    dispatches.extend(groups.iter().filter_map(|jobs| dispatch(jobs, sites, features, precision, form)));
     dispatches
 }
 
@@ -187,7 +192,13 @@ fn quantize(op: &MatMul, n_pieces: usize, [quants, scales]: [Binding; 2]) -> Dis
 }
 
 /// One dispatch for all jobs.
-fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecShape>) -> Option<Dispatch> {
+fn dispatch(
+    jobs: &[Job],
+    sites: &Sites,
+    features: &Features,
+    precision: Precision,
+    form: Option<Form>,
+) -> Option<Dispatch> {
     /// GRID_WIDTH of `wgsl/matmul/columns.wgsl`.
     const WIDTH: u32 = 1 << 15;
 
@@ -197,8 +208,20 @@ fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecS
     let writes_bytes = jobs.iter().any(|job| sites.schedule.cell(job.op.out).is_some_and(|cell| cell.bytes.is_some()));
     let n_units = jobs.iter().map(|job| job.op.n_cols.div_ceil(super::form::unit_len(job.op.layout.dtype)));
     let n_rows = jobs.iter().map(|job| job.rows.len()).sum();
-    let shape = shape.unwrap_or_else(|| VecShape::choose(n_rows, n_units.min().unwrap_or(1), writes_bytes, features));
-    let n_rows_each = shape.workgroup / shape.n_lanes;
+    let class = first.op.class;
+    let held = match form {
+        Some(Form::Held { shape }) => Some(shape),
+        Some(_) => None,
+        None => {
+            let n_shares: Vec<_> = jobs.iter().map(|job| n_shares(job.op.layout.dtype, job.op.n_cols)).collect();
+            HeldShape::choose(&n_shares, writes_bytes, features).filter(|_| holds(class, features, precision))
+        }
+    };
+    let shape = match form {
+        Some(Form::VecF32 { shape } | Form::VecInt8 { shape }) => shape,
+        _ => VecShape::choose(n_rows, n_units.min().unwrap_or(1), writes_bytes, features),
+    };
+    let n_rows_each = held.map_or(shape.workgroup / shape.n_lanes, |held| held.n_rows);
     let mut words = vec![];
     let mut n_workgroups = 0;
     for job in jobs {
@@ -207,21 +230,22 @@ fn dispatch(jobs: &[Job], sites: &Sites, features: &Features, shape: Option<VecS
     }
     words.resize(MAX_JOBS * JOB_LEN, 0);
     let same_cols = jobs.iter().all(|job| job.op.n_cols == first.op.n_cols);
-    let mut constants = vec![
+    let constants = vec![
         ("N_COLS", if same_cols { first.op.n_cols as f64 } else { 0.0 }),
         ("OUTPUTS", f64::from(first.op.rows == Rows::Outputs)),
-        ("COLUMNS", f64::from(first.op.class.0.max(1))),
-        ("WORKGROUP", f64::from(shape.workgroup)),
-        ("N_LANES", f64::from(shape.n_lanes)),
+        ("COLUMNS", f64::from(class.0.max(1))),
         ("N_JOBS", jobs.len() as f64),
-        ("HAS_FLOATS", f64::from(jobs.iter().any(|job| job.quantized().is_none()))),
-        ("HAS_QUANTIZED", f64::from(quantized.is_some())),
+        ("ROWS", f64::from(n_rows_each)),
         ("WRITES_BYTES", f64::from(writes_bytes)),
     ];
-    if shape.in_subgroup {
-        constants.push(("SUBGROUP_LEN", f64::from(shape.subgroup_len)));
-    }
-    let kernel = spec::vec(quantized, reads_bytes, first.op.n_cols.is_multiple_of(4), shape, &constants);
+    let in_vec4s = first.op.n_cols.is_multiple_of(4);
+    let kernel = match held {
+        Some(held) => spec::held(quantized, in_vec4s, held, constants),
+        None => {
+            let has_floats = jobs.iter().any(|job| job.quantized().is_none());
+            spec::vec(quantized, has_floats, reads_bytes, in_vec4s, shape, constants)
+        }
+    };
     let weights = Binding::Block { weight: first.op.weight, split: first.split };
     // Absent operands still need a buffer to bind; it is not read.
     let bias = jobs.iter().find_map(|job| job.op.bias).map(|weight| Binding::Block { weight, split: 0 });

@@ -14,7 +14,7 @@ use crate::error::GpuError;
 use crate::executor::Gpu;
 use crate::kernels::Binding;
 use crate::mapping::Mapping;
-use crate::parallel::each_part;
+use crate::recorder::{Recipe, Recorder};
 use crate::run::StepKind;
 use crate::sample::DrawOptions;
 use crate::schedule::Reads;
@@ -117,17 +117,13 @@ struct Flight {
     half: usize,
 }
 
-/// What a step runs around the plan's own dispatches.
+/// The commands of its steps.
 #[derive(Debug)]
 struct Bound {
     epoch: u64,
     kind: StepKind,
-    reads: Reads,
-    embed: Vec<Launch>,
-    /// By half.
-    sample: [Vec<Launch>; 2],
-    /// Recorded ahead, for the next half.
-    commands: Option<Vec<wgpu::CommandBuffer>>,
+    /// Of steps by half.
+    recorder: Recorder,
 }
 
 /// Stands for a token that only the device knows.
@@ -319,7 +315,7 @@ impl Gpu {
         let kind = self.prepare(&step)?;
         let half = drawing.n_steps % 2;
         let last = drawing.bound.take().filter(|bound| bound.epoch == self.sampling.epoch && bound.kind == kind);
-        let mut bound = match last {
+        let bound = match last {
             Some(bound) => bound,
             None => self.bind_drawing(drawing, kind, &step)?,
         };
@@ -341,18 +337,8 @@ impl Gpu {
                 self.device.queue.write_buffer(&drawing.memory.shares, offset, bytemuck::cast_slice(&shares));
             }
         }
-        let sizes = Sizes::new(&step);
-        let submit = || -> Result<wgpu::SubmissionIndex, GpuError> {
-            let recorded = bound.commands.take();
-            let commands = match recorded {
-                Some(commands) => commands,
-                None => self.record_drawing(drawing, &bound, half, sizes)?,
-            };
-            let submission = self.device.queue.submit(commands);
-            bound.commands = Some(self.record_drawing(drawing, &bound, 1 - half, sizes)?);
-            Ok(submission)
-        };
-        let submission = self.device.guard(|| "a step".into(), submit)??;
+        let commands = bound.recorder.take(half)?;
+        let submission = self.device.guard(|| "a step".into(), || self.device.queue.submit([commands]))?;
         self.sampling.next = Some(passages.into_iter().map(Passage::turned).collect());
         for row in drawing.rows.iter().filter(|row| row.has_left) {
             self.states.advance(row.spare);
@@ -376,47 +362,42 @@ impl Gpu {
         let tables = of_step(Binding::Sequences).zip(of_step(Binding::Tokens));
         let (sequences, tokens) = tables.ok_or_else(|| self.device.failed("drawing", "the tables have no memory"))?;
         let greedy = drawing.rows.iter().all(|row| row.greedy);
-        let sample = |half| {
-            let tables = [sequences.clone(), tokens.clone()];
-            drawing.memory.launches(&self.device, &self.features, logits.clone(), tables, greedy, half)
-        };
-        Ok(Bound {
-            epoch: self.sampling.epoch,
-            kind,
-            reads: Reads::new(&self.plan, schedule, step),
-            embed: table.launches(&self.device, &drawing.memory.places, embedded, drawing.rows.len())?,
-            sample: [sample(0)?, sample(1)?],
-            commands: None,
-        })
+        let tables = [sequences, tokens];
+        let sample =
+            |half| drawing.memory.launches(&self.device, &self.features, logits.clone(), tables.clone(), greedy, half);
+        let embed = table.launches(&self.device, &drawing.memory.places, embedded, drawing.rows.len())?;
+        let recipe = |half: usize| self.recipe(drawing, kind, step, &embed, &sample(half)?, half);
+        let recorder = Recorder::new(&self.device, [recipe(0)?, recipe(1)?]);
+        Ok(Bound { epoch: self.sampling.epoch, kind, recorder })
     }
 
-    fn record_drawing(
+    /// The commands of a step of `kind` between what embeds its tokens and what draws the next ones.
+    fn recipe(
         &self,
         drawing: &Drawing,
-        bound: &Bound,
+        kind: StepKind,
+        step: &Step,
+        embed: &[Launch],
+        sample: &[Launch],
         half: usize,
-        sizes: Sizes,
-    ) -> Result<Vec<wgpu::CommandBuffer>, GpuError> {
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("a step that draws") };
-        let launch = |encoder: &mut wgpu::CommandEncoder, launches: &[Launch]| {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            launches.iter().for_each(|launch| launch.encode(&mut pass));
-        };
-        let replay = self.replay(bound.kind)?;
-        let n = replay.dispatches.len();
-        Ok(each_part(n, |dispatches| {
-            let mut encoder = self.device.inner.create_command_encoder(&descriptor);
-            let (is_first, is_last) = (dispatches.start == 0, dispatches.end == n);
-            if is_first {
-                launch(&mut encoder, &bound.embed);
-            }
-            self.encode(&mut encoder, replay, &bound.reads, dispatches, sizes, |_, _| {});
-            if is_last {
-                launch(&mut encoder, &bound.sample[half]);
-                let n_bytes = drawing.places_n_bytes();
-                encoder.copy_buffer_to_buffer(&drawing.memory.places, 0, &drawing.staging[half], 0, n_bytes);
-            }
-            encoder.finish()
-        }))
+    ) -> Result<Recipe, GpuError> {
+        let replay = self.replay(kind)?;
+        let sizes = Sizes::new(step);
+        let launch = |launches: &[Launch]| launches.iter().map(Launch::command).collect::<Vec<_>>();
+        let mut passes = vec![launch(embed)];
+        let mut start = 0;
+        for stop in &Reads::new(&self.plan, &replay.schedule, step).stops {
+            let end = replay.n_dispatches(stop.n_units);
+            passes.push(replay.dispatches[start..end].iter().map(|dispatch| dispatch.command(sizes)).collect());
+            start = end;
+        }
+        passes.push(launch(sample));
+        // Each pass makes a small model's step longer by some 2 µs; why large steps have one for each layer, see
+        // [`Schedule::segments`].
+        if replay.schedule.segments.is_empty() {
+            passes = vec![passes.concat()];
+        }
+        let copy = (drawing.memory.places.clone(), drawing.staging[half].clone(), drawing.places_n_bytes());
+        Ok(Recipe { passes, copy })
     }
 }

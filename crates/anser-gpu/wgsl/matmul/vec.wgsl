@@ -2,17 +2,10 @@
 //
 // N_LANES neighbouring threads compute a row, each taking every N_LANES-th unit of it. WORKGROUP / N_LANES rows make a
 // workgroup; workgroups are numbered along x, then y, and each computes rows of one job. Follows jobs.wgsl, columns.wgsl,
-// activation.wgsl, bytes.wgsl, lanes/*.wgsl, vec_floats.wgsl and vec_*quantized.wgsl.
+// results.wgsl, lanes/*.wgsl, vec_floats.wgsl and vec_*quantized.wgsl.
 
 override HAS_FLOATS: bool;    // whether any job has float weights
 override HAS_QUANTIZED: bool; // whether any job has quantized ones
-override WRITES_BYTES: bool;  // whether any result is wanted in bytes: then ROWS is a multiple of 16
-
-override ROWS: u32 = WORKGROUP / N_LANES;
-override N_STAGED: u32 = select(1u, ROWS * COLUMNS, WRITES_BYTES);
-override ROW_PIECES: u32 = max(ROWS / 16u, 1u);
-
-var<workgroup> staged: array<f32, N_STAGED>; // results [COLUMNS, ROWS], before they become bytes
 
 fn run(workgroup: vec3<u32>, local: u32) {
     let number = workgroup.x + GRID_WIDTH * workgroup.y;
@@ -64,12 +57,7 @@ fn run(workgroup: vec3<u32>, local: u32) {
             store(job, row, 7u, valid, sums.b.w, bias, residuals.b.w);
         }
     }
-    if WRITES_BYTES {
-        workgroupBarrier();
-        for (var i = local; i < COLUMNS * ROW_PIECES; i += WORKGROUP) {
-            store_bytes(job, first / 16u, i / ROW_PIECES, i % ROW_PIECES);
-        }
-    }
+    store_all_bytes(job, first, local);
 }
 
 fn load_residuals(job: Job, row: u32) -> Columns {
@@ -89,35 +77,4 @@ fn load_residuals(job: Job, row: u32) -> Columns {
         values.b.w = load_residual(job, row, column_token(7u));
     }
     return values;
-}
-
-fn store(job: Job, row: u32, token: u32, valid: bool, sum: f32, bias: f32, residual: f32) {
-    let value = residual + activation(sum + bias, job.epilogue);
-    if valid && token < n_tokens() && job.out != NOTHING {
-        out[job.out + token * job.n_total + job.first_row + row] = bitcast<u32>(value);
-    }
-    if WRITES_BYTES {
-        staged[token * ROWS + row % ROWS] = value;
-    }
-}
-
-// Piece `p` of the workgroup's results for a token.
-fn store_bytes(job: Job, first_piece: u32, token: u32, p: u32) {
-    let piece = first_piece + p;
-    if job.out_bytes == NOTHING || token >= n_tokens() || 16u * piece >= job.n_rows {
-        return;
-    }
-    let at = token * ROWS + 16u * p;
-    let bytes = to_bytes(staged4(at), staged4(at + 4u), staged4(at + 8u), staged4(at + 12u));
-    let to = token * (job.n_total / 16u) + job.first_row / 16u + piece;
-    out[job.out_bytes + 4u * to] = bytes.quants.x;
-    out[job.out_bytes + 4u * to + 1u] = bytes.quants.y;
-    out[job.out_bytes + 4u * to + 2u] = bytes.quants.z;
-    out[job.out_bytes + 4u * to + 3u] = bytes.quants.w;
-    out[job.out_scales + 2u * to] = bitcast<u32>(bytes.scales.x);
-    out[job.out_scales + 2u * to + 1u] = bitcast<u32>(bytes.scales.y);
-}
-
-fn staged4(at: u32) -> vec4<f32> {
-    return vec4<f32>(staged[at], staged[at + 1u], staged[at + 2u], staged[at + 3u]);
 }

@@ -6,6 +6,7 @@ override N_COLS: u32; // C
 override SLICE_LEN: u32;
 override EPS: f32;
 override VECTOR_STRIDE: u32; // elements between the vectors of a run
+override ONE_EACH: bool;     // whether every sequence has one token: then no token's previous one is a row
 
 @group(0) @binding(0) var<storage, read> tokens: array<Token>;    // [T]
 @group(0) @binding(1) var<storage, read> x: array<f32>;           // [T, C]
@@ -25,14 +26,22 @@ struct Column {
     mixes: Mixes,
 }
 
+// The state comes last: its place is not known before the token is there, and what is asked for after it would wait, too.
 fn load_column(c: u32, row: u32, row_before: u32, state_before: u32) -> Column {
-    return Column(
-        vec2<f32>(x[row + c], x[row_before + c]),
-        norm[c],
-        norm[VECTOR_STRIDE + c],
-        state[state_before + c],
-        load_mixes(c),
-    );
+    var column: Column;
+    column.x = load_x(c, row, row_before);
+    column.scale = norm[c];
+    column.offset = norm[VECTOR_STRIDE + c];
+    column.mixes = load_mixes(c);
+    column.state = state[state_before + c];
+    return column;
+}
+
+fn load_x(c: u32, row: u32, row_before: u32) -> vec2<f32> {
+    if ONE_EACH {
+        return vec2<f32>(x[row + c], 0.0);
+    }
+    return vec2<f32>(x[row + c], x[row_before + c]);
 }
 
 fn run(workgroup: vec3<u32>, local: u32) {
@@ -51,7 +60,7 @@ fn run(workgroup: vec3<u32>, local: u32) {
         let c = local + i * WORKGROUP;
         held[i] = vec2<f32>(0.0);
         if c < N_COLS {
-            held[i] = vec2<f32>(x[row + c], x[row_before + c]);
+            held[i] = load_x(c, row, row_before);
         }
         sum += held[i];
     }

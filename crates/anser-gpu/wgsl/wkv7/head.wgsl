@@ -48,10 +48,7 @@ fn run(workgroup: vec3<u32>, index: u32) {
     let lane = index % N_LANES;
     let state_row = token.slot * N_COLS + head + row;
 
-    clear_row();
-    if row < HEAD_SIZE && token.previous == PREVIOUS_STATE {
-        load_row(state_row, lane);
-    }
+    fetch_rates(head, index);
     // Invocation `index` has column `index`, beyond the last one that one again.
     let column = min(index, HEAD_SIZE - 1u);
     var own = 0.0;
@@ -76,6 +73,11 @@ fn run(workgroup: vec3<u32>, index: u32) {
         k4 = load_key(t, quad);
         k_k4 = key[quad];
         k_a4 = key[VECTOR_STRIDE / 4u + quad];
+    }
+    // Where the state is, is known once the token is there: what is asked for after it would wait, too.
+    clear_row();
+    if row < HEAD_SIZE && token.previous == PREVIOUS_STATE {
+        load_row(state_row, lane);
     }
     stage_rates(t, head, index);
     workgroupBarrier();

@@ -53,22 +53,47 @@ fn load_first_value(t: u32, column: u32) -> f32 {
     return 0.0;
 }
 
-// The lanes of a row share the pieces of all its pairs, so that most of them wait for memory at the same time.
-fn stage_rates(t: u32, head: u32, index: u32) {
+// The bits of the first pieces of a thread, 16 bits a number.
+var<private> fetched: array<array<vec4<u32>, 2>, MAX_FETCHED>;
+var<private> biases: vec4<f32>;
+
+const MAX_FETCHED: u32 = 3u;
+override N_FETCHED: u32 = min(N_ROUNDS, MAX_FETCHED);
+
+// Asks for weights, so that they are on their way while everything else is asked for. The lanes of a row share the pieces
+// of all its pairs, so that most of them wait for memory at the same time.
+fn fetch_rates(head: u32, index: u32) {
     let row = head + min(index / N_LANES, HEAD_SIZE - 1u);
-    let lane = index % N_LANES;
-    // Fetched early, so that nothing has to be waited for at the end.
-    let biases = vec4<f32>(
+    for (var i = 0u; i < N_FETCHED; i++) {
+        let p = min(i * N_LANES + index % N_LANES, N_PAIR_PIECES - 1u);
+        let pair = pair_of(pair_number(p));
+        let at = piece_start(pair, row, p - pair.first);
+        fetched[i] = array<vec4<u32>, 2>(weights[at], weights[at + 1u]);
+    }
+    biases = vec4<f32>(
         load_bias(operands.pairs[0], row),
         load_bias(operands.pairs[1], row),
         load_bias(operands.pairs[2], row),
         load_bias(operands.pairs[3], row),
     );
+}
+
+fn stage_rates(t: u32, head: u32, index: u32) {
+    let row = head + min(index / N_LANES, HEAD_SIZE - 1u);
+    let lane = index % N_LANES;
     var sums = vec4<f32>(0.0);
-    for (var i = 0u; i < N_ROUNDS; i++) {
+    for (var i = 0u; i < N_FETCHED; i++) {
         let p = i * N_LANES + lane;
         if p < N_PAIR_PIECES {
-            sums += piece_product(t, row, p);
+            sums += piece_product(t, row, p, fetched[i]);
+        }
+    }
+    for (var i = N_FETCHED; i < N_ROUNDS; i++) {
+        let p = i * N_LANES + lane;
+        if p < N_PAIR_PIECES {
+            let pair = pair_of(pair_number(p));
+            let at = piece_start(pair, row, p - pair.first);
+            sums += piece_product(t, row, p, array<vec4<u32>, 2>(weights[at], weights[at + 1u]));
         }
     }
     sums.x = lanes_sum(sums.x, index);
@@ -110,8 +135,8 @@ fn select_pair(a: Pair, b: Pair, takes_b: bool) -> Pair {
     );
 }
 
-// What piece `p` of all pairs adds to the products of a row, in the place of its pair.
-fn piece_product(t: u32, row: u32, p: u32) -> vec4<f32> {
+// The pair of piece `p` of all pairs.
+fn pair_number(p: u32) -> u32 {
     var j = 3u;
     if p < operands.pairs[1].first {
         j = 0u;
@@ -120,16 +145,26 @@ fn piece_product(t: u32, row: u32, p: u32) -> vec4<f32> {
     } else if p < operands.pairs[3].first {
         j = 2u;
     }
+    return j;
+}
+
+// First vec4 of a piece of a pair's row.
+fn piece_start(pair: Pair, row: u32, piece: u32) -> u32 {
+    let n_pieces = (pair.rank + 15u) / 16u;
+    return pair.weights + select(2u, 4u, pair.kind == F32) * (row * n_pieces + piece);
+}
+
+// What piece `p` of all pairs, which begins with `bits`, adds to the products of a row, in the place of its pair.
+fn piece_product(t: u32, row: u32, p: u32, bits: array<vec4<u32>, 2>) -> vec4<f32> {
+    let j = pair_number(p);
     let pair = pair_of(j);
     let piece = p - pair.first;
-    let n_pieces = (pair.rank + 15u) / 16u;
     var w: Piece;
     if pair.kind == F32 {
-        w = f32_piece(pair.weights + 4u * (row * n_pieces + piece));
+        w = f32_piece(piece_start(pair, row, piece));
     } else {
-        let at = pair.weights + 2u * (row * n_pieces + piece);
-        let low = weights[at];
-        let high = weights[at + 1u];
+        let low = bits[0];
+        let high = bits[1];
         if pair.kind == F16 {
             w = Piece(f16_values(low.xy), f16_values(low.zw), f16_values(high.xy), f16_values(high.zw));
         } else {

@@ -28,6 +28,9 @@ fn load_first_value(t: u32, column: u32) -> f32 {
     return 0.0;
 }
 
+// These are fetched with everything else.
+fn fetch_rates(head: u32, index: u32) {}
+
 fn stage_rates(t: u32, head: u32, index: u32) {
     if index < HEAD_SIZE {
         let i = t * N_COLS + head + index;

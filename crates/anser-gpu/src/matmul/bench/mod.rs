@@ -9,6 +9,7 @@ pub use problem::Product;
 
 use super::coop::GemmShape;
 use super::form::{Form, Precision, TiledShape, VecShape};
+use super::held::HeldShape;
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::Features;
@@ -112,7 +113,7 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
     let (op, features, product) = (problem.op(&[]), device.features(), problem.product);
     let mut chosen: Vec<Form> =
         [Precision::Half, Precision::Exact, Precision::Int8].map(|p| Form::choose(&op, &features, p)).to_vec();
-    chosen.sort_by_key(|form| matches!(form, Form::VecInt8 { .. }));
+    chosen.sort_by_key(|form| matches!(form, Form::VecInt8 { .. } | Form::Held { .. }));
     chosen.dedup();
     let is_new = |i: &usize| !chosen[..*i].contains(&chosen[*i]);
     chosen = (0..chosen.len()).filter(is_new).map(|i| chosen[i]).collect();
@@ -124,6 +125,11 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
         match form {
             Form::VecF32 { shape } => all.extend(vec_shapes(shape, features).map(|shape| Form::VecF32 { shape })),
             Form::VecInt8 { shape } => all.extend(vec_shapes(shape, features).map(|shape| Form::VecInt8 { shape })),
+            Form::Held { shape } => {
+                let others = [8, 16, 32, 48, 64].map(|n_rows| HeldShape { n_rows, ..shape });
+                let fitting = others.into_iter().filter(|shape| shape.fits(&features));
+                all.extend(fitting.map(|shape| Form::Held { shape }));
+            }
             Form::Tiled { shape, .. } => {
                 let others = [[16, 16], [16, 8], [8, 8], [16, 4], [32, 4], [16, 2]];
                 let shapes = others.map(|[threads_m, threads_n]| TiledShape { threads_m, threads_n });
@@ -188,6 +194,7 @@ pub(crate) fn describe(form: Form) -> String {
     match form {
         Form::VecF32 { shape } => format!("f32 {}", lanes(shape)),
         Form::VecInt8 { shape } => format!("int8 {}", lanes(shape)),
+        Form::Held { shape: HeldShape { span, at_once, n_rows } } => format!("held {span}x{at_once}, {n_rows} rows"),
         Form::Tiled { shape, f16 } => format!("tiled-{} {:?}", if f16 { "f16" } else { "f32" }, shape.tile()),
         Form::Gemm { shape } => {
             let GemmShape { subgroups: [m, n], fragments: [i, j], k_step, n_splits, decodes, .. } = shape;
