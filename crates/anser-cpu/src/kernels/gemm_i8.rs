@@ -17,7 +17,7 @@ use std::cell::RefCell;
 /// Lanes of the widest vectors.
 const MAX_LANES: usize = 16;
 /// Tokens up to which a stretch is multiplied as soon as it is unpacked.
-pub(crate) const MAX_FEW_TOKENS: usize = 16;
+pub(crate) const MAX_FEW_TOKENS: usize = 32;
 
 /// Working memory of one thread, kept between tiles.
 #[derive(Default)]
