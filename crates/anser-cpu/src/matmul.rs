@@ -4,16 +4,18 @@ use crate::arch::{self, pool::Pool};
 use crate::kernels::dot_f32::DotF32;
 use crate::kernels::dot_i8::DotI8;
 use crate::kernels::elementwise::Finish;
+use crate::kernels::few_q8::{self, FewQ8};
 use crate::kernels::gemm_f32::GemmF32;
-use crate::kernels::gemm_i8::GemmI8;
+use crate::kernels::gemm_i8::{GemmI8, MAX_FEW_TOKENS};
 use crate::kernels::quantized::Quantized;
 use crate::tiles::column_tiles;
+use anser_format::DType;
 use anser_model::{Activation, Weight};
 
 /// Below this many multiplications a region is computed on the calling thread: sharing them costs more.
 const MIN_PARALLEL_WORK: usize = 1 << 16;
 /// Tasks per thread: enough that threads which start late or are interrupted cost little.
-const TASKS_PER_THREAD: usize = 4;
+pub(crate) const TASKS_PER_THREAD: usize = 4;
 /// Unpacked weights of a task: what stays in the second cache level beside the activations that pass.
 const MAX_TILE_N_BYTES: usize = 384 << 10;
 
@@ -68,7 +70,7 @@ pub(crate) fn multiply(pool: &mut Pool, products: Vec<Product>) {
         let element_n_bytes = match x {
             Input::Rows(_) => 0,
             Input::Panel(_) => size_of::<f32>(),
-            Input::Quantized(_) => usize::from(n_tokens > 1),
+            Input::Quantized(_) => usize::from(n_tokens > MAX_FEW_TOKENS),
         };
         let most = MAX_TILE_N_BYTES.checked_div(n_cols * element_n_bytes).unwrap_or(n_rows);
         let width = (task_work / (n_tokens * n_cols)).min(most).min(n_rows).next_multiple_of(n_lanes).max(n_lanes);
@@ -88,6 +90,11 @@ fn compute(tile: Tile) {
         (Input::Rows(x), pieces) => arch::run(DotF32 { dtype, rows, n_cols, x, pieces }),
         (Input::Panel(x), pieces) => arch::run(GemmF32 { dtype, rows, n_cols, x, pieces }),
         (Input::Quantized(x), [out]) => arch::run(DotI8 { dtype, rows, x, out }),
+        (Input::Quantized(x), pieces)
+            if dtype == DType::Q8_0 && pieces.len() <= few_q8::MAX_TOKENS.min(arch::n_lanes()) =>
+        {
+            arch::run(FewQ8 { rows, x, pieces });
+        }
         (Input::Quantized(x), pieces) => arch::run(GemmI8 { dtype, rows, x, pieces }),
     }
     let columns = first_row..first_row + n;

@@ -7,7 +7,7 @@ use crate::kernels::elementwise::{KeyControl, LayerNorm, NormBonusGateRow, Token
 use crate::kernels::panel::PackF32;
 use crate::kernels::quantized::Quantized;
 use crate::kernels::wkv7::Wkv7;
-use crate::matmul::{Epilogue, Input, Product, multiply};
+use crate::matmul::{Epilogue, Input, Product, TASKS_PER_THREAD, multiply};
 use crate::ops;
 use crate::tiles::{column_tiles, row_tiles};
 use crate::values::Values;
@@ -27,6 +27,11 @@ pub(crate) struct Threads<'a> {
 }
 
 impl Threads<'_> {
+    /// Tasks into which a long list is divided.
+    fn n_tasks(&self) -> usize {
+        self.pool.n_threads() * TASKS_PER_THREAD
+    }
+
     /// Calls `f` with every item: on all threads if there are `n_elements` enough to compute.
     fn each<T: Send>(&mut self, n_elements: usize, items: Vec<T>, f: impl Fn(T) + Sync) {
         if n_elements < MIN_PARALLEL_ELEMENTS {
@@ -61,6 +66,18 @@ struct MatMul {
     activation: Activation,
     residual: Option<ValueId>,
     out: ValueId,
+}
+
+/// A head of a sequence, in `Op::Wkv7`.
+struct Head<'a> {
+    /// Its first column.
+    first: usize,
+    /// The sequence's tokens.
+    tokens: Range<usize>,
+    /// State `[N, N]`.
+    s: &'a mut [f32],
+    /// One piece `[N]` per token.
+    out: Vec<&'a mut [f32]>,
 }
 
 impl Walk<'_> {
@@ -274,34 +291,47 @@ impl Walk<'_> {
         self.values.put(out[1], k_out);
     }
 
-    /// Heads and sequences are independent: one task for each pair.
+    /// Heads and sequences are independent. A task has some heads of a sequence, whose states follow each other in memory.
     fn wkv7(&mut self, inputs: [ValueId; 6], state: StateRef, n: usize, out: ValueId, run: &mut Run) {
         let mut o = self.values.take(out, run.step);
         let values = inputs.map(|id| self.values.get(id));
         let layout = &self.values.plan.state;
         let (c, range) = (layout.parts[state.part].layer_len() / n, layout.range(state));
+        // Per sequence and head: the head, its state, and a piece per token.
+        let mut heads: Vec<Vec<Head>> = run.rows.iter().map(|_| Vec::with_capacity(c / n)).collect();
         let states = run.states.iter_mut().map(|s| &mut s[range.clone()]).map(|s| s.chunks_exact_mut(n * n));
         let mut states: Vec<_> = states.collect();
         let n_elements = o.len() * n;
-        let mut tasks = vec![];
         for (head, mut pieces) in column_tiles(&mut o, c, n).into_iter().enumerate() {
-            for (rows, states) in run.rows.iter().zip(&mut states) {
+            for ((rows, states), heads) in run.rows.iter().zip(&mut states).zip(&mut heads) {
                 let rest = pieces.split_off(rows.len());
-                tasks.extend(states.next().map(|s| (head, rows.clone(), s, std::mem::replace(&mut pieces, rest))));
+                let out = std::mem::replace(&mut pieces, rest);
+                heads.extend(states.next().map(|s| Head { first: head * n, tokens: rows.clone(), s, out }));
             }
         }
-        let reference = self.threads.mode == Mode::Reference;
-        let task = |(head, tokens, s, mut out): (usize, Range<usize>, &mut [f32], Vec<&mut [f32]>)| {
-            if reference {
-                for (t, out) in tokens.zip(out) {
-                    let [r, w, k, v, kk, a] = values.map(|x| &x[t * c + head * n..][..n]);
-                    ops::wkv7(ops::Wkv7Token { r, w, k, v, kk, a }, s, out);
-                }
-            } else {
-                arch::run(Wkv7 { values, n_cols: c, first: head * n, tokens, s, out: &mut out });
+        let mut heads = heads.into_iter().flatten();
+        let n_heads = (run.rows.len() * c / n / self.threads.n_tasks()).max(1);
+        let mut tasks = vec![];
+        loop {
+            let task: Vec<Head> = heads.by_ref().take(n_heads).collect();
+            if task.is_empty() {
+                break;
             }
-        };
-        self.threads.each(n_elements, tasks, task);
+            tasks.push(task);
+        }
+        let reference = self.threads.mode == Mode::Reference;
+        self.threads.each(n_elements, tasks, |heads| {
+            for Head { first, tokens, s, mut out } in heads {
+                if reference {
+                    for (t, out) in tokens.zip(out) {
+                        let [r, w, k, v, kk, a] = values.map(|x| &x[t * c + first..][..n]);
+                        ops::wkv7(ops::Wkv7Token { r, w, k, v, kk, a }, s, out);
+                    }
+                } else {
+                    arch::run(Wkv7 { values, n_cols: c, first, tokens, s, out: &mut out });
+                }
+            }
+        });
         self.values.put(out, o);
     }
 

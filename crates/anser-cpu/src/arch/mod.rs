@@ -69,6 +69,8 @@ pub(crate) trait Simd: Copy {
     fn to_f32(self, x: Self::I32) -> Self::F32;
     /// The first bytes of a slice that is long enough.
     fn load_bytes(self, bytes: &[u8]) -> Self::Bytes;
+    /// Writes to the first bytes.
+    fn store_bytes(self, x: Self::Bytes, out: &mut [u8]);
     /// The same four bytes in every lane.
     fn splat_bytes(self, bytes: [u8; 4]) -> Self::Bytes;
     /// a & b
@@ -86,6 +88,10 @@ pub(crate) trait Simd: Copy {
     fn store_negated(self, x: Self::I32, out: &mut [i32]);
     /// The same 32 bytes for every eight lanes.
     fn repeat_bytes(self, bytes: &[u8; 32]) -> Self::Bytes;
+    /// The first bytes, as many as one of N equal parts of a vector has, N times.
+    fn repeat<const N: usize>(self, bytes: &[u8]) -> Self::Bytes;
+    /// One F16, little-endian, in every lane.
+    fn splat_f16(self, bits: [u8; 2]) -> Self::F32;
     /// 32 bytes from the start for the first eight lanes, and 32 from `stride` on for the next.
     fn load_blocks(self, bytes: &[u8], stride: usize) -> Self::Bytes;
     /// Every 16 bits shifted right by N\[0\] in the first eight lanes, by N\[1\] in the next.
@@ -98,6 +104,14 @@ pub(crate) trait Simd: Copy {
     fn repeat_8(self, x: &[f32]) -> Self::F32;
     /// Lane i is x\[i / 4\].
     fn repeat_4(self, x: &[f32]) -> Self::F32;
+
+    /// The first 16 bytes of as many rows as there are lanes, `stride` bytes apart: lane r of vector i is bytes 4·i to
+    /// 4·i + 3 of row r.
+    fn columns(self, rows: &[u8], stride: usize) -> [Self::Bytes; 4];
+    /// Lane r is the F16 at the start of row r.
+    fn f16_of_rows(self, rows: &[u8], stride: usize) -> Self::F32;
+    /// Lane r of vector i is byte i of lane r.
+    fn bytes_to_f32(self, x: Self::Bytes) -> [Self::F32; 4];
 
     /// Asks for the cache line at an address that is about to be read; any address will do.
     fn prefetch(self, address: *const u8);
@@ -119,8 +133,6 @@ pub(crate) trait Narrow: Simd {
     fn bits_at_4(self, bits: [u8; 4]) -> Self::Bytes;
     /// table\[x\], for bytes below 16.
     fn lookup(self, table: &[u8; 16], x: Self::Bytes) -> Self::Bytes;
-    /// Writes to the first bytes.
-    fn store_bytes(self, x: Self::Bytes, out: &mut [u8]);
     /// The larger of a and |b|; a if b is not a number.
     fn max_abs(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The largest lane of a vector without negative numbers.

@@ -120,6 +120,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn store_bytes(self, x: [u8; 32], out: &mut [u8]) {
+        out[..32].copy_from_slice(&x);
+    }
+
+    #[inline(always)]
     fn splat_bytes(self, bytes: [u8; 4]) -> [u8; 32] {
         std::array::from_fn(|i| bytes[i % 4])
     }
@@ -161,6 +166,16 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn repeat<const N: usize>(self, bytes: &[u8]) -> [u8; 32] {
+        std::array::from_fn(|i| bytes[i % (32 / N)])
+    }
+
+    #[inline(always)]
+    fn splat_f16(self, bits: [u8; 2]) -> [f32; 8] {
+        [self.f16(bits); 8]
+    }
+
+    #[inline(always)]
     fn load_blocks(self, bytes: &[u8], _: usize) -> [u8; 32] {
         first(bytes)
     }
@@ -190,6 +205,22 @@ impl Simd for Portable {
     #[inline(always)]
     fn repeat_4(self, x: &[f32]) -> [f32; 8] {
         self.halves(x[0], x[1])
+    }
+
+    #[inline(always)]
+    fn columns(self, rows: &[u8], stride: usize) -> [[u8; 32]; 4] {
+        std::array::from_fn(|i| std::array::from_fn(|byte| rows[byte / 4 * stride + 4 * i + byte % 4]))
+    }
+
+    #[inline(always)]
+    fn f16_of_rows(self, rows: &[u8], stride: usize) -> [f32; 8] {
+        let bits: [u8; 16] = std::array::from_fn(|byte| rows[byte / 2 * stride + byte % 2]);
+        self.load_f16(&bits)
+    }
+
+    #[inline(always)]
+    fn bytes_to_f32(self, x: [u8; 32]) -> [[f32; 8]; 4] {
+        std::array::from_fn(|i| std::array::from_fn(|lane| f32::from(x[4 * lane + i])))
     }
 
     #[inline(always)]
@@ -225,11 +256,6 @@ impl Narrow for Portable {
     #[inline(always)]
     fn lookup(self, table: &[u8; 16], x: [u8; 32]) -> [u8; 32] {
         x.map(|x| table[usize::from(x & 15)])
-    }
-
-    #[inline(always)]
-    fn store_bytes(self, x: [u8; 32], out: &mut [u8]) {
-        out[..32].copy_from_slice(&x);
     }
 
     #[inline(always)]

@@ -33,6 +33,25 @@ fn dot_avx512_vnni(simd: Avx512Narrow, acc: __m256i, w: __m256i, a: __m256i) -> 
     unsafe { _mm256_dpbusd_epi32(acc, w, a) }
 }
 
+/// Transposes the 4 × 4 elements of every 128-bit lane.
+///
+/// # Safety
+/// The processor has AVX2.
+#[inline(always)]
+unsafe fn transposed(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
+    // SAFETY: by the caller.
+    unsafe {
+        let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
+        let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
+        [
+            _mm256_unpacklo_epi64(ab, cd),
+            _mm256_unpackhi_epi64(ab, cd),
+            _mm256_unpacklo_epi64(ab_high, cd_high),
+            _mm256_unpackhi_epi64(ab_high, cd_high),
+        ]
+    }
+}
+
 /// A type of 256-bit vectors: the features it needs beyond AVX2, FMA and F16C, and its dot product.
 macro_rules! vectors_256 {
     ($(#[$doc:meta])* $name:ident, [$($feature:tt),*], $features:literal, $dot:ident) => {
@@ -205,6 +224,13 @@ macro_rules! vectors_256 {
             }
 
             #[inline(always)]
+            fn store_bytes(self, x: __m256i, out: &mut [u8]) {
+                assert!(out.len() >= 32);
+                // SAFETY: see above.
+                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
+            }
+
+            #[inline(always)]
             fn splat_bytes(self, bytes: [u8; 4]) -> __m256i {
                 self.splat_i32(i32::from_ne_bytes(bytes))
             }
@@ -252,6 +278,25 @@ macro_rules! vectors_256 {
             }
 
             #[inline(always)]
+            fn repeat<const N: usize>(self, bytes: &[u8]) -> __m256i {
+                assert!(N == 4 || N == 8);
+                assert!(bytes.len() >= 32 / N);
+                // SAFETY: see above; each reads 32 / N bytes.
+                unsafe {
+                    match N {
+                        8 => _mm256_broadcastd_epi32(_mm_loadu_si32(bytes.as_ptr())),
+                        _ => _mm256_broadcastq_epi64(_mm_loadl_epi64(bytes.as_ptr().cast())),
+                    }
+                }
+            }
+
+            #[inline(always)]
+            fn splat_f16(self, bits: [u8; 2]) -> __m256 {
+                // SAFETY: see above.
+                unsafe { _mm256_cvtph_ps(_mm_set1_epi16(i16::from_le_bytes(bits))) }
+            }
+
+            #[inline(always)]
             fn load_blocks(self, bytes: &[u8], _: usize) -> __m256i {
                 self.load_bytes(bytes)
             }
@@ -284,6 +329,34 @@ macro_rules! vectors_256 {
             }
 
             #[inline(always)]
+            fn columns(self, rows: &[u8], stride: usize) -> [__m256i; 4] {
+                assert!(stride < 1 << 32 && rows.len() >= 7 * stride + 16);
+                // SAFETY: see above; rows 0 to 7 have 16 bytes each, by the assertion.
+                unsafe {
+                    let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride).cast());
+                    let gather = |r: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r)), at(r + 4));
+                    transposed(gather(0), gather(1), gather(2), gather(3))
+                }
+            }
+
+            #[inline(always)]
+            fn f16_of_rows(self, rows: &[u8], stride: usize) -> __m256 {
+                let bits: [u16; 8] = std::array::from_fn(|r| u16::from_le_bytes([rows[r * stride], rows[r * stride + 1]]));
+                // SAFETY: see above.
+                unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bits.as_ptr().cast())) }
+            }
+
+            #[inline(always)]
+            fn bytes_to_f32(self, x: __m256i) -> [__m256; 4] {
+                // SAFETY: see above.
+                unsafe {
+                    let byte = |x| _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(255)));
+                    let last = _mm256_cvtepi32_ps(_mm256_srli_epi32::<24>(x));
+                    [byte(x), byte(_mm256_srli_epi32::<8>(x)), byte(_mm256_srli_epi32::<16>(x)), last]
+                }
+            }
+
+            #[inline(always)]
             fn prefetch(self, address: *const u8) {
                 // SAFETY: a prefetch reads nothing that the program can see, and never faults.
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
@@ -300,14 +373,9 @@ macro_rules! vectors_256 {
                     unsafe {
                         let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride + i).cast());
                         let gather = |r: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r)), at(r + 4));
-                        let [a, b, c, d] = [gather(0), gather(1), gather(2), gather(3)];
-                        let (ab, cd) = (_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d));
-                        let (ab_high, cd_high) = (_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d));
                         let to: *mut __m256i = out.as_mut_ptr().add(8 * i).cast();
-                        _mm256_storeu_si256(to, _mm256_unpacklo_epi64(ab, cd));
-                        _mm256_storeu_si256(to.add(1), _mm256_unpackhi_epi64(ab, cd));
-                        _mm256_storeu_si256(to.add(2), _mm256_unpacklo_epi64(ab_high, cd_high));
-                        _mm256_storeu_si256(to.add(3), _mm256_unpackhi_epi64(ab_high, cd_high));
+                        let columns = transposed(gather(0), gather(1), gather(2), gather(3));
+                        columns.into_iter().enumerate().for_each(|(j, x)| _mm256_storeu_si256(to.add(j), x));
                     }
                 }
                 interleave_from(n / 4 * 4, 8, rows, stride, out);
@@ -356,13 +424,6 @@ macro_rules! vectors_256 {
                     let table = _mm_loadu_si128(table.as_ptr().cast());
                     _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), x)
                 }
-            }
-
-            #[inline(always)]
-            fn store_bytes(self, x: __m256i, out: &mut [u8]) {
-                assert!(out.len() >= 32);
-                // SAFETY: see above.
-                unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), x) }
             }
 
             #[inline(always)]

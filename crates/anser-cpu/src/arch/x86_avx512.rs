@@ -168,6 +168,13 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn store_bytes(self, x: __m512i, out: &mut [u8]) {
+        assert!(out.len() >= 64);
+        // SAFETY: see above.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), x) }
+    }
+
+    #[inline(always)]
     fn splat_bytes(self, bytes: [u8; 4]) -> __m512i {
         self.splat_i32(i32::from_ne_bytes(bytes))
     }
@@ -214,6 +221,26 @@ impl Simd for Avx512 {
     fn repeat_bytes(self, bytes: &[u8; 32]) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_broadcast_i64x4(_mm256_loadu_si256(bytes.as_ptr().cast())) }
+    }
+
+    #[inline(always)]
+    fn repeat<const N: usize>(self, bytes: &[u8]) -> __m512i {
+        assert!(N == 4 || N == 8 || N == 16);
+        assert!(bytes.len() >= 64 / N);
+        // SAFETY: see above; each reads 64 / N bytes.
+        unsafe {
+            match N {
+                16 => _mm512_broadcastd_epi32(_mm_loadu_si32(bytes.as_ptr())),
+                8 => _mm512_broadcastq_epi64(_mm_loadl_epi64(bytes.as_ptr().cast())),
+                _ => _mm512_broadcast_i32x4(_mm_loadu_si128(bytes.as_ptr().cast())),
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn splat_f16(self, bits: [u8; 2]) -> __m512 {
+        // SAFETY: see above.
+        unsafe { _mm512_cvtph_ps(_mm256_set1_epi16(i16::from_le_bytes(bits))) }
     }
 
     #[inline(always)]
@@ -270,12 +297,43 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn columns(self, rows: &[u8], stride: usize) -> [__m512i; 4] {
+        assert!(stride < 1 << 32 && rows.len() >= 15 * stride + 16);
+        // SAFETY: see above; rows 0 to 15 have 16 bytes each, by the assertion.
+        unsafe {
+            let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride).cast());
+            transposed(gather(at, 0), gather(at, 1), gather(at, 2), gather(at, 3))
+        }
+    }
+
+    #[inline(always)]
+    fn f16_of_rows(self, rows: &[u8], stride: usize) -> __m512 {
+        assert!(stride < 1 << 32 && rows.len() >= 15 * stride + 2);
+        // SAFETY: see above; rows 0 to 15 have 2 bytes each, by the assertion.
+        unsafe {
+            let at = |row: usize| rows.as_ptr().add(row * stride).cast::<i16>().read_unaligned();
+            let eight = |r: usize| {
+                _mm_set_epi16(at(r + 7), at(r + 6), at(r + 5), at(r + 4), at(r + 3), at(r + 2), at(r + 1), at(r))
+            };
+            _mm512_cvtph_ps(_mm256_set_m128i(eight(8), eight(0)))
+        }
+    }
+
+    #[inline(always)]
+    fn bytes_to_f32(self, x: __m512i) -> [__m512; 4] {
+        // SAFETY: see above.
+        unsafe {
+            let byte = |x| _mm512_cvtepi32_ps(_mm512_and_si512(x, _mm512_set1_epi32(255)));
+            let last = _mm512_cvtepi32_ps(_mm512_srli_epi32::<24>(x));
+            [byte(x), byte(_mm512_srli_epi32::<8>(x)), byte(_mm512_srli_epi32::<16>(x)), last]
+        }
+    }
+
+    #[inline(always)]
     fn prefetch(self, address: *const u8) {
         self.0.prefetch(address);
     }
 
-    /// Four rows' 16-byte pieces fill a vector (rows r, r + 4, r + 8, r + 12 for r = 0..4); transposing 4 × 4 elements
-    /// within each 128-bit lane then puts the 16 rows in order.
     #[inline(always)]
     fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]) {
         let n = out.len() / 16;
@@ -285,22 +343,41 @@ impl Simd for Avx512 {
             // written; a `Lane` is 4 bytes of any pattern.
             unsafe {
                 let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride + i).cast());
-                let gather = |r: usize| {
-                    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r)), at(r + 4));
-                    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r + 8)), at(r + 12));
-                    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
-                };
-                let [a, b, c, d] = [gather(0), gather(1), gather(2), gather(3)];
-                let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
-                let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
                 let to: *mut __m512i = out.as_mut_ptr().add(16 * i).cast();
-                _mm512_storeu_si512(to, _mm512_unpacklo_epi64(ab, cd));
-                _mm512_storeu_si512(to.add(1), _mm512_unpackhi_epi64(ab, cd));
-                _mm512_storeu_si512(to.add(2), _mm512_unpacklo_epi64(ab_high, cd_high));
-                _mm512_storeu_si512(to.add(3), _mm512_unpackhi_epi64(ab_high, cd_high));
+                let columns = transposed(gather(at, 0), gather(at, 1), gather(at, 2), gather(at, 3));
+                columns.into_iter().enumerate().for_each(|(j, x)| _mm512_storeu_si512(to.add(j), x));
             }
         }
         interleave_from(n / 4 * 4, 16, rows, stride, out);
+    }
+}
+
+/// 16 bytes of rows r, r + 4, r + 8 and r + 12: transposing 4 × 4 elements within each 128-bit lane of four such vectors,
+/// r = 0..4, puts 16 rows in order.
+#[inline(always)]
+fn gather(at: impl Fn(usize) -> __m128i, r: usize) -> __m512i {
+    // SAFETY: only called with a proof of AVX-512. From memory each is one load that leaves the other lanes as they are.
+    unsafe {
+        let first = _mm512_castsi128_si512(at(r));
+        let two = _mm512_mask_broadcast_i32x4(first, 0x00f0, at(r + 4));
+        let three = _mm512_mask_broadcast_i32x4(two, 0x0f00, at(r + 8));
+        _mm512_mask_broadcast_i32x4(three, 0xf000, at(r + 12))
+    }
+}
+
+/// Transposes the 4 × 4 elements of every 128-bit lane.
+#[inline(always)]
+fn transposed(a: __m512i, b: __m512i, c: __m512i, d: __m512i) -> [__m512i; 4] {
+    // SAFETY: only called with a proof of AVX-512.
+    unsafe {
+        let (ab, cd) = (_mm512_unpacklo_epi32(a, b), _mm512_unpacklo_epi32(c, d));
+        let (ab_high, cd_high) = (_mm512_unpackhi_epi32(a, b), _mm512_unpackhi_epi32(c, d));
+        [
+            _mm512_unpacklo_epi64(ab, cd),
+            _mm512_unpackhi_epi64(ab, cd),
+            _mm512_unpacklo_epi64(ab_high, cd_high),
+            _mm512_unpackhi_epi64(ab_high, cd_high),
+        ]
     }
 }
 

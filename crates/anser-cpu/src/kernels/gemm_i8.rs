@@ -1,36 +1,37 @@
 //! Quantized weights times many tokens of 8-bit activations.
 //!
-//! A lane is a weight row: as many rows as a vector has lanes are unpacked into a panel in which four consecutive
-//! elements of every row make a vector, so that one dot-product instruction advances all rows by four elements of one
-//! token, and no sum across lanes is ever needed. A panel serves all tokens; the sums of a group of tokens stay in
-//! registers over all of K.
+//! As many rows as a vector has lanes are unpacked, a stretch of columns at a time (see [`super::stretch`]). With a few
+//! tokens each stretch is multiplied while it is in the first cache level, and weights pass once, at the speed of memory.
+//! With many tokens all rows of a tile are unpacked to panels of all columns, which stay in the second level; then the
+//! activations of a group of tokens are in the first one while it meets them all. A group's sums are in registers.
 
 use super::panel::groups;
 use super::quantized::{BLOCK_LEN, Group, Quantized};
-use super::unpack::{Format, Unpacked, with_format};
+use super::stretch::{Blocks, ByRow, Lanes, STRETCH_LEN, Stretch};
+use super::unpack::{Format, with_format};
+use super::unrolled;
 use crate::arch::{Kernel, Simd};
 use anser_format::DType;
 use std::cell::RefCell;
 
-/// Columns of a row that are unpacked at a time: the longest block, or several short ones.
-const STRETCH_LEN: usize = 256;
+/// Lanes of the widest vectors.
+const MAX_LANES: usize = 16;
+/// Tokens up to which a stretch is multiplied as soon as it is unpacked.
+pub(crate) const MAX_FEW_TOKENS: usize = 32;
 
-/// Unpacked weight rows of one thread, kept between tiles.
+/// Working memory of one thread, kept between tiles.
 #[derive(Default)]
 struct Scratch {
-    /// A stretch of every row of a panel, row after row.
-    rows: Vec<[u8; 4]>,
-    row_scales: Vec<f32>,
-    row_mins: Vec<f32>,
-    /// Panels, `[rows / LANES, K / 4, LANES]`.
-    quants: Vec<[u8; 4]>,
-    /// `[rows / LANES, scales of a row, LANES]`
+    by_row: ByRow,
+    /// Unpacked weights, `[panels, columns / 4, LANES]` of four bytes each.
+    quants: Vec<u8>,
+    /// `[panels, scales of a row, LANES]`
     scales: Vec<f32>,
     mins: Vec<f32>,
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    static SCRATCH: RefCell<Option<Box<Scratch>>> = RefCell::default();
 }
 
 /// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`, of a quantized type.
@@ -48,44 +49,111 @@ impl Kernel for GemmI8<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         // Taken rather than borrowed: a closure would not be compiled for the vectors.
-        let mut scratch = SCRATCH.take();
+        let mut scratch = SCRATCH.take().unwrap_or_default();
         macro_rules! tile {
             ($format:ty, $len:literal, $n_bytes:literal, $subs:literal) => {
-                tile::<S, $format, $len, $n_bytes, $subs>(simd, self, &mut scratch)
+                if self.pieces.len() <= MAX_FEW_TOKENS {
+                    few::<S, $format, $len, $n_bytes, $subs>(simd, self, &mut scratch);
+                } else {
+                    many::<S, $format, $len, $n_bytes, $subs>(simd, self, &mut scratch);
+                }
             };
         }
         with_format!(self.dtype, tile, ());
-        SCRATCH.set(scratch);
+        SCRATCH.set(Some(scratch));
     }
 }
 
+/// A few tokens: stretch by stretch.
 #[inline(always)]
-fn tile<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
+fn few<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
     simd: S,
     gemm: GemmI8,
     scratch: &mut Scratch,
 ) {
     let GemmI8 { rows, x, pieces, .. } = gemm;
-    let n_cols = x.n_cols();
     let n_rows = pieces.first().map_or(0, |p| p.len());
     let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
-    let panel_len = n_cols / 4 * S::LANES;
-    let scales_len = n_cols / LEN * SUBS * S::LANES;
-    let n_panels = n_rows.div_ceil(S::LANES);
-    grow(&mut scratch.quants, n_panels * panel_len, [0; 4]);
-    grow(&mut scratch.scales, n_panels * scales_len, 0.0);
-    grow(&mut scratch.mins, n_panels * scales_len, 0.0);
-    for (p, rows) in rows.chunks(row_n_bytes * S::LANES).enumerate() {
-        unpack_panel::<S, F, LEN, N_BYTES, SUBS>(simd, rows, row_n_bytes, p * panel_len, p * scales_len, scratch);
+    let (row_n_blocks, n_together) = (row_n_bytes / N_BYTES, STRETCH_LEN / LEN);
+    let Scratch { by_row, quants, scales, mins } = scratch;
+    let quants = aligned(quants, STRETCH_LEN * S::LANES, 0);
+    let scales_len = n_together * SUBS * S::LANES;
+    let (scales, mins) = (aligned(scales, scales_len, 0.0), aligned(mins, scales_len, 0.0));
+    let mut sums = [0.0; MAX_FEW_TOKENS * MAX_LANES];
+    for (p, rows) in rows.chunks(S::LANES * row_n_bytes).enumerate() {
+        sums.fill(0.0);
+        for first in (0..row_n_blocks).step_by(n_together) {
+            let n_blocks = n_together.min(row_n_blocks - first);
+            let (bytes, n_rows) = (&rows[first * N_BYTES..], rows.len() / row_n_bytes);
+            let mut stretch = Stretch { quants, scales, mins };
+            let blocks = Blocks { bytes, stride: row_n_bytes, n_rows, n_blocks };
+            stretch.fill::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, by_row);
+            // The next rows in the order of memory, as much as is read of these.
+            let mut next = Some(rows.as_ptr().wrapping_add((row_n_bytes + first * N_BYTES) * S::LANES));
+            let panel = Panel { quants, scales, mins };
+            let part = first * LEN / BLOCK_LEN..(first + n_blocks) * LEN / BLOCK_LEN;
+            for (start, n) in groups(pieces.len(), S::TOKENS) {
+                let group = x.group(start, n).part(n, part.clone());
+                let sums = &mut sums[start * S::LANES..(start + n) * S::LANES];
+                let next = next.take();
+                match n {
+                    1 => add::<S, F, LEN, N_BYTES, SUBS, 1>(simd, panel, group, sums, next),
+                    2 => add::<S, F, LEN, N_BYTES, SUBS, 2>(simd, panel, group, sums, next),
+                    4 => add::<S, F, LEN, N_BYTES, SUBS, 4>(simd, panel, group, sums, next),
+                    8 => add::<S, F, LEN, N_BYTES, SUBS, 8>(simd, panel, group, sums, next),
+                    _ => add::<S, F, LEN, N_BYTES, SUBS, 16>(simd, panel, group, sums, next),
+                }
+            }
+        }
+        for (piece, sums) in pieces.iter_mut().zip(sums.chunks_exact(S::LANES)) {
+            super::store_lanes(simd, simd.load(sums), &mut piece[p * S::LANES..]);
+        }
     }
-    for (start, n) in groups(x.n_tokens(), S::TOKENS) {
+}
+
+/// Many tokens: all rows are unpacked first.
+#[inline(always)]
+fn many<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
+    simd: S,
+    gemm: GemmI8,
+    scratch: &mut Scratch,
+) {
+    let GemmI8 { rows, x, pieces, .. } = gemm;
+    let n_rows = pieces.first().map_or(0, |p| p.len());
+    let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
+    let (row_n_blocks, n_together) = (row_n_bytes / N_BYTES, STRETCH_LEN / LEN);
+    let Scratch { by_row, quants, scales, mins } = scratch;
+    let n_panels = n_rows.div_ceil(S::LANES);
+    let (panel_len, scales_len) = (row_n_blocks * LEN * S::LANES, row_n_blocks * SUBS * S::LANES);
+    let quants = aligned(quants, n_panels * panel_len, 0);
+    let (scales, mins) = (aligned(scales, n_panels * scales_len, 0.0), aligned(mins, n_panels * scales_len, 0.0));
+    for (p, rows) in rows.chunks(S::LANES * row_n_bytes).enumerate() {
+        for first in (0..row_n_blocks).step_by(n_together) {
+            let n_blocks = n_together.min(row_n_blocks - first);
+            let (bytes, n_rows) = (&rows[first * N_BYTES..], rows.len() / row_n_bytes);
+            // The next rows in the order of memory, as much as is read of these.
+            let next = rows.as_ptr().wrapping_add((row_n_bytes + first * N_BYTES) * S::LANES);
+            for line in (0..n_blocks * N_BYTES * S::LANES).step_by(64) {
+                simd.prefetch(next.wrapping_add(line));
+            }
+            let (at, scales_at) = (p * panel_len + first * LEN * S::LANES, p * scales_len + first * SUBS * S::LANES);
+            let mut stretch = Stretch {
+                quants: &mut quants[at..][..n_blocks * LEN * S::LANES],
+                scales: &mut scales[scales_at..][..n_blocks * SUBS * S::LANES],
+                mins: &mut mins[scales_at..][..n_blocks * SUBS * S::LANES],
+            };
+            let blocks = Blocks { bytes, stride: row_n_bytes, n_rows, n_blocks };
+            stretch.fill::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, by_row);
+        }
+    }
+    for (start, n) in groups(pieces.len(), S::TOKENS) {
         let group = x.group(start, n);
         let pieces = &mut pieces[start..start + n];
         for p in 0..n_panels {
             let panel = Panel {
-                quants: &scratch.quants[p * panel_len..][..panel_len],
-                scales: &scratch.scales[p * scales_len..][..scales_len],
-                mins: &scratch.mins[p * scales_len..][..scales_len],
+                quants: &quants[p * panel_len..][..panel_len],
+                scales: &scales[p * scales_len..][..scales_len],
+                mins: &mins[p * scales_len..][..scales_len],
             };
             let at = p * S::LANES;
             match n {
@@ -99,85 +167,28 @@ fn tile<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES:
     }
 }
 
-/// Makes `v` at least `len` long; what it holds is about to be written.
-fn grow<T: Copy>(v: &mut Vec<T>, len: usize, fill: T) {
-    if v.len() < len {
-        v.resize(len, fill);
-    }
-}
-
-/// Unpacks up to LANES rows to a panel, [`STRETCH_LEN`] columns at a time; missing rows repeat what the scratch held.
+/// `len` elements of `v`, which grows if it must, from a whole line of memory on: vectors that lie across two lines take twice
+/// as long.
 #[inline(always)]
-fn unpack_panel<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
-    simd: S,
-    rows: &[u8],
-    row_n_bytes: usize,
-    quants_at: usize,
-    scales_at: usize,
-    scratch: &mut Scratch,
-) {
-    // Blocks of a row that are unpacked together, and what they fill.
-    let n_together = STRETCH_LEN / LEN;
-    let (quants_len, scales_len) = (STRETCH_LEN / 4, n_together * SUBS);
-    grow(&mut scratch.rows, S::LANES * quants_len, [0; 4]);
-    grow(&mut scratch.row_scales, S::LANES * scales_len, 0.0);
-    grow(&mut scratch.row_mins, S::LANES * scales_len, 0.0);
-    let mut u = Unpacked::new();
-    let row_n_blocks = row_n_bytes / N_BYTES;
-    for first in (0..row_n_blocks).step_by(n_together) {
-        // One without asking: for the longest blocks the loop below is none.
-        let n = if n_together == 1 { 1 } else { n_together.min(row_n_blocks - first) };
-        for (lane, row) in rows.chunks_exact(row_n_bytes).enumerate() {
-            let blocks = &row.as_chunks::<N_BYTES>().0[first..first + n];
-            for (i, block) in blocks.iter().enumerate() {
-                // The same block of the next panel: that many rows at once are too many streams for the processor to guess.
-                super::prefetch(simd, block, S::LANES * row_n_bytes);
-                F::unpack(simd.narrow(), block, &mut u);
-                let at = lane * n_together + i;
-                scratch.rows[at * LEN / 4..][..LEN / 4].copy_from_slice(u.quants.as_chunks::<4>().0);
-                scratch.row_scales[at * SUBS..][..SUBS].copy_from_slice(&u.scales);
-                if F::AFFINE {
-                    scratch.row_mins[at * SUBS..][..SUBS].copy_from_slice(&u.mins);
-                }
-            }
-        }
-        let out = &mut scratch.quants[quants_at + first * LEN / 4 * S::LANES..][..n * LEN / 4 * S::LANES];
-        simd.interleave(&scratch.rows, quants_len, out);
-        let to = scales_at + first * SUBS * S::LANES..scales_at + (first + n) * SUBS * S::LANES;
-        simd.interleave(&scratch.row_scales, scales_len, &mut scratch.scales[to.clone()]);
-        if F::AFFINE {
-            simd.interleave(&scratch.row_mins, scales_len, &mut scratch.mins[to]);
-        }
+fn aligned<T: Copy>(v: &mut Vec<T>, len: usize, fill: T) -> &mut [T] {
+    let most = 64 / size_of::<T>();
+    if v.len() < len + most {
+        v.resize(len + most, fill);
     }
+    let start = v.as_ptr().align_offset(64).min(most);
+    &mut v[start..start + len]
 }
 
 /// LANES unpacked rows.
 #[derive(Clone, Copy)]
 struct Panel<'a> {
-    quants: &'a [[u8; 4]],
+    quants: &'a [u8],
     scales: &'a [f32],
     mins: &'a [f32],
 }
 
-/// Runs a body for every t below n, at most 16, written out: the compiler would keep the sums of so long a loop in
-/// memory.
-macro_rules! unrolled {
-    ($t:ident < $n:expr, $body:block) => {
-        unrolled!(@ $t $n, $body, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
-    };
-    (@ $t:ident $n:expr, $body:block, $($i:literal),*) => {
-        $(
-            if $i < $n {
-                let $t = $i;
-                $body
-            }
-        )*
-    };
-}
-
 /// pieces\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
 #[inline(always)]
-#[allow(clippy::needless_range_loop, reason = "the index is the same in vectors and slices")]
 fn multiply<
     S: Simd,
     F: Format<LEN, N_BYTES, SUBS>,
@@ -195,18 +206,75 @@ fn multiply<
     if T > S::TOKENS {
         return;
     }
+    let acc = products::<S, F, LEN, N_BYTES, SUBS, T>(simd, panel, group, [simd.splat(0.0); T], None);
+    unrolled!(t < T, {
+        super::store_lanes(simd, acc[t], &mut pieces[t][at..]);
+    });
+}
+
+/// Adds row `lane` of the panel · token t to sums\[t·LANES + lane\], for T tokens; asks for as many bytes of weights from
+/// `next` on.
+#[inline(always)]
+fn add<
+    S: Simd,
+    F: Format<LEN, N_BYTES, SUBS>,
+    const LEN: usize,
+    const N_BYTES: usize,
+    const SUBS: usize,
+    const T: usize,
+>(
+    simd: S,
+    panel: Panel,
+    group: Group,
+    sums: &mut [f32],
+    next: Option<*const u8>,
+) {
+    if T > S::TOKENS {
+        return;
+    }
+    let mut acc = [simd.splat(0.0); T];
+    unrolled!(t < T, {
+        acc[t] = simd.load(&sums[t * S::LANES..]);
+    });
+    let acc = products::<S, F, LEN, N_BYTES, SUBS, T>(simd, panel, group, acc, next);
+    unrolled!(t < T, {
+        simd.store(acc[t], &mut sums[t * S::LANES..(t + 1) * S::LANES]);
+    });
+}
+
+/// The sums of [`add`], in registers.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "the index is the same in vectors and slices")]
+fn products<
+    S: Simd,
+    F: Format<LEN, N_BYTES, SUBS>,
+    const LEN: usize,
+    const N_BYTES: usize,
+    const SUBS: usize,
+    const T: usize,
+>(
+    simd: S,
+    panel: Panel,
+    group: Group,
+    mut acc: [S::F32; T],
+    next: Option<*const u8>,
+) -> [S::F32; T] {
     // Scales of a block of activations: one, or one for each half.
     let per_block = BLOCK_LEN * SUBS / LEN;
-    let panel_block_len = per_block * S::LANES;
-    let weights = panel.quants.as_flattened();
-    let mut acc = [simd.splat(0.0); T];
+    let scales_len = per_block * S::LANES;
     for b in 0..group.scales.len() / T {
-        let weights = &weights[b * BLOCK_LEN * S::LANES..(b + 1) * BLOCK_LEN * S::LANES];
-        let scales = &panel.scales[b * panel_block_len..(b + 1) * panel_block_len];
-        let mins = &panel.mins[b * panel_block_len..(b + 1) * panel_block_len];
+        if let Some(next) = next {
+            let n_bytes = S::LANES * N_BYTES * BLOCK_LEN / LEN;
+            for at in (0..n_bytes).step_by(64) {
+                simd.prefetch(next.wrapping_add(b * n_bytes + at));
+            }
+        }
+        let weights = &panel.quants[b * BLOCK_LEN * S::LANES..(b + 1) * BLOCK_LEN * S::LANES];
+        let scales = &panel.scales[b * scales_len..(b + 1) * scales_len];
+        let mins = &panel.mins[b * scales_len..(b + 1) * scales_len];
         let quants = &group.quants[b * BLOCK_LEN * T..(b + 1) * BLOCK_LEN * T];
         let tokens = b * T..(b + 1) * T;
-        let (x_scales, sums, offsets) =
+        let (x_scales, x_sums, offsets) =
             (&group.scales[tokens.clone()], &group.sums[tokens.clone()], &group.offsets[tokens]);
         let halves = 2 * b * T..2 * (b + 1) * T;
         let (half_offsets, half_sums) = (&group.half_offsets[halves.clone()], &group.half_sums[halves]);
@@ -224,7 +292,7 @@ fn multiply<
                 }
                 acc[t] = simd.mul_add(simd.to_f32(dot), simd.mul(simd.load(scales), x_scale), acc[t]);
                 if F::AFFINE {
-                    acc[t] = simd.neg_mul_add(simd.load(mins), simd.splat(sums[t]), acc[t]);
+                    acc[t] = simd.neg_mul_add(simd.load(mins), simd.splat(x_sums[t]), acc[t]);
                 }
             } else {
                 for half in 0..2 {
@@ -242,7 +310,5 @@ fn multiply<
             }
         });
     }
-    unrolled!(t < T, {
-        super::store_lanes(simd, acc[t], &mut pieces[t][at..]);
-    });
+    acc
 }

@@ -4,10 +4,12 @@ pub(crate) mod dot_f32;
 pub(crate) mod dot_i8;
 mod dot_span;
 pub(crate) mod elementwise;
+pub(crate) mod few_q8;
 pub(crate) mod gemm_f32;
 pub(crate) mod gemm_i8;
 pub(crate) mod panel;
 pub(crate) mod quantized;
+pub(crate) mod stretch;
 pub(crate) mod unpack;
 pub(crate) mod wkv7;
 
@@ -15,6 +17,23 @@ pub(crate) mod wkv7;
 mod tests;
 
 use crate::arch::Simd;
+
+/// Runs a body for every t below n, at most 16, written out: the compiler would keep the sums of so long a loop in
+/// memory.
+macro_rules! unrolled {
+    ($t:ident < $n:expr, $body:block) => {
+        $crate::kernels::unrolled!(@ $t $n, $body, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
+    };
+    (@ $t:ident $n:expr, $body:block, $($i:literal),*) => {
+        $(
+            if $i < $n {
+                let $t = $i;
+                $body
+            }
+        )*
+    };
+}
+pub(crate) use unrolled;
 
 /// Asks for the bytes that lie `ahead` of `bytes`, which may be past the end of everything.
 #[inline(always)]

@@ -6,6 +6,7 @@
 
 use super::panel::groups;
 use crate::arch::{Kernel, Narrow, Simd};
+use std::ops::Range;
 
 /// Elements that share a scale.
 pub(crate) const BLOCK_LEN: usize = 32;
@@ -108,6 +109,21 @@ impl Quantized {
             }
         }
         out
+    }
+}
+
+impl<'a> Group<'a> {
+    /// Some blocks of a group of `n` tokens.
+    pub(crate) fn part(&self, n: usize, blocks: Range<usize>) -> Group<'a> {
+        let (from, to) = (blocks.start * n, blocks.end * n);
+        Group {
+            quants: &self.quants[from * BLOCK_LEN..to * BLOCK_LEN],
+            scales: &self.scales[from..to],
+            sums: &self.sums[from..to],
+            offsets: &self.offsets[from..to],
+            half_offsets: &self.half_offsets[from * 2..to * 2],
+            half_sums: &self.half_sums[from * 2..to * 2],
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::dot_f32::DotF32;
 use super::dot_i8::DotI8;
+use super::few_q8::FewQ8;
 use super::gemm_f32::GemmF32;
 use super::gemm_i8::GemmI8;
 use super::panel::PackF32;
@@ -9,6 +10,7 @@ use super::quantized::Quantized;
 use crate::arch::{Kernel, Simd, run_all};
 use crate::ops;
 use crate::tiles::column_tiles;
+use anser_format::DType;
 use anser_model::cases::{all, nmse};
 use anser_model::{Op, Weight};
 
@@ -16,7 +18,7 @@ use anser_model::{Op, Weight};
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     /// Activations in 8 bits; expected is the product of what they stand for.
-    Int8,
+    Int8 { few: bool },
     /// `few`: as for a few tokens.
     Float { few: bool },
 }
@@ -40,11 +42,14 @@ impl Kernel for Product<'_> {
         let (mut actual, mut expected) = (vec![0.0; n_tokens * weight.n_rows()], vec![0.0; n_tokens * weight.n_rows()]);
         let mut pieces = column_tiles(&mut actual, weight.n_rows(), weight.n_rows()).swap_remove(0);
         match form {
-            Form::Int8 => {
+            Form::Int8 { few } => {
                 let mut quantized = Quantized::default();
                 quantized.fill(x, n_cols, 16).into_iter().for_each(|piece| piece.run(simd));
                 match &mut pieces[..] {
                     [out] => DotI8 { dtype, rows, x: &quantized, out }.run(simd),
+                    pieces if few && dtype == DType::Q8_0 && pieces.len() <= S::LANES => {
+                        FewQ8 { rows, x: &quantized, pieces }.run(simd);
+                    }
                     pieces => GemmI8 { dtype, rows, x: &quantized, pieces }.run(simd),
                 }
                 ops::matmul(weight, &quantized.dequantize(S::TOKENS), &mut expected);
@@ -74,7 +79,9 @@ fn products_equal_the_plain_loops_with_every_instruction_set() {
         };
         let weight = case.plan.weight(*weight);
         let mut forms = vec![Form::Float { few: false }, Form::Float { few: true }];
-        forms.extend(weight.dtype().is_quantized().then_some(Form::Int8));
+        if weight.dtype().is_quantized() {
+            forms.extend([Form::Int8 { few: false }, Form::Int8 { few: true }]);
+        }
         for form in forms {
             for (i, (actual, expected)) in
                 run_all(Product { weight, x: &case.inputs[0].1, form }).into_iter().enumerate()
@@ -89,13 +96,48 @@ fn products_equal_the_plain_loops_with_every_instruction_set() {
 }
 
 #[test]
+fn any_number_of_tokens_equals_the_plain_loops() {
+    let mut n_types = 0;
+    let mut seen = vec![];
+    for case in all() {
+        let [Op::MatMul { weight, .. }] = &case.plan.nodes.iter().map(|n| &n.op).collect::<Vec<_>>()[..] else {
+            continue;
+        };
+        let weight = case.plan.weight(*weight);
+        // A matrix of every quantized type and shape, once.
+        let shape = (weight.dtype(), weight.n_rows(), weight.n_cols());
+        if !weight.dtype().is_quantized() || seen.contains(&shape) {
+            continue;
+        }
+        seen.push(shape);
+        n_types += 1;
+        for n_tokens in (1..=17).chain([23, 34]) {
+            let x = |i: usize| ((i * 37 % 101) as f32 - 50.0) * 0.02 * (1 + i / weight.n_cols()) as f32;
+            let x: Vec<f32> = (0..n_tokens * weight.n_cols()).map(x).collect();
+            for few in [false, true] {
+                for (i, (actual, expected)) in
+                    run_all(Product { weight, x: &x, form: Form::Int8 { few } }).into_iter().enumerate()
+                {
+                    let error = nmse(&actual, &expected);
+                    assert!(
+                        error <= case.bound,
+                        "{shape:?}, {n_tokens} tokens, few {few}, vectors {i}: nmse {error:e}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(n_types > 10);
+}
+
+#[test]
 fn a_token_alone_equals_it_among_others() {
     for case in all().iter().filter(|c| c.tokens.len() > 1) {
         let [Op::MatMul { weight, .. }] = &case.plan.nodes.iter().map(|n| &n.op).collect::<Vec<_>>()[..] else {
             continue;
         };
         let weight = case.plan.weight(*weight);
-        let form = if weight.dtype().is_quantized() { Form::Int8 } else { Form::Float { few: true } };
+        let form = if weight.dtype().is_quantized() { Form::Int8 { few: true } } else { Form::Float { few: true } };
         let x = &case.inputs[0].1;
         for (together, _) in run_all(Product { weight, x, form }) {
             for (x, together) in x.chunks(weight.n_cols()).zip(together.chunks(weight.n_rows())) {

@@ -87,6 +87,7 @@ fn masked<S: Narrow>(simd: S, x: S::Bytes, mask: u8) -> S::Bytes {
 }
 
 /// [`BlockQ8_0`](anser_format::quant::BlockQ8_0)
+#[derive(Clone)]
 pub(crate) struct Q8_0;
 
 impl Format<32, 34, 1> for Q8_0 {
@@ -229,6 +230,7 @@ fn bytes_of(words: [u32; 2]) -> [u8; 8] {
 }
 
 /// [`BlockQ4K`](anser_format::quant::BlockQ4K)
+#[derive(Clone)]
 pub(crate) struct Q4K;
 
 impl Format<256, 144, 8> for Q4K {
@@ -247,6 +249,7 @@ impl Format<256, 144, 8> for Q4K {
 }
 
 /// [`BlockQ5K`](anser_format::quant::BlockQ5K)
+#[derive(Clone)]
 pub(crate) struct Q5K;
 
 impl Format<256, 176, 8> for Q5K {
@@ -270,6 +273,7 @@ impl Format<256, 176, 8> for Q5K {
 }
 
 /// [`BlockQ6K`](anser_format::quant::BlockQ6K)
+#[derive(Clone)]
 pub(crate) struct Q6K;
 
 impl Format<256, 210, 16> for Q6K {

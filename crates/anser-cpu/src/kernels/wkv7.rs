@@ -14,6 +14,10 @@ const MIN_TRANSPOSED: usize = 4;
 /// How many tokens ahead their rows are asked for.
 const PREFETCH_TOKENS: usize = 4;
 
+/// How many elements ahead a state is asked for where every token reads all of it: 16 rows of a head of 64. The next head's
+/// state follows.
+const PREFETCH_STATE_LEN: usize = 1024;
+
 /// Tokens of one head of one sequence: advances `s` and writes a row `[N]` per token.
 pub(crate) struct Wkv7<'a, 'b> {
     /// r, w, k, v, kk, a, `[T, C]` each.
@@ -70,6 +74,7 @@ impl<'a> Wkv7<'a, '_> {
             let [r, w, k, v, kk, a] = self.token(t, n);
             for first_row in (0..n).step_by(4) {
                 let rows = &mut self.s[first_row * n..(first_row + 4) * n];
+                super::prefetch_f32(simd, rows, PREFETCH_STATE_LEN);
                 let mut sums = [simd.splat(0.0); 4];
                 for j in (0..n).step_by(S::LANES) {
                     let kk = simd.load(&kk[j..]);

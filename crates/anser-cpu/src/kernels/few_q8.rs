@@ -1,0 +1,149 @@
+//! Q8_0 times a few tokens of 8-bit activations: lanes are tokens.
+//!
+//! Weights pass once, at the speed of memory, so they stay as they are; the activations are rearranged. A load repeats some
+//! bytes of a row for every token, and one dot-product instruction multiplies them with the same columns of all tokens.
+
+use super::panel::groups;
+use super::quantized::{BLOCK_LEN, Quantized};
+use super::unrolled;
+use crate::arch::{self, Kernel, Simd};
+
+/// Tokens up to which this is faster than unpacking weights for many tokens; vectors with fewer lanes take fewer.
+pub(crate) const MAX_TOKENS: usize = 16;
+/// Rows at a time: they share what is loaded of the activations, and none has to wait for its own last sum.
+const N_ROWS: usize = 8;
+/// Bytes of a block: an F16 scale, then the weights.
+const BLOCK_N_BYTES: usize = 2 + BLOCK_LEN;
+/// Lanes of the widest vectors.
+const MAX_LANES: usize = 16;
+
+/// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`, of Q8_0; as many tokens as there are lanes, at most.
+pub(crate) struct FewQ8<'a, 'b> {
+    pub(crate) rows: &'a [u8],
+    pub(crate) x: &'a Quantized,
+    /// One piece per token.
+    pub(crate) pieces: &'a mut [&'b mut [f32]],
+}
+
+impl Kernel for FewQ8<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        match self.pieces.len() {
+            0..=4 => tile::<S, 4>(simd, self),
+            5..=8 => tile::<S, 8>(simd, self),
+            _ => tile::<S, 16>(simd, self),
+        }
+    }
+}
+
+/// 32 columns of N tokens; where there are fewer, the others are zeros. A token has LANES / N lanes, one after the other.
+#[derive(Clone)]
+#[repr(align(64))]
+struct Block<const N: usize> {
+    /// Vectors, a lane being four columns.
+    quants: [[u8; BLOCK_LEN]; N],
+    /// Where the sums start, in the first lane of every token.
+    starts: [i32; MAX_LANES],
+    /// In all lanes.
+    scales: [f32; MAX_LANES],
+}
+
+/// Bytes of a row that a vector repeats.
+#[inline(always)]
+const fn piece_len<S: Simd, const N: usize>() -> usize {
+    4 * S::LANES / N
+}
+
+/// Spreads the tokens over lanes.
+#[inline(always)]
+fn spread<S: Simd, const N: usize>(x: &Quantized) -> Vec<Block<N>> {
+    let zeros = Block { quants: [[0; BLOCK_LEN]; N], starts: [0; MAX_LANES], scales: [0.0; MAX_LANES] };
+    let mut blocks = vec![zeros; x.n_cols() / BLOCK_LEN];
+    let (token_lanes, piece_len) = (S::LANES / N, piece_len::<S, N>());
+    for (start, n) in groups(x.n_tokens(), S::TOKENS) {
+        let group = x.group(start, n);
+        for (b, block) in blocks.iter_mut().enumerate() {
+            for t in 0..n {
+                let (from, to) = (b * n + t, start + t);
+                let row = &group.quants[from * BLOCK_LEN..(from + 1) * BLOCK_LEN];
+                let quants = block.quants.as_flattened_mut();
+                for (i, piece) in row.chunks_exact(piece_len).enumerate() {
+                    quants[(i * N + to) * piece_len..][..piece_len].copy_from_slice(piece);
+                }
+                block.starts[to * token_lanes] = group.offsets[from];
+                block.scales[to * token_lanes..(to + 1) * token_lanes].fill(group.scales[from]);
+            }
+        }
+    }
+    blocks
+}
+
+#[inline(always)]
+fn tile<S: Simd, const N: usize>(simd: S, few: FewQ8) {
+    let FewQ8 { rows, x, pieces } = few;
+    if N > S::LANES {
+        return;
+    }
+    let n_rows = pieces.first().map_or(0, |p| p.len());
+    let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
+    let blocks = spread::<S, N>(x);
+    let mut i = 0;
+    while i < n_rows {
+        let rows = &rows[i * row_n_bytes..];
+        i += match n_rows - i {
+            N_ROWS.. => some::<S, N, N_ROWS>(simd, rows, &blocks, pieces, i),
+            _ => some::<S, N, 1>(simd, rows, &blocks, pieces, i),
+        };
+    }
+}
+
+/// The first R of `rows`, which are row `at` and the next ones; returns R.
+#[inline(always)]
+#[allow(clippy::needless_range_loop, reason = "the index is the same in vectors and slices")]
+fn some<S: Simd, const N: usize, const R: usize>(
+    simd: S,
+    rows: &[u8],
+    x: &[Block<N>],
+    pieces: &mut [&mut [f32]],
+    at: usize,
+) -> usize {
+    let row_n_bytes = x.len() * BLOCK_N_BYTES;
+    let next = rows.as_ptr().wrapping_add((R * row_n_bytes).max(arch::prefetch_n_bytes()));
+    let mut row = [&rows.as_chunks::<BLOCK_N_BYTES>().0[..x.len()]; R];
+    for r in 1..R {
+        row[r] = &rows[r * row_n_bytes..].as_chunks().0[..x.len()];
+    }
+    // Read from where the compiler cannot know what it is: if it knew, it would add it to the bytes of a row, and then
+    // repeat the sum, rather than let the load of the bytes repeat them.
+    let offset = simd.load_bytes(&std::hint::black_box([128; 64]));
+    let mut sums = [simd.splat(0.0); R];
+    for (b, x) in x.iter().enumerate() {
+        // The next rows in the order of memory, as much as is read of these.
+        for line in (0..R * BLOCK_N_BYTES).step_by(64) {
+            simd.prefetch(next.wrapping_add(b * R * BLOCK_N_BYTES + line));
+        }
+        let mut dots = [simd.load_i32(&x.starts); R];
+        unrolled!(i < BLOCK_LEN / piece_len::<S, N>(), {
+            let x = simd.load_bytes(&x.quants.as_flattened()[4 * i * S::LANES..4 * (i + 1) * S::LANES]);
+            unrolled!(r < R, {
+                let w = simd.repeat::<N>(&row[r][b][2 + i * piece_len::<S, N>()..]);
+                dots[r] = simd.dot(dots[r], simd.add_bytes(w, offset), x);
+            });
+        });
+        let x_scales = simd.load(&x.scales);
+        unrolled!(r < R, {
+            let scale = simd.splat_f16([row[r][b][0], row[r][b][1]]);
+            sums[r] = simd.mul_add(simd.to_f32(dots[r]), simd.mul(x_scales, scale), sums[r]);
+        });
+    }
+    for (r, sum) in sums.into_iter().enumerate() {
+        let mut lanes = [0.0; MAX_LANES];
+        simd.store(sum, &mut lanes);
+        for (piece, lanes) in pieces.iter_mut().zip(lanes.chunks_exact(S::LANES / N)) {
+            piece[at + r] = lanes.iter().sum();
+        }
+    }
+    R
+}
