@@ -17,8 +17,8 @@ pub(crate) struct Fusion {
     pub(crate) heads_of_values: bool,
     /// or if they make some by low-rank products.
     pub(crate) heads_of_low_rank: bool,
-    /// Whether products of quantized weights hold their inputs: a kernel for these alone.
-    pub(crate) holds: bool,
+    /// Products of quantized weights apart from others: each have a kernel of their own.
+    pub(crate) quantized_apart: bool,
     /// Norms of chosen rows.
     pub(crate) select_norms: bool,
     /// Products of many rows and what comes before them: values between them are kept in halves.
@@ -44,7 +44,7 @@ pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Vec<Unit> {
     }
     units.extend((0..plan.nodes.len()).filter(|&node| !is_taken[node]).map(Unit::Op));
     units.sort_by_key(|unit| unit.nodes().into_iter().max());
-    merge_products(plan, units, fusion.holds)
+    merge_products(plan, units, fusion.quantized_apart)
 }
 
 /// Who makes and who reads each value.
@@ -102,8 +102,7 @@ fn head(plan: &Plan, uses: &Uses, fusion: Fusion, wkv: usize) -> Option<Unit> {
     }
     let residual = uses.maker[v.index()]
         .filter(|&maker| matches!(plan.nodes[maker].op, Op::ValueResidual { .. }) && uses.only(*v, &[wkv, gate]));
-    let low_rank = low_rank(plan, uses, residual, [key, wkv, gate]);
-    let low_rank = low_rank.filter(|_| fusion.heads_of_low_rank && !fusion.holds);
+    let low_rank = low_rank(plan, uses, residual, [key, wkv, gate]).filter(|_| fusion.heads_of_low_rank);
     if low_rank.is_none() && !fusion.heads_of_values {
         return None;
     }

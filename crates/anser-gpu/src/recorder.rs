@@ -104,17 +104,13 @@ mod threads {
             self.stock.lock().unwrap_or_else(PoisonError::into_inner)
         }
 
-        fn wait<'a>(&self, stock: MutexGuard<'a, Stock>) -> MutexGuard<'a, Stock> {
-            self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner)
-        }
-
         /// What a thread does until the recorder ends.
         fn work(&self) {
             let mut stock = self.stock();
             while !stock.ends {
                 let n = |kind: &usize| stock.ready[*kind].len() + stock.n_begun[*kind];
                 match [0, 1].into_iter().min_by_key(n).filter(|kind| n(kind) < DEPTH) {
-                    None => stock = self.wait(stock),
+                    None => stock = self.changed.wait(stock).unwrap_or_else(PoisonError::into_inner),
                     Some(kind) => {
                         stock.n_begun[kind] += 1;
                         drop(stock);
@@ -145,19 +141,11 @@ mod threads {
             Recorder { shared, threads }
         }
 
-        /// The commands of a step of kind 0 or 1.
+        /// The commands of a step of kind 0 or 1. Where none are in stock, the caller records them: so it depends on no thread.
         pub(crate) fn take(&self, kind: usize) -> Recorded {
-            if self.threads.is_empty() {
-                return self.shared.recipes[kind].record(&self.shared.device);
-            }
-            let mut stock = self.shared.stock();
-            loop {
-                if let Some(recorded) = stock.ready[kind].pop_front() {
-                    self.shared.changed.notify_all();
-                    return recorded;
-                }
-                stock = self.shared.wait(stock);
-            }
+            let ready = self.shared.stock().ready[kind].pop_front();
+            self.shared.changed.notify_all();
+            ready.unwrap_or_else(|| self.shared.recipes[kind].record(&self.shared.device))
         }
     }
 

@@ -46,10 +46,8 @@ impl StepKind {
         let has_few_rows = classes.iter().all(|class| class.0 <= max_few);
         // Where memory is shared, values lie as products of many tokens want them.
         let max_columns = if has_few_rows { max_few } else { matmul::max_columns(features, precision, false) };
-        let fusion = Fusion {
-            holds: matmul::holds(classes[0], features, precision),
-            ..fusion(features, has_few_rows, one_token_each, weights.has_whole_layers())
-        };
+        let holds = has_few_rows && matmul::holds(classes[0], features, precision);
+        let fusion = fusion(features, has_few_rows, holds, one_token_each, weights.has_whole_layers());
         StepKind { classes, has_few_rows, max_columns, one_token_each, fusion: Some(fusion), precision }
     }
 

@@ -309,7 +309,7 @@ fn a_layer_takes_seven_dispatches() {
 fn a_layer_takes_few_units() {
     let plan = &plans()[0];
     let features = Features { max_bindings: 16, ..devices()[0] };
-    let units = |one_token_each| fuse(plan, fusion(&features, true, one_token_each, true));
+    let units = |one_token_each| fuse(plan, fusion(&features, true, false, one_token_each, true));
     let of_layer = |units: Vec<Unit>| units.iter().filter(|unit| unit.name(plan).contains("blocks.1.")).count();
     // norm and shift, products, head, output, norm and shift, key, value
     assert_eq!(of_layer(units(true)), 7);

@@ -86,15 +86,10 @@ impl Quantized {
     /// The group of `n` tokens from `start` on, as [`groups`] makes them.
     pub(crate) fn group(&self, start: usize, n: usize) -> Group<'_> {
         let n_blocks = self.n_cols / BLOCK_LEN;
-        let (from, to) = (start * n_blocks, (start + n) * n_blocks);
-        Group {
-            quants: &self.quants[from * BLOCK_LEN..to * BLOCK_LEN],
-            scales: &self.scales[from..to],
-            sums: &self.sums[from..to],
-            offsets: &self.offsets[from..to],
-            half_offsets: &self.half_offsets[from * 2..to * 2],
-            half_sums: &self.half_sums[from * 2..to * 2],
-        }
+        let Quantized { quants, scales, sums, offsets, half_offsets, half_sums, .. } = self;
+        let all = Group { quants, scales, sums, offsets, half_offsets, half_sums };
+        // Groups lie one after another, so all of them are like one of a single token.
+        all.part(1, start * n_blocks..(start + n) * n_blocks)
     }
 
     /// The values that the integers stand for, `[T, K]`, in the groups of vectors that keep `max_group` tokens.

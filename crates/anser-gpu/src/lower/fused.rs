@@ -11,8 +11,15 @@ use anser_model::{Op, ValueId};
 use std::sync::Arc;
 
 /// What can be fused on a device with `features`. `few_rows`: for steps whose units have regions of their own;
-/// `one_token_each`: whose sequences have one token each; `whole_layers`: where a layer's weights lie in one buffer.
-pub(crate) fn fusion(features: &Features, few_rows: bool, one_token_each: bool, whole_layers: bool) -> Fusion {
+/// `holds`: whose products hold their inputs; `one_token_each`: whose sequences have one token each; `whole_layers`: where a
+/// layer's weights lie in one buffer.
+pub(crate) fn fusion(
+    features: &Features,
+    few_rows: bool,
+    holds: bool,
+    one_token_each: bool,
+    whole_layers: bool,
+) -> Fusion {
     let largest_head = |&size: &usize| {
         RecurrenceShape::of_head(size, RowClass(1), features).workgroup() <= features.max_workgroup_len as usize
     };
@@ -24,8 +31,8 @@ pub(crate) fn fusion(features: &Features, few_rows: bool, one_token_each: bool, 
             false => 0,
         },
         heads_of_values: features.max_bindings >= 13,
-        heads_of_low_rank: few_rows && whole_layers,
-        holds: false,
+        heads_of_low_rank: few_rows && !holds && whole_layers,
+        quantized_apart: holds,
         select_norms: few_rows,
         halves: matmul::multiplies_halves(features),
     }
