@@ -1,6 +1,6 @@
 //! Finds operations that one kernel can do together, and puts the rest in an order that lets products share a dispatch.
 
-use crate::matmul::is_quantized;
+use crate::matmul::{PIECE_LEN, is_quantized};
 use crate::schedule::Unit;
 use anser_model::{Activation, Op, Plan, Rows, ValueId};
 
@@ -19,6 +19,8 @@ pub(crate) struct Fusion {
     pub(crate) heads_of_low_rank: bool,
     /// Products of quantized weights apart from others: each have a kernel of their own.
     pub(crate) quantized_apart: bool,
+    /// Norm and shift of rows of so many columns at most by the products that read them.
+    pub(crate) max_shifted_cols: usize,
     /// Norms of chosen rows.
     pub(crate) select_norms: bool,
     /// Products of many rows and what comes before them: values between them are kept in halves.
@@ -44,7 +46,8 @@ pub(crate) fn fuse(plan: &Plan, fusion: Fusion) -> Vec<Unit> {
     }
     units.extend((0..plan.nodes.len()).filter(|&node| !is_taken[node]).map(Unit::Op));
     units.sort_by_key(|unit| unit.nodes().into_iter().max());
-    merge_products(plan, units, fusion.quantized_apart)
+    let units = merge_products(plan, units, fusion.quantized_apart);
+    shift_products(plan, &uses, units, fusion.max_shifted_cols)
 }
 
 /// Who makes and who reads each value.
@@ -76,6 +79,38 @@ fn norm_shift(plan: &Plan, uses: &Uses, fusion: Fusion, shift: usize) -> Option<
     let fits = MIXES.contains(&mix.len()) && mix.len() <= fusion.max_mixes && plan.value(*x).n_cols <= fusion.max_cols;
     let is_norm = matches!(plan.nodes[norm].op, Op::LayerNorm { .. });
     (fits && is_norm && uses.only(*x, &[shift])).then_some(Unit::NormShift { norm, shift })
+}
+
+/// Gives norms and shifts of rows of up to `max_cols` columns to the products that read them, where nobody else does.
+fn shift_products(plan: &Plan, uses: &Uses, units: Vec<Unit>, max_cols: usize) -> Vec<Unit> {
+    let shifted = |before: &Unit, unit: &Unit| {
+        let Unit::NormShift { norm, shift } = *before else { return None };
+        let products = match unit {
+            Unit::Op(node) if matches!(plan.nodes[*node].op, Op::MatMul { .. }) => vec![*node],
+            Unit::MatMuls(nodes) => nodes.clone(),
+            _ => return None,
+        };
+        let results = plan.nodes[shift].op.outputs();
+        let fits = |id: &ValueId| plan.value(*id).n_cols <= max_cols && plan.value(*id).n_cols.is_multiple_of(PIECE_LEN);
+        let is_own = |id: &ValueId| uses.readers[id.index()].iter().all(|reader| products.contains(reader));
+        let reads_it = |&node: &usize| match &plan.nodes[node].op {
+            Op::MatMul { x, residual, .. } => results.contains(x) && residual.is_none(),
+            _ => false,
+        };
+        let is_whole = results.iter().all(|id| fits(id) && is_own(id)) && products.iter().all(reads_it);
+        is_whole.then_some(Unit::ShiftMatMuls { norm, shift, products })
+    };
+    let mut found: Vec<Unit> = vec![];
+    for unit in units {
+        match found.last().and_then(|before| shifted(before, &unit)) {
+            Some(together) => {
+                found.pop();
+                found.push(together);
+            }
+            None => found.push(unit),
+        }
+    }
+    found
 }
 
 /// The norm `norm` with the choice of its rows.

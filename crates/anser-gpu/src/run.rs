@@ -5,7 +5,7 @@ use crate::error::GpuError;
 use crate::executor::Gpu;
 use crate::fuse::{Fusion, fuse};
 use crate::kernels::{Features, RowClass};
-use crate::lower::{Lowering, fusion};
+use crate::lower::{Lowering, Steps, fusion};
 use crate::matmul::{self, Precision};
 use crate::parallel::each_part;
 use crate::replay::Replay;
@@ -47,7 +47,8 @@ impl StepKind {
         // Where memory is shared, values lie as products of many tokens want them.
         let max_columns = if has_few_rows { max_few } else { matmul::max_columns(features, precision, false) };
         let holds = has_few_rows && matmul::holds(classes[0], features, precision);
-        let fusion = fusion(features, has_few_rows, holds, one_token_each, weights.has_whole_layers());
+        let steps = Steps { has_few_rows, holds, one_token_each, is_one_token: classes[0] == RowClass(1) };
+        let fusion = fusion(features, steps, weights.has_whole_layers());
         StepKind { classes, has_few_rows, max_columns, one_token_each, fusion: Some(fusion), precision }
     }
 

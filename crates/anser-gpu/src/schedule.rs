@@ -26,6 +26,15 @@ pub(crate) enum Unit {
     },
     /// Matrix products that do not need each other's results.
     MatMuls(Vec<usize>),
+    /// A layer norm, the token shift of its result, and the products of the shift's results.
+    ShiftMatMuls {
+        /// The norm.
+        norm: usize,
+        /// The shift.
+        shift: usize,
+        /// The products.
+        products: Vec<usize>,
+    },
     /// All that happens to a head between its projections and the output projection, for sequences of one token.
     Head {
         /// The expansions of the low-rank pairs that make w, a, g and, except in the first layer, the gate of the mix;
@@ -55,6 +64,7 @@ impl Unit {
             Unit::NormShift { norm, shift } => vec![*norm, *shift],
             Unit::SelectNorm { select, norm } => vec![*select, *norm],
             Unit::MatMuls(nodes) => nodes.clone(),
+            Unit::ShiftMatMuls { norm, shift, products } => [norm, shift].into_iter().chain(products).copied().collect(),
             Unit::Head { low_rank, residual, key, wkv, gate } => {
                 low_rank.iter().chain(residual).chain([key, wkv, gate]).copied().collect()
             }
@@ -77,7 +87,7 @@ impl Unit {
             Unit::Op(node) => vec![*node],
             Unit::NormShift { shift, .. } => vec![*shift],
             Unit::SelectNorm { norm, .. } => vec![*norm],
-            Unit::MatMuls(nodes) => nodes.clone(),
+            Unit::MatMuls(nodes) | Unit::ShiftMatMuls { products: nodes, .. } => nodes.clone(),
             Unit::Head { gate, .. } => vec![*gate],
         };
         nodes.into_iter().flat_map(|node| plan.nodes[node].op.outputs()).collect()
@@ -87,7 +97,8 @@ impl Unit {
     fn writes_bytes(&self, plan: &Plan) -> bool {
         match self {
             Unit::Op(node) => matches!(plan.nodes[*node].op, Op::MatMul { .. }),
-            Unit::NormShift { .. } | Unit::SelectNorm { .. } | Unit::MatMuls(_) | Unit::Head { .. } => true,
+            Unit::NormShift { .. } | Unit::SelectNorm { .. } => true,
+            Unit::MatMuls(_) | Unit::ShiftMatMuls { .. } | Unit::Head { .. } => true,
         }
     }
 
@@ -313,7 +324,7 @@ fn only_for_products(plan: &Plan, units: &[Unit]) -> Vec<bool> {
     let mut found = vec![false; plan.values.len()];
     let makes_halves = |unit: &Unit| match unit {
         Unit::Op(node) => matches!(plan.nodes[*node].op, Op::MatMul { .. } | Op::NormBonusGate { .. }),
-        Unit::NormShift { .. } | Unit::MatMuls(_) | Unit::Head { .. } => true,
+        Unit::NormShift { .. } | Unit::MatMuls(_) | Unit::ShiftMatMuls { .. } | Unit::Head { .. } => true,
         Unit::SelectNorm { .. } => false,
     };
     for id in units.iter().filter(|unit| makes_halves(unit)).flat_map(|unit| unit.outputs(plan)) {

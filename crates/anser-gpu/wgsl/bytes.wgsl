@@ -19,12 +19,21 @@ fn largest(v: vec4<f32>) -> f32 {
     return max(max(v.x, v.y), max(v.z, v.w));
 }
 
-fn to_bytes(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> Bytes {
-    let most = largest(max(max(abs(a), abs(b)), max(abs(c), abs(d))));
-    let inverse = select(0.0, 127.0 / most, most > 1e-35); // below, the inverse would overflow
-    let n = vec4<u32>(four_bytes(a, inverse), four_bytes(b, inverse), four_bytes(c, inverse), four_bytes(d, inverse));
+// What numbers up to `most` are multiplied by.
+fn byte_inverse(most: f32) -> f32 {
+    return select(0.0, 127.0 / most, most > 1e-35); // below, the inverse would overflow
+}
+
+fn byte_scales(most: f32, n: vec4<u32>) -> vec2<f32> {
     let ones = 0x01010101u;
     let sum = dot4I8Packed(n.x, ones) + dot4I8Packed(n.y, ones) + dot4I8Packed(n.z, ones) + dot4I8Packed(n.w, ones);
     let scale = most * (1.0 / 127.0);
-    return Bytes(n, vec2<f32>(scale, scale * f32(sum)));
+    return vec2<f32>(scale, scale * f32(sum));
+}
+
+fn to_bytes(a: vec4<f32>, b: vec4<f32>, c: vec4<f32>, d: vec4<f32>) -> Bytes {
+    let most = largest(max(max(abs(a), abs(b)), max(abs(c), abs(d))));
+    let inverse = byte_inverse(most);
+    let n = vec4<u32>(four_bytes(a, inverse), four_bytes(b, inverse), four_bytes(c, inverse), four_bytes(d, inverse));
+    return Bytes(n, byte_scales(most, n));
 }

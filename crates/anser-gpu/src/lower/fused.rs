@@ -3,37 +3,47 @@
 use super::{Lowering, RecurrenceShape, add_out};
 use crate::fuse::Fusion;
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
-use crate::matmul::{self, MatMul, NOTHING, PIECE_LEN, float_kind};
+use crate::matmul::{self, MatMul, NOTHING, PIECE_LEN, Shift, float_kind};
 use crate::schedule::Region;
 use Access::{Read, ReadWrite, Uniform};
 use Binding::{State, Tokens, Value, Vectors};
 use anser_model::{Op, ValueId};
 use std::sync::Arc;
 
-/// What can be fused on a device with `features`. `few_rows`: for steps whose units have regions of their own;
-/// `holds`: whose products hold their inputs; `one_token_each`: whose sequences have one token each; `whole_layers`: where a
-/// layer's weights lie in one buffer.
-pub(crate) fn fusion(
-    features: &Features,
-    few_rows: bool,
-    holds: bool,
-    one_token_each: bool,
-    whole_layers: bool,
-) -> Fusion {
+/// What matters of steps to fusing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Steps {
+    /// Units have regions of their own.
+    pub(crate) has_few_rows: bool,
+    /// Products hold their inputs.
+    pub(crate) holds: bool,
+    /// Sequences have one token each,
+    pub(crate) one_token_each: bool,
+    /// and there is one.
+    pub(crate) is_one_token: bool,
+}
+
+/// What can be fused on a device with `features`. `whole_layers`: where a layer's weights lie in one buffer.
+pub(crate) fn fusion(features: &Features, steps: Steps, whole_layers: bool) -> Fusion {
+    let Steps { has_few_rows, holds, one_token_each, is_one_token } = steps;
     let largest_head = |&size: &usize| {
         RecurrenceShape::of_head(size, RowClass(1), features).workgroup() <= features.max_workgroup_len as usize
     };
     Fusion {
         max_cols: MAX_HELD * norm_workgroup(usize::MAX, features) as usize,
-        max_mixes: if few_rows { 6 } else { features.max_bindings.saturating_sub(5) as usize },
+        max_mixes: if has_few_rows { 6 } else { features.max_bindings.saturating_sub(5) as usize },
         max_head_size: match one_token_each {
             true => [256, 128, 64, 32, 16].into_iter().find(largest_head).unwrap_or(0),
             false => 0,
         },
         heads_of_values: features.max_bindings >= 13,
-        heads_of_low_rank: few_rows && !holds && whole_layers,
+        heads_of_low_rank: has_few_rows && !holds && whole_layers,
         quantized_apart: holds,
-        select_norms: few_rows,
+        max_shifted_cols: match has_few_rows && is_one_token && whole_layers {
+            true => matmul::max_shifted_cols(features),
+            false => 0,
+        },
+        select_norms: has_few_rows,
         halves: matmul::multiplies_halves(features),
     }
 }
@@ -113,6 +123,16 @@ impl Lowering<'_> {
         kernel.constants.extend(constants);
         let n_slices = (n_cols as u32).div_ceil(slice_len);
         vec![kernel.dispatch(bindings, [self.rows(*x), Extent::Fixed(n_slices), Extent::Fixed(1)])]
+    }
+
+    /// Products of the results of a norm and shift, see `wgsl/matmul/shift.wgsl`.
+    pub(super) fn shift_products(&self, norm: &Op, shift: &Op, products: &[MatMul]) -> Vec<Dispatch> {
+        let (Op::LayerNorm { x, weight, bias, eps, .. }, Op::TokenShift { state, mix, out, .. }) = (norm, shift) else {
+            return vec![];
+        };
+        let norm = [*weight, *bias];
+        let shift = Shift { x: *x, state: *state, norm, eps: *eps, mixes: mix, outs: out };
+        matmul::lower_shifted(products, &shift, &self.sites(), &self.features, self.kind.precision)
     }
 
     /// See `wgsl/select_norm.wgsl`.

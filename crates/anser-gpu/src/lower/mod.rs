@@ -10,7 +10,7 @@ use crate::schedule::{Schedule, Unit};
 use crate::weights::WeightLayout;
 use anser_model::{Plan, ValueId};
 
-pub(crate) use fused::fusion;
+pub(crate) use fused::{Steps, fusion};
 
 /// What lowering depends on besides the unit.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,10 @@ impl Lowering<'_> {
             Unit::MatMuls(nodes) => {
                 let products: Vec<_> = nodes.iter().filter_map(|&node| self.product(op(node))).collect();
                 self.products(&products)
+            }
+            Unit::ShiftMatMuls { norm, shift, products } => {
+                let products: Vec<_> = products.iter().filter_map(|&node| self.product(op(node))).collect();
+                self.shift_products(op(*norm), op(*shift), &products)
             }
             Unit::Head { low_rank, residual, key, wkv, gate } => {
                 let low_rank: Vec<_> = low_rank.iter().filter_map(|&node| self.product(op(node))).collect();

@@ -134,11 +134,23 @@ impl VecShape {
     pub(crate) fn choose(n_rows: usize, n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
         /// Several subgroups of every size, so that rows can be summed within them.
         const WORKGROUP: u32 = 128;
+
+        VecShape::of(WORKGROUP, n_rows, n_units, whole_pieces, features)
+    }
+
+    /// The same for products that make their input, which large workgroups do for more rows.
+    pub(crate) fn shifted(n_rows: usize, n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
+        let wanted = std::env::var("ANSER_WG").ok().and_then(|s| s.parse().ok()).unwrap_or(512u32);
+        let workgroup = wanted.min(features.max_workgroup_len);
+        VecShape::of(workgroup, n_rows, n_units, whole_pieces, features)
+    }
+
+    fn of(workgroup: u32, n_rows: usize, n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
         /// More threads than this would wait for each other longer than they work.
         const MAX_LANES: u32 = 64;
 
         let [smallest, largest] = features.subgroup_size;
-        let full_subgroups = largest > 0 && WORKGROUP.min(features.max_workgroup_len).is_multiple_of(largest);
+        let full_subgroups = largest > 0 && workgroup.min(features.max_workgroup_len).is_multiple_of(largest);
         let in_subgroup = features.subgroups && full_subgroups;
         let mut max_lanes = match (in_subgroup, smallest == largest) {
             (true, true) => MAX_LANES.max(largest),
@@ -149,7 +161,7 @@ impl VecShape {
             max_lanes = max_lanes.min(features.max_workgroup_len / PIECE_LEN as u32);
         }
         let n_lanes = choose_lanes(n_rows, n_units, max_lanes);
-        let workgroup = if whole_pieces { WORKGROUP.max(PIECE_LEN as u32 * n_lanes) } else { WORKGROUP };
+        let workgroup = if whole_pieces { workgroup.max(PIECE_LEN as u32 * n_lanes) } else { workgroup };
         let workgroup = workgroup.min(features.max_workgroup_len);
         VecShape { workgroup, n_lanes, in_subgroup, subgroup_len: if in_subgroup { largest } else { 0 } }
     }

@@ -21,7 +21,7 @@ pub(crate) use held::holds;
 #[cfg(test)]
 use layout::device_dtype;
 pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_f16, is_quantized, layout, layout_of};
-pub(crate) use vec::{NOTHING, Sites, float_kind};
+pub(crate) use vec::{NOTHING, Shift, Sites, float_kind, lower_shifted, max_shifted_cols};
 
 pub(crate) use spec::weight_modules;
 

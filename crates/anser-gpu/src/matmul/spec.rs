@@ -116,12 +116,43 @@ pub(crate) fn expand(op: &MatMul) -> KernelSpec {
     kernel.access(&[Access::Read, Access::ReadWrite, Access::Uniform])
 }
 
+/// Where mat-vec kernels have their inputs from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum VecInput {
+    /// Memory, by vec4s.
+    Vec4s,
+    /// Memory, number by number.
+    Scalars,
+    /// A norm and token shift, see `wgsl/matmul/shift.wgsl`.
+    Shift,
+}
+
+impl VecInput {
+    fn modules(self) -> Vec<&'static Module> {
+        match self {
+            VecInput::Vec4s => vec![wgsl!("matmul/operands.wgsl"), wgsl!("matmul/vec_input_vec4.wgsl")],
+            VecInput::Scalars => vec![wgsl!("matmul/operands.wgsl"), wgsl!("matmul/vec_input_scalar.wgsl")],
+            VecInput::Shift => vec![wgsl!("matmul/shift.wgsl")],
+        }
+    }
+
+    /// Of bindings 0 to 7.
+    fn access(self) -> Vec<Access> {
+        use Access::{Read, ReadWrite, Uniform};
+        let third = match self {
+            VecInput::Vec4s | VecInput::Scalars => Read,
+            VecInput::Shift => ReadWrite,
+        };
+        vec![Read, Read, third, Read, Read, ReadWrite, Uniform, Uniform]
+    }
+}
+
 /// The mat-vec kernel for float weights and those of type `quantized`, see `wgsl/matmul/vec.wgsl`.
 pub(crate) fn vec(
     quantized: Option<DType>,
     has_floats: bool,
     reads_bytes: bool,
-    in_vec4s: bool,
+    input: VecInput,
     shape: VecShape,
     mut constants: Vec<(&'static str, f64)>,
 ) -> KernelSpec {
@@ -142,10 +173,7 @@ pub(crate) fn vec(
         true => wgsl!("lanes/subgroup.wgsl"),
         false => wgsl!("lanes/workgroup.wgsl"),
     });
-    modules.push(match in_vec4s {
-        true => wgsl!("matmul/vec_input_vec4.wgsl"),
-        false => wgsl!("matmul/vec_input_scalar.wgsl"),
-    });
+    modules.extend(input.modules());
     modules.extend([wgsl!("matmul/products_f32.wgsl"), wgsl!("matmul/floats.wgsl"), wgsl!("matmul/vec_floats.wgsl")]);
     match quantized {
         Some(_) => {
@@ -158,20 +186,19 @@ pub(crate) fn vec(
         None => modules.push(wgsl!("matmul/vec_not_quantized.wgsl")),
     }
     modules.push(wgsl!("matmul/vec.wgsl"));
-    use Access::{Read, ReadWrite, Uniform};
     let form = if reads_bytes { Form::VecInt8 { shape } } else { Form::VecF32 { shape } };
     KernelSpec {
         label: label(quantized.unwrap_or(DType::F16), form),
         modules,
         constants,
-        access: vec![Read, Read, Read, Read, Read, ReadWrite, Uniform, Uniform],
+        access: input.access(),
     }
 }
 
 /// The kernel that holds its inputs, for weights of type `quantized` or else for float ones, see `wgsl/matmul/held.wgsl`.
 pub(crate) fn held(
     quantized: Option<DType>,
-    in_vec4s: bool,
+    input: VecInput,
     shape: HeldShape,
     mut constants: Vec<(&'static str, f64)>,
 ) -> KernelSpec {
@@ -179,10 +206,7 @@ pub(crate) fn held(
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl"), wgsl!("matmul/floats.wgsl")], weight_modules));
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/jobs.wgsl"), wgsl!("matmul/columns.wgsl")]);
     modules.extend([wgsl!("matmul/results.wgsl"), wgsl!("lanes/subgroup.wgsl")]);
-    modules.push(match in_vec4s {
-        true => wgsl!("matmul/vec_input_vec4.wgsl"),
-        false => wgsl!("matmul/vec_input_scalar.wgsl"),
-    });
+    modules.extend(input.modules());
     modules.push(match quantized {
         Some(_) => wgsl!("matmul/held_bytes.wgsl"),
         None => wgsl!("matmul/held_floats.wgsl"),
@@ -194,12 +218,11 @@ pub(crate) fn held(
         ("SPAN", f64::from(shape.span)),
         ("ROWS_AT_ONCE", f64::from(shape.at_once)),
     ]);
-    use Access::{Read, ReadWrite, Uniform};
     KernelSpec {
         label: label(quantized.unwrap_or(DType::F16), Form::Held { shape }),
         modules,
         constants,
-        access: vec![Read, Read, Read, Read, Read, ReadWrite, Uniform, Uniform],
+        access: input.access(),
     }
 }
 

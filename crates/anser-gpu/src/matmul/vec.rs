@@ -1,15 +1,16 @@
-//! Products for few tokens: one dispatch for as many of them as can share its bindings, see `wgsl/matmul/vec.wgsl` and
-//! `wgsl/matmul/held.wgsl`.
+//! Products for few tokens: one dispatch for as many of them as can share its bindings, see `wgsl/matmul/vec.wgsl`,
+//! `wgsl/matmul/held.wgsl` and `wgsl/matmul/shift.wgsl`.
 
 use super::form::{Form, Precision, VecShape};
 use super::held::{HeldShape, holds, n_shares};
 use super::layout::PIECE_LEN;
+use super::spec::VecInput;
 use super::{MatMul, epilogue_word, spec};
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, wgsl};
 use crate::schedule::{Region, Schedule};
 use crate::weights::{Place, WeightLayout};
 use anser_format::DType;
-use anser_model::{Rows, ValueId, WeightId};
+use anser_model::{Rows, StateRef, ValueId, WeightId};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -81,12 +82,53 @@ struct Job<'a> {
 /// Input of a job.
 #[derive(Debug, Clone, PartialEq)]
 struct Input {
-    /// Bound as x and as scales.
+    /// Bound as x and as scales or state.
     bindings: [Binding; 2],
-    /// What tells buffers apart; `None` for scratch, which the bindings tell apart.
+    /// What tells buffers apart; `None` where the bindings do.
     region: Option<Region>,
-    /// First words: of floats; or of bytes and their scales.
-    at: Result<u64, [u64; 2]>,
+    form: InputForm,
+}
+
+/// How an input lies in memory, or what it is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum InputForm {
+    /// From this word on.
+    Floats(u64),
+    /// First words of bytes and of their scales.
+    Bytes([u64; 2]),
+    /// A mix of a norm's results, see `wgsl/matmul/shift.wgsl`: first vec4s of the mix, and of scale and offset of the norm.
+    Shift([u64; 3]),
+}
+
+/// A token shift of a layer norm, for one token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shift<'a> {
+    /// `[1, C]`
+    pub(crate) x: ValueId,
+    /// The norm's result of the token before.
+    pub(crate) state: StateRef,
+    /// Scale and offset, `[C]` each.
+    pub(crate) norm: [WeightId; 2],
+    /// Of the norm.
+    pub(crate) eps: f32,
+    /// `[C]` each.
+    pub(crate) mixes: &'a [WeightId],
+    /// The result of each of them.
+    pub(crate) outs: &'a [ValueId],
+}
+
+/// Largest rows whose norm and shift products can make for themselves; 0 if there are none.
+pub(crate) fn max_shifted_cols(features: &Features) -> usize {
+    /// `MAX_HELD` of `wgsl/matmul/shift.wgsl`, in columns.
+    const MAX_HELD: usize = 16;
+    /// Workgroup memory for sums and for results that become bytes.
+    const RESERVED: usize = 4 << 10;
+    /// Bytes of a column in workgroup memory: a float, and half a byte of scales.
+    const HALF_BYTES: usize = 9;
+
+    let workgroup = VecShape::shifted(1, 1, false, features);
+    let room = (features.max_workgroup_n_bytes as usize).saturating_sub(RESERVED);
+    if workgroup.in_subgroup { (MAX_HELD * workgroup.workgroup as usize).min(2 * room / HALF_BYTES) } else { 0 }
 }
 
 impl Job<'_> {
@@ -130,10 +172,42 @@ pub(crate) fn lower(
     form: Option<Form>,
 ) -> Vec<Dispatch> {
     let in_bytes = precision == Precision::Int8;
-    let mut dispatches: Vec<Dispatch> = vec![];
+    let mut made: Vec<Dispatch> = vec![];
+    let inputs = ops.iter().enumerate().map(|(number, op)| input(op, number, sites, in_bytes, &mut made)).collect();
+    made.extend(lower_with(ops, inputs, None, sites, features, precision, form));
+    made
+}
+
+/// The dispatches that compute `ops`, whose inputs are results of `shift`, none of which needs another one's result.
+pub(crate) fn lower_shifted(
+    ops: &[MatMul],
+    shift: &Shift,
+    sites: &Sites,
+    features: &Features,
+    precision: Precision,
+) -> Vec<Dispatch> {
+    let vec4 = |id: WeightId| Some(sites.offset(id, 0)? / 16);
+    let input = |op: &MatMul| {
+        let mix = shift.mixes[shift.outs.iter().position(|&out| out == op.x)?];
+        let [scale, offset] = shift.norm;
+        let form = InputForm::Shift([vec4(mix)?, vec4(scale)?, vec4(offset)?]);
+        Some(Input { bindings: [Binding::Value(shift.x), Binding::State(shift.state)], region: None, form })
+    };
+    lower_with(ops, ops.iter().map(input).collect(), Some(shift), sites, features, precision, None)
+}
+
+fn lower_with(
+    ops: &[MatMul],
+    inputs: Vec<Option<Input>>,
+    shift: Option<&Shift>,
+    sites: &Sites,
+    features: &Features,
+    precision: Precision,
+    form: Option<Form>,
+) -> Vec<Dispatch> {
     let mut groups: Vec<Vec<Job>> = vec![];
-    for (number, op) in ops.iter().enumerate() {
-        let Some(input) = input(op, number, sites, in_bytes, &mut dispatches) else { continue };
+    for (op, input) in ops.iter().zip(inputs) {
+        let Some(input) = input else { continue };
         for (split, rows) in op.splits.iter().enumerate() {
             let Some(place) = sites.weights.place(op.weight, split) else { continue };
             let job = Job { op, split, rows: rows.clone(), place, input: input.clone() };
@@ -148,8 +222,7 @@ pub(crate) fn lower(
             }
         }
     }
-    dispatches.extend(groups.iter().filter_map(|jobs| dispatch(jobs, sites, features, precision, form)));
-    dispatches
+    groups.iter().filter_map(|jobs| dispatch(jobs, shift, sites, features, precision, form)).collect()
 }
 
 /// Where the `number`-th product finds its input; adds the dispatch that brings it into 8 bits if its maker does not write
@@ -158,12 +231,12 @@ fn input(op: &MatMul, number: usize, sites: &Sites, in_bytes: bool, dispatches: 
     let cell = sites.schedule.cell(op.x)?;
     let both = |binding: Binding| [binding.clone(), binding];
     if !in_bytes || !op.layout.dtype.is_quantized() {
-        let at = Ok(cell.floats? / 4);
-        return Some(Input { bindings: both(Binding::Region(op.x)), region: Some(cell.region), at });
+        let form = InputForm::Floats(cell.floats? / 4);
+        return Some(Input { bindings: both(Binding::Region(op.x)), region: Some(cell.region), form });
     }
     if let Some(bytes) = cell.bytes {
-        let at = Err(bytes.map(|at| at / 4));
-        return Some(Input { bindings: both(Binding::Region(op.x)), region: Some(cell.region), at });
+        let form = InputForm::Bytes(bytes.map(|at| at / 4));
+        return Some(Input { bindings: both(Binding::Region(op.x)), region: Some(cell.region), form });
     }
     let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
     let scratch = |name, piece_n_bytes| Binding::Scratch {
@@ -174,7 +247,7 @@ fn input(op: &MatMul, number: usize, sites: &Sites, in_bytes: bool, dispatches: 
     };
     let bindings = [scratch("quants", PIECE_LEN), scratch("scales", 8)];
     dispatches.push(quantize(op, n_pieces, bindings.clone()));
-    Some(Input { bindings, region: None, at: Err([0, 0]) })
+    Some(Input { bindings, region: None, form: InputForm::Bytes([0, 0]) })
 }
 
 /// See `wgsl/quantize.wgsl`.
@@ -194,6 +267,7 @@ fn quantize(op: &MatMul, n_pieces: usize, [quants, scales]: [Binding; 2]) -> Dis
 /// One dispatch for all jobs.
 fn dispatch(
     jobs: &[Job],
+    shift: Option<&Shift>,
     sites: &Sites,
     features: &Features,
     precision: Precision,
@@ -204,9 +278,13 @@ fn dispatch(
 
     let first = jobs.first()?;
     let quantized = jobs.iter().find_map(Job::quantized);
-    let reads_bytes = jobs.iter().any(|job| job.input.at.is_err());
+    let reads_bytes = match shift {
+        Some(_) => quantized.is_some() && precision == Precision::Int8,
+        None => jobs.iter().any(|job| matches!(job.input.form, InputForm::Bytes(_))),
+    };
     let writes_bytes = jobs.iter().any(|job| sites.schedule.cell(job.op.out).is_some_and(|cell| cell.bytes.is_some()));
     let n_units = jobs.iter().map(|job| job.op.n_cols.div_ceil(super::form::unit_len(job.op.layout.dtype)));
+    let n_units = n_units.min().unwrap_or(1);
     let n_rows = jobs.iter().map(|job| job.rows.len()).sum();
     let class = first.op.class;
     let held = match form {
@@ -219,7 +297,8 @@ fn dispatch(
     };
     let shape = match form {
         Some(Form::VecF32 { shape } | Form::VecInt8 { shape }) => shape,
-        _ => VecShape::choose(n_rows, n_units.min().unwrap_or(1), writes_bytes, features),
+        _ if shift.is_some() => VecShape::shifted(n_rows, n_units, writes_bytes, features),
+        _ => VecShape::choose(n_rows, n_units, writes_bytes, features),
     };
     let n_rows_each = held.map_or(shape.workgroup / shape.n_lanes, |held| held.n_rows);
     let mut words = vec![];
@@ -230,7 +309,7 @@ fn dispatch(
     }
     words.resize(MAX_JOBS * JOB_LEN, 0);
     let same_cols = jobs.iter().all(|job| job.op.n_cols == first.op.n_cols);
-    let constants = vec![
+    let mut constants = vec![
         ("N_COLS", if same_cols { first.op.n_cols as f64 } else { 0.0 }),
         ("OUTPUTS", f64::from(first.op.rows == Rows::Outputs)),
         ("COLUMNS", f64::from(class.0.max(1))),
@@ -238,25 +317,33 @@ fn dispatch(
         ("ROWS", f64::from(n_rows_each)),
         ("WRITES_BYTES", f64::from(writes_bytes)),
     ];
-    let in_vec4s = first.op.n_cols.is_multiple_of(4);
+    let input = match (shift, first.op.n_cols.is_multiple_of(4)) {
+        (Some(_), _) => VecInput::Shift,
+        (None, true) => VecInput::Vec4s,
+        (None, false) => VecInput::Scalars,
+    };
+    if let Some(shift) = shift {
+        constants.extend([("EPS", f64::from(shift.eps)), ("READS_BYTES", f64::from(reads_bytes))]);
+    }
     let kernel = match held {
-        Some(held) => spec::held(quantized, in_vec4s, held, constants),
+        Some(held) => spec::held(quantized, input, held, constants),
         None => {
             let has_floats = jobs.iter().any(|job| job.quantized().is_none());
-            spec::vec(quantized, has_floats, reads_bytes, in_vec4s, shape, constants)
+            spec::vec(quantized, has_floats, reads_bytes, input, shape, constants)
         }
     };
     let weights = Binding::Block { weight: first.op.weight, split: first.split };
     // Absent operands still need a buffer to bind; it is not read.
     let bias = jobs.iter().find_map(|job| job.op.bias).map(|weight| Binding::Block { weight, split: 0 });
     let residual = jobs.iter().find_map(|job| job.op.residual).map(Binding::Value);
+    let vectors = shift.map(|shift| Binding::Block { weight: shift.norm[0], split: 0 });
     let [x, scales] = first.input.bindings.clone();
     let bindings = vec![
         weights.clone(),
         x,
         scales,
-        bias.unwrap_or_else(|| weights.clone()),
-        residual.unwrap_or(weights),
+        vectors.or(bias).unwrap_or_else(|| weights.clone()),
+        shift.map(|_| Binding::Tokens).or(residual).unwrap_or(weights),
         Binding::Region(first.op.out),
         Binding::Step,
         Binding::Constants(Arc::from(words)),
@@ -269,11 +356,13 @@ fn dispatch(
 /// `Job` of `wgsl/matmul/jobs.wgsl`.
 fn job_words(job: &Job, first_workgroup: u32, sites: &Sites) -> [u32; JOB_LEN] {
     let op = job.op;
-    let [x, scales] = match job.input.at {
-        Ok(floats) => [floats as u32, 0],
+    let [x, scales, norm_scale, norm_offset] = match job.input.form {
+        InputForm::Floats(floats) => [floats, 0, 0, 0],
         // Bytes are counted by vec4s, scales by pairs.
-        Err([bytes, scales]) => [(bytes / 4) as u32, (scales / 2) as u32],
-    };
+        InputForm::Bytes([bytes, scales]) => [bytes / 4, scales / 2, 0, 0],
+        InputForm::Shift([mix, scale, offset]) => [mix, 0, scale, offset],
+    }
+    .map(|at| at as u32);
     let bias = op.bias.and_then(|id| sites.offset(id, 0)).map_or(NOTHING, |at| (at / 4) as u32);
     let [out, out_bytes, out_scales, _] = sites.place(op.out);
     [
@@ -291,7 +380,7 @@ fn job_words(job: &Job, first_workgroup: u32, sites: &Sites) -> [u32; JOB_LEN] {
         out_bytes,
         out_scales,
         op.n_cols as u32,
-        0,
-        0,
+        norm_scale,
+        norm_offset,
     ]
 }

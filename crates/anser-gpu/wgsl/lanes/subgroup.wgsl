@@ -16,6 +16,10 @@ override N_LANE_SUMS: u32 = select(1u, 2u * WORKGROUP / SHUFFLED, N_LANES > SHUF
 var<workgroup> lane_sums: array<f32, N_LANE_SUMS>;
 var<private> lane_sums_half: u32 = 0u;
 
+var<private> subgroup_number: u32;
+var<private> subgroup_len: u32;
+var<private> subgroup_lane: u32;
+
 @compute @workgroup_size(WORKGROUP)
 fn main(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -23,6 +27,9 @@ fn main(
     @builtin(subgroup_size) subgroup_size: u32,
     @builtin(subgroup_invocation_id) lane: u32,
 ) {
+    subgroup_number = subgroup;
+    subgroup_len = subgroup_size;
+    subgroup_lane = lane;
     run(workgroup, subgroup * subgroup_size + lane);
 }
 

@@ -34,10 +34,10 @@ fn hold(job: Job, share: Share, column: u32) -> Held {
     let low = start + unit_piece(share.unit, share.p);
     let high = start + unit_piece(share.unit, share.p + 1u);
     return Held(
-        input_bytes(job.x + low),
-        input_bytes(job.x + high),
-        select(vec2<f32>(0.0), scales[job.scales + low], share.is_there),
-        select(vec2<f32>(0.0), scales[job.scales + high], share.is_there),
+        input_bytes(job, low),
+        input_bytes(job, high),
+        select(vec2<f32>(0.0), input_scales(job, low), share.is_there),
+        select(vec2<f32>(0.0), input_scales(job, high), share.is_there),
     );
 }
 

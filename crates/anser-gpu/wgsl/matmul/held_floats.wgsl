@@ -30,10 +30,8 @@ fn share_of(number: u32, is_there: bool) -> Share {
 
 // Of a share that is not there nothing is added up.
 fn hold(job: Job, share: Share, column: u32) -> Held {
-    let n = job_n_cols(job);
-    let start = job.x + column_token(column) * n;
-    let low = input4(start, 2u * share.number, n);
-    let high = input4(start, 2u * share.number + 1u, n);
+    let low = input4(job, column, 2u * share.number);
+    let high = input4(job, column, 2u * share.number + 1u);
     return Held(select(vec4<f32>(0.0), low, share.is_there), select(vec4<f32>(0.0), high, share.is_there));
 }
 

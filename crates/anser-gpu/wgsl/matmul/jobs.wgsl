@@ -3,9 +3,6 @@
 
 override N_JOBS: u32;
 
-@group(0) @binding(2) var<storage, read> scales: array<vec2<f32>>; // of inputs in bytes, see bytes.wgsl
-@group(0) @binding(3) var<storage, read> bias: array<f32>;
-@group(0) @binding(4) var<storage, read> residual: array<f32>; // [T, R]
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
 @group(0) @binding(6) var<uniform> step: Step;
 @group(0) @binding(7) var<uniform> jobs: array<Job, MAX_JOBS>;
@@ -17,7 +14,7 @@ struct Job {
     n_rows: u32,          // of the matrix, or of the row range
     weights: u32,         // first vec4
     kind: u32,            // of the weights: one of the constants below
-    x: u32,               // input: first word of floats [T, N_COLS], or first vec4 of bytes [T, N_PIECES]
+    x: u32,               // input: first word of floats [T, N_COLS], first vec4 of bytes [T, N_PIECES], or see shift.wgsl
     scales: u32,          // first pair of the scales of bytes [T, N_PIECES]
     bias: u32,            // first number, or NOTHING
     epilogue: u32,        // activation, with HAS_RESIDUAL
@@ -27,8 +24,8 @@ struct Job {
     out_bytes: u32,       // bytes [T, R / 16]: first word, or NOTHING
     out_scales: u32,      // their scales [T, R / 16]: first word
     n_cols: u32,          // if N_COLS is 0: then they differ between jobs, whose weights are floats
-    padding_0: u32,
-    padding_1: u32,
+    norm_scale: u32,      // of shift.wgsl
+    norm_offset: u32,
 }
 
 const QUANTIZED: u32 = 0u; // of the type that the kernel is made for
@@ -57,18 +54,4 @@ fn job_n_cols(job: Job) -> u32 {
         return N_COLS;
     }
     return job.n_cols;
-}
-
-fn load_bias(job: Job, row: u32) -> f32 {
-    if job.bias != NOTHING {
-        return bias[job.bias + job.first_row + row];
-    }
-    return 0.0;
-}
-
-fn load_residual(job: Job, row: u32, token: u32) -> f32 {
-    if (job.epilogue & HAS_RESIDUAL) != 0u {
-        return residual[token * job.n_total + job.first_row + row];
-    }
-    return 0.0;
 }

@@ -1,11 +1,9 @@
 // Products of weights with activations, in f32.
 
 fn dot_piece(job: Job, w: Piece, column: u32, piece: u32) -> f32 {
-    let n = job_n_cols(job);
-    let start = job.x + column_token(column) * n;
     let i = 4u * piece;
-    let low = dot(w.a, input4(start, i, n)) + dot(w.b, input4(start, i + 1u, n));
-    return low + (dot(w.c, input4(start, i + 2u, n)) + dot(w.d, input4(start, i + 3u, n)));
+    let low = dot(w.a, input4(job, column, i)) + dot(w.b, input4(job, column, i + 1u));
+    return low + (dot(w.c, input4(job, column, i + 2u)) + dot(w.d, input4(job, column, i + 3u)));
 }
 
 // Products of a piece with the input of every column.

@@ -9,7 +9,7 @@ fn dot_bytes(q: vec4<u32>, scale: vec2<f32>, n: vec4<u32>, e: vec2<f32>) -> f32 
 
 fn column_products(job: Job, q: vec4<u32>, scale: vec2<f32>, column: u32, piece: u32) -> f32 {
     let i = column_token(column) * N_PIECES + piece;
-    return dot_bytes(q, scale, input_bytes(job.x + i), scales[job.scales + i]);
+    return dot_bytes(q, scale, input_bytes(job, i), input_scales(job, i));
 }
 
 fn bytes_products(job: Job, q: vec4<u32>, scale: vec2<f32>, piece: u32) -> Columns {
@@ -32,8 +32,7 @@ fn bytes_products(job: Job, q: vec4<u32>, scale: vec2<f32>, piece: u32) -> Colum
 }
 
 // Products of unit `u` of a row with the input of every column.
-fn unit_products(job: Job, start: u32, u: u32) -> Columns {
-    let unit = load_unit(start, u);
+fn unit_products(job: Job, unit: Unit, u: u32) -> Columns {
     var sums = bytes_products(job, unit_quants(unit, u, 0u), unit_scale(unit, u, 0u), unit_piece(u, 0u));
     if UNIT_PIECES > 1u {
         sums = add(sums, bytes_products(job, unit_quants(unit, u, 1u), unit_scale(unit, u, 1u), unit_piece(u, 1u)));

@@ -1,18 +1,19 @@
 // Products for up to COLUMNS tokens: every weight is read once and used for all of them.
 //
 // N_LANES neighbouring threads compute a row, each taking every N_LANES-th unit of it. WORKGROUP / N_LANES rows make a
-// workgroup; workgroups are numbered along x, then y, and each computes rows of one job. Follows jobs.wgsl, columns.wgsl,
-// results.wgsl, lanes/*.wgsl, vec_floats.wgsl and vec_*quantized.wgsl.
+// workgroup; workgroups are numbered along x, then y, and each computes rows of one job. Its first weights are asked for before
+// its input, which may have to be made. Follows jobs.wgsl, columns.wgsl, results.wgsl, lanes/*.wgsl, vec_floats.wgsl,
+// vec_*quantized.wgsl, and vec_input_*.wgsl with operands.wgsl or shift.wgsl.
 
 override HAS_FLOATS: bool;    // whether any job has float weights
 override HAS_QUANTIZED: bool; // whether any job has quantized ones
 
-fn run(workgroup: vec3<u32>, local: u32) {
+fn run(workgroup: vec3<u32>, index: u32) {
     let number = workgroup.x + GRID_WIDTH * workgroup.y;
     let job = job_of(number);
     let first = (number - job.first_workgroup) * ROWS;
-    let row = first + local / N_LANES;
-    let lane = local % N_LANES;
+    let row = first + index / N_LANES;
+    let lane = index % N_LANES;
     // Threads beyond the last row repeat it and write nothing: the sums need every thread.
     let valid = row < job.n_rows;
     let weight_row = min(row, job.n_rows - 1u);
@@ -22,24 +23,28 @@ fn run(workgroup: vec3<u32>, local: u32) {
 
     var sums: Columns;
     if HAS_QUANTIZED && (!HAS_FLOATS || job.kind == QUANTIZED) {
-        sums = quantized_products(job, weight_row, lane);
+        let unit = first_unit(job, weight_row, lane);
+        prepare_input(job, number, index);
+        sums = quantized_products(job, weight_row, lane, unit);
     } else {
-        sums = float_products(job, weight_row, lane);
+        let floats = first_floats(job, weight_row, lane);
+        prepare_input(job, number, index);
+        sums = float_products(job, weight_row, lane, floats);
     }
 
-    sums.a.x = lanes_sum(sums.a.x, local);
+    sums.a.x = lanes_sum(sums.a.x, index);
     if COLUMNS > 1u {
-        sums.a.y = lanes_sum(sums.a.y, local);
+        sums.a.y = lanes_sum(sums.a.y, index);
     }
     if COLUMNS > 2u {
-        sums.a.z = lanes_sum(sums.a.z, local);
-        sums.a.w = lanes_sum(sums.a.w, local);
+        sums.a.z = lanes_sum(sums.a.z, index);
+        sums.a.w = lanes_sum(sums.a.w, index);
     }
     if COLUMNS > 4u {
-        sums.b.x = lanes_sum(sums.b.x, local);
-        sums.b.y = lanes_sum(sums.b.y, local);
-        sums.b.z = lanes_sum(sums.b.z, local);
-        sums.b.w = lanes_sum(sums.b.w, local);
+        sums.b.x = lanes_sum(sums.b.x, index);
+        sums.b.y = lanes_sum(sums.b.y, index);
+        sums.b.z = lanes_sum(sums.b.z, index);
+        sums.b.w = lanes_sum(sums.b.w, index);
     }
     if lane == 0u {
         store(job, row, 0u, valid, sums.a.x, bias, residuals.a.x);
@@ -57,7 +62,7 @@ fn run(workgroup: vec3<u32>, local: u32) {
             store(job, row, 7u, valid, sums.b.w, bias, residuals.b.w);
         }
     }
-    store_all_bytes(job, first, local);
+    store_all_bytes(job, first, index);
 }
 
 fn load_residuals(job: Job, row: u32) -> Columns {

@@ -2,9 +2,7 @@
 // neighbouring ones. Follows floats.wgsl.
 
 fn dot8(job: Job, low: vec4<f32>, high: vec4<f32>, column: u32, i: u32) -> f32 {
-    let n = job_n_cols(job);
-    let start = job.x + column_token(column) * n;
-    return dot(low, input4(start, 2u * i, n)) + dot(high, input4(start, 2u * i + 1u, n));
+    return dot(low, input4(job, column, 2u * i)) + dot(high, input4(job, column, 2u * i + 1u));
 }
 
 // Of eight weights with the input of every column.
@@ -38,11 +36,48 @@ fn bf16_products(job: Job, bits: vec4<u32>, i: u32) -> Columns {
 // Vec4s that are asked for before the first of them is needed.
 const AHEAD: u32 = 4u;
 
-// Of a thread's part of a row with the input of every column.
-fn float_products(job: Job, row: u32, lane: u32) -> Columns {
-    let n_pieces = (job_n_cols(job) + 15u) / 16u;
-    let row_len = select(2u, 4u, job.kind == F32) * n_pieces;
-    let start = job.weights + row * row_len;
+struct Four {
+    a: vec4<u32>,
+    b: vec4<u32>,
+    c: vec4<u32>,
+    d: vec4<u32>,
+}
+
+// Vec4s of a row: number `i` and the next ones of the same thread.
+fn load_four(start: u32, i: u32) -> Four {
+    let at = start + i;
+    return Four(weights[at], weights[at + N_LANES], weights[at + 2u * N_LANES], weights[at + 3u * N_LANES]);
+}
+
+fn four_products(job: Job, four: Four, i: u32) -> Columns {
+    if job.kind == F16 {
+        let low = add(f16_products(job, four.a, i), f16_products(job, four.b, i + N_LANES));
+        return add(low, add(f16_products(job, four.c, i + 2u * N_LANES), f16_products(job, four.d, i + 3u * N_LANES)));
+    }
+    let low = add(bf16_products(job, four.a, i), bf16_products(job, four.b, i + N_LANES));
+    return add(low, add(bf16_products(job, four.c, i + 2u * N_LANES), bf16_products(job, four.d, i + 3u * N_LANES)));
+}
+
+fn float_row_len(job: Job) -> u32 {
+    return select(2u, 4u, job.kind == F32) * ((job_n_cols(job) + 15u) / 16u);
+}
+
+fn float_row_start(job: Job, row: u32) -> u32 {
+    return job.weights + row * float_row_len(job);
+}
+
+// A thread's first vec4s if it has so many.
+fn first_floats(job: Job, row: u32, lane: u32) -> Four {
+    if lane + (AHEAD - 1u) * N_LANES < float_row_len(job) {
+        return load_four(float_row_start(job, row), lane);
+    }
+    return Four();
+}
+
+// Of a thread's part of a row, of which the first vec4s may be there, with the input of every column.
+fn float_products(job: Job, row: u32, lane: u32, first: Four) -> Columns {
+    let row_len = float_row_len(job);
+    let start = float_row_start(job, row);
     var sums = Columns();
     if job.kind == F32 {
         for (var i = lane; i < row_len / 2u; i += N_LANES) {
@@ -53,22 +88,12 @@ fn float_products(job: Job, row: u32, lane: u32) -> Columns {
         return sums;
     }
     var i = lane;
+    if i + (AHEAD - 1u) * N_LANES < row_len {
+        sums = four_products(job, first, i);
+        i += AHEAD * N_LANES;
+    }
     for (; i + (AHEAD - 1u) * N_LANES < row_len; i += AHEAD * N_LANES) {
-        let a = weights[start + i];
-        let b = weights[start + i + N_LANES];
-        let c = weights[start + i + 2u * N_LANES];
-        let d = weights[start + i + 3u * N_LANES];
-        if job.kind == F16 {
-            sums = add(sums, f16_products(job, a, i));
-            sums = add(sums, f16_products(job, b, i + N_LANES));
-            sums = add(sums, f16_products(job, c, i + 2u * N_LANES));
-            sums = add(sums, f16_products(job, d, i + 3u * N_LANES));
-        } else {
-            sums = add(sums, bf16_products(job, a, i));
-            sums = add(sums, bf16_products(job, b, i + N_LANES));
-            sums = add(sums, bf16_products(job, c, i + 2u * N_LANES));
-            sums = add(sums, bf16_products(job, d, i + 3u * N_LANES));
-        }
+        sums = add(sums, four_products(job, load_four(start, i), i));
     }
     for (; i < row_len; i += N_LANES) {
         if job.kind == F16 {

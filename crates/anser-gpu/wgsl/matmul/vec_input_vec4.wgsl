@@ -1,16 +1,17 @@
-// The inputs of a mat-vec kernel by vec4s, where numbers of columns are multiples of 4.
+// The inputs of a mat-vec kernel by vec4s, where numbers of columns are multiples of 4. Follows jobs.wgsl and columns.wgsl.
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<u32>>;
 
-// Four columns of a row of n_cols floats that starts at word `start`; zeros beyond the last column.
-fn input4(start: u32, column4: u32, n_cols: u32) -> vec4<f32> {
-    if (N_COLS != 0u && N_COLS % 16u == 0u) || column4 < n_cols / 4u {
-        return bitcast<vec4<f32>>(x[start / 4u + column4]);
+// Four columns of the input of a column of the product; zeros beyond the last one.
+fn input4(job: Job, column: u32, column4: u32) -> vec4<f32> {
+    let n = job_n_cols(job);
+    if (N_COLS != 0u && N_COLS % 16u == 0u) || column4 < n / 4u {
+        return bitcast<vec4<f32>>(x[(job.x + column_token(column) * n) / 4u + column4]);
     }
     return vec4<f32>(0.0);
 }
 
-// A piece of bytes.
-fn input_bytes(at: u32) -> vec4<u32> {
-    return x[at];
+// Bytes of a piece, counted from the first token's first one.
+fn input_bytes(job: Job, piece: u32) -> vec4<u32> {
+    return x[job.x + piece];
 }

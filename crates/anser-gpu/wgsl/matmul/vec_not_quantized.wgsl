@@ -1,5 +1,11 @@
 // For kernels whose products have no quantized weights.
 
-fn quantized_products(job: Job, row: u32, lane: u32) -> Columns {
+alias FirstUnit = u32;
+
+fn first_unit(job: Job, row: u32, lane: u32) -> FirstUnit {
+    return 0u;
+}
+
+fn quantized_products(job: Job, row: u32, lane: u32, first: FirstUnit) -> Columns {
     return Columns();
 }
