@@ -91,7 +91,8 @@ fn shift_products(plan: &Plan, uses: &Uses, units: Vec<Unit>, max_cols: usize) -
             _ => return None,
         };
         let results = plan.nodes[shift].op.outputs();
-        let fits = |id: &ValueId| plan.value(*id).n_cols <= max_cols && plan.value(*id).n_cols.is_multiple_of(PIECE_LEN);
+        let fits =
+            |id: &ValueId| plan.value(*id).n_cols <= max_cols && plan.value(*id).n_cols.is_multiple_of(PIECE_LEN);
         let is_own = |id: &ValueId| uses.readers[id.index()].iter().all(|reader| products.contains(reader));
         let reads_it = |&node: &usize| match &plan.nodes[node].op {
             Op::MatMul { x, residual, .. } => results.contains(x) && residual.is_none(),

@@ -42,12 +42,14 @@ impl StepKind {
         classes: [RowClass; 2],
         one_token_each: bool,
     ) -> StepKind {
-        let max_few = matmul::max_columns(features, precision, weights.is_mostly_quantized());
+        let quantized = weights.is_mostly_quantized();
+        let max_few = matmul::max_columns(features, precision, quantized);
         let has_few_rows = classes.iter().all(|class| class.0 <= max_few);
         // Where memory is shared, values lie as products of many tokens want them.
         let max_columns = if has_few_rows { max_few } else { matmul::max_columns(features, precision, false) };
         let holds = has_few_rows && matmul::holds(classes[0], features, precision);
-        let steps = Steps { has_few_rows, holds, one_token_each, is_one_token: classes[0] == RowClass(1) };
+        let is_one_token = classes[0] == RowClass(1);
+        let steps = Steps { has_few_rows, holds, one_token_each, is_one_token, quantized };
         let fusion = fusion(features, steps, weights.has_whole_layers());
         StepKind { classes, has_few_rows, max_columns, one_token_each, fusion: Some(fusion), precision }
     }

@@ -64,7 +64,9 @@ impl Unit {
             Unit::NormShift { norm, shift } => vec![*norm, *shift],
             Unit::SelectNorm { select, norm } => vec![*select, *norm],
             Unit::MatMuls(nodes) => nodes.clone(),
-            Unit::ShiftMatMuls { norm, shift, products } => [norm, shift].into_iter().chain(products).copied().collect(),
+            Unit::ShiftMatMuls { norm, shift, products } => {
+                [norm, shift].into_iter().chain(products).copied().collect()
+            }
             Unit::Head { low_rank, residual, key, wkv, gate } => {
                 low_rank.iter().chain(residual).chain([key, wkv, gate]).copied().collect()
             }

@@ -21,11 +21,13 @@ pub(crate) struct Steps {
     pub(crate) one_token_each: bool,
     /// and there is one.
     pub(crate) is_one_token: bool,
+    /// Most weights are quantized.
+    pub(crate) quantized: bool,
 }
 
 /// What can be fused on a device with `features`. `whole_layers`: where a layer's weights lie in one buffer.
 pub(crate) fn fusion(features: &Features, steps: Steps, whole_layers: bool) -> Fusion {
-    let Steps { has_few_rows, holds, one_token_each, is_one_token } = steps;
+    let Steps { has_few_rows, holds, one_token_each, is_one_token, quantized } = steps;
     let largest_head = |&size: &usize| {
         RecurrenceShape::of_head(size, RowClass(1), features).workgroup() <= features.max_workgroup_len as usize
     };
@@ -39,7 +41,8 @@ pub(crate) fn fusion(features: &Features, steps: Steps, whole_layers: bool) -> F
         heads_of_values: features.max_bindings >= 13,
         heads_of_low_rank: has_few_rows && !holds && whole_layers,
         quantized_apart: holds,
-        max_shifted_cols: match has_few_rows && is_one_token && whole_layers {
+        // Rows of floats are long enough for their products to lose more by waiting than a dispatch takes.
+        max_shifted_cols: match has_few_rows && is_one_token && quantized && whole_layers {
             true => matmul::max_shifted_cols(features),
             false => 0,
         },

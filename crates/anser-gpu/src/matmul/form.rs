@@ -138,10 +138,11 @@ impl VecShape {
         VecShape::of(WORKGROUP, n_rows, n_units, whole_pieces, features)
     }
 
-    /// The same for products that make their input, which large workgroups do for more rows.
+    /// The same for products that make their input: the larger workgroups are, the fewer of them do so.
     pub(crate) fn shifted(n_rows: usize, n_units: usize, whole_pieces: bool, features: &Features) -> VecShape {
-        let wanted = std::env::var("ANSER_WG").ok().and_then(|s| s.parse().ok()).unwrap_or(512u32);
-        let workgroup = wanted.min(features.max_workgroup_len);
+        const WORKGROUP: u32 = 1024;
+
+        let workgroup = WORKGROUP.min(features.max_workgroup_len);
         VecShape::of(workgroup, n_rows, n_units, whole_pieces, features)
     }
 

@@ -187,12 +187,7 @@ pub(crate) fn vec(
     }
     modules.push(wgsl!("matmul/vec.wgsl"));
     let form = if reads_bytes { Form::VecInt8 { shape } } else { Form::VecF32 { shape } };
-    KernelSpec {
-        label: label(quantized.unwrap_or(DType::F16), form),
-        modules,
-        constants,
-        access: input.access(),
-    }
+    KernelSpec { label: label(quantized.unwrap_or(DType::F16), form), modules, constants, access: input.access() }
 }
 
 /// The kernel that holds its inputs, for weights of type `quantized` or else for float ones, see `wgsl/matmul/held.wgsl`.

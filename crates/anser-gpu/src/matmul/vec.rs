@@ -119,8 +119,8 @@ pub(crate) struct Shift<'a> {
 
 /// Largest rows whose norm and shift products can make for themselves; 0 if there are none.
 pub(crate) fn max_shifted_cols(features: &Features) -> usize {
-    /// `MAX_HELD` of `wgsl/matmul/shift.wgsl`, in columns.
-    const MAX_HELD: usize = 16;
+    /// Columns of an invocation: with more of them products would wait longer for their input than a kernel that makes it.
+    const COLUMNS: usize = 4;
     /// Workgroup memory for sums and for results that become bytes.
     const RESERVED: usize = 4 << 10;
     /// Bytes of a column in workgroup memory: a float, and half a byte of scales.
@@ -128,7 +128,7 @@ pub(crate) fn max_shifted_cols(features: &Features) -> usize {
 
     let workgroup = VecShape::shifted(1, 1, false, features);
     let room = (features.max_workgroup_n_bytes as usize).saturating_sub(RESERVED);
-    if workgroup.in_subgroup { (MAX_HELD * workgroup.workgroup as usize).min(2 * room / HALF_BYTES) } else { 0 }
+    if workgroup.in_subgroup { (COLUMNS * workgroup.workgroup as usize).min(2 * room / HALF_BYTES) } else { 0 }
 }
 
 impl Job<'_> {

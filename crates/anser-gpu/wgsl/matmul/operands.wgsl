@@ -24,4 +24,4 @@ fn load_residual(job: Job, row: u32, token: u32) -> f32 {
 }
 
 // Inputs are there already.
-fn prepare_input(job: Job, number: u32, index: u32) {}
+fn make_input(job: Job, number: u32, index: u32) {}

@@ -1,6 +1,6 @@
 // The input of products for one token is a token shift of a layer norm, x' = n + (n_before − n) ∘ mix with n = norm(x), which
-// every workgroup makes for itself while its first weights are on their way: so it takes no dispatch of its own. Neighbouring
-// invocations have neighbouring vec4s. Follows step.wgsl, bytes.wgsl, jobs.wgsl and lanes/subgroup.wgsl.
+// every workgroup makes for itself while its first weights are on their way: so it takes no dispatch of its own. An invocation
+// has four columns. Follows step.wgsl, bytes.wgsl, jobs.wgsl and lanes/subgroup.wgsl.
 
 override EPS: f32;
 override READS_BYTES: bool; // whether quantized weights meet inputs in 8 bits
@@ -10,9 +10,7 @@ override READS_BYTES: bool; // whether quantized weights meet inputs in 8 bits
 @group(0) @binding(3) var<storage, read> vectors: array<vec4<f32>>;     // the layer's: a job has the first vec4 of those it needs
 @group(0) @binding(4) var<storage, read> tokens: array<Token>;          // [1]
 
-const MAX_HELD: u32 = 4u; // vec4s of a row in one invocation
-override ROW_QUADS: u32 = N_COLS / 4u;
-override N_HELD: u32 = (ROW_QUADS + WORKGROUP - 1u) / WORKGROUP;
+override ROW_QUADS: u32 = N_COLS / 4u; // at most WORKGROUP
 
 override ALL_BYTES: bool = READS_BYTES && !HAS_FLOATS;
 override N_INPUT: u32 = select(ROW_QUADS, N_PIECES, ALL_BYTES);
@@ -47,57 +45,31 @@ fn sum4(v: vec4<f32>) -> f32 {
     return (v.x + v.y) + (v.z + v.w);
 }
 
-// What a vec4 of columns needs besides the statistics of the row.
-struct Quad {
-    scale: vec4<f32>,
-    offset: vec4<f32>,
-    mix: vec4<f32>,
-    before: vec4<f32>, // in the state
-}
-
 // The whole workgroup must call it.
-fn prepare_input(job: Job, number: u32, index: u32) {
-    var held: array<vec4<f32>, MAX_HELD>;
-    var quads: array<Quad, MAX_HELD>;
-    for (var i = 0u; i < N_HELD; i++) {
-        held[i] = x[min(index + i * WORKGROUP, ROW_QUADS - 1u)];
-    }
-    for (var i = 0u; i < N_HELD; i++) {
-        let q = min(index + i * WORKGROUP, ROW_QUADS - 1u);
-        quads[i].scale = vectors[job.norm_scale + q];
-        quads[i].offset = vectors[job.norm_offset + q];
-        quads[i].mix = vectors[job.x + q];
-    }
+fn make_input(job: Job, number: u32, index: u32) {
+    let q = min(index, ROW_QUADS - 1u);
+    let is_there = index < ROW_QUADS;
+    let own = x[q];
+    let norm_scale = vectors[job.norm_scale + q];
+    let norm_offset = vectors[job.norm_offset + q];
+    let mix = vectors[job.x + q];
     // The state comes last: its place is not known before the token is there, and what is asked for after it would wait, too.
     let token = tokens[0];
     let state_before = (token.slot * 2u + token.half) * ROW_QUADS;
     let state_after = (token.to_slot * 2u + 1u - token.half) * ROW_QUADS;
-    for (var i = 0u; i < N_HELD; i++) {
-        quads[i].before = state[state_before + min(index + i * WORKGROUP, ROW_QUADS - 1u)];
-    }
+    var before = state[state_before + q];
 
-    var sum = 0.0;
-    for (var i = 0u; i < N_HELD; i++) {
-        sum += select(0.0, sum4(held[i]), index + i * WORKGROUP < ROW_QUADS);
+    let mean = workgroup_sum(select(0.0, sum4(own), is_there)) / f32(N_COLS);
+    let d = own - mean;
+    let variance = workgroup_sum(select(0.0, sum4(d * d), is_there)) / f32(N_COLS);
+    let normed = d * inverseSqrt(variance + EPS) * norm_scale + norm_offset;
+    if token.previous != PREVIOUS_STATE {
+        before = vec4<f32>(0.0);
     }
-    let mean = workgroup_sum(sum) / f32(N_COLS);
-    var squares = 0.0;
-    for (var i = 0u; i < N_HELD; i++) {
-        held[i] -= mean;
-        squares += select(0.0, sum4(held[i] * held[i]), index + i * WORKGROUP < ROW_QUADS);
+    if number == 0u && is_there {
+        state[state_after + q] = normed;
     }
-    let scale = inverseSqrt(workgroup_sum(squares) / f32(N_COLS) + EPS);
-
-    for (var i = 0u; i < N_HELD; i++) {
-        let q = index + i * WORKGROUP;
-        let quad = quads[i];
-        let normed = held[i] * scale * quad.scale + quad.offset;
-        let before = select(vec4<f32>(0.0), quad.before, token.previous == PREVIOUS_STATE);
-        if number == 0u && q < ROW_QUADS {
-            state[state_after + q] = normed;
-        }
-        put(job, q, normed + (before - normed) * quad.mix);
-    }
+    put(job, index, normed + (before - normed) * mix);
     workgroupBarrier();
 }
 

@@ -24,11 +24,11 @@ fn run(workgroup: vec3<u32>, index: u32) {
     var sums: Columns;
     if HAS_QUANTIZED && (!HAS_FLOATS || job.kind == QUANTIZED) {
         let unit = first_unit(job, weight_row, lane);
-        prepare_input(job, number, index);
+        make_input(job, number, index);
         sums = quantized_products(job, weight_row, lane, unit);
     } else {
         let floats = first_floats(job, weight_row, lane);
-        prepare_input(job, number, index);
+        make_input(job, number, index);
         sums = float_products(job, weight_row, lane, floats);
     }
 
