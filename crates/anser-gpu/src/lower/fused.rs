@@ -186,24 +186,26 @@ impl Lowering<'_> {
             wgsl!("weight/piece.wgsl"),
             wgsl!("wkv7/head.wgsl"),
         ]);
-        let mut access = vec![ReadWrite, Read, ReadWrite, Read, Read, Uniform];
+        let mut access = vec![ReadWrite, Read, ReadWrite, Read, Read];
         let vectors = [Vectors { first: *k_k, last: *k_a }, Vectors { first: *r_k, last: *bias }];
-        let place = Binding::Constants(Arc::from(self.sites().place(*out)));
         let mut bindings = vec![State(*state), Tokens, Binding::Region(*out)];
-        bindings.extend(vectors.into_iter().chain([place]));
+        bindings.extend(vectors);
         let n_quads = head_size.div_ceil(4 * shape.n_lanes);
         let (mut n_weight_bytes, mut constants) = (0, vec![("QUADS", n_quads as f64)]);
+        let place = self.sites().place(*out).map(f64::from);
+        constants.extend(["OUT_FLOATS", "OUT_BYTES", "OUT_SCALES", "OUT_HALVES"].into_iter().zip(place));
         if let Some(first) = low_rank.first() {
             let Some(operands) = self.low_rank_operands([*r, *k, *v], low_rank) else { return vec![] };
+            constants.extend(operands);
             modules.extend([
                 wgsl!("matmul/activation.wgsl"),
                 wgsl!("wkv7/head_low_rank.wgsl"),
                 wgsl!("matmul/floats.wgsl"),
             ]);
-            access.extend([Read, Read, Read, Read, Uniform]);
+            access.extend([Read, Read, Read, Read]);
             let block = Binding::Block { weight: first.weight, split: 0 };
             let v_first = mixed.map_or(block.clone(), |(v_first, _)| Value(*v_first));
-            bindings.extend([block.clone(), Binding::Region(*r), block, v_first, Binding::Constants(operands)]);
+            bindings.extend([block.clone(), Binding::Region(*r), block, v_first]);
             let n_pieces = low_rank.iter().map(|p| p.n_cols.div_ceil(PIECE_LEN)).sum::<usize>();
             constants.push(("N_PAIR_PIECES", n_pieces as f64));
             n_weight_bytes = low_rank.iter().map(|p| (p.n_rows * p.layout.row_n_bytes) as u64).sum();
@@ -225,36 +227,35 @@ impl Lowering<'_> {
         vec![Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, self.heads(*out, *head_size)) }]
     }
 
-    /// `Operands` of `wgsl/wkv7/head_low_rank.wgsl`; `None` if something is not where that kernel reaches it.
-    fn low_rank_operands(&self, values: [ValueId; 3], low_rank: &[MatMul]) -> Option<Arc<[u32]>> {
-        /// Bytes of the words' unit, a vec4.
+    /// The places of operands in `wgsl/wkv7/head_low_rank.wgsl`; `None` if something is not where that kernel reaches it.
+    fn low_rank_operands(&self, values: [ValueId; 3], low_rank: &[MatMul]) -> Option<Vec<(&'static str, f64)>> {
+        /// Bytes of the places' unit, a vec4.
         const VEC4: u64 = 16;
+        const VALUES: [&str; 3] = ["RECEPTANCE", "KEY", "VALUE"];
+        const PAIRS: [[&str; 6]; 4] = [
+            ["W_WEIGHTS", "W_KIND", "W_INPUT", "W_BIAS", "W_RANK", "W_FIRST"],
+            ["A_WEIGHTS", "A_KIND", "A_INPUT", "A_BIAS", "A_RANK", "A_FIRST"],
+            ["G_WEIGHTS", "G_KIND", "G_INPUT", "G_BIAS", "G_RANK", "G_FIRST"],
+            ["V_WEIGHTS", "V_KIND", "V_INPUT", "V_BIAS", "V_RANK", "V_FIRST"],
+        ];
         let sites = self.sites();
-        let mut words = vec![];
-        for id in values {
-            words.push((sites.floats(id)? / VEC4) as u32);
+        let mut constants = vec![];
+        for (name, id) in VALUES.into_iter().zip(values) {
+            constants.push((name, sites.floats(id)? / VEC4));
         }
-        words.push(0);
         let mut first = 0;
-        for pair in low_rank {
-            let bias = pair.bias.and_then(|id| sites.offset(id, 0)).map_or(NOTHING, |at| (at / 4) as u32);
-            words.extend([
-                (sites.offset(pair.weight, 0)? / VEC4) as u32,
-                float_kind(pair.layout.dtype)?,
-                (sites.floats(pair.x)? / VEC4) as u32,
-                bias,
-                pair.n_cols as u32,
-                first,
-                0,
-                0,
-            ]);
-            first += pair.n_cols.div_ceil(PIECE_LEN) as u32;
+        for (i, names) in PAIRS.into_iter().enumerate() {
+            // A pair that is not there begins after all others.
+            let mut words = [0, 0, 0, u64::from(NOTHING), 0, first];
+            if let Some(pair) = low_rank.get(i) {
+                let bias = pair.bias.and_then(|id| sites.offset(id, 0)).map_or(u64::from(NOTHING), |at| at / 4);
+                let [weights, input] = [sites.offset(pair.weight, 0)?, sites.floats(pair.x)?].map(|at| at / VEC4);
+                words = [weights, float_kind(pair.layout.dtype)?.into(), input, bias, pair.n_cols as u64, first];
+                first += pair.n_cols.div_ceil(PIECE_LEN) as u64;
+            }
+            constants.extend(names.into_iter().zip(words));
         }
-        if low_rank.len() < 4 {
-            // The pair that is not there begins after all others.
-            words.extend([0, 0, 0, NOTHING, 0, first, 0, 0]);
-        }
-        Some(Arc::from(words))
+        Some(constants.into_iter().map(|(name, word)| (name, word as f64)).collect())
     }
 
     fn vector_stride(&self, n_cols: usize) -> f64 {

@@ -127,6 +127,25 @@ pub(crate) enum VecInput {
     Shift,
 }
 
+/// Where mat-vec kernels have their jobs from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Jobs {
+    /// Constants of the kernel: there is one.
+    One,
+    /// A table.
+    Table,
+}
+
+impl Jobs {
+    fn modules(self) -> [&'static Module; 2] {
+        let own = match self {
+            Jobs::One => wgsl!("matmul/one_job.wgsl"),
+            Jobs::Table => wgsl!("matmul/job_table.wgsl"),
+        };
+        [wgsl!("matmul/jobs.wgsl"), own]
+    }
+}
+
 impl VecInput {
     fn modules(self) -> Vec<&'static Module> {
         match self {
@@ -136,23 +155,28 @@ impl VecInput {
         }
     }
 
-    /// Of bindings 0 to 7.
-    fn access(self) -> Vec<Access> {
+    /// Of all bindings.
+    fn access(self, jobs: Jobs) -> Vec<Access> {
         use Access::{Read, ReadWrite, Uniform};
         let third = match self {
             VecInput::Vec4s | VecInput::Scalars => Read,
             VecInput::Shift => ReadWrite,
         };
-        vec![Read, Read, third, Read, Read, ReadWrite, Uniform, Uniform]
+        let mut access = vec![Read, Read, third, Read, Read, ReadWrite, Uniform];
+        if jobs == Jobs::Table {
+            access.push(Uniform);
+        }
+        access
     }
 }
 
-/// The mat-vec kernel for float weights and those of type `quantized`, see `wgsl/matmul/vec.wgsl`.
+/// The mat-vec kernel for float weights, if it `has_floats`, and those of type `quantized`, which meet activations in 8 bits if
+/// it `reads_bytes`, see `wgsl/matmul/vec.wgsl`.
 pub(crate) fn vec(
     quantized: Option<DType>,
-    has_floats: bool,
-    reads_bytes: bool,
+    [has_floats, reads_bytes]: [bool; 2],
     input: VecInput,
+    jobs: Jobs,
     shape: VecShape,
     mut constants: Vec<(&'static str, f64)>,
 ) -> KernelSpec {
@@ -167,8 +191,9 @@ pub(crate) fn vec(
     }
     let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl")], weight_modules));
-    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/jobs.wgsl"), wgsl!("matmul/columns.wgsl")]);
-    modules.push(wgsl!("matmul/results.wgsl"));
+    modules.push(wgsl!("matmul/activation.wgsl"));
+    modules.extend(jobs.modules());
+    modules.extend([wgsl!("matmul/columns.wgsl"), wgsl!("matmul/results.wgsl")]);
     modules.push(match shape.in_subgroup {
         true => wgsl!("lanes/subgroup.wgsl"),
         false => wgsl!("lanes/workgroup.wgsl"),
@@ -187,20 +212,22 @@ pub(crate) fn vec(
     }
     modules.push(wgsl!("matmul/vec.wgsl"));
     let form = if reads_bytes { Form::VecInt8 { shape } } else { Form::VecF32 { shape } };
-    KernelSpec { label: label(quantized.unwrap_or(DType::F16), form), modules, constants, access: input.access() }
+    KernelSpec { label: label(quantized.unwrap_or(DType::F16), form), modules, constants, access: input.access(jobs) }
 }
 
 /// The kernel that holds its inputs, for weights of type `quantized` or else for float ones, see `wgsl/matmul/held.wgsl`.
 pub(crate) fn held(
     quantized: Option<DType>,
     input: VecInput,
+    jobs: Jobs,
     shape: HeldShape,
     mut constants: Vec<(&'static str, f64)>,
 ) -> KernelSpec {
     let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl"), wgsl!("matmul/floats.wgsl")], weight_modules));
-    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/jobs.wgsl"), wgsl!("matmul/columns.wgsl")]);
-    modules.extend([wgsl!("matmul/results.wgsl"), wgsl!("lanes/subgroup.wgsl")]);
+    modules.push(wgsl!("matmul/activation.wgsl"));
+    modules.extend(jobs.modules());
+    modules.extend([wgsl!("matmul/columns.wgsl"), wgsl!("matmul/results.wgsl"), wgsl!("lanes/subgroup.wgsl")]);
     modules.extend(input.modules());
     modules.push(match quantized {
         Some(_) => wgsl!("matmul/held_bytes.wgsl"),
@@ -217,7 +244,7 @@ pub(crate) fn held(
         label: label(quantized.unwrap_or(DType::F16), Form::Held { shape }),
         modules,
         constants,
-        access: input.access(),
+        access: input.access(jobs),
     }
 }
 

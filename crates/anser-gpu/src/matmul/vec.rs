@@ -4,7 +4,7 @@
 use super::form::{Form, Precision, VecShape};
 use super::held::{HeldShape, holds, n_shares};
 use super::layout::PIECE_LEN;
-use super::spec::VecInput;
+use super::spec::{Jobs, VecInput};
 use super::{MatMul, epilogue_word, spec};
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, wgsl};
 use crate::schedule::{Region, Schedule};
@@ -50,11 +50,30 @@ impl Sites<'_> {
 /// `NOTHING` of `wgsl/place.wgsl`.
 pub(crate) const NOTHING: u32 = u32::MAX;
 
-/// `MAX_JOBS` of `wgsl/matmul/jobs.wgsl`.
+/// `MAX_JOBS` of `wgsl/matmul/job_table.wgsl`.
 const MAX_JOBS: usize = 8;
 
-/// Words of `Job` there.
+/// Words of `Job` of `wgsl/matmul/jobs.wgsl`.
 const JOB_LEN: usize = 16;
+
+/// The words after the first one in `wgsl/matmul/one_job.wgsl`.
+const JOB_CONSTANTS: [&str; JOB_LEN - 1] = [
+    "JOB_N_ROWS",
+    "JOB_WEIGHTS",
+    "JOB_KIND",
+    "JOB_X",
+    "JOB_SCALES",
+    "JOB_BIAS",
+    "JOB_EPILOGUE",
+    "JOB_N_TOTAL",
+    "JOB_FIRST_ROW",
+    "JOB_OUT",
+    "JOB_OUT_BYTES",
+    "JOB_OUT_SCALES",
+    "JOB_N_COLS",
+    "JOB_NORM_SCALE",
+    "JOB_NORM_OFFSET",
+];
 
 /// The number of a float type in `wgsl/matmul/jobs.wgsl` and `wgsl/wkv7/head_low_rank.wgsl`; `None` for another type.
 pub(crate) fn float_kind(dtype: DType) -> Option<u32> {
@@ -307,13 +326,11 @@ fn dispatch(
         words.extend(job_words(job, n_workgroups, sites));
         n_workgroups += (job.rows.len() as u32).div_ceil(n_rows_each);
     }
-    words.resize(MAX_JOBS * JOB_LEN, 0);
     let same_cols = jobs.iter().all(|job| job.op.n_cols == first.op.n_cols);
     let mut constants = vec![
         ("N_COLS", if same_cols { first.op.n_cols as f64 } else { 0.0 }),
         ("OUTPUTS", f64::from(first.op.rows == Rows::Outputs)),
         ("COLUMNS", f64::from(class.0.max(1))),
-        ("N_JOBS", jobs.len() as f64),
         ("ROWS", f64::from(n_rows_each)),
         ("WRITES_BYTES", f64::from(writes_bytes)),
     ];
@@ -322,14 +339,23 @@ fn dispatch(
         (None, true) => VecInput::Vec4s,
         (None, false) => VecInput::Scalars,
     };
+    // What is in constants makes kernels: few if all layers lie alike.
+    let jobs_are = match jobs.len() == 1 && sites.weights.has_whole_layers() {
+        true => Jobs::One,
+        false => Jobs::Table,
+    };
+    match jobs_are {
+        Jobs::One => constants.extend(JOB_CONSTANTS.into_iter().zip(words[1..].iter().map(|&word| f64::from(word)))),
+        Jobs::Table => constants.push(("N_JOBS", jobs.len() as f64)),
+    }
     if let Some(shift) = shift {
         constants.extend([("EPS", f64::from(shift.eps)), ("READS_BYTES", f64::from(reads_bytes))]);
     }
     let kernel = match held {
-        Some(held) => spec::held(quantized, input, held, constants),
+        Some(held) => spec::held(quantized, input, jobs_are, held, constants),
         None => {
             let has_floats = jobs.iter().any(|job| job.quantized().is_none());
-            spec::vec(quantized, has_floats, reads_bytes, input, shape, constants)
+            spec::vec(quantized, [has_floats, reads_bytes], input, jobs_are, shape, constants)
         }
     };
     let weights = Binding::Block { weight: first.op.weight, split: first.split };
@@ -338,7 +364,7 @@ fn dispatch(
     let residual = jobs.iter().find_map(|job| job.op.residual).map(Binding::Value);
     let vectors = shift.map(|shift| Binding::Block { weight: shift.norm[0], split: 0 });
     let [x, scales] = first.input.bindings.clone();
-    let bindings = vec![
+    let mut bindings = vec![
         weights.clone(),
         x,
         scales,
@@ -346,8 +372,11 @@ fn dispatch(
         shift.map(|_| Binding::Tokens).or(residual).unwrap_or(weights),
         Binding::Region(first.op.out),
         Binding::Step,
-        Binding::Constants(Arc::from(words)),
     ];
+    if jobs_are == Jobs::Table {
+        words.resize(MAX_JOBS * JOB_LEN, 0);
+        bindings.push(Binding::Constants(Arc::from(words)));
+    }
     let grid = [n_workgroups.min(WIDTH), n_workgroups.div_ceil(WIDTH), 1].map(Extent::Fixed);
     let n_weight_bytes = jobs.iter().map(|job| job.place.n_bytes).sum();
     Some(Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, grid) })

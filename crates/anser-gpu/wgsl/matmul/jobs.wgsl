@@ -1,13 +1,9 @@
 // What a mat-vec kernel computes: several products, one after another in its grid. Each is a matrix, or a row range of
-// one, times the rows of its input: out `[T, R]` = residual + activation(x · weightᵀ + bias). Follows step.wgsl and place.wgsl.
-
-override N_JOBS: u32;
+// one, times the rows of its input: out `[T, R]` = residual + activation(x · weightᵀ + bias). Follows step.wgsl and place.wgsl;
+// job_table.wgsl or one_job.wgsl has them.
 
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
 @group(0) @binding(6) var<uniform> step: Step;
-@group(0) @binding(7) var<uniform> jobs: array<Job, MAX_JOBS>;
-
-const MAX_JOBS: u32 = 8u;
 
 struct Job {
     first_workgroup: u32, // of those that compute it
@@ -38,15 +34,6 @@ const HAS_RESIDUAL: u32 = 32u;
 // T, at least 1: rows of x and out.
 fn n_tokens() -> u32 {
     return max(step_n_rows(step), 1u);
-}
-
-// The job of workgroup `number`.
-fn job_of(number: u32) -> Job {
-    var j = 0u;
-    for (var i = 1u; i < N_JOBS; i++) {
-        j += select(0u, 1u, number >= jobs[i].first_workgroup);
-    }
-    return jobs[j];
 }
 
 fn job_n_cols(job: Job) -> u32 {

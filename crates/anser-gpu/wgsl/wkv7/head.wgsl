@@ -14,7 +14,12 @@ override IS_MIXED: bool;     // whether values are mixed with the first layer's
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 @group(0) @binding(3) var<storage, read> key: array<vec4<f32>>;  // [2, C / 4] k_k, k_a
 @group(0) @binding(4) var<storage, read> gate: array<f32>;       // [3, C] r_k, norm weight, norm bias
-@group(0) @binding(5) var<uniform> place: Place;                 // of y [T, C] in out
+
+// Where y [T, C] is in out, see place.wgsl.
+override OUT_FLOATS: u32;
+override OUT_BYTES: u32;
+override OUT_SCALES: u32;
+override OUT_HALVES: u32;
 
 const MIN_LENGTH: f32 = 1e-12;
 
@@ -133,20 +138,20 @@ fn run(workgroup: vec3<u32>, index: u32) {
     let scale = inverseSqrt(lanes_sum(variance, index) / f32(HEAD_SIZE) + EPS);
     let normed = (staged_y[column] - mean) * scale * norm_weight + norm_bias;
     let result = (normed + bonus * value) * rates[column].g;
-    if index < HEAD_SIZE && place.floats != NOTHING {
-        out[place.floats + t * N_COLS + head + index] = bitcast<u32>(result);
+    if index < HEAD_SIZE && OUT_FLOATS != NOTHING {
+        out[OUT_FLOATS + t * N_COLS + head + index] = bitcast<u32>(result);
     }
-    if place.bytes != NOTHING || place.halves != NOTHING {
+    if OUT_BYTES != NOTHING || OUT_HALVES != NOTHING {
         workgroupBarrier(); // all have read y
         if index < HEAD_SIZE {
             staged_y[index] = result;
         }
         workgroupBarrier();
-        if place.bytes != NOTHING && index < HEAD_SIZE / 16u {
+        if OUT_BYTES != NOTHING && index < HEAD_SIZE / 16u {
             store_bytes((t * N_COLS + head) / 16u + index, 16u * index);
         }
-        if place.halves != NOTHING && index < HEAD_SIZE / 2u {
-            let to = place.halves + (t * N_COLS + head) / 2u + index;
+        if OUT_HALVES != NOTHING && index < HEAD_SIZE / 2u {
+            let to = OUT_HALVES + (t * N_COLS + head) / 2u + index;
             out[to] = to_halves(staged_y[2u * index], staged_y[2u * index + 1u]);
         }
     }
@@ -178,10 +183,10 @@ fn y4(at: u32) -> vec4<f32> {
 // A piece of the result, from element `at` of the head.
 fn store_bytes(piece: u32, at: u32) {
     let bytes = to_bytes(y4(at), y4(at + 4u), y4(at + 8u), y4(at + 12u));
-    out[place.bytes + 4u * piece] = bytes.quants.x;
-    out[place.bytes + 4u * piece + 1u] = bytes.quants.y;
-    out[place.bytes + 4u * piece + 2u] = bytes.quants.z;
-    out[place.bytes + 4u * piece + 3u] = bytes.quants.w;
-    out[place.scales + 2u * piece] = bitcast<u32>(bytes.scales.x);
-    out[place.scales + 2u * piece + 1u] = bitcast<u32>(bytes.scales.y);
+    out[OUT_BYTES + 4u * piece] = bytes.quants.x;
+    out[OUT_BYTES + 4u * piece + 1u] = bytes.quants.y;
+    out[OUT_BYTES + 4u * piece + 2u] = bytes.quants.z;
+    out[OUT_BYTES + 4u * piece + 3u] = bytes.quants.w;
+    out[OUT_SCALES + 2u * piece] = bitcast<u32>(bytes.scales.x);
+    out[OUT_SCALES + 2u * piece + 1u] = bitcast<u32>(bytes.scales.y);
 }

@@ -1,19 +1,15 @@
 // The operands of a head, of which the rates are computed here: the expansions of the low-rank pairs, the head's rows of
 // four tall matrices. Follows matmul/activation.wgsl, weight/piece.wgsl, and comes before matmul/floats.wgsl.
 
-@group(0) @binding(6) var<storage, read> weights: array<vec4<u32>>; // the layer's
-@group(0) @binding(7) var<storage, read> values: array<vec4<f32>>;  // r, k, v and the reductions of the low-rank pairs
-@group(0) @binding(8) var<storage, read> bias: array<f32>;          // the layer's vectors
-@group(0) @binding(9) var<storage, read> v_first: array<f32>;       // [T, C], if values are mixed
-@group(0) @binding(10) var<uniform> operands: Operands;
+@group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>; // the layer's
+@group(0) @binding(6) var<storage, read> values: array<vec4<f32>>;  // r, k, v and the reductions of the low-rank pairs
+@group(0) @binding(7) var<storage, read> bias: array<f32>;          // the layer's vectors
+@group(0) @binding(8) var<storage, read> v_first: array<f32>;       // [T, C], if values are mixed
 
-struct Operands {
-    r: u32, // first vec4 of values, [T, C / 4] each
-    k: u32,
-    v: u32,
-    padding: u32,
-    pairs: array<Pair, 4>, // of w, a, g, v
-}
+// First vec4 of values, [T, C / 4] each.
+override RECEPTANCE: u32;
+override KEY: u32;
+override VALUE: u32;
 
 // The second matrix of a low-rank pair, [C, RANK], and its input.
 struct Pair {
@@ -23,8 +19,51 @@ struct Pair {
     bias: u32,    // first number of the vector [C], or NOTHING
     rank: u32,    // RANK, a multiple of 4
     first: u32,   // number of its first piece of 16 columns among those of all pairs
-    padding_0: u32,
-    padding_1: u32,
+}
+
+// The pairs of w, a, g and v are constants: their weights are asked for without a look at a table.
+override W_WEIGHTS: u32;
+override W_KIND: u32;
+override W_INPUT: u32;
+override W_BIAS: u32;
+override W_RANK: u32;
+override W_FIRST: u32;
+
+override A_WEIGHTS: u32;
+override A_KIND: u32;
+override A_INPUT: u32;
+override A_BIAS: u32;
+override A_RANK: u32;
+override A_FIRST: u32;
+
+override G_WEIGHTS: u32;
+override G_KIND: u32;
+override G_INPUT: u32;
+override G_BIAS: u32;
+override G_RANK: u32;
+override G_FIRST: u32;
+
+override V_WEIGHTS: u32;
+override V_KIND: u32;
+override V_INPUT: u32;
+override V_BIAS: u32;
+override V_RANK: u32;
+override V_FIRST: u32;
+
+fn decay_pair() -> Pair {
+    return Pair(W_WEIGHTS, W_KIND, W_INPUT, W_BIAS, W_RANK, W_FIRST);
+}
+
+fn rate_pair() -> Pair {
+    return Pair(A_WEIGHTS, A_KIND, A_INPUT, A_BIAS, A_RANK, A_FIRST);
+}
+
+fn gate_pair() -> Pair {
+    return Pair(G_WEIGHTS, G_KIND, G_INPUT, G_BIAS, G_RANK, G_FIRST);
+}
+
+fn value_pair() -> Pair {
+    return Pair(V_WEIGHTS, V_KIND, V_INPUT, V_BIAS, V_RANK, V_FIRST);
 }
 
 override N_PAIR_PIECES: u32; // pieces of all pairs
@@ -35,15 +74,15 @@ const BF16: u32 = 2u;
 const F32: u32 = 3u;
 
 fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
-    return values[operands.r + t * (N_COLS / 4u) + column4];
+    return values[RECEPTANCE + t * (N_COLS / 4u) + column4];
 }
 
 fn load_key(t: u32, column4: u32) -> vec4<f32> {
-    return values[operands.k + t * (N_COLS / 4u) + column4];
+    return values[KEY + t * (N_COLS / 4u) + column4];
 }
 
 fn load_value(t: u32, column: u32) -> f32 {
-    return values[operands.v + (t * N_COLS + column) / 4u][column % 4u];
+    return values[VALUE + (t * N_COLS + column) / 4u][column % 4u];
 }
 
 fn load_first_value(t: u32, column: u32) -> f32 {
@@ -71,10 +110,10 @@ fn fetch_rates(head: u32, index: u32) {
         fetched[i] = array<vec4<u32>, 2>(weights[at], weights[at + 1u]);
     }
     biases = vec4<f32>(
-        load_bias(operands.pairs[0], row),
-        load_bias(operands.pairs[1], row),
-        load_bias(operands.pairs[2], row),
-        load_bias(operands.pairs[3], row),
+        load_bias(decay_pair(), row),
+        load_bias(rate_pair(), row),
+        load_bias(gate_pair(), row),
+        load_bias(value_pair(), row),
     );
 }
 
@@ -115,10 +154,9 @@ fn load_bias(pair: Pair, row: u32) -> f32 {
     return 0.0;
 }
 
-// Pair `j`; threads of a subgroup want different ones, and uniform memory serves these one after another.
 fn pair_of(j: u32) -> Pair {
-    let low = select_pair(operands.pairs[0], operands.pairs[1], j == 1u);
-    let high = select_pair(operands.pairs[2], operands.pairs[3], j == 3u);
+    let low = select_pair(decay_pair(), rate_pair(), j == 1u);
+    let high = select_pair(gate_pair(), value_pair(), j == 3u);
     return select_pair(low, high, j >= 2u);
 }
 
@@ -130,19 +168,17 @@ fn select_pair(a: Pair, b: Pair, takes_b: bool) -> Pair {
         select(a.bias, b.bias, takes_b),
         select(a.rank, b.rank, takes_b),
         select(a.first, b.first, takes_b),
-        0u,
-        0u,
     );
 }
 
 // The pair of piece `p` of all pairs.
 fn pair_number(p: u32) -> u32 {
     var j = 3u;
-    if p < operands.pairs[1].first {
+    if p < A_FIRST {
         j = 0u;
-    } else if p < operands.pairs[2].first {
+    } else if p < G_FIRST {
         j = 1u;
-    } else if p < operands.pairs[3].first {
+    } else if p < V_FIRST {
         j = 2u;
     }
     return j;

@@ -1,13 +1,13 @@
 // The operands of a head, each computed by a kernel of its own.
 
-@group(0) @binding(6) var<storage, read> r: array<vec4<f32>>; // [T, C / 4]
-@group(0) @binding(7) var<storage, read> w: array<f32>;       // [T, C]
-@group(0) @binding(8) var<storage, read> k: array<vec4<f32>>; // [T, C / 4]
-@group(0) @binding(9) var<storage, read> a: array<f32>;       // [T, C]
-@group(0) @binding(10) var<storage, read> v: array<f32>;      // [T, C]
-@group(0) @binding(11) var<storage, read> g: array<f32>;      // [T, C]
-@group(0) @binding(12) var<storage, read> v_first: array<f32>; // [T, C], if values are mixed
-@group(0) @binding(13) var<storage, read> v_gate: array<f32>;  // [T, C], if values are mixed
+@group(0) @binding(5) var<storage, read> r: array<vec4<f32>>; // [T, C / 4]
+@group(0) @binding(6) var<storage, read> w: array<f32>;       // [T, C]
+@group(0) @binding(7) var<storage, read> k: array<vec4<f32>>; // [T, C / 4]
+@group(0) @binding(8) var<storage, read> a: array<f32>;       // [T, C]
+@group(0) @binding(9) var<storage, read> v: array<f32>;      // [T, C]
+@group(0) @binding(10) var<storage, read> g: array<f32>;      // [T, C]
+@group(0) @binding(11) var<storage, read> v_first: array<f32>; // [T, C], if values are mixed
+@group(0) @binding(12) var<storage, read> v_gate: array<f32>;  // [T, C], if values are mixed
 
 fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
     return r[t * (N_COLS / 4u) + column4];
