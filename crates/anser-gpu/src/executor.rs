@@ -10,7 +10,7 @@ use crate::matmul::Precision;
 use crate::pipelines::{Ahead, distinct};
 use crate::replay::Replay;
 use crate::run::{Recording, StepKind};
-use crate::sample::Sampling;
+use crate::sample::{Sampling, all_kernels};
 use crate::state::{SlotId, States};
 use crate::weights::{Loading, Request, Room, WeightLayout};
 use anser_model::Plan;
@@ -136,12 +136,15 @@ impl Gpu {
                 dispatches.map(|dispatch| dispatch.kernel).collect()
             };
             // A software device shares the cores with everybody.
-            let prompts: Vec<KernelSpec> = match compiler.report().kind {
+            let later: Vec<KernelSpec> = match compiler.report().kind {
                 DeviceKind::Software => vec![],
-                _ => PROMPT_CLASSES.into_iter().flat_map(|n| kernels(n, false)).collect(),
+                _ => {
+                    let prompts = PROMPT_CLASSES.into_iter().flat_map(|n| kernels(n, false));
+                    all_kernels(&lowered, &features).into_iter().chain(prompts).collect()
+                }
             };
             let distinct = |specs: &[KernelSpec]| distinct(specs.iter()).into_iter().cloned().collect();
-            Ahead::start(&compiler, [distinct(&kernels(1, true)), distinct(&prompts)])
+            Ahead::start(&compiler, [distinct(&kernels(1, true)), distinct(&later)])
         };
         let request = Request { plan: plan.clone(), device: device.clone(), room, on_progress };
         let weights = Loading::start(request, compile)?;

@@ -182,11 +182,11 @@ fn kernels(n_vocab: usize, features: &Features, greedy: bool) -> Vec<KernelSpec>
     vec![scan, weigh, choose]
 }
 
-/// Every kernel of this module, for tests that need no device.
-#[cfg(test)]
+/// The kernels that generations of `plan` draw with, greedily or not, if its table is in one buffer.
 pub(crate) fn all_kernels(plan: &anser_model::Plan, features: &Features) -> Vec<KernelSpec> {
-    let drawing = [true, false].into_iter().flat_map(|greedy| kernels(65_536, features, greedy));
-    drawing.chain(table::kernels(plan)).collect()
+    let n_vocab = plan.logits.map_or(0, |logits| plan.value(logits).n_cols);
+    let drawing = [true, false].into_iter().flat_map(|greedy| kernels(n_vocab, features, greedy));
+    drawing.filter(|_| (1..=MAX_VOCAB).contains(&n_vocab)).chain(table::kernel_of(plan)).collect()
 }
 
 /// What is kept of sequences that draw side by side: O rows.

@@ -52,10 +52,10 @@ fn kernel(layout: &DeviceLayout, n_cols: usize, rows: &Range<usize>) -> KernelSp
         .access(&[Access::Read, Access::Read, Access::ReadWrite])
 }
 
-#[cfg(test)]
-pub(super) fn kernels(plan: &Plan) -> Option<KernelSpec> {
+/// The kernel for the plan's table in one buffer. One of F32 may turn out to hold numbers of F16: finding out takes reading it.
+pub(super) fn kernel_of(plan: &Plan) -> Option<KernelSpec> {
     let table = plan.weight(of_plan(plan)?.0);
-    Some(kernel(&matmul::layout(table), table.n_cols(), &(0..table.n_rows())))
+    Some(kernel(&matmul::layout_of(table, false), table.n_cols(), &(0..table.n_rows())))
 }
 
 impl EmbedTable {
