@@ -241,6 +241,8 @@ fn lower_with(
             }
         }
     }
+    // Workgroups start in their order: those with the longest rows first, so that nobody waits for them at the end.
+    groups.iter_mut().for_each(|jobs| jobs.sort_by_key(|job| std::cmp::Reverse(job.op.layout.row_n_bytes)));
     groups.iter().filter_map(|jobs| dispatch(jobs, shift, sites, features, precision, form)).collect()
 }
 
@@ -348,6 +350,9 @@ fn dispatch(
         Jobs::One => constants.extend(JOB_CONSTANTS.into_iter().zip(words[1..].iter().map(|&word| f64::from(word)))),
         Jobs::Table => constants.push(("N_JOBS", jobs.len() as f64)),
     }
+    if held.is_none() {
+        constants.push(("AHEAD", f64::from(ahead(first.op.n_cols, shape.n_lanes))));
+    }
     if let Some(shift) = shift {
         constants.extend([("EPS", f64::from(shift.eps)), ("READS_BYTES", f64::from(reads_bytes))]);
     }
@@ -380,6 +385,15 @@ fn dispatch(
     let grid = [n_workgroups.min(WIDTH), n_workgroups.div_ceil(WIDTH), 1].map(Extent::Fixed);
     let n_weight_bytes = jobs.iter().map(|job| job.place.n_bytes).sum();
     Some(Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, grid) })
+}
+
+/// `AHEAD` of `wgsl/matmul/vec_floats.wgsl` for rows of 16-bit numbers.
+fn ahead(n_cols: usize, n_lanes: u32) -> u32 {
+    /// The first of them that divides a thread's part of a row is best.
+    const CANDIDATES: [u32; 3] = [5, 4, 3];
+
+    let n_vec4s = (2 * n_cols.div_ceil(PIECE_LEN) as u32).div_ceil(n_lanes);
+    CANDIDATES.into_iter().find(|&n| n_vec4s.is_multiple_of(n)).unwrap_or(4)
 }
 
 /// `Job` of `wgsl/matmul/jobs.wgsl`.

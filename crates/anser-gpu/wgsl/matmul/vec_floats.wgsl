@@ -33,29 +33,38 @@ fn bf16_products(job: Job, bits: vec4<u32>, i: u32) -> Columns {
     return products8(job, bf16_values(bits.xy), bf16_values(bits.zw), i);
 }
 
-// Vec4s that are asked for before the first of them is needed.
-const AHEAD: u32 = 4u;
+// Vec4s that are asked for before the first of them is needed: best if that is a share of a thread's part of a row.
+override AHEAD: u32;
 
-struct Four {
-    a: vec4<u32>,
-    b: vec4<u32>,
-    c: vec4<u32>,
-    d: vec4<u32>,
+const MAX_AHEAD: u32 = 5u;
+
+struct Ahead {
+    bits: array<vec4<u32>, MAX_AHEAD>,
 }
 
 // Vec4s of a row: number `i` and the next ones of the same thread.
-fn load_four(start: u32, i: u32) -> Four {
-    let at = start + i;
-    return Four(weights[at], weights[at + N_LANES], weights[at + 2u * N_LANES], weights[at + 3u * N_LANES]);
+fn load_ahead(start: u32, i: u32) -> Ahead {
+    var ahead: Ahead;
+    for (var j = 0u; j < AHEAD; j++) {
+        ahead.bits[j] = weights[start + i + j * N_LANES];
+    }
+    return ahead;
 }
 
-fn four_products(job: Job, four: Four, i: u32) -> Columns {
+fn vec4_products(job: Job, bits: vec4<u32>, i: u32) -> Columns {
     if job.kind == F16 {
-        let low = add(f16_products(job, four.a, i), f16_products(job, four.b, i + N_LANES));
-        return add(low, add(f16_products(job, four.c, i + 2u * N_LANES), f16_products(job, four.d, i + 3u * N_LANES)));
+        return f16_products(job, bits, i);
     }
-    let low = add(bf16_products(job, four.a, i), bf16_products(job, four.b, i + N_LANES));
-    return add(low, add(bf16_products(job, four.c, i + 2u * N_LANES), bf16_products(job, four.d, i + 3u * N_LANES)));
+    return bf16_products(job, bits, i);
+}
+
+fn ahead_products(job: Job, loaded: Ahead, i: u32) -> Columns {
+    var ahead = loaded;
+    var sums = Columns();
+    for (var j = 0u; j < AHEAD; j++) {
+        sums = add(sums, vec4_products(job, ahead.bits[j], i + j * N_LANES));
+    }
+    return sums;
 }
 
 fn float_row_len(job: Job) -> u32 {
@@ -67,15 +76,15 @@ fn float_row_start(job: Job, row: u32) -> u32 {
 }
 
 // A thread's first vec4s if it has so many.
-fn first_floats(job: Job, row: u32, lane: u32) -> Four {
+fn first_floats(job: Job, row: u32, lane: u32) -> Ahead {
     if lane + (AHEAD - 1u) * N_LANES < float_row_len(job) {
-        return load_four(float_row_start(job, row), lane);
+        return load_ahead(float_row_start(job, row), lane);
     }
-    return Four();
+    return Ahead();
 }
 
 // Of a thread's part of a row, of which the first vec4s may be there, with the input of every column.
-fn float_products(job: Job, row: u32, lane: u32, first: Four) -> Columns {
+fn float_products(job: Job, row: u32, lane: u32, first: Ahead) -> Columns {
     let row_len = float_row_len(job);
     let start = float_row_start(job, row);
     var sums = Columns();
@@ -89,18 +98,14 @@ fn float_products(job: Job, row: u32, lane: u32, first: Four) -> Columns {
     }
     var i = lane;
     if i + (AHEAD - 1u) * N_LANES < row_len {
-        sums = four_products(job, first, i);
+        sums = ahead_products(job, first, i);
         i += AHEAD * N_LANES;
     }
     for (; i + (AHEAD - 1u) * N_LANES < row_len; i += AHEAD * N_LANES) {
-        sums = add(sums, four_products(job, load_four(start, i), i));
+        sums = add(sums, ahead_products(job, load_ahead(start, i), i));
     }
     for (; i < row_len; i += N_LANES) {
-        if job.kind == F16 {
-            sums = add(sums, f16_products(job, weights[start + i], i));
-        } else {
-            sums = add(sums, bf16_products(job, weights[start + i], i));
-        }
+        sums = add(sums, vec4_products(job, weights[start + i], i));
     }
     return sums;
 }
