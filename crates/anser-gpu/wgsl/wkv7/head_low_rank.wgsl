@@ -117,14 +117,27 @@ fn fetch_rates(head: u32, index: u32) {
     );
 }
 
+const PITCH: u32 = 5u; // vec4s from one staged piece to the next: spreads them over the memory's banks
+
+override N_INPUTS: u32 = PITCH * N_PAIR_PIECES;
+
+var<workgroup> inputs: array<vec4<f32>, N_INPUTS>; // of all pairs [N_PAIR_PIECES, PITCH]
+
 fn stage_rates(t: u32, head: u32, index: u32) {
+    // It is there before the weights are.
+    for (var i = index; i < 4u * N_PAIR_PIECES; i += WORKGROUP) {
+        let p = i / 4u;
+        let pair = pair_of(pair_number(p));
+        inputs[PITCH * p + i % 4u] = load_input(pair, t, i - 4u * pair.first);
+    }
+    workgroupBarrier();
     let row = head + min(index / N_LANES, HEAD_SIZE - 1u);
     let lane = index % N_LANES;
     var sums = vec4<f32>(0.0);
     for (var i = 0u; i < N_FETCHED; i++) {
         let p = i * N_LANES + lane;
         if p < N_PAIR_PIECES {
-            sums += piece_product(t, row, p, fetched[i]);
+            sums += piece_product(row, p, fetched[i]);
         }
     }
     for (var i = N_FETCHED; i < N_ROUNDS; i++) {
@@ -132,7 +145,7 @@ fn stage_rates(t: u32, head: u32, index: u32) {
         if p < N_PAIR_PIECES {
             let pair = pair_of(pair_number(p));
             let at = piece_start(pair, row, p - pair.first);
-            sums += piece_product(t, row, p, array<vec4<u32>, 2>(weights[at], weights[at + 1u]));
+            sums += piece_product(row, p, array<vec4<u32>, 2>(weights[at], weights[at + 1u]));
         }
     }
     sums.x = lanes_sum(sums.x, index);
@@ -191,7 +204,7 @@ fn piece_start(pair: Pair, row: u32, piece: u32) -> u32 {
 }
 
 // What piece `p` of all pairs, which begins with `bits`, adds to the products of a row, in the place of its pair.
-fn piece_product(t: u32, row: u32, p: u32, bits: array<vec4<u32>, 2>) -> vec4<f32> {
+fn piece_product(row: u32, p: u32, bits: array<vec4<u32>, 2>) -> vec4<f32> {
     let j = pair_number(p);
     let pair = pair_of(j);
     let piece = p - pair.first;
@@ -207,13 +220,12 @@ fn piece_product(t: u32, row: u32, p: u32, bits: array<vec4<u32>, 2>) -> vec4<f3
             w = Piece(bf16_values(low.xy), bf16_values(low.zw), bf16_values(high.xy), bf16_values(high.zw));
         }
     }
-    return select(vec4<f32>(0.0), vec4<f32>(dot_values(w, pair, t, piece)), vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(j));
+    return select(vec4<f32>(0.0), vec4<f32>(dot_input(w, p)), vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(j));
 }
 
-fn dot_values(w: Piece, pair: Pair, t: u32, piece: u32) -> f32 {
-    let i = 4u * piece;
-    let low = dot(w.a, load_input(pair, t, i)) + dot(w.b, load_input(pair, t, i + 1u));
-    return low + (dot(w.c, load_input(pair, t, i + 2u)) + dot(w.d, load_input(pair, t, i + 3u)));
+fn dot_input(w: Piece, p: u32) -> f32 {
+    let i = PITCH * p;
+    return (dot(w.a, inputs[i]) + dot(w.b, inputs[i + 1u])) + (dot(w.c, inputs[i + 2u]) + dot(w.d, inputs[i + 3u]));
 }
 
 // Four columns of a pair's input; zeros beyond the last column.
