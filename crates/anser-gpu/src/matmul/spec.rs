@@ -130,8 +130,8 @@ pub(crate) enum VecInput {
 /// Where mat-vec kernels have their jobs from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Jobs {
-    /// Constants of the kernel: there is one.
-    One,
+    /// Constants of the kernel.
+    Constants,
     /// A table.
     Table,
 }
@@ -139,7 +139,7 @@ pub(crate) enum Jobs {
 impl Jobs {
     fn modules(self) -> [&'static Module; 2] {
         let own = match self {
-            Jobs::One => wgsl!("matmul/one_job.wgsl"),
+            Jobs::Constants => wgsl!("matmul/job_constants.wgsl"),
             Jobs::Table => wgsl!("matmul/job_table.wgsl"),
         };
         [wgsl!("matmul/jobs.wgsl"), own]

@@ -56,24 +56,32 @@ const MAX_JOBS: usize = 8;
 /// Words of `Job` of `wgsl/matmul/jobs.wgsl`.
 const JOB_LEN: usize = 16;
 
-/// The words after the first one in `wgsl/matmul/one_job.wgsl`.
-const JOB_CONSTANTS: [&str; JOB_LEN - 1] = [
-    "JOB_N_ROWS",
-    "JOB_WEIGHTS",
-    "JOB_KIND",
-    "JOB_X",
-    "JOB_SCALES",
-    "JOB_BIAS",
-    "JOB_EPILOGUE",
-    "JOB_N_TOTAL",
-    "JOB_FIRST_ROW",
-    "JOB_OUT",
-    "JOB_OUT_BYTES",
-    "JOB_OUT_SCALES",
-    "JOB_N_COLS",
-    "JOB_NORM_SCALE",
-    "JOB_NORM_OFFSET",
-];
+/// The words of each job in `wgsl/matmul/job_constants.wgsl`.
+const JOB_CONSTANTS: [[&str; JOB_LEN]; MAX_JOBS] = {
+    macro_rules! words {
+        ($($job:literal)*) => {
+            [$([
+                concat!("JOB_", $job, "_FIRST_WORKGROUP"),
+                concat!("JOB_", $job, "_N_ROWS"),
+                concat!("JOB_", $job, "_WEIGHTS"),
+                concat!("JOB_", $job, "_KIND"),
+                concat!("JOB_", $job, "_X"),
+                concat!("JOB_", $job, "_SCALES"),
+                concat!("JOB_", $job, "_BIAS"),
+                concat!("JOB_", $job, "_EPILOGUE"),
+                concat!("JOB_", $job, "_N_TOTAL"),
+                concat!("JOB_", $job, "_FIRST_ROW"),
+                concat!("JOB_", $job, "_OUT"),
+                concat!("JOB_", $job, "_OUT_BYTES"),
+                concat!("JOB_", $job, "_OUT_SCALES"),
+                concat!("JOB_", $job, "_N_COLS"),
+                concat!("JOB_", $job, "_NORM_SCALE"),
+                concat!("JOB_", $job, "_NORM_OFFSET"),
+            ],)*]
+        };
+    }
+    words!(0 1 2 3 4 5 6 7)
+};
 
 /// The number of a float type in `wgsl/matmul/jobs.wgsl` and `wgsl/wkv7/head_low_rank.wgsl`; `None` for another type.
 pub(crate) fn float_kind(dtype: DType) -> Option<u32> {
@@ -342,13 +350,10 @@ fn dispatch(
         (None, false) => VecInput::Scalars,
     };
     // What is in constants makes kernels: few if all layers lie alike.
-    let jobs_are = match jobs.len() == 1 && sites.weights.has_whole_layers() {
-        true => Jobs::One,
-        false => Jobs::Table,
-    };
-    match jobs_are {
-        Jobs::One => constants.extend(JOB_CONSTANTS.into_iter().zip(words[1..].iter().map(|&word| f64::from(word)))),
-        Jobs::Table => constants.push(("N_JOBS", jobs.len() as f64)),
+    let jobs_are = if sites.weights.has_whole_layers() { Jobs::Constants } else { Jobs::Table };
+    constants.push(("N_JOBS", jobs.len() as f64));
+    if jobs_are == Jobs::Constants {
+        constants.extend(JOB_CONSTANTS.into_iter().flatten().zip(words.iter().map(|&word| f64::from(word))));
     }
     if held.is_none() {
         constants.push(("AHEAD", f64::from(ahead(first.op.n_cols, shape.n_lanes))));

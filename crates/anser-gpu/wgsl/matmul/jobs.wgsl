@@ -1,6 +1,6 @@
 // What a mat-vec kernel computes: several products, one after another in its grid. Each is a matrix, or a row range of
 // one, times the rows of its input: out `[T, R]` = residual + activation(x · weightᵀ + bias). Follows step.wgsl and place.wgsl;
-// job_table.wgsl or one_job.wgsl has them.
+// job_constants.wgsl or job_table.wgsl has them.
 
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
 @group(0) @binding(6) var<uniform> step: Step;
