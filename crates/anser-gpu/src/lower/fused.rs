@@ -5,10 +5,9 @@ use crate::fuse::Fusion;
 use crate::kernels::{Access, Binding, Dispatch, Extent, Features, KernelSpec, RowClass, wgsl};
 use crate::matmul::{self, MatMul, NOTHING, PIECE_LEN, Shift, float_kind};
 use crate::schedule::Region;
-use Access::{Read, ReadWrite, Uniform};
+use Access::{Read, ReadWrite};
 use Binding::{State, Tokens, Value, Vectors};
 use anser_model::{Op, ValueId};
-use std::sync::Arc;
 
 /// What matters of steps to fusing.
 #[derive(Debug, Clone, Copy)]
@@ -51,8 +50,15 @@ pub(crate) fn fusion(features: &Features, steps: Steps, whole_layers: bool) -> F
     }
 }
 
-/// Results of a token shift that one kernel writes.
-const MAX_MIXES: usize = 6;
+/// The first words of the place of each result of a token shift in `wgsl/norm_shift/mixes_together.wgsl`.
+const MIX_PLACES: [[&str; 3]; 6] = [
+    ["MIX_0_FLOATS", "MIX_0_BYTES", "MIX_0_SCALES"],
+    ["MIX_1_FLOATS", "MIX_1_BYTES", "MIX_1_SCALES"],
+    ["MIX_2_FLOATS", "MIX_2_BYTES", "MIX_2_SCALES"],
+    ["MIX_3_FLOATS", "MIX_3_BYTES", "MIX_3_SCALES"],
+    ["MIX_4_FLOATS", "MIX_4_BYTES", "MIX_4_SCALES"],
+    ["MIX_5_FLOATS", "MIX_5_BYTES", "MIX_5_SCALES"],
+];
 
 /// Elements of a row that one invocation of norm_shift.wgsl holds.
 const MAX_HELD: usize = 16;
@@ -97,10 +103,11 @@ impl Lowering<'_> {
         match self.schedule.cell(first_out).map(|cell| cell.region) {
             Some(Region::Own { .. }) => {
                 modules.extend([wgsl!("bytes.wgsl"), wgsl!("place.wgsl"), wgsl!("norm_shift/mixes_together.wgsl")]);
-                access.extend([ReadWrite, Uniform]);
-                let places = out.iter().map(|&id| self.sites().place(id)).chain(std::iter::repeat([NOTHING; 4]));
-                let words: Vec<u32> = places.take(MAX_MIXES).flatten().collect();
-                bindings.extend([Binding::Region(first_out), Binding::Constants(Arc::from(words))]);
+                access.push(ReadWrite);
+                bindings.push(Binding::Region(first_out));
+                for (names, &id) in MIX_PLACES.into_iter().zip(out) {
+                    constants.extend(names.into_iter().zip(self.sites().place(id).map(f64::from)));
+                }
                 constants.push(("N_MIXES", mix.len() as f64));
             }
             _ => {
@@ -148,16 +155,17 @@ impl Lowering<'_> {
             false => wgsl!("reduce/workgroup.wgsl"),
         };
         let n_cols = self.plan.value(*out).n_cols;
-        let modules = vec![reduce, wgsl!("bytes.wgsl"), wgsl!("place.wgsl"), wgsl!("select_norm.wgsl")];
-        let kernel = KernelSpec::new("select_norm", modules)
+        let mut modules = vec![reduce, wgsl!("bytes.wgsl"), wgsl!("place.wgsl"), wgsl!("out_place.wgsl")];
+        modules.push(wgsl!("select_norm.wgsl"));
+        let mut kernel = KernelSpec::new("select_norm", modules)
             .constant("WORKGROUP", f64::from(norm_workgroup(n_cols, &self.features)))
             .constant("N_COLS", n_cols as f64)
             .constant("EPS", f64::from(*eps))
             .constant("VECTOR_STRIDE", self.vector_stride(n_cols))
-            .access(&[Read, Read, Read, ReadWrite, Uniform]);
+            .access(&[Read, Read, Read, ReadWrite]);
+        kernel.constants.extend(self.out_place(*out));
         let vectors = Vectors { first: *weight, last: *bias };
-        let place = Binding::Constants(Arc::from(self.sites().place(*out)));
-        let bindings = vec![Binding::Outputs, Value(*x), vectors, Binding::Region(*out), place];
+        let bindings = vec![Binding::Outputs, Value(*x), vectors, Binding::Region(*out)];
         vec![kernel.dispatch(bindings, [self.rows(*out), Extent::Fixed(1), Extent::Fixed(1)])]
     }
 
@@ -180,6 +188,7 @@ impl Lowering<'_> {
         let shape = RecurrenceShape::of_head(*head_size, self.kind.classes[0], &self.features);
         let mut modules = shape.modules([
             wgsl!("place.wgsl"),
+            wgsl!("out_place.wgsl"),
             wgsl!("bytes.wgsl"),
             wgsl!("wkv7/state_vec4.wgsl"),
             wgsl!("wkv7/rows.wgsl"),
@@ -192,8 +201,7 @@ impl Lowering<'_> {
         bindings.extend(vectors);
         let n_quads = head_size.div_ceil(4 * shape.n_lanes);
         let (mut n_weight_bytes, mut constants) = (0, vec![("QUADS", n_quads as f64)]);
-        let place = self.sites().place(*out).map(f64::from);
-        constants.extend(["OUT_FLOATS", "OUT_BYTES", "OUT_SCALES", "OUT_HALVES"].into_iter().zip(place));
+        constants.extend(self.out_place(*out));
         if let Some(first) = low_rank.first() {
             let Some(operands) = self.low_rank_operands([*r, *k, *v], low_rank) else { return vec![] };
             constants.extend(operands);
@@ -256,6 +264,12 @@ impl Lowering<'_> {
             constants.extend(names.into_iter().zip(words));
         }
         Some(constants.into_iter().map(|(name, word)| (name, word as f64)).collect())
+    }
+
+    /// The constants of `wgsl/out_place.wgsl`.
+    fn out_place(&self, id: ValueId) -> impl Iterator<Item = (&'static str, f64)> + use<> {
+        let place = self.sites().place(id).map(f64::from);
+        ["OUT_FLOATS", "OUT_BYTES", "OUT_SCALES", "OUT_HALVES"].into_iter().zip(place)
     }
 
     fn vector_stride(&self, n_cols: usize) -> f64 {

@@ -8,7 +8,49 @@ override N_STAGED: u32 = PITCH * N_STAGED_PIECES;
 const PITCH: u32 = 17u; // from one staged piece to the next: a number of banks that spreads them over the memory
 
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
-@group(0) @binding(6) var<uniform> places: array<Place, 6>;
+
+// Where the result of each mix is in out, see place.wgsl.
+override MIX_0_FLOATS: u32 = NOTHING;
+override MIX_0_BYTES: u32 = NOTHING;
+override MIX_0_SCALES: u32 = NOTHING;
+override MIX_1_FLOATS: u32 = NOTHING;
+override MIX_1_BYTES: u32 = NOTHING;
+override MIX_1_SCALES: u32 = NOTHING;
+override MIX_2_FLOATS: u32 = NOTHING;
+override MIX_2_BYTES: u32 = NOTHING;
+override MIX_2_SCALES: u32 = NOTHING;
+override MIX_3_FLOATS: u32 = NOTHING;
+override MIX_3_BYTES: u32 = NOTHING;
+override MIX_3_SCALES: u32 = NOTHING;
+override MIX_4_FLOATS: u32 = NOTHING;
+override MIX_4_BYTES: u32 = NOTHING;
+override MIX_4_SCALES: u32 = NOTHING;
+override MIX_5_FLOATS: u32 = NOTHING;
+override MIX_5_BYTES: u32 = NOTHING;
+override MIX_5_SCALES: u32 = NOTHING;
+
+fn place_of(m: u32) -> Place {
+    switch m {
+        case 0u: {
+            return Place(MIX_0_FLOATS, MIX_0_BYTES, MIX_0_SCALES, NOTHING);
+        }
+        case 1u: {
+            return Place(MIX_1_FLOATS, MIX_1_BYTES, MIX_1_SCALES, NOTHING);
+        }
+        case 2u: {
+            return Place(MIX_2_FLOATS, MIX_2_BYTES, MIX_2_SCALES, NOTHING);
+        }
+        case 3u: {
+            return Place(MIX_3_FLOATS, MIX_3_BYTES, MIX_3_SCALES, NOTHING);
+        }
+        case 4u: {
+            return Place(MIX_4_FLOATS, MIX_4_BYTES, MIX_4_SCALES, NOTHING);
+        }
+        default: {
+            return Place(MIX_5_FLOATS, MIX_5_BYTES, MIX_5_SCALES, NOTHING);
+        }
+    }
+}
 
 alias Mixes = array<f32, 6>;
 
@@ -32,13 +74,14 @@ fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current:
     for (var m = 0u; m < N_MIXES; m++) {
         let value = current + difference * m_of[m];
         staged[PITCH * ((m * WORKGROUP + local) / 16u) + local % 16u] = value;
-        if valid && places[m].floats != NOTHING {
-            out[places[m].floats + row + c] = bitcast<u32>(value);
+        let place = place_of(m);
+        if valid && place.floats != NOTHING {
+            out[place.floats + row + c] = bitcast<u32>(value);
         }
     }
     workgroupBarrier();
     for (var p = local; p < N_STAGED_PIECES; p += WORKGROUP) {
-        let place = places[p / (WORKGROUP / 16u)];
+        let place = place_of(p / (WORKGROUP / 16u));
         let first = p % (WORKGROUP / 16u) * 16u;
         let column = c - local + first;
         if place.bytes != NOTHING && column < N_COLS {

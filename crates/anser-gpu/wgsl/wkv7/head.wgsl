@@ -1,6 +1,6 @@
 // All that happens to one head of one token between its projections and the output projection: the mix with the first
 // layer's value, key control, the recurrence, norm, bonus and gate. For steps whose sequences have one token each; one
-// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, bytes.wgsl, lanes/*.wgsl,
+// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, out_place.wgsl, bytes.wgsl, lanes/*.wgsl,
 // wkv7/state_vec4.wgsl, wkv7/rows.wgsl and weight/piece.wgsl (N_COLS = C); wkv7/head_values.wgsl or wkv7/head_low_rank.wgsl, which follows, has the
 // operands.
 //
@@ -14,12 +14,6 @@ override IS_MIXED: bool;     // whether values are mixed with the first layer's
 @group(0) @binding(2) var<storage, read_write> out: array<u32>;
 @group(0) @binding(3) var<storage, read> key: array<vec4<f32>>;  // [2, C / 4] k_k, k_a
 @group(0) @binding(4) var<storage, read> gate: array<f32>;       // [3, C] r_k, norm weight, norm bias
-
-// Where y [T, C] is in out, see place.wgsl.
-override OUT_FLOATS: u32;
-override OUT_BYTES: u32;
-override OUT_SCALES: u32;
-override OUT_HALVES: u32;
 
 const MIN_LENGTH: f32 = 1e-12;
 
