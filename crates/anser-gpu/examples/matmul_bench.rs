@@ -1,9 +1,10 @@
 //! Checks and times the kernels of matrix products: a row per storage type, shape, number of tokens and kernel.
 //!
-//! `matmul_bench [--device WISH] [--all] [--types Q4_K,F16] [--shapes 2560x2560] [--tokens 1,8]`
+//! `matmul_bench [--device WISH] [--all] [--sparse] [--types Q4_K,F16] [--shapes 2560x2560] [--tokens 1,8]`
 //!
 //! Without `--all` it measures the kernels that plans would use. The time is that of one product in a chain of products
-//! that wait for each other, each with weights that are in no cache; GB/s counts the weights only.
+//! that wait for each other, each with weights that are in no cache; GB/s counts the weights only. `--sparse` makes nine of ten
+//! inputs zero, and lays weights out for that.
 
 use anser_format::DType;
 use anser_gpu::matmul_bench::{Forms, Product, measure};
@@ -23,6 +24,7 @@ const MAX_N_BYTES: usize = 400 << 20;
 struct Arguments {
     device: DeviceChoice,
     forms: Forms,
+    sparse: bool,
     types: Vec<DType>,
     shapes: Vec<[usize; 2]>,
     tokens: Vec<usize>,
@@ -32,6 +34,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     let mut parsed = Arguments {
         device: DeviceChoice::Auto,
         forms: Forms::Chosen,
+        sparse: false,
         types: TYPES.to_vec(),
         shapes: SHAPES.to_vec(),
         tokens: TOKENS.to_vec(),
@@ -40,6 +43,10 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
     while let Some(name) = arguments.next() {
         if name == "--all" {
             parsed.forms = Forms::All;
+            continue;
+        }
+        if name == "--sparse" {
+            parsed.sparse = true;
             continue;
         }
         let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
@@ -65,7 +72,7 @@ fn arguments() -> Result<Arguments, Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { device, forms, types, shapes, tokens } = arguments()?;
+    let Arguments { device, forms, sparse, types, shapes, tokens } = arguments()?;
     let device = Device::open(&device)?;
     println!("{}; {}", device.reason(), device.report().driver);
     println!(
@@ -78,7 +85,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
             for &n_tokens in &tokens {
                 let activation = Activation::Identity;
-                let product = Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation, residual: true };
+                let product =
+                    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation, residual: true, sparse };
                 for m in measure(&device, product, forms)? {
                     let name = format!("{:<5} {:<14} {:<4}", dtype.name(), format!("{n_rows}x{n_cols}"), n_tokens);
                     let (gb_per_s, tflop_per_s) =

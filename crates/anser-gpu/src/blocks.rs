@@ -11,6 +11,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+/// What the layout of matrices depends on besides their types; by index of their weight.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct MatrixKinds {
+    /// F32 that hold nothing but numbers of F16.
+    pub(crate) halves: BTreeSet<usize>,
+    /// Those that lie in panels if there is such a layout for them.
+    pub(crate) in_panels: BTreeSet<usize>,
+}
+
+impl MatrixKinds {
+    /// Those of `plan`, for kernels that can read panels or cannot.
+    pub(crate) fn of(plan: &Plan, reads_panels: bool) -> MatrixKinds {
+        let in_panels = if reads_panels { matmul::meets_zeros(plan) } else { BTreeSet::new() };
+        MatrixKinds { halves: halves(plan), in_panels }
+    }
+}
+
 /// How a matrix lies on the device.
 #[derive(Debug, Clone)]
 pub(crate) struct MatrixLayout {
@@ -50,28 +67,17 @@ pub(crate) struct WeightLayout {
 }
 
 impl WeightLayout {
-    /// Lays out the weights of `plan` so that no buffer has more than `max_buffer_n_bytes`, unless 16 rows or an
+    /// Lays out the weights of `plan` so that no buffer has more than `max_buffer_n_bytes`, unless a panel, 16 rows or an
     /// operation's vectors take more, and everything starts at multiples of `alignment`. Embedding tables stay on the
     /// host.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn new(plan: &Plan, max_buffer_n_bytes: u64, alignment: u64) -> WeightLayout {
-        WeightLayout::knowing(plan, &halves(plan), max_buffer_n_bytes, alignment)
-    }
-
-    /// [`WeightLayout::new`], given [`halves`].
-    pub(crate) fn knowing(
-        plan: &Plan,
-        halves: &BTreeSet<usize>,
-        max_buffer_n_bytes: u64,
-        alignment: u64,
-    ) -> WeightLayout {
+    pub(crate) fn new(plan: &Plan, kinds: &MatrixKinds, max_buffer_n_bytes: u64, alignment: u64) -> WeightLayout {
         let (matrices, vectors) = (BTreeMap::new(), BTreeMap::new());
         let mut layout = WeightLayout { matrices, vectors, blocks: vec![vec![]], max_buffer_n_bytes, alignment };
         for node in &plan.nodes {
             match &node.op {
                 Op::Embed { .. } => {}
                 Op::MatMul { weight, bias, .. } => {
-                    layout.add_matrix(plan, *weight, halves.contains(&weight.index()));
+                    layout.add_matrix(plan, *weight, kinds);
                     layout.add_vectors(plan, bias.as_slice());
                 }
                 op => layout.add_vectors(plan, &op.weights()),
@@ -84,12 +90,15 @@ impl WeightLayout {
     }
 
     /// Adds a matrix in as few row ranges as buffers allow.
-    fn add_matrix(&mut self, plan: &Plan, id: WeightId, is_f16: bool) {
+    fn add_matrix(&mut self, plan: &Plan, id: WeightId, kinds: &MatrixKinds) {
         let weight = plan.weight(id);
-        let layout = matmul::layout_of(weight, is_f16);
-        // Whole pieces of rows, since kernels write results in 8 bits piece by piece.
+        let by_rows = matmul::layout_of(weight, kinds.halves.contains(&id.index()));
+        let in_panels = by_rows.in_panels([weight.n_rows(), weight.n_cols()]);
+        let layout = in_panels.filter(|_| kinds.in_panels.contains(&id.index())).unwrap_or(by_rows);
+        // Whole panels and pieces of rows, since kernels write results in 8 bits piece by piece.
+        let unit = layout.panel_len.max(PIECE_LEN);
         let rows = usize::try_from(self.max_buffer_n_bytes / layout.row_n_bytes as u64).unwrap_or(usize::MAX);
-        let rows = (rows / PIECE_LEN * PIECE_LEN).max(PIECE_LEN);
+        let rows = (rows / unit * unit).max(unit);
         let starts = (0..weight.n_rows()).step_by(rows);
         let splits: Vec<Range<usize>> = starts.map(|start| start..(start + rows).min(weight.n_rows())).collect();
         let n_bytes = splits.iter().map(|rows| rows.len() as u64 * layout.row_n_bytes as u64);
@@ -237,7 +246,7 @@ impl WeightLayout {
 
 /// The F32 matrices, by index of their weight, that hold nothing but numbers of F16. It takes reading them, which is done
 /// here by all cores and ends at the first other number.
-pub(crate) fn halves(plan: &Plan) -> BTreeSet<usize> {
+fn halves(plan: &Plan) -> BTreeSet<usize> {
     /// Little enough for the memory of a piece to be used again for the next one.
     const ROWS_N_BYTES: usize = 64 << 10;
 
@@ -289,7 +298,7 @@ mod tests {
     #[test]
     fn a_block_is_a_layer() {
         let plan = plan();
-        let layout = WeightLayout::new(&plan, 1 << 30, 256);
+        let layout = WeightLayout::new(&plan, &MatrixKinds::of(&plan, true), 1 << 30, 256);
         let n_layer = plan.residuals.len();
         assert_eq!(layout.blocks.len(), n_layer + 1);
         assert!(layout.blocks.iter().all(|buffers| buffers.len() == 1));
@@ -310,7 +319,7 @@ mod tests {
     fn nothing_overlaps_and_all_of_it_can_be_bound() {
         let plan = plan();
         for (max_n_bytes, alignment) in [(1 << 30, 256), (1 << 30, 1024), (1 << 16, 256), (20_000, 256)] {
-            let layout = WeightLayout::new(&plan, max_n_bytes, alignment);
+            let layout = WeightLayout::new(&plan, &MatrixKinds::of(&plan, true), max_n_bytes, alignment);
             let places = places(&plan, &layout);
             for ((a, a_name), (b, b_name)) in places.iter().zip(&places[1..]) {
                 let ends = (a.block, a.buffer) != (b.block, b.buffer) || a.offset + a.n_bytes <= b.offset;
@@ -335,7 +344,7 @@ mod tests {
     fn vectors_of_an_operation_are_evenly_spaced() {
         let plan = plan();
         for max_n_bytes in [1 << 30, 20_000] {
-            let layout = WeightLayout::new(&plan, max_n_bytes, 256);
+            let layout = WeightLayout::new(&plan, &MatrixKinds::of(&plan, true), max_n_bytes, 256);
             let vectors = |op: &Op| match op {
                 Op::Embed { .. } | Op::MatMul { .. } => vec![],
                 op => op.weights(),

@@ -6,7 +6,7 @@ use crate::device::{Device, DeviceKind};
 use crate::error::GpuError;
 use crate::kernels::{Features, KernelSpec, RowClass};
 use crate::lower::Lowering;
-use crate::matmul::Precision;
+use crate::matmul::{self, Precision};
 use crate::pipelines::{Ahead, distinct};
 use crate::replay::Replay;
 use crate::run::{Recording, StepKind};
@@ -69,6 +69,7 @@ impl GpuOptions {
         Room {
             max_buffer_n_bytes: self.max_binding_n_bytes(device),
             alignment,
+            reads_panels: matmul::reads_panels(&self.features(device)),
             budget: self.memory,
             device_n_bytes: self.device_n_bytes,
         }

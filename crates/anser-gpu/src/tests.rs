@@ -1,10 +1,11 @@
 //! Schedules and kernels, checked without a device. Every kernel that lowering can ask for parses, is valid, has the
 //! bindings that are declared for it, and can be written for Vulkan, Metal and Direct3D.
 
+use crate::blocks::MatrixKinds;
 use crate::fuse::fuse;
 use crate::kernels::{Access, Binding, Dispatch, Features, KernelSpec, RowClass};
 use crate::lower::{Lowering, Steps, fusion};
-use crate::matmul::{Precision, row_class};
+use crate::matmul::{Precision, reads_panels, row_class};
 use crate::pipelines::source;
 use crate::run::StepKind;
 use crate::schedule::{Cell, Region, Schedule, Unit};
@@ -57,6 +58,11 @@ fn plans() -> Vec<Arc<Plan>> {
     models.into_iter().chain(cases::all().into_iter().map(|case| case.plan)).collect()
 }
 
+/// How the weights of `plan` lie on a device with `features`.
+fn layout(plan: &Plan, features: Features, max_buffer_n_bytes: u64) -> WeightLayout {
+    WeightLayout::new(plan, &MatrixKinds::of(plan, reads_panels(&features)), max_buffer_n_bytes, 256)
+}
+
 /// Steps of all kinds.
 fn kinds(features: &Features, weights: &WeightLayout) -> Vec<StepKind> {
     let mut kinds = vec![];
@@ -75,8 +81,8 @@ fn kinds(features: &Features, weights: &WeightLayout) -> Vec<StepKind> {
 fn kernels() -> BTreeMap<String, KernelSpec> {
     let mut kernels = BTreeMap::new();
     for plan in plans() {
-        let weights = WeightLayout::new(&plan, 128 << 20, 256);
         for features in devices() {
+            let weights = layout(&plan, features, 128 << 20);
             for kernel in crate::sample::all_kernels(&plan, &features) {
                 let modules: Vec<_> = kernel.modules.iter().map(|m| m.name).collect();
                 kernels.insert(format!("{} {modules:?} {:?}", kernel.label, kernel.constants), kernel);
@@ -162,7 +168,9 @@ fn every_kernel_is_valid_on_every_backend() {
         check(key, spec);
     }
     let labels = ["layer_norm", "token_shift", "value_residual", "key_control", "wkv7", "norm_bonus_gate", "select"];
-    for label in labels.into_iter().chain(["norm_shift", "head", "embed", "scan", "argmax", "weigh", "choose"]) {
+    for label in
+        labels.into_iter().chain(["norm_shift", "head", "embed", "scan", "argmax", "weigh", "choose", "sparse_F16"])
+    {
         assert!(kernels.values().any(|k| k.label == label), "{label} was not lowered");
     }
 }
@@ -215,8 +223,8 @@ fn spans(plan: &Plan, id: ValueId, cell: Cell) -> Vec<(Region, std::ops::Range<u
 #[test]
 fn schedules_keep_values_until_they_are_read() {
     for plan in plans() {
-        let weights = WeightLayout::new(&plan, 128 << 20, 256);
         for features in devices() {
+            let weights = layout(&plan, features, 128 << 20);
             for kind in kinds(&features, &weights) {
                 check_memory(&plan, &kind.schedule(&plan));
             }
@@ -226,7 +234,7 @@ fn schedules_keep_values_until_they_are_read() {
 
 /// The dispatches of a step of one token.
 fn decoding(plan: &Plan, features: Features, precision: Precision) -> (Schedule, Vec<Dispatch>) {
-    let weights = WeightLayout::new(plan, 128 << 20, 256);
+    let weights = layout(plan, features, 128 << 20);
     let kind = StepKind::new(&features, &weights, precision, [RowClass(1), RowClass(1)], true);
     let schedule = kind.schedule(plan);
     let lowering = Lowering { plan, weights: &weights, schedule: &schedule, features, kind };
@@ -262,8 +270,8 @@ fn what_is_read_was_waited_for() {
 fn what_was_made_is_read_before_it_is_made_anew() {
     let mut n_made_anew = 0;
     for plan in &plans()[..3] {
-        let weights = WeightLayout::new(plan, 70_000, 256);
         for features in devices() {
+            let weights = layout(plan, features, 70_000);
             for kind in kinds(&features, &weights) {
                 let schedule = &kind.schedule(plan);
                 let lowering = Lowering { plan, weights: &weights, schedule, features, kind };

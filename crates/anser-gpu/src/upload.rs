@@ -67,14 +67,23 @@ impl Part {
         }
     }
 
+    /// Rows that lie together.
+    fn panel_len(&self) -> usize {
+        match &self.form {
+            PartForm::Matrix(layout) => layout.panel_len,
+            PartForm::Vector => 1,
+        }
+    }
+
     fn n_bytes(&self, plan: &Plan) -> u64 {
         (self.rows.len() * self.row_n_bytes(plan)) as u64
     }
 
-    /// The part in pieces of at most `n_bytes`, but at least a row.
+    /// The part in pieces of at most `n_bytes`, but at least a panel or row.
     fn split(self, plan: &Plan, n_bytes: u64) -> impl Iterator<Item = Part> + use<> {
         let row_n_bytes = self.row_n_bytes(plan) as u64;
-        let n_rows = usize::try_from(n_bytes / row_n_bytes.max(1)).unwrap_or(usize::MAX).max(1);
+        let n_rows = usize::try_from(n_bytes / row_n_bytes.max(1)).unwrap_or(usize::MAX);
+        let n_rows = (n_rows / self.panel_len() * self.panel_len()).max(self.panel_len());
         self.rows.clone().step_by(n_rows).map(move |start| Part {
             rows: start..(start + n_rows).min(self.rows.end),
             offset: self.offset + (start - self.rows.start) as u64 * row_n_bytes,
@@ -102,7 +111,8 @@ impl Part {
 }
 
 impl Chunk {
-    /// The parts of a buffer, in the order of their offsets, as chunks of at most `max_n_bytes`, but at least a row.
+    /// The parts of a buffer, in the order of their offsets, as chunks of at most `max_n_bytes`, but at least a
+    /// panel or row.
     pub(crate) fn of(plan: &Plan, parts: Vec<Part>, max_n_bytes: u64) -> Vec<Chunk> {
         let mut chunks: Vec<Chunk> = vec![];
         for part in parts.into_iter().flat_map(|part| part.split(plan, max_n_bytes)) {

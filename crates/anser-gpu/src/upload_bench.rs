@@ -1,8 +1,9 @@
 //! How fast the link to a device is, and how fast weights go over it: for benchmarks.
 
-use crate::blocks::{WeightLayout, halves};
+use crate::blocks::{MatrixKinds, WeightLayout};
 use crate::device::Device;
 use crate::error::GpuError;
+use crate::matmul::reads_panels;
 use crate::pipelines::for_each_parallel;
 use crate::upload::{Chunk, STAGING_N_BYTES, Scratch, Stage};
 use anser_model::Plan;
@@ -24,7 +25,8 @@ pub enum Filling {
 /// # Errors
 /// If the device has too little memory, or is lost.
 pub fn rate(plan: &Plan, device: &Device, filling: Filling, n_threads: usize) -> Result<f64, GpuError> {
-    let layout = WeightLayout::knowing(plan, &halves(plan), device.report().max_binding_n_bytes, 256);
+    let kinds = MatrixKinds::of(plan, reads_panels(&device.features()));
+    let layout = WeightLayout::new(plan, &kinds, device.report().max_binding_n_bytes, 256);
     let parts = layout.parts(plan);
     let chunks: Vec<Chunk> = parts.into_iter().flat_map(|parts| Chunk::of(plan, parts, STAGING_N_BYTES)).collect();
     let largest = chunks.iter().map(|chunk| chunk.n_bytes).max().unwrap_or(0);

@@ -1,6 +1,6 @@
 //! The weights of a plan on a device: their memory, and what makes them resident.
 
-use crate::blocks::halves;
+use crate::blocks::MatrixKinds;
 use crate::cargo::{Cargo, OnProgress};
 use crate::device::Device;
 use crate::error::GpuError;
@@ -9,7 +9,6 @@ use crate::pipelines::Ahead;
 use crate::residency::Residency;
 use crate::upload::{Chunk, STAGING_N_BYTES};
 use anser_model::{Plan, WeightId};
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -20,6 +19,8 @@ pub(crate) use crate::blocks::{Place, WeightLayout};
 pub(crate) struct Room {
     pub(crate) max_buffer_n_bytes: u64,
     pub(crate) alignment: u64,
+    /// Whether kernels read matrices in panels.
+    pub(crate) reads_panels: bool,
     /// `None` means as much as there is.
     pub(crate) budget: Option<u64>,
     /// What the device is treated as having.
@@ -31,8 +32,8 @@ impl Room {
     ///
     /// # Errors
     /// If the budget is too small.
-    fn plan(&self, plan: &Plan, halves: &BTreeSet<usize>, adapter: &str) -> Result<(WeightLayout, Order), GpuError> {
-        let layout = WeightLayout::knowing(plan, halves, self.max_buffer_n_bytes, self.alignment);
+    fn plan(&self, plan: &Plan, kinds: &MatrixKinds, adapter: &str) -> Result<(WeightLayout, Order), GpuError> {
+        let layout = WeightLayout::new(plan, kinds, self.max_buffer_n_bytes, self.alignment);
         let budget = self.budget.unwrap_or(u64::MAX);
         if layout.n_bytes() <= budget {
             let order = Order::resident(layout.sizes());
@@ -42,7 +43,7 @@ impl Room {
         let (last, layers) = layout.blocks.split_last().map_or((&[][..], &[][..]), |(l, rest)| (&l[..], rest));
         let largest = layers.iter().flatten().chain(last.iter().filter(|_| layers.is_empty())).copied().max();
         let max_n_bytes = self.max_buffer_n_bytes.min(largest.unwrap_or(u64::MAX));
-        let layout = WeightLayout::knowing(plan, halves, max_n_bytes, self.alignment);
+        let layout = WeightLayout::new(plan, kinds, max_n_bytes, self.alignment);
         // A dispatch may need all of a layer, but one part of the last block.
         let n_layers = layout.blocks.len().saturating_sub(1).max(1);
         let n_together = layout.blocks.iter().take(n_layers).map(Vec::len).max().unwrap_or(1);
@@ -61,7 +62,7 @@ impl Room {
     /// # Errors
     /// If the budget is too small.
     pub(crate) fn n_bytes_needed(&self, plan: &Plan, adapter: &str) -> Result<u64, GpuError> {
-        self.plan(plan, &halves(plan), adapter).map(|(_, order)| order.n_bytes())
+        self.plan(plan, &MatrixKinds::of(plan, self.reads_panels), adapter).map(|(_, order)| order.n_bytes())
     }
 }
 
@@ -92,14 +93,18 @@ impl Request {
     ///
     /// # Errors
     /// If the budget is too small.
-    fn lay_out(&self, budget: Option<u64>, halves: &BTreeSet<usize>) -> Result<(WeightLayout, Order), GpuError> {
-        Room { budget, ..self.room }.plan(&self.plan, halves, &self.device.report().name)
+    fn lay_out(&self, budget: Option<u64>, kinds: &MatrixKinds) -> Result<(WeightLayout, Order), GpuError> {
+        Room { budget, ..self.room }.plan(&self.plan, kinds, &self.device.report().name)
+    }
+
+    fn kinds(&self) -> MatrixKinds {
+        MatrixKinds::of(&self.plan, self.room.reads_panels)
     }
 
     /// Whether the budget is large enough.
     fn check(&self) -> Result<(), GpuError> {
         match self.room.budget {
-            Some(_) => self.lay_out(self.room.budget, &halves(&self.plan)).map(drop),
+            Some(_) => self.lay_out(self.room.budget, &self.kinds()).map(drop),
             None => Ok(()),
         }
     }
@@ -107,8 +112,8 @@ impl Request {
     /// Allocates memory for the weights, each block's when the one before is being uploaded already. Without a budget, if
     /// the device has too little memory, as much of it is used as it has. `compile` is called once the layout is known.
     fn load(&self, compile: impl FnOnce(&WeightLayout) -> Ahead, stop: &AtomicBool) -> Result<Weights, GpuError> {
-        let halves = halves(&self.plan);
-        let (mut layout, mut order) = self.lay_out(self.room.budget, &halves)?;
+        let kinds = self.kinds();
+        let (mut layout, mut order) = self.lay_out(self.room.budget, &kinds)?;
         let ahead = compile(&layout);
         let (mut granted, mut is_short, mut tries_least) = (0, false, false);
         let (residency, memory) = loop {
@@ -118,10 +123,10 @@ impl Request {
                     // What was granted is free again once the device is asked; an eighth stays for states and steps, if that
                     // is possible.
                     self.device.wait()?;
-                    (layout, order) = match self.lay_out(Some(granted - granted.div_ceil(8)), &halves) {
+                    (layout, order) = match self.lay_out(Some(granted - granted.div_ceil(8)), &kinds) {
                         Err(GpuError::Budget { least, .. }) if !tries_least => {
                             tries_least = true;
-                            self.lay_out(Some(least), &halves)?
+                            self.lay_out(Some(least), &kinds)?
                         }
                         laid_out => laid_out?,
                     };

@@ -1,4 +1,4 @@
-//! One-operation plans with seeded inputs: the table that tests and times every executor's kernels.
+//! Plans of one operation, or of two that executors treat together, with seeded inputs: the table that tests and times every executor's kernels.
 //!
 //! A case is checked by running it on two executors and comparing what the operation wrote, and the states after it,
 //! with [`nmse`] against the case's bound. The plain loops of `anser-cpu` are the oracle.
@@ -10,12 +10,12 @@ use crate::weights::Weight;
 use anser_format::{DType, GgufWriter, ModelFile};
 use std::sync::Arc;
 
-/// A plan of one operation and everything needed to run it.
+/// A plan of one or two operations and everything needed to run it.
 #[derive(Debug, Clone)]
 pub struct Case {
     /// Operation, types and sizes, e.g. `matmul Q4_K 96x512 T=8 relu²`.
     pub name: String,
-    /// The plan: inputs and one operation.
+    /// The plan: inputs and operations.
     pub plan: Arc<Plan>,
     /// `[T]` token ids.
     pub tokens: Vec<u32>,
@@ -58,6 +58,9 @@ pub fn all() -> Vec<Case> {
         cases.push(token_shift(&lengths, c, n_mix));
     }
     cases.extend(matmuls());
+    for t in [1, 3, 8, 17] {
+        cases.push(feed_forward(DType::F16, 64, 512, t));
+    }
     for t in [1, 9] {
         cases.push(value_residual(t, 192));
     }
@@ -167,6 +170,16 @@ fn matmul(dtype: DType, shape: [usize; 2], t: usize, epilogue: Epilogue) -> Case
     let residual = residual.then(|| b.input("residual", rows, -2.0..2.0));
     let out = b.plan.matmul_with("out", weight, x, bias, activation, residual);
     b.finish(&[out])
+}
+
+/// Two products, of which the second one meets zeros: half of its inputs, where a trained model has nine of ten.
+fn feed_forward(dtype: DType, c: usize, f: usize, t: usize) -> Case {
+    let mut b = CaseBuilder::new(format!("feed_forward {dtype} C={c} F={f} T={t}"), &[t]);
+    let x = b.input("x", c, -1.0..1.0);
+    let [key, value] = [("key", [f, c]), ("value", [c, f])].map(|(name, shape)| b.matrix(name, dtype, shape));
+    let k = b.plan.matmul_with("k", key, x, None, Activation::ReluSquared, None);
+    let out = b.plan.matmul_with("out", value, k, None, Activation::Identity, Some(x));
+    b.finish(&[k, out])
 }
 
 fn value_residual(t: usize, c: usize) -> Case {

@@ -119,7 +119,8 @@ pub fn measure_ceilings(device: &anser_gpu::Device) -> Result<Ceilings, Error> {
 }
 
 fn product(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product {
-    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation: Activation::Identity, residual: true }
+    let activation = Activation::Identity;
+    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation, residual: true, sparse: false }
 }
 
 fn measure_case(case: &Case, device: &std::sync::Arc<anser_gpu::Device>) -> Result<KernelRow, Error> {

@@ -4,6 +4,7 @@ use super::MatMul;
 use super::coop::{self, GemmShape};
 use super::held::{self, HeldShape};
 use super::layout::PIECE_LEN;
+use super::sparse::SparseShape;
 use crate::kernels::{Features, RowClass};
 use anser_format::DType;
 
@@ -40,6 +41,11 @@ pub(crate) enum Form {
     Held {
         /// Threads and rows.
         shape: HeldShape,
+    },
+    /// Mat-vec that leaves out what meets zeros, for matrices in panels.
+    Sparse {
+        /// Threads.
+        shape: SparseShape,
     },
     /// Tiles in workgroup memory.
     Tiled {
@@ -100,6 +106,9 @@ impl Form {
         let n_tokens = op.class.0;
         let quantized = op.layout.dtype.is_quantized();
         if n_tokens <= max_columns(features, precision, quantized) {
+            if op.layout.panel_len > 1 {
+                return Form::Sparse { shape: SparseShape::choose([op.n_rows, op.n_cols], n_tokens, features) };
+            }
             let n_shares = held::n_shares(op.layout.dtype, op.n_cols);
             if held::holds(op.class, features, precision)
                 && let Some(shape) = HeldShape::choose(&[n_shares], false, features)

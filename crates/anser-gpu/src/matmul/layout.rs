@@ -4,6 +4,9 @@
 //! pieces of 16 columns, which rows almost always are). Q8_0 and Q6_K blocks are no multiple of 4 bytes: their bits are
 //! put in another order, described in `wgsl/weight/`. Rarer types become one of these, without loss where there is one
 //! that can hold them, see [`device_dtype`].
+//!
+//! A matrix whose input is mostly zero lies in panels of rows, column by column, so that columns can be left out: the same
+//! numbers in another order, see `wgsl/weight/panels_f16.wgsl`.
 
 use anser_format::DType;
 use anser_format::quant::{BlockIq4Nl, BlockIq4Xs, BlockQ3K, BlockQ4_0, BlockQ5_0, BlockQ6K, BlockQ8_0, dequantize};
@@ -15,6 +18,12 @@ use std::ops::Range;
 /// Columns of a piece, see `wgsl/weight/piece.wgsl`.
 pub(crate) const PIECE_LEN: usize = 16;
 
+/// Rows of a panel, see `wgsl/weight/panels_f16.wgsl`.
+pub(crate) const PANEL_LEN: usize = 16;
+
+/// What the number of columns of a matrix in panels is a multiple of, see `wgsl/matmul/sparse.wgsl`.
+pub(crate) const PANEL_COLS: usize = 256;
+
 /// Bytes of a `vec4<u32>`, which rows are padded to.
 const VEC4_N_BYTES: usize = 16;
 
@@ -25,6 +34,8 @@ pub(crate) struct DeviceLayout {
     pub(crate) dtype: DType,
     /// Bytes of a row on the device, a multiple of 16.
     pub(crate) row_n_bytes: usize,
+    /// Rows of a panel, which lie together column by column, see `wgsl/weight/panels_f16.wgsl`; 1 if every row lies by itself.
+    pub(crate) panel_len: usize,
     verbatim: bool,
 }
 
@@ -39,16 +50,23 @@ pub(crate) fn layout_of(weight: &Weight, is_f16: bool) -> DeviceLayout {
     let dtype = if is_f16 { DType::F16 } else { device_dtype(from) };
     let row_n_bytes = row_n_bytes(dtype, weight.n_cols());
     let reordered = matches!(dtype, DType::Q8_0 | DType::Q6_K);
-    DeviceLayout { dtype, row_n_bytes, verbatim: dtype == from && !reordered && row_n_bytes == weight.row_n_bytes() }
+    let verbatim = dtype == from && !reordered && row_n_bytes == weight.row_n_bytes();
+    DeviceLayout { dtype, row_n_bytes, panel_len: 1, verbatim }
 }
 
 impl DeviceLayout {
+    /// The layout of the same matrix in panels; `None` if there is none for its type and its number of columns.
+    pub(crate) fn in_panels(self, [n_rows, n_cols]: [usize; 2]) -> Option<DeviceLayout> {
+        let fits = self.dtype == DType::F16 && n_rows.is_multiple_of(PANEL_LEN) && n_cols.is_multiple_of(PANEL_COLS);
+        fits.then_some(DeviceLayout { panel_len: PANEL_LEN, verbatim: false, ..self })
+    }
+
     /// Whether the rows are those of the file, byte for byte.
     pub(crate) fn is_verbatim(&self) -> bool {
         self.verbatim
     }
 
-    /// Writes `rows` of `weight` to `out`, `[rows, row_n_bytes]`.
+    /// Writes `rows` of `weight`, whole panels, to `out`, `[rows, row_n_bytes]`.
     ///
     /// # Panics
     /// If `out` has another length, or `rows` are not all rows of `weight`.
@@ -58,15 +76,35 @@ impl DeviceLayout {
         self.repack_rows(weight, &weight.bytes()[rows.start * n..rows.end * n], out);
     }
 
-    /// Writes the rows of `weight` that `rows` holds to `out`, `[rows, row_n_bytes]`.
+    /// Writes the rows of `weight` that `rows` holds, whole panels, to `out`, `[rows, row_n_bytes]`.
     ///
     /// # Panics
     /// If `out` has another length, or `rows` are not whole rows.
     pub(crate) fn repack_rows(&self, weight: &Weight, rows: &[u8], out: &mut [u8]) {
+        if self.panel_len > 1 {
+            return self.repack_panels(weight, rows, out);
+        }
         let rows = rows.chunks_exact(weight.row_n_bytes());
         assert_eq!(out.len(), rows.len() * self.row_n_bytes, "{}", weight.name());
         for (row, out) in rows.zip(out.chunks_exact_mut(self.row_n_bytes)) {
             self.repack_row(weight.dtype(), row, weight.n_cols(), out);
+        }
+    }
+
+    fn repack_panels(&self, weight: &Weight, rows: &[u8], out: &mut [u8]) {
+        let by_rows = layout_of(weight, self.dtype == DType::F16);
+        let n_bytes = self.panel_len * self.row_n_bytes;
+        let mut repacked = vec![0; if by_rows.is_verbatim() { 0 } else { n_bytes }];
+        let panels = rows.chunks_exact(self.panel_len * weight.row_n_bytes());
+        assert_eq!(out.len(), panels.len() * n_bytes, "{}", weight.name());
+        for (panel, out) in panels.zip(out.chunks_exact_mut(n_bytes)) {
+            let panel = if by_rows.is_verbatim() {
+                panel
+            } else {
+                by_rows.repack_rows(weight, panel, &mut repacked);
+                &repacked
+            };
+            write_panel(panel, self.row_n_bytes, out);
         }
     }
 
@@ -156,6 +194,16 @@ fn write_q8_0(blocks: impl Iterator<Item = BlockQ8_0>, out: &mut [u8]) {
     {
         *quants = block.qs.map(|q| q as u8);
         *scale = block.d.to_le_bytes();
+    }
+}
+
+/// See `wgsl/weight/panels_f16.wgsl`.
+fn write_panel(rows: &[u8], row_n_bytes: usize, out: &mut [u8]) {
+    let rows: Vec<&[[u8; 2]]> = rows.chunks_exact(row_n_bytes).map(|row| row.as_chunks().0).collect();
+    for (column, out) in out.as_chunks_mut::<{ 2 * PANEL_LEN }>().0.iter_mut().enumerate() {
+        for (out, row) in out.as_chunks_mut().0.iter_mut().zip(&rows) {
+            *out = row[column];
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! any storage type.
 //!
 //! `layout` says how weights lie on the device, [`lower`] which kernels multiply them. Up to 8 tokens are computed by
-//! mat-vec kernels, which read every weight once; more by tiled ones, see [`Form`].
+//! mat-vec kernels, which read every weight once, or only those that do not meet zeros; more by tiled ones, see [`Form`].
 
 #[cfg(not(target_arch = "wasm32"))]
 pub mod bench;
@@ -10,6 +10,7 @@ mod coop;
 mod form;
 mod held;
 mod layout;
+mod sparse;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -21,12 +22,14 @@ pub(crate) use held::holds;
 #[cfg(test)]
 use layout::device_dtype;
 pub(crate) use layout::{DeviceLayout, PIECE_LEN, is_f16, is_quantized, layout, layout_of};
+pub(crate) use sparse::{meets_zeros, reads_panels};
 pub(crate) use vec::{NOTHING, Shift, Sites, float_kind, lower_shifted, max_shifted_cols};
 
 pub(crate) use spec::weight_modules;
 
 use crate::kernels::{Binding, Dispatch, Extent, Features, RowClass};
 use anser_model::{Activation, Rows, ValueId, WeightId};
+use sparse::SparseShape;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -69,7 +72,7 @@ pub(crate) fn row_class(n_rows: usize) -> RowClass {
 
 /// The dispatches that compute `ops`, none of which needs another one's result.
 ///
-/// Mat-vec kernels compute those of up to `max_columns` tokens.
+/// Mat-vec kernels compute those of up to `max_columns` tokens, leaving out what a matrix in panels has for zeros.
 pub(crate) fn lower(
     ops: &[MatMul],
     sites: &Sites,
@@ -78,7 +81,13 @@ pub(crate) fn lower(
     max_columns: u32,
 ) -> Vec<Dispatch> {
     let (few, many): (Vec<MatMul>, Vec<MatMul>) = ops.iter().cloned().partition(|op| op.class.0 <= max_columns);
+    let (few, sparse): (Vec<MatMul>, Vec<MatMul>) = few.into_iter().partition(|op| op.layout.panel_len == 1);
     let mut lowered = vec::lower(&few, sites, features, precision, None);
+    lowered.extend(
+        sparse
+            .iter()
+            .flat_map(|op| sparse::lower(op, SparseShape::choose([op.n_rows, op.n_cols], op.class.0, features))),
+    );
     let many = many.iter().map(|op| lower_as(op, Form::choose(op, features, precision), sites, features));
     lowered.extend(side_by_side(many.collect()));
     lowered
@@ -109,6 +118,7 @@ pub(crate) fn lower_as(op: &MatMul, form: Form, sites: &Sites, features: &Featur
             let precision = if matches!(form, Form::VecF32 { .. }) { Precision::Half } else { Precision::Int8 };
             vec::lower(std::slice::from_ref(op), sites, features, precision, Some(form))
         }
+        Form::Sparse { shape } => sparse::lower(op, shape),
         Form::Tiled { .. } => tiles(op, form),
         Form::Gemm { shape } => coop::lower(op, shape),
     }
@@ -116,7 +126,9 @@ pub(crate) fn lower_as(op: &MatMul, form: Form, sites: &Sites, features: &Featur
 
 fn tiles(op: &MatMul, form: Form) -> Vec<Dispatch> {
     let [tile_rows, tile_tokens] = match form {
-        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } | Form::Gemm { .. } => return vec![],
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } | Form::Sparse { .. } | Form::Gemm { .. } => {
+            return vec![];
+        }
         Form::Tiled { shape, .. } => shape.tile(),
     };
     let product = |(split, rows): (usize, &Range<usize>)| {

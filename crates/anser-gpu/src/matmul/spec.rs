@@ -3,6 +3,8 @@
 use super::coop::GemmShape;
 use super::form::VecShape;
 use super::held::HeldShape;
+use super::layout::PANEL_LEN;
+use super::sparse::SparseShape;
 use super::{Form, MatMul};
 use crate::kernels::{Access, KernelSpec, Module, wgsl};
 use anser_format::DType;
@@ -18,12 +20,16 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
         Form::VecF32 { .. }
         | Form::VecInt8 { .. }
         | Form::Held { .. }
+        | Form::Sparse { .. }
         | Form::Tiled { f16: false, .. }
         | Form::Gemm { .. } => {}
     }
     modules.push(wgsl!("step.wgsl"));
     modules.push(wgsl!("weight/words.wgsl"));
-    modules.extend(weight_modules(op.layout.dtype));
+    modules.extend(match op.layout.panel_len {
+        PANEL_LEN => panel_modules(),
+        _ => weight_modules(op.layout.dtype),
+    });
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
 
     let mut access = vec![Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
@@ -31,12 +37,18 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
     let mut constants = vec![("N_COLS", op.n_cols as f64), ("OUTPUTS", f64::from(op.rows == Rows::Outputs))];
     let mut constant = |name, value: u32| constants.push((name, f64::from(value)));
     match form {
-        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } | Form::Gemm { .. } => return None,
+        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } | Form::Sparse { .. } | Form::Gemm { .. } => {
+            return None;
+        }
         Form::Tiled { shape, f16 } => {
             modules.push(input_module(op.n_cols));
             modules.push(match f16 {
                 true => wgsl!("matmul/tile_f16.wgsl"),
                 false => wgsl!("matmul/tile_f32.wgsl"),
+            });
+            modules.push(match op.layout.panel_len {
+                PANEL_LEN => wgsl!("matmul/tile_panels.wgsl"),
+                _ => wgsl!("matmul/tile_rows.wgsl"),
             });
             modules.push(wgsl!("matmul/tiled.wgsl"));
             constant("THREADS_M", shape.threads_m);
@@ -53,13 +65,17 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
 pub(crate) fn gemm(op: &MatMul, shape: GemmShape) -> KernelSpec {
     let mut modules = vec![wgsl!("enable/coop.wgsl"), wgsl!("step.wgsl")];
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
-    match shape.decodes {
-        true => {
+    match (shape.decodes, op.layout.panel_len) {
+        (true, _) => {
             modules.push(wgsl!("weight/words.wgsl"));
             modules.extend(weight_modules(op.layout.dtype));
-            modules.push(wgsl!("gemm/weights_units.wgsl"));
+            modules.extend([wgsl!("gemm/weights_units.wgsl"), wgsl!("gemm/tile_rows.wgsl")]);
         }
-        false => modules.extend([wgsl!("weight/piece.wgsl"), wgsl!("gemm/weights_halves.wgsl")]),
+        (false, PANEL_LEN) => modules.extend([wgsl!("weight/piece.wgsl"), wgsl!("gemm/weights_panels.wgsl")]),
+        (false, _) => {
+            let weights = [wgsl!("weight/piece.wgsl"), wgsl!("gemm/weights_halves.wgsl"), wgsl!("gemm/tile_rows.wgsl")];
+            modules.extend(weights);
+        }
     }
     match (shape.n_splits > 1, op.in_halves[1]) {
         (true, _) => modules.push(wgsl!("gemm/out_sums.wgsl")),
@@ -248,6 +264,24 @@ pub(crate) fn held(
     }
 }
 
+/// The kernel that leaves out what meets zeros, for a matrix in panels or a row range of it.
+///
+/// Bindings: weights, input, bias, residual, out, step, target rows.
+pub(crate) fn sparse(op: &MatMul, shape: SparseShape) -> KernelSpec {
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("weight/words.wgsl")];
+    modules.extend(panel_modules());
+    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
+    modules.extend([wgsl!("lanes/subgroup.wgsl"), wgsl!("matmul/sparse.wgsl")]);
+    use Access::{Read, ReadWrite, Uniform};
+    KernelSpec::new(label(op.layout.dtype, Form::Sparse { shape }), modules)
+        .constant("N_COLS", op.n_cols as f64)
+        .constant("OUTPUTS", f64::from(op.rows == Rows::Outputs))
+        .constant("COLUMNS", f64::from(op.class.0.max(1)))
+        .constant("WORKGROUP", f64::from(shape.workgroup))
+        .constant("N_LANES", 1.0) // nobody sums over more
+        .access(&[Read, Read, Read, Read, ReadWrite, Uniform, Uniform])
+}
+
 /// The module that reads x `[T, n_cols]`.
 pub(crate) fn input_module(n_cols: usize) -> &'static Module {
     match n_cols.is_multiple_of(4) {
@@ -277,6 +311,11 @@ pub(crate) fn weight_modules(dtype: DType) -> Vec<&'static Module> {
     modules
 }
 
+/// The modules that read weights in panels.
+fn panel_modules() -> Vec<&'static Module> {
+    vec![wgsl!("weight/piece.wgsl"), wgsl!("weight/panels_f16.wgsl")]
+}
+
 /// Name in profiles.
 fn label(dtype: DType, form: Form) -> &'static str {
     macro_rules! named {
@@ -286,6 +325,7 @@ fn label(dtype: DType, form: Form) -> &'static str {
                     (Form::VecF32 { .. }, DType::$dtype) => concat!("vec_", stringify!($dtype)),
                     (Form::VecInt8 { .. }, DType::$dtype) => concat!("vec_int8_", stringify!($dtype)),
                     (Form::Held { .. }, DType::$dtype) => concat!("held_", stringify!($dtype)),
+                    (Form::Sparse { .. }, DType::$dtype) => concat!("sparse_", stringify!($dtype)),
                     (Form::Tiled { .. }, DType::$dtype) => concat!("tiled_", stringify!($dtype)),
                     (Form::Gemm { .. }, DType::$dtype) => concat!("gemm_", stringify!($dtype)),
                 )*

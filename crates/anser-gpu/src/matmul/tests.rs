@@ -6,6 +6,7 @@ use super::bench::rig::Rig;
 use super::bench::{describe, gemm_forms, nmse};
 use super::form::{Form, Precision, TiledShape, VecShape};
 use super::held::HeldShape;
+use super::sparse::{SparseShape, reads_panels};
 use super::{Sites, device_dtype, lower_as};
 use crate::choice::DeviceChoice;
 use crate::device::{Device, DeviceKind};
@@ -28,14 +29,15 @@ fn device() -> Arc<Device> {
 }
 
 fn plain(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product {
-    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation: Activation::Identity, residual: false }
+    let activation = Activation::Identity;
+    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation, residual: false, sparse: false }
 }
 
 /// The largest squared error, relative to the squared values, that the form's number formats explain.
 fn bound(form: Form, dtype: DType) -> f64 {
     match form {
         // f32 operands and sums: 2⁻²⁴ per operation, which adds up over a sum; cancellation costs a digit or two.
-        Form::VecF32 { .. } | Form::Tiled { f16: false, .. } => 1e-11,
+        Form::VecF32 { .. } | Form::Sparse { .. } | Form::Tiled { f16: false, .. } => 1e-11,
         Form::Held { .. } if !dtype.is_quantized() => 1e-11,
         // Both operands are rounded to 11 bits: a relative error of up to 2⁻¹¹ each, (2⁻¹¹)² / 3 squared on average.
         Form::Tiled { f16: true, .. } | Form::Gemm { .. } => 1e-6,
@@ -63,7 +65,13 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
     let problem = Problem::new(product);
     let (op, features) = (problem.op(&[]), device.features());
     let mut forms = vec![];
-    if let Form::VecF32 { shape } = Form::choose(&op, &features, Precision::Exact) {
+    let chosen = Form::choose(&op, &features, Precision::Exact);
+    if let Form::Sparse { shape } = chosen {
+        // Several rounds, and threads that have no block.
+        let least = features.subgroup_size[1].max(op.class.0 * op.layout.panel_len as u32);
+        let shapes = [shape.workgroup, least, shape.workgroup + least].map(|workgroup| SparseShape { workgroup });
+        forms.extend(shapes.map(|shape| Form::Sparse { shape }));
+    } else if let Form::VecF32 { shape } = chosen {
         let without_subgroups = VecShape { workgroup: 64, n_lanes: 16, in_subgroup: false, subgroup_len: 0 };
         for shape in [shape, without_subgroups] {
             forms.push(Form::VecF32 { shape });
@@ -139,6 +147,35 @@ fn epilogues_and_row_ranges() {
     }
 }
 
+fn is_in_panels(dtype: DType) -> bool {
+    let product = Product { sparse: true, ..plain(dtype, [16, 256], 1) };
+    Problem::new(product).layout().panel_len > 1
+}
+
+/// Matrices in panels: inputs of which few or none are zero are computed as well, and by forms that leave nothing out, too.
+#[test]
+fn panels() {
+    let device = device();
+    if !reads_panels(&device.features()) {
+        return;
+    }
+    // The last shape's columns are more than a list holds, if eight tokens have nine of ten zeros each.
+    let shapes = [1, 2, 3, 5, 8, 9, 64].map(|n_tokens| ([96, 1024], n_tokens)).into_iter().chain([([16, 4096], 8)]);
+    for (dtype, (shape, n_tokens)) in shapes.flat_map(|shape| TYPES.map(|dtype| (dtype, shape))) {
+        if !is_in_panels(dtype) {
+            continue;
+        }
+        let product = Product { sparse: true, residual: true, ..plain(dtype, shape, n_tokens) };
+        let forms = forms(&device, product);
+        assert_eq!(forms.iter().any(|form| matches!(form, Form::Sparse { .. })), n_tokens <= 8, "{forms:?}");
+        for form in forms {
+            for split_rows in [shape[0], 40] {
+                check(&device, product, form, split_rows);
+            }
+        }
+    }
+}
+
 /// More workgroups than one dimension of a grid can have.
 #[test]
 fn many_rows() {
@@ -161,22 +198,34 @@ fn every_form_is_valid() {
         max_workgroup_len: 1024,
         max_workgroup_n_bytes: 48 << 10,
     };
-    let gemm = gemm_forms(plain(DType::F16, [16, 512], 256), features);
+    let gemm = gemm_forms(plain(DType::F16, [32, 512], 256), features);
     let vec = [false, true].map(|in_subgroup| Form::VecInt8 {
         shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },
     });
     let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
     let held = HeldShape { span: 16, at_once: 8, n_rows: 32 };
     let held = [Form::Held { shape: held }];
-    let forms: Vec<Form> = gemm.into_iter().chain(vec).chain(held).chain(tiled).collect();
-    for dtype in TYPES {
-        let problem = Problem::new(plain(dtype, [16, 512], 8));
-        let splits = std::slice::from_ref(&(0..16));
-        let weights = WeightLayout::new(problem.plan(), 1 << 20, 256);
+    let sparse = [Form::Sparse { shape: SparseShape { workgroup: 256 } }];
+    let forms: Vec<Form> = gemm.into_iter().chain(vec).chain(held).chain(sparse).chain(tiled).collect();
+    // Whether a matrix that lies in panels, or by rows, has such a kernel.
+    let is_for = |form: &Form, dtype: DType, in_panels: bool| match form {
+        Form::VecInt8 { .. } => dtype.is_quantized() && !in_panels,
+        Form::VecF32 { .. } | Form::Held { .. } => !in_panels,
+        Form::Sparse { .. } => in_panels,
+        Form::Gemm { shape } => !(in_panels && shape.decodes && dtype == DType::F16),
+        Form::Tiled { .. } => true,
+    };
+    for (dtype, in_panels) in TYPES.into_iter().flat_map(|dtype| [(dtype, false), (dtype, true)]) {
+        let problem = Problem::new(Product { sparse: in_panels, ..plain(dtype, [32, 512], 8) });
+        if (problem.layout().panel_len > 1) != in_panels {
+            continue;
+        }
+        let splits = std::slice::from_ref(&(0..32));
+        let weights = WeightLayout::new(problem.plan(), &problem.kinds(), 1 << 20, 256);
         let sharing = Sharing::Nothing { n_rows: [1, 0], in_bytes: false };
         let schedule = Schedule::new(problem.plan(), Unit::plain(problem.plan()), sharing);
         let sites = Sites { weights: &weights, schedule: &schedule };
-        for &form in forms.iter().filter(|f| dtype.is_quantized() || !matches!(f, Form::VecInt8 { .. })) {
+        for &form in forms.iter().filter(|form| is_for(form, dtype, in_panels)) {
             for dispatch in lower_as(&problem.op(splits), form, &sites, &features) {
                 let text = source(&dispatch.kernel);
                 let module =

@@ -5,7 +5,8 @@
 // share weights run at the same time. Along z they share the columns, if there are too few of them otherwise.
 //
 // A step covers K_STEP columns. While the subgroups multiply the tiles of one step, each thread already waits for its
-// share of the next. Follows gemm/weights_*.wgsl, which fetches the weights, and gemm/out_*.wgsl, which takes the sums.
+// share of the next. Follows gemm/weights_*.wgsl, which fetches the weights, gemm/tile_rows.wgsl unless they lie in panels, and
+// gemm/out_*.wgsl, which takes the sums.
 
 @group(0) @binding(1) var<storage, read> input: array<Chunk>; // x, [T, ROW_CHUNKS], see halve.wgsl
 
@@ -33,7 +34,7 @@ override PITCH: u32 = K_STEP / 4u + 2u;
 override N_WEIGHT_TILE: u32 = TILE_M * PITCH;
 override N_INPUT_TILE: u32 = TILE_N * PITCH;
 override N_STAGING: u32 = SUBGROUPS_M * SUBGROUPS_N * 256u;
-var<workgroup> weight_tile: array<vec4<f16>, N_WEIGHT_TILE>; // [TILE_M, PITCH]
+var<workgroup> weight_tile: array<vec4<f16>, N_WEIGHT_TILE>; // [TILE_M, PITCH], or columns of rows
 var<workgroup> input_tile: array<vec4<f16>, N_INPUT_TILE>;   // [TILE_N, PITCH]
 
 alias MatA = coop_mat16x16<f16, A>;
@@ -220,8 +221,7 @@ fn main(
                 b2 = coopLoad<MatB>(&input_tile[at + 32u * PITCH], PITCH);
                 b3 = coopLoad<MatB>(&input_tile[at + 48u * PITCH], PITCH);
             }
-            let wt = m * PITCH + k;
-            let a0 = coopLoadT<MatA>(&weight_tile[wt], PITCH);
+            let a0 = weight_matrix(m, k);
             c00 = coopMultiplyAdd(a0, b0, c00);
             if FRAGMENTS_N > 1u {
                 c01 = coopMultiplyAdd(a0, b1, c01);
@@ -231,7 +231,7 @@ fn main(
                 c03 = coopMultiplyAdd(a0, b3, c03);
             }
             if FRAGMENTS_M > 1u {
-                let a1 = coopLoadT<MatA>(&weight_tile[wt + 16u * PITCH], PITCH);
+                let a1 = weight_matrix(m + 16u, k);
                 c10 = coopMultiplyAdd(a1, b0, c10);
                 if FRAGMENTS_N > 1u {
                     c11 = coopMultiplyAdd(a1, b1, c11);
@@ -242,7 +242,7 @@ fn main(
                 }
             }
             if FRAGMENTS_M > 2u {
-                let a2 = coopLoadT<MatA>(&weight_tile[wt + 32u * PITCH], PITCH);
+                let a2 = weight_matrix(m + 32u, k);
                 c20 = coopMultiplyAdd(a2, b0, c20);
                 if FRAGMENTS_N > 1u {
                     c21 = coopMultiplyAdd(a2, b1, c21);
@@ -251,7 +251,7 @@ fn main(
                     c22 = coopMultiplyAdd(a2, b2, c22);
                     c23 = coopMultiplyAdd(a2, b3, c23);
                 }
-                let a3 = coopLoadT<MatA>(&weight_tile[wt + 48u * PITCH], PITCH);
+                let a3 = weight_matrix(m + 48u, k);
                 c30 = coopMultiplyAdd(a3, b0, c30);
                 if FRAGMENTS_N > 1u {
                     c31 = coopMultiplyAdd(a3, b1, c31);

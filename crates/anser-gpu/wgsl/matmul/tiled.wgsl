@@ -2,7 +2,7 @@
 //
 // A workgroup of THREADS_M × THREADS_N threads computes 8·THREADS_M weight rows × 8·THREADS_N tokens, a thread every
 // THREADS_M-th row and every THREADS_N-th token. Workgroups along x cover the tokens, along y the rows: those that share
-// weights run at the same time. A step covers one piece of 16 columns.
+// weights run at the same time. A step covers one piece of 16 columns. Follows matmul/tile_rows.wgsl or matmul/tile_panels.wgsl.
 
 override THREADS_M: u32;
 override THREADS_N: u32;
@@ -10,21 +10,16 @@ override THREADS_N: u32;
 override WORKGROUP: u32 = THREADS_M * THREADS_N;
 override TILE_M: u32 = 8u * THREADS_M;
 override TILE_N: u32 = 8u * THREADS_N;
+override N_WEIGHT_TILE: u32 = 4u * TILE_M;
+override N_INPUT_TILE: u32 = 4u * TILE_N;
 
-var<workgroup> weight_tile: array<TileVec, 4u * TILE_M>; // [TILE_M, 4]
-var<workgroup> input_tile: array<TileVec, 4u * TILE_N>;  // [TILE_N, 4]
+var<workgroup> weight_tile: array<TileVec, N_WEIGHT_TILE>; // [TILE_M, 4]
+var<workgroup> input_tile: array<TileVec, N_INPUT_TILE>;   // [TILE_N, 4]
 
 // Index of four columns of a tile's row; the order within a row differs from row to row to spread them over the
 // memory's banks.
 fn tile_index(row: u32, column4: u32) -> u32 {
     return 4u * row + (column4 ^ (row / 2u % 4u));
-}
-
-fn fill_weights(row: u32, values: Piece) {
-    weight_tile[tile_index(row, 0u)] = tile_vec(values.a);
-    weight_tile[tile_index(row, 1u)] = tile_vec(values.b);
-    weight_tile[tile_index(row, 2u)] = tile_vec(values.c);
-    weight_tile[tile_index(row, 3u)] = tile_vec(values.d);
 }
 
 fn fill_input(row: u32, values: Piece) {
@@ -49,11 +44,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     var low: array<vec4<f32>, 8>;
     var high: array<vec4<f32>, 8>;
     for (var piece = 0u; piece < N_PIECES; piece++) {
-        for (var i = local; i < TILE_M; i += WORKGROUP) {
-            let row = min(first_row + i, target_rows.n_rows - 1u);
-            let at = piece_unit(piece);
-            fill_weights(i, unit_values(load_unit(row * ROW_LEN, at.u), at.u, at.p));
-        }
+        fill_weights(first_row, piece, local);
         for (var i = local; i < TILE_N; i += WORKGROUP) {
             fill_input(i, input(min(first_token + i, n_tokens() - 1u), piece));
         }

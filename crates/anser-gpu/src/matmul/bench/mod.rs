@@ -10,9 +10,11 @@ pub use problem::Product;
 use super::coop::GemmShape;
 use super::form::{Form, Precision, TiledShape, VecShape};
 use super::held::HeldShape;
+use super::sparse::SparseShape;
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::Features;
+use anser_format::DType;
 use problem::Problem;
 use rig::{Prepared, Rig};
 
@@ -130,6 +132,13 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
                 let fitting = others.into_iter().filter(|shape| shape.fits(&features));
                 all.extend(fitting.map(|shape| Form::Held { shape }));
             }
+            Form::Sparse { .. } => {
+                let least = op.class.0 * op.layout.panel_len as u32;
+                let shapes = [192, 256, 320, 384, 512, 640, 768, 1024].map(|workgroup| SparseShape { workgroup });
+                let fitting =
+                    shapes.into_iter().filter(|s| s.workgroup >= least && s.workgroup <= features.max_workgroup_len);
+                all.extend(fitting.map(|shape| Form::Sparse { shape }));
+            }
             Form::Tiled { shape, .. } => {
                 let others = [[16, 16], [16, 8], [8, 8], [16, 4], [32, 4], [16, 2]];
                 let shapes = others.map(|[threads_m, threads_n]| TiledShape { threads_m, threads_n });
@@ -171,7 +180,10 @@ pub(crate) fn gemm_forms(product: Product, features: Features) -> Vec<Form> {
         ([2, 4], [4, 4], 32),
     ];
     let shapes = shapes.into_iter().flat_map(|(subgroups, fragments, k_step)| {
-        [true, false].map(|decodes| GemmShape {
+        // Halves are not decoded from panels.
+        let decodes =
+            [true, false].into_iter().filter(|&decodes| !(decodes && product.sparse && product.dtype == DType::F16));
+        decodes.map(move |decodes| GemmShape {
             subgroup_len: features.subgroup_size[1],
             subgroups,
             fragments,
@@ -195,6 +207,7 @@ pub(crate) fn describe(form: Form) -> String {
         Form::VecF32 { shape } => format!("f32 {}", lanes(shape)),
         Form::VecInt8 { shape } => format!("int8 {}", lanes(shape)),
         Form::Held { shape: HeldShape { span, at_once, n_rows } } => format!("held {span}x{at_once}, {n_rows} rows"),
+        Form::Sparse { shape } => format!("sparse workgroup={}", shape.workgroup),
         Form::Tiled { shape, f16 } => format!("tiled-{} {:?}", if f16 { "f16" } else { "f32" }, shape.tile()),
         Form::Gemm { shape } => {
             let GemmShape { subgroups: [m, n], fragments: [i, j], k_step, n_splits, decodes, .. } = shape;

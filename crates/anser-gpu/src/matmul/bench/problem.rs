@@ -1,5 +1,6 @@
 //! A product with random operands, and its result in 64-bit arithmetic.
 
+use crate::blocks::MatrixKinds;
 use crate::matmul::{DeviceLayout, MatMul, layout, row_class};
 use anser_format::quant::dequantize;
 use anser_format::{DType, GgufWriter, ModelFile};
@@ -23,6 +24,8 @@ pub struct Product {
     pub activation: Activation,
     /// Whether there is a residual.
     pub residual: bool,
+    /// Whether nine of ten inputs are zero, and the weights lie in panels if they can.
+    pub sparse: bool,
 }
 
 /// The operands of a [`Product`].
@@ -58,9 +61,18 @@ impl Problem {
             Op::MatMul { weight, bias, .. } => (*weight, *bias),
             _ => unreachable!("the plan's only operation is a product"),
         };
-        let layout = layout(plan.weight(weight));
+        let by_rows = layout(plan.weight(weight));
+        let in_panels = by_rows.in_panels([n_rows, n_cols]).filter(|_| product.sparse);
+        let layout = in_panels.unwrap_or(by_rows);
         let residual_data = if product.residual { random.values(n_tokens * n_rows) } else { vec![] };
-        let x_data = random.values(n_tokens * n_cols);
+        let mut x_data = random.values(n_tokens * n_cols);
+        if product.sparse {
+            x_data
+                .iter_mut()
+                .zip(random.values(n_tokens * n_cols))
+                .filter(|(_, v)| *v < 0.8)
+                .for_each(|(x, _)| *x = 0.0);
+        }
         Problem { product, plan, weight, bias, x, residual, out, layout, x_data, residual_data }
     }
 
@@ -78,6 +90,13 @@ impl Problem {
 
     pub(crate) fn layout(&self) -> DeviceLayout {
         self.layout
+    }
+
+    /// What the matrix's layout depends on.
+    pub(crate) fn kinds(&self) -> MatrixKinds {
+        let mut kinds = MatrixKinds::of(&self.plan, false);
+        kinds.in_panels.extend((self.layout.panel_len > 1).then_some(self.weight.index()));
+        kinds
     }
 
     pub(crate) fn bias(&self) -> Option<(WeightId, Vec<f32>)> {

@@ -44,7 +44,7 @@ impl<'a> Rig<'a> {
         split_rows: usize,
     ) -> Result<Rig<'a>, GpuError> {
         let row_n_bytes = problem.layout().row_n_bytes;
-        let layout = WeightLayout::new(problem.plan(), (split_rows * row_n_bytes) as u64, ALIGNMENT);
+        let layout = WeightLayout::new(problem.plan(), &problem.kinds(), (split_rows * row_n_bytes) as u64, ALIGNMENT);
         let (mut starts, mut stride) = (vec![], 0);
         for &n_bytes in layout.buffers(0) {
             starts.push(stride);
