@@ -126,7 +126,10 @@ mod tests {
             let found = SparseShape::choose(shape, n_tokens, &features).workgroup;
             assert_eq!(found, expected, "{shape:?} {n_tokens}");
             let found = SparseShape::choose(shape, n_tokens, &small).workgroup;
-            assert!(found <= 256 && found % 64 == 0 && found >= 16 * n_tokens, "{shape:?} {n_tokens}: {found}");
+            assert!(
+                found <= 256 && found.is_multiple_of(64) && found >= 16 * n_tokens,
+                "{shape:?} {n_tokens}: {found}"
+            );
         }
     }
 }

@@ -54,6 +54,24 @@ fn kernels_equal_the_plain_loops() {
     }
 }
 
+/// Where few rows fit a buffer, also by operations that run by themselves.
+#[test]
+fn feed_forward_in_row_ranges() {
+    let cases: Vec<_> = all().into_iter().filter(|case| case.name.starts_with("feed_forward")).collect();
+    assert!(!cases.is_empty());
+    for case in cases {
+        let expected = run(&case, &mut Executor::reference(&case.plan));
+        for (options, no_fusion) in feature_sets().into_iter().flat_map(|set| [(set, false), (set, true)]) {
+            let options = GpuOptions { no_fusion, max_binding_n_bytes: Some(40_000), ..options };
+            let actual = run(&case, &mut Executor::gpu(&case.plan, options));
+            for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
+                let error = nmse(a, e);
+                assert!(error <= bound(&case, options), "{}: result {i}, {options:?}: nmse {error:e}", case.name);
+            }
+        }
+    }
+}
+
 /// A recurrence over sequences of `lengths` tokens with `n_heads` heads of any size, and numbers that keep it stable.
 fn recurrence(lengths: &[usize], n_heads: usize, head_size: usize) -> Case {
     let n_cols = n_heads * head_size;
