@@ -197,12 +197,20 @@ fn write_q8_0(blocks: impl Iterator<Item = BlockQ8_0>, out: &mut [u8]) {
     }
 }
 
-/// See `wgsl/weight/panels_f16.wgsl`.
+/// Writes the panel of 16 rows, see `wgsl/weight/panels_f16.wgsl`. Loading waits for this, so that several columns are put in order
+/// at once, in registers.
 fn write_panel(rows: &[u8], row_n_bytes: usize, out: &mut [u8]) {
-    let rows: Vec<&[[u8; 2]]> = rows.chunks_exact(row_n_bytes).map(|row| row.as_chunks().0).collect();
-    for (column, out) in out.as_chunks_mut::<{ 2 * PANEL_LEN }>().0.iter_mut().enumerate() {
-        for (out, row) in out.as_chunks_mut().0.iter_mut().zip(&rows) {
-            *out = row[column];
+    const AT_ONCE: usize = 8;
+
+    let mut each = rows.chunks_exact(row_n_bytes).map(|row| row.as_chunks::<{ 2 * AT_ONCE }>().0);
+    let rows: [_; PANEL_LEN] = std::array::from_fn(|_| each.next().unwrap_or_default());
+    for (at, columns) in out.as_chunks_mut::<{ 2 * PANEL_LEN * AT_ONCE }>().0.iter_mut().enumerate() {
+        let block = rows.map(|row| row[at]);
+        for (column, out) in columns.as_chunks_mut::<{ 2 * PANEL_LEN }>().0.iter_mut().enumerate() {
+            for (row, halves) in block.iter().enumerate() {
+                out[2 * row] = halves[2 * column];
+                out[2 * row + 1] = halves[2 * column + 1];
+            }
         }
     }
 }

@@ -286,6 +286,24 @@ fn layouts_keep_the_values() {
     }
 }
 
+/// Also of types that become halves on the device.
+#[test]
+fn panels_have_the_columns_of_16_rows_together() {
+    for dtype in [DType::F16, DType::Q4_1] {
+        let problem = Problem::new(Product { sparse: true, ..plain(dtype, [64, 512], 1) });
+        let (matrix, layout) = (problem.matrix(), problem.layout());
+        assert_eq!((layout.dtype, layout.panel_len, layout.is_verbatim()), (DType::F16, 16, false));
+        let by_rows = Problem::new(plain(dtype, [64, 512], 1)).layout();
+        let (mut panels, mut rows) = (vec![0xaa; 32 * layout.row_n_bytes], vec![0xaa; 32 * layout.row_n_bytes]);
+        layout.repack(matrix, 16..48, &mut panels);
+        by_rows.repack(matrix, 16..48, &mut rows);
+        for (at, half) in panels.as_chunks::<2>().0.iter().enumerate() {
+            let (panel, column, row) = (at / (16 * 512), at / 16 % 512, at % 16);
+            assert_eq!(*half, rows.as_chunks::<2>().0[(16 * panel + row) * 512 + column], "{dtype} {at}");
+        }
+    }
+}
+
 #[test]
 fn floats_are_padded_with_zeros() {
     for (dtype, n_cols) in [(DType::F32, 10), (DType::F16, 24), (DType::BF16, 1)] {
