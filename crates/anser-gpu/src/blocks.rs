@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 /// What the layout of matrices depends on besides their types; by index of their weight.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub(crate) struct MatrixKinds {
     /// F32 that hold nothing but numbers of F16.
     pub(crate) halves: BTreeSet<usize>,

@@ -133,10 +133,8 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
                 all.extend(fitting.map(|shape| Form::Held { shape }));
             }
             Form::Sparse { .. } => {
-                let least = op.class.0 * op.layout.panel_len as u32;
                 let shapes = [192, 256, 320, 384, 512, 640, 768, 1024].map(|workgroup| SparseShape { workgroup });
-                let fitting =
-                    shapes.into_iter().filter(|s| s.workgroup >= least && s.workgroup <= features.max_workgroup_len);
+                let fitting = shapes.into_iter().filter(|shape| shape.fits(op.class.0, &features));
                 all.extend(fitting.map(|shape| Form::Sparse { shape }));
             }
             Form::Tiled { shape, .. } => {
