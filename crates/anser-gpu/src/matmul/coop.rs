@@ -89,7 +89,7 @@ impl GemmShape {
         const MANY_SQUARE_LONG: u32 = 240;
         /// So many workgroups keep some cores of a large device busy twice as long as others: half as long each, they even out,
         const UNEVEN: Range<u32> = 140..200;
-        /// where sums of few tokens are soon written.
+        /// where sums are soon written, of few tokens or after many columns.
         const MANY_TOKENS: u32 = 256;
         /// Rows of a matrix that has no others beside it.
         const TALL: usize = 4096;
@@ -128,7 +128,7 @@ impl GemmShape {
             _ if n_tokens <= FEW_TOKENS && n_rows > TALL => MANY_LONG.div_ceil(n_tiles),
             true if n_tiles < MANY => MANY_LONG.div_ceil(n_tiles),
             false if n_tiles < SOME => MANY.div_ceil(n_tiles),
-            _ if n_tokens <= MANY_TOKENS && UNEVEN.contains(&n_tiles) => 2,
+            _ if UNEVEN.contains(&n_tiles) && (n_tokens <= MANY_TOKENS || n_cols >= LONG) => 2,
             _ => 1,
         };
         let max_splits = (shape.n_steps(n_cols) / MIN_STEPS).clamp(1, 16);
