@@ -68,7 +68,9 @@ impl SparseShape {
         SparseShape { workgroup: workgroup.min(most) }
     }
 
-    /// Whether a device has the threads and the memory for a workgroup, and a thread for every element that is written.
+    /// Whether a device has the threads and the memory for a workgroup, and a thread for every element that is written: for
+    /// benchmarks.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn fits(self, n_tokens: u32, features: &Features) -> bool {
         self.workgroup.is_multiple_of(features.subgroup_size[1].max(PANEL_LEN as u32))
             && self.workgroup >= n_tokens * PANEL_LEN as u32
