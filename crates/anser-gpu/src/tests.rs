@@ -36,15 +36,21 @@ fn devices() -> Vec<Features> {
         subgroups(4, 4),
         Features { max_bindings: 32, ..subgroups(8, 32) },
         Features { f16: true, ..subgroups(64, 64) },
-        Features {
-            f16: true,
-            coop_f16_16: true,
-            max_bindings: 32,
-            max_workgroup_len: 1024,
-            max_workgroup_n_bytes: 48 << 10,
-            ..subgroups(32, 32)
-        },
+        large_device(),
     ]
+}
+
+/// One with all features.
+pub(crate) fn large_device() -> Features {
+    Features {
+        f16: true,
+        subgroups: true,
+        subgroup_size: [32, 32],
+        coop_f16_16: true,
+        max_bindings: 32,
+        max_workgroup_len: 1024,
+        max_workgroup_n_bytes: 48 << 10,
+    }
 }
 
 /// Whole models and every operation on its own.

@@ -1,5 +1,5 @@
 // The rows of x that the step wants outputs for, normalised: one workgroup per row. A thread holds up to MAX_HELD elements.
-// Follows reduce/*.wgsl, bytes.wgsl, place.wgsl and out_place.wgsl.
+// Follows reduce/*.wgsl, bytes_out.wgsl, place.wgsl and out_place.wgsl.
 
 override N_COLS: u32; // C
 override EPS: f32;
@@ -57,12 +57,7 @@ fn run(workgroup: vec3<u32>, local: u32) {
         let at = PITCH * p;
         let bytes = to_bytes(staged4(at), staged4(at + 4u), staged4(at + 8u), staged4(at + 12u));
         let to = o * (N_COLS / 16u) + p;
-        out[OUT_BYTES + 4u * to] = bytes.quants.x;
-        out[OUT_BYTES + 4u * to + 1u] = bytes.quants.y;
-        out[OUT_BYTES + 4u * to + 2u] = bytes.quants.z;
-        out[OUT_BYTES + 4u * to + 3u] = bytes.quants.w;
-        out[OUT_SCALES + 2u * to] = bitcast<u32>(bytes.scales.x);
-        out[OUT_SCALES + 2u * to + 1u] = bitcast<u32>(bytes.scales.y);
+        write_bytes(OUT_BYTES, OUT_SCALES, to, bytes);
     }
 }
 

@@ -1,4 +1,5 @@
-//! Plans of one operation, or of two that executors treat together, with seeded inputs: the table that tests and times every executor's kernels.
+//! Plans of one operation, or of two that executors treat together, with seeded inputs: the table that tests and times every
+//! executor's kernels.
 //!
 //! A case is checked by running it on two executors and comparing what the operation wrote, and the states after it,
 //! with [`nmse`] against the case's bound. The plain loops of `anser-cpu` are the oracle.

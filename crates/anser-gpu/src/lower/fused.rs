@@ -102,7 +102,8 @@ impl Lowering<'_> {
         let mut constants = vec![];
         match self.schedule.cell(first_out).map(|cell| cell.region) {
             Some(Region::Own { .. }) => {
-                modules.extend([wgsl!("bytes.wgsl"), wgsl!("place.wgsl"), wgsl!("norm_shift/mixes_together.wgsl")]);
+                modules.extend([wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl"), wgsl!("place.wgsl")]);
+                modules.push(wgsl!("norm_shift/mixes_together.wgsl"));
                 access.push(ReadWrite);
                 bindings.push(Binding::Region(first_out));
                 for (names, &id) in MIX_PLACES.into_iter().zip(out) {
@@ -155,8 +156,8 @@ impl Lowering<'_> {
             false => wgsl!("reduce/workgroup.wgsl"),
         };
         let n_cols = self.plan.value(*out).n_cols;
-        let mut modules = vec![reduce, wgsl!("bytes.wgsl"), wgsl!("place.wgsl"), wgsl!("out_place.wgsl")];
-        modules.push(wgsl!("select_norm.wgsl"));
+        let mut modules = vec![reduce, wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl")];
+        modules.extend([wgsl!("place.wgsl"), wgsl!("out_place.wgsl"), wgsl!("select_norm.wgsl")]);
         let mut kernel = KernelSpec::new("select_norm", modules)
             .constant("WORKGROUP", f64::from(norm_workgroup(n_cols, &self.features)))
             .constant("N_COLS", n_cols as f64)
@@ -190,6 +191,7 @@ impl Lowering<'_> {
             wgsl!("place.wgsl"),
             wgsl!("out_place.wgsl"),
             wgsl!("bytes.wgsl"),
+            wgsl!("bytes_out.wgsl"),
             wgsl!("wkv7/state_vec4.wgsl"),
             wgsl!("wkv7/rows.wgsl"),
             wgsl!("weight/piece.wgsl"),

@@ -87,18 +87,11 @@ impl HeldShape {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::large_device;
 
     #[test]
     fn threads_are_mostly_busy() {
-        let features = Features {
-            f16: true,
-            subgroups: true,
-            subgroup_size: [32, 32],
-            coop_f16_16: true,
-            max_bindings: 16,
-            max_workgroup_len: 1024,
-            max_workgroup_n_bytes: 48 << 10,
-        };
+        let features = large_device();
         let cases: [(&[usize], bool, [u32; 3]); 5] = [
             // shares, whether bytes are written; span, rows at once, rows
             (&[80], true, [80, 2, 16]),

@@ -97,6 +97,7 @@ pub(super) fn lower(op: &MatMul, shape: SparseShape) -> Vec<Dispatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::large_device;
     use anser_format::ModelFile;
 
     #[test]
@@ -112,15 +113,7 @@ mod tests {
 
     #[test]
     fn workgroups_run_at_the_same_time() {
-        let features = Features {
-            f16: true,
-            subgroups: true,
-            subgroup_size: [32, 32],
-            coop_f16_16: true,
-            max_bindings: 16,
-            max_workgroup_len: 1024,
-            max_workgroup_n_bytes: 48 << 10,
-        };
+        let features = large_device();
         let small =
             Features { subgroup_size: [8, 64], max_workgroup_len: 256, max_workgroup_n_bytes: 16 << 10, ..features };
         // rows, columns and tokens; threads

@@ -205,7 +205,8 @@ pub(crate) fn vec(
     if shape.in_subgroup {
         constants.push(("SUBGROUP_LEN", f64::from(shape.subgroup_len)));
     }
-    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("weight/words.wgsl")];
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl")];
+    modules.push(wgsl!("weight/words.wgsl"));
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl")], weight_modules));
     modules.push(wgsl!("matmul/activation.wgsl"));
     modules.extend(jobs.modules());
@@ -239,11 +240,13 @@ pub(crate) fn held(
     shape: HeldShape,
     mut constants: Vec<(&'static str, f64)>,
 ) -> KernelSpec {
-    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("weight/words.wgsl")];
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl")];
+    modules.push(wgsl!("weight/words.wgsl"));
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl"), wgsl!("matmul/floats.wgsl")], weight_modules));
     modules.push(wgsl!("matmul/activation.wgsl"));
     modules.extend(jobs.modules());
-    modules.extend([wgsl!("matmul/columns.wgsl"), wgsl!("matmul/results.wgsl"), wgsl!("lanes/subgroup.wgsl")]);
+    modules.extend([wgsl!("matmul/columns.wgsl"), wgsl!("matmul/results.wgsl")]);
+    modules.extend([wgsl!("lanes/subgroup.wgsl"), wgsl!("lanes/fold.wgsl")]);
     modules.extend(input.modules());
     modules.push(match quantized {
         Some(_) => wgsl!("matmul/held_bytes.wgsl"),
@@ -271,7 +274,7 @@ pub(crate) fn sparse(op: &MatMul, shape: SparseShape) -> KernelSpec {
     let mut modules = vec![wgsl!("step.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(panel_modules());
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
-    modules.extend([wgsl!("lanes/subgroup.wgsl"), wgsl!("matmul/sparse.wgsl")]);
+    modules.extend([wgsl!("lanes/subgroup.wgsl"), wgsl!("lanes/fold.wgsl"), wgsl!("matmul/sparse.wgsl")]);
     use Access::{Read, ReadWrite, Uniform};
     KernelSpec::new(label(op.layout.dtype, Form::Sparse { shape }), modules)
         .constant("N_COLS", op.n_cols as f64)

@@ -10,9 +10,10 @@ use super::sparse::{SparseShape, reads_panels};
 use super::{Sites, device_dtype, lower_as};
 use crate::choice::DeviceChoice;
 use crate::device::{Device, DeviceKind};
-use crate::kernels::{Features, RowClass};
+use crate::kernels::RowClass;
 use crate::pipelines::source;
 use crate::schedule::{Schedule, Sharing, Unit};
+use crate::tests::large_device;
 use crate::weights::WeightLayout;
 use anser_format::DType;
 use anser_format::quant::dequantize;
@@ -189,15 +190,7 @@ fn many_rows() {
 #[test]
 fn every_form_is_valid() {
     use naga::valid::{Capabilities, ValidationFlags, Validator};
-    let features = Features {
-        f16: true,
-        subgroups: true,
-        subgroup_size: [32, 32],
-        coop_f16_16: true,
-        max_bindings: 8,
-        max_workgroup_len: 1024,
-        max_workgroup_n_bytes: 48 << 10,
-    };
+    let features = large_device();
     let gemm = gemm_forms(plain(DType::F16, [32, 512], 256), features);
     let vec = [false, true].map(|in_subgroup| Form::VecInt8 {
         shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },

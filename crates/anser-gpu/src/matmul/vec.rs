@@ -148,14 +148,17 @@ pub(crate) struct Shift<'a> {
 pub(crate) fn max_shifted_cols(features: &Features) -> usize {
     /// Columns of an invocation: with more of them products would wait longer for their input than a kernel that makes it.
     const COLUMNS: usize = 4;
-    /// Workgroup memory for sums and for results that become bytes.
-    const RESERVED: usize = 4 << 10;
+    /// Workgroup memory for results that become bytes.
+    const RESULTS: usize = 512;
     /// Bytes of a column in workgroup memory: a float, and half a byte of scales.
     const HALF_BYTES: usize = 9;
 
-    let workgroup = VecShape::shifted(1, 1, false, features);
-    let room = (features.max_workgroup_n_bytes as usize).saturating_sub(RESERVED);
-    if workgroup.in_subgroup { (COLUMNS * workgroup.workgroup as usize).min(2 * room / HALF_BYTES) } else { 0 }
+    let shape = VecShape::shifted(1, 1, false, features);
+    let workgroup = shape.workgroup as usize;
+    // Two floats for every four threads, and two for each subgroup of a row.
+    let sums = 2 * workgroup + 8 * workgroup / features.subgroup_size[0].max(4) as usize;
+    let room = (features.max_workgroup_n_bytes as usize).saturating_sub(RESULTS + sums);
+    if shape.in_subgroup { (COLUMNS * workgroup).min(2 * room / HALF_BYTES) } else { 0 }
 }
 
 impl Job<'_> {

@@ -5,7 +5,7 @@
 // chunks. ROWS_AT_ONCE · SPAN threads make a workgroup, which computes ROWS rows of one job; a row is on its way while
 // the one before is computed. Eight neighbouring threads fold their sums: each keeps those of one token, which wait in
 // workgroup memory until all of the row is there. Workgroups are numbered along x, then y. Follows jobs.wgsl, columns.wgsl
-// (COLUMNS = 8), results.wgsl, lanes/subgroup.wgsl and held_*.wgsl, which has the weights and the inputs.
+// (COLUMNS = 8), results.wgsl, lanes/subgroup.wgsl, lanes/fold.wgsl and held_*.wgsl, which has the weights and the inputs.
 
 override SPAN: u32;         // a multiple of 8
 override ROWS_AT_ONCE: u32; // ROWS is a multiple of this
@@ -80,13 +80,4 @@ fn add_row(row: u32, loaded: Loaded, share: Share, lane: u32, is_first: bool) {
     let high = vec4<f32>(product(w, held_4), product(w, held_5), product(w, held_6), product(w, held_7));
     let at = (row * 8u + lane % 8u) * N_GROUPS + lane / 8u;
     partial[at] = select(partial[at], 0.0, is_first) + fold(low, high, lane);
-}
-
-// The sum of eight neighbouring threads for token `lane % 8`: a thread gives half of its sums to the one at a distance, which
-// gives it the other half of its own.
-fn fold(low: vec4<f32>, high: vec4<f32>, lane: u32) -> f32 {
-    let is_upper = vec3<bool>((lane & 4u) != 0u, (lane & 2u) != 0u, (lane & 1u) != 0u);
-    let four = select(low, high, is_upper.x) + subgroupShuffleXor(select(high, low, is_upper.x), 4u);
-    let two = select(four.xy, four.zw, is_upper.y) + subgroupShuffleXor(select(four.zw, four.xy, is_upper.y), 2u);
-    return select(two.x, two.y, is_upper.z) + subgroupShuffleXor(select(two.y, two.x, is_upper.z), 1u);
 }

@@ -1,5 +1,5 @@
 // The results of a workgroup that computes ROWS rows of one job for up to COLUMNS tokens. Follows jobs.wgsl, columns.wgsl,
-// activation.wgsl and bytes.wgsl.
+// activation.wgsl and bytes_out.wgsl.
 
 override ROWS: u32;
 override WRITES_BYTES: bool; // whether any result is wanted in bytes: then ROWS is a multiple of 16
@@ -39,12 +39,7 @@ fn store_bytes(job: Job, first_piece: u32, token: u32, p: u32) {
     let at = token * ROWS + 16u * p;
     let bytes = to_bytes(staged4(at), staged4(at + 4u), staged4(at + 8u), staged4(at + 12u));
     let to = token * (job.n_total / 16u) + job.first_row / 16u + piece;
-    out[job.out_bytes + 4u * to] = bytes.quants.x;
-    out[job.out_bytes + 4u * to + 1u] = bytes.quants.y;
-    out[job.out_bytes + 4u * to + 2u] = bytes.quants.z;
-    out[job.out_bytes + 4u * to + 3u] = bytes.quants.w;
-    out[job.out_scales + 2u * to] = bitcast<u32>(bytes.scales.x);
-    out[job.out_scales + 2u * to + 1u] = bitcast<u32>(bytes.scales.y);
+    write_bytes(job.out_bytes, job.out_scales, to, bytes);
 }
 
 fn staged4(at: u32) -> vec4<f32> {

@@ -4,7 +4,7 @@
 // A workgroup computes a panel of rows (see weight/panels_f16.wgsl). Eight neighbouring threads share an octet of its rows and blocks
 // of 256 columns: each finds the non-zero inputs of 32 of them, reads four of those columns at a time and adds up what they
 // give. At the end neighbours fold their sums, and those of all blocks are added in order. Follows matmul/epilogue.wgsl,
-// lanes/subgroup.wgsl (subgroups have at least eight threads) and weight/panels_f16.wgsl.
+// lanes/subgroup.wgsl, lanes/fold.wgsl and weight/panels_f16.wgsl.
 
 @group(0) @binding(1) var<storage, read> x: array<vec4<f32>>; // [T, N_COLS]
 
@@ -183,13 +183,4 @@ fn add_share(share: Share) {
             add_four(four);
         }
     }
-}
-
-// The sum of eight neighbouring threads for row `lane` of their octet: a thread gives half of its sums to the one at a distance,
-// which gives it the other half of its own.
-fn fold(low: vec4<f32>, high: vec4<f32>, lane: u32) -> f32 {
-    let is_upper = vec3<bool>((lane & 4u) != 0u, (lane & 2u) != 0u, (lane & 1u) != 0u);
-    let four = select(low, high, is_upper.x) + subgroupShuffleXor(select(high, low, is_upper.x), 4u);
-    let two = select(four.xy, four.zw, is_upper.y) + subgroupShuffleXor(select(four.zw, four.xy, is_upper.y), 2u);
-    return select(two.x, two.y, is_upper.z) + subgroupShuffleXor(select(two.y, two.x, is_upper.z), 1u);
 }

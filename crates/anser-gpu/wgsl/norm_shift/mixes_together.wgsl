@@ -1,5 +1,5 @@
 // The results of a token shift in one buffer: each as floats, in bytes, or both. A workgroup writes WORKGROUP columns.
-// Follows bytes.wgsl and place.wgsl.
+// Follows bytes_out.wgsl and place.wgsl.
 
 override N_MIXES: u32; // at most 6
 override N_STAGED_PIECES: u32 = N_MIXES * (WORKGROUP / 16u);
@@ -88,12 +88,7 @@ fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current:
             let at = PITCH * p;
             let bytes = to_bytes(staged4(at), staged4(at + 4u), staged4(at + 8u), staged4(at + 12u));
             let to = (row + column) / 16u;
-            out[place.bytes + 4u * to] = bytes.quants.x;
-            out[place.bytes + 4u * to + 1u] = bytes.quants.y;
-            out[place.bytes + 4u * to + 2u] = bytes.quants.z;
-            out[place.bytes + 4u * to + 3u] = bytes.quants.w;
-            out[place.scales + 2u * to] = bitcast<u32>(bytes.scales.x);
-            out[place.scales + 2u * to + 1u] = bitcast<u32>(bytes.scales.y);
+            write_bytes(place.bytes, place.scales, to, bytes);
         }
     }
 }

@@ -1,6 +1,6 @@
 // All that happens to one head of one token between its projections and the output projection: the mix with the first
 // layer's value, key control, the recurrence, norm, bonus and gate. For steps whose sequences have one token each; one
-// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, out_place.wgsl, bytes.wgsl, lanes/*.wgsl,
+// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, out_place.wgsl, bytes_out.wgsl, lanes/*.wgsl,
 // wkv7/state_vec4.wgsl, wkv7/rows.wgsl and weight/piece.wgsl (N_COLS = C); wkv7/head_values.wgsl or wkv7/head_low_rank.wgsl, which follows, has the
 // operands.
 //
@@ -177,10 +177,5 @@ fn y4(at: u32) -> vec4<f32> {
 // A piece of the result, from element `at` of the head.
 fn store_bytes(piece: u32, at: u32) {
     let bytes = to_bytes(y4(at), y4(at + 4u), y4(at + 8u), y4(at + 12u));
-    out[OUT_BYTES + 4u * piece] = bytes.quants.x;
-    out[OUT_BYTES + 4u * piece + 1u] = bytes.quants.y;
-    out[OUT_BYTES + 4u * piece + 2u] = bytes.quants.z;
-    out[OUT_BYTES + 4u * piece + 3u] = bytes.quants.w;
-    out[OUT_SCALES + 2u * piece] = bitcast<u32>(bytes.scales.x);
-    out[OUT_SCALES + 2u * piece + 1u] = bitcast<u32>(bytes.scales.y);
+    write_bytes(OUT_BYTES, OUT_SCALES, piece, bytes);
 }
