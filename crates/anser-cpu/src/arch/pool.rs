@@ -13,13 +13,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-/// Looks at the ticket before a worker gives its core away between looks: some 20 µs.
+/// How often an idle worker looks at the ticket before it gives its core away between looks: some 20 µs.
 const N_IDLE_SPINS: usize = 600;
-/// Further looks before it sleeps: half a millisecond where nobody else wants the core. A worker that sleeps is often woken
-/// on the core of who wakes it, although another one is free (so in virtual machines), and two threads that take turns with
-/// sleeping stay there; two that want to run do not.
-const N_IDLE_YIELDS: usize = 1200;
+/// How long it goes on looking, with a `yield_now` between looks, before it sleeps. A sleeping worker is often woken on the
+/// core of the thread that wakes it, although another core is free (virtual machines do this), and two threads that take
+/// turns with sleeping stay on one core; two threads that want to run are moved apart. The bound is a time and no count of
+/// looks, because on a busy core each `yield_now` lasts a time slice of every other thread there, some milliseconds.
+const IDLE_YIELDS: Duration = Duration::from_micros(500);
 /// Looks at the finished count before the caller gives its core away between looks.
 const N_WAIT_SPINS: usize = 300;
 
@@ -73,19 +75,11 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
+    /// A worker's life: it runs tasks, watches the ticket for a while, sleeps, until the pool is dropped.
     fn serve(&self, worker: usize) {
         while !self.stop.load(Ordering::Acquire) {
             self.work();
-            let look = |i| {
-                if i < N_IDLE_SPINS {
-                    std::hint::spin_loop();
-                } else {
-                    thread::yield_now();
-                }
-                self.has_open_task(Ordering::Relaxed)
-            };
-            if (0..N_IDLE_SPINS + N_IDLE_YIELDS).any(look) {
+            if self.watch() {
                 continue;
             }
             // The caller stores the ticket, then looks who is asleep; here it is the other way round. In the one order
@@ -97,12 +91,33 @@ impl Shared {
             self.asleep[worker].store(false, Ordering::SeqCst);
         }
     }
+
+    /// Looks for an open task, or for the end of the pool, as long as an idle worker stays awake; whether it saw either.
+    fn watch(&self) -> bool {
+        let is_called = || self.has_open_task(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed);
+        for _ in 0..N_IDLE_SPINS {
+            if is_called() {
+                return true;
+            }
+            std::hint::spin_loop();
+        }
+        let start = Instant::now();
+        while start.elapsed() < IDLE_YIELDS {
+            if is_called() {
+                return true;
+            }
+            thread::yield_now();
+        }
+        false
+    }
 }
 
 /// A number of threads, the caller's among them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    /// The process that started the workers: a forked child has this value, too, but none of the threads.
+    process: u32,
 }
 
 impl std::fmt::Debug for Pool {
@@ -123,7 +138,7 @@ impl Pool {
             stop: AtomicBool::new(false),
             asleep: (0..n_workers).map(|_| AtomicBool::new(false)).collect(),
         });
-        let mut pool = Pool { shared, workers: vec![] };
+        let mut pool = Pool { shared, workers: vec![], process: process() };
         for i in 0..n_workers {
             let shared = pool.shared.clone();
             let thread = thread::Builder::new().name(format!("anser-cpu-{i}"));
@@ -181,9 +196,20 @@ impl Pool {
     }
 }
 
+/// The id of this process; 0 in a browser, which has no processes.
+fn process() -> u32 {
+    if cfg!(target_arch = "wasm32") { 0 } else { std::process::id() }
+}
+
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
+        if self.process != process() {
+            // The threads live in the parent process. Joining, and detaching too, would touch handles that are not valid
+            // here, so the child keeps these few bytes until it ends.
+            std::mem::forget(std::mem::take(&mut self.workers));
+            return;
+        }
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             // A worker catches the panics of its tasks, so that it cannot have one of its own.
@@ -220,6 +246,13 @@ mod tests {
                 here.wait();
             });
         }
+    }
+
+    #[test]
+    fn an_idle_worker_sees_the_end_of_its_pool_without_sleeping() {
+        let pool = Pool::new(2).unwrap();
+        pool.shared.stop.store(true, Ordering::SeqCst);
+        assert!(pool.shared.watch());
     }
 
     #[test]
