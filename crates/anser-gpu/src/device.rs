@@ -233,9 +233,9 @@ impl Device {
                 what: "the kernels".into(),
             });
         }
-        report.f16 &= !switched_off("ANSER_GPU_NO_F16");
-        report.subgroups &= !switched_off("ANSER_GPU_NO_SUBGROUPS");
-        report.coop_matrix &= report.f16 && report.subgroups && !switched_off("ANSER_GPU_NO_COOPMAT");
+        report.f16 &= !switched_on("ANSER_GPU_NO_F16");
+        report.subgroups &= !switched_on("ANSER_GPU_NO_SUBGROUPS");
+        report.coop_matrix &= report.f16 && report.subgroups && !switched_on("ANSER_GPU_NO_COOPMAT");
         let mut wanted = F::empty();
         wanted.set(F::SHADER_F16, report.f16);
         wanted.set(F::SUBGROUP, report.subgroups);
@@ -281,6 +281,7 @@ impl Device {
             subgroups: report.subgroups,
             subgroup_size: report.subgroup_size,
             coop_f16_16: report.coop_matrix,
+            halves_in_tiles: switched_on("ANSER_GPU_HALVES_IN_TILES"),
             max_bindings: report.max_bindings,
             max_workgroup_len: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,
@@ -293,7 +294,7 @@ impl Device {
             report,
             reason,
             features,
-            draws: !switched_off("ANSER_GPU_NO_DRAWING"),
+            draws: !switched_on("ANSER_GPU_NO_DRAWING"),
             inner,
             queue,
             pipelines,
@@ -465,6 +466,6 @@ fn reports(adapters: &[wgpu::Adapter]) -> Vec<AdapterReport> {
 }
 
 /// Whether the environment variable `name` is set to anything but 0 or nothing.
-fn switched_off(name: &str) -> bool {
+fn switched_on(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
 }

@@ -26,6 +26,9 @@ pub struct GpuOptions {
     pub no_subgroups: bool,
     /// Do without cooperative matrices.
     pub no_coop_matrix: bool,
+    /// Round what products of many tokens multiply to halves even where the device has no cooperative matrices for them: for
+    /// tests.
+    pub halves_in_tiles: bool,
     /// Run every operation by itself, for comparisons.
     pub no_fusion: bool,
     /// Multiply quantized weights with activations in 32 bits, and everything else without rounding to 16: slower, and as
@@ -48,6 +51,7 @@ impl GpuOptions {
             f16: found.f16 && !self.no_f16,
             subgroups: found.subgroups && !self.no_subgroups,
             coop_f16_16: found.coop_f16_16 && !self.no_f16 && !self.no_subgroups && !self.no_coop_matrix,
+            halves_in_tiles: self.halves_in_tiles || found.halves_in_tiles,
             ..found
         }
     }

@@ -193,6 +193,9 @@ pub(crate) struct Features {
     pub(crate) subgroup_size: [u32; 2],
     /// 16×16×16 matrix products of f16 into f32, per subgroup.
     pub(crate) coop_f16_16: bool,
+    /// Whether products of many tokens take halves where there are no such matrices. Tests can so see on any device what
+    /// comes of numbers that are too large for halves.
+    pub(crate) halves_in_tiles: bool,
     /// Storage buffers that a kernel can bind.
     pub(crate) max_bindings: u32,
     /// Threads per workgroup.

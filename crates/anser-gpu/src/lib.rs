@@ -6,6 +6,7 @@
 //! Weights become resident in the background, block by block (`blocks`, `order`, `cargo`, `residency`); a step that comes
 //! earlier is submitted in parts, each as soon as its weights are on their way. This is the only crate that names wgpu.
 
+mod attempt;
 mod blocks;
 mod buffers;
 mod cargo;

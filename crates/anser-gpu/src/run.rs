@@ -1,5 +1,6 @@
 //! Runs steps: one compute pass and one submission each, or several while weights are still on their way.
 
+use crate::attempt::Witness;
 use crate::buffers::Sizes;
 use crate::error::GpuError;
 use crate::executor::Gpu;
@@ -57,6 +58,12 @@ impl StepKind {
     /// The same steps, every operation by itself.
     pub(crate) fn unfused(self) -> StepKind {
         StepKind { fusion: None, ..self }
+    }
+
+    /// Whether products of such steps multiply halves, so that a number may be too large for them.
+    pub(crate) fn multiplies_halves(&self, features: &Features) -> bool {
+        let can = matmul::multiplies_halves(features) || features.halves_in_tiles;
+        can && !self.has_few_rows && self.precision != Precision::Exact
     }
 
     /// Whether values that only products read are kept in halves.
@@ -120,13 +127,65 @@ impl Gpu {
         step: &Step<'_>,
         take: impl FnOnce(&[&[f32]]) -> R,
     ) -> Result<R, GpuError> {
+        let kind = self.prepare(step)?;
+        let mut take = Some(take);
+        let mut taken = None;
+        if kind.multiplies_halves(&self.features)
+            && let Some(attempt) = self.attempt(step)
+        {
+            // Where an attempt needs a row that the states did not have, they have moved.
+            self.lower(kind)?;
+            let look = |gpu: &Gpu, values: &[&[f32]], witnesses: &[f32]| {
+                if !gpu.has_overflowed(step.reads, values) && witnesses.iter().all(|x| x.is_finite()) {
+                    taken = take.take().map(|take| take(values));
+                }
+            };
+            let run = self.run(kind, step, &attempt.passages, &attempt.witnesses, look).await;
+            match (run, taken) {
+                (Ok(()), Some(result)) => {
+                    self.keep(step, attempt);
+                    return Ok(result);
+                }
+                (Ok(()), None) => self.forget(attempt),
+                (Err(error), _) => {
+                    self.forget(attempt);
+                    return Err(error);
+                }
+            }
+            log::info!("a step is computed again in floats: halves are too small for a number in it, or it is NaN");
+        }
+        let kind = match kind.multiplies_halves(&self.features) {
+            true => self.prepare_as(step, Precision::Exact)?,
+            false => kind,
+        };
+        let passages: Vec<Passage> = step.sequences.iter().map(|s| self.states.in_place(s.slot)).collect();
+        let mut result = None;
+        let look = |_: &Gpu, values: &[&[f32]], _: &[f32]| result = take.take().map(|take| take(values));
+        self.run(kind, step, &passages, &[], look).await?;
+        self.advance(step);
+        result.ok_or_else(|| self.device.failed("a step", "its results were not handed out"))
+    }
+
+    /// Runs a step of `kind` whose states take the ways `passages`, and has `look` see the values of `step.reads` and the
+    /// numbers called `witnesses`. Whether the step counts is left to the caller.
+    async fn run(
+        &mut self,
+        kind: StepKind,
+        step: &Step<'_>,
+        passages: &[Passage],
+        witnesses: &[Witness],
+        look: impl FnOnce(&Gpu, &[&[f32]], &[f32]),
+    ) -> Result<(), GpuError> {
         /// Steps of more tokens are seldom alike, unless each is of another sequence.
         const MAX_RECORDED_TOKENS: usize = 8;
 
-        let kind = self.prepare(step)?;
         let mut recording = self.recording(kind, step)?;
-        let staging = self.staging(recording.reads.n_bytes)?;
-        self.write_tables(step);
+        let reads_n_bytes = recording.reads.n_bytes;
+        // Steps of one recording have one staging buffer, however many witnesses each has.
+        let room = if kind.multiplies_halves(&self.features) { 4 * step.sequences.len() as u64 } else { 0 };
+        let staging = self.staging(reads_n_bytes + room)?;
+        self.buffers.write_tables(&self.device, step, passages);
+        self.sampling.next = None;
         let replay = self.replay(kind)?;
         let weights = self.weights.get()?;
         let is_settled = weights.residency.is_settled()?;
@@ -150,24 +209,38 @@ impl Gpu {
             Ok(submission)
         };
         let submission = self.device.guard(|| "a step".into(), submit)??;
-        self.advance(step);
-        let result = match staging {
+        let n_bytes = reads_n_bytes + 4 * witnesses.len() as u64;
+        match staging.filter(|_| n_bytes > 0) {
             None => {
                 self.device.check()?;
-                take(&vec![&[][..]; step.reads.len()])
+                look(self, &vec![&[][..]; step.reads.len()], &[]);
             }
             Some(staging) => {
-                let Reads { n_bytes, ranges, .. } = &recording.reads;
+                let copy = || self.copy_witnesses(witnesses, &staging, reads_n_bytes);
+                let copied =
+                    if witnesses.is_empty() { None } else { Some(self.device.guard(|| "a step".into(), copy)?) };
                 let take = |bytes: &[u8]| {
-                    let values = ranges.iter().map(|range| numbers(&bytes[range.start as usize..range.end as usize]));
-                    let values: Vec<Cow<[f32]>> = values.collect();
-                    take(&values.iter().map(|value| &**value).collect::<Vec<_>>())
+                    let of = |range: Range<u64>| numbers(&bytes[range.start as usize..range.end as usize]);
+                    let values: Vec<Cow<[f32]>> =
+                        recording.reads.ranges.iter().map(|range| of(range.clone())).collect();
+                    let values: Vec<&[f32]> = values.iter().map(|value| &**value).collect();
+                    look(self, &values, &of(reads_n_bytes..n_bytes));
                 };
-                crate::mapping::read(&self.device, &staging, *n_bytes, submission, take).await?
+                crate::mapping::read(&self.device, &staging, n_bytes, copied.unwrap_or(submission), take).await?;
             }
-        };
+        }
         self.recording = Some(recording);
-        Ok(result)
+        Ok(())
+    }
+
+    /// Submits the copies of `witnesses` to `staging`, one after the other from byte `start` on.
+    fn copy_witnesses(&self, witnesses: &[Witness], staging: &wgpu::Buffer, start: u64) -> wgpu::SubmissionIndex {
+        let mut encoder = self.device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (witness, i) in witnesses.iter().zip(0..) {
+            let part = self.states.buffer(witness.part);
+            encoder.copy_buffer_to_buffer(part, witness.offset, staging, start + 4 * i, 4);
+        }
+        self.device.queue.submit([encoder.finish()])
     }
 
     /// The last recording if it serves `step`, else an empty one.
@@ -184,6 +257,11 @@ impl Gpu {
 
     /// Checks the step and makes sure that there are buffers and a replay for it.
     pub(crate) fn prepare(&mut self, step: &Step) -> Result<StepKind, GpuError> {
+        self.prepare_as(step, self.precision)
+    }
+
+    /// The same for products of some precision.
+    fn prepare_as(&mut self, step: &Step, precision: Precision) -> Result<StepKind, GpuError> {
         step.check(&self.plan, |slot| self.states.get(slot).is_some())?;
         self.device.check()?;
         let found = [step.tokens.len(), step.outputs.len()];
@@ -197,7 +275,7 @@ impl Gpu {
             self.forget_replays();
         }
         let one_token_each = step.sequences.len() == step.tokens.len();
-        let kind = StepKind::new(&self.features, &self.weights.get()?.layout, self.precision, classes, one_token_each);
+        let kind = StepKind::new(&self.features, &self.weights.get()?.layout, precision, classes, one_token_each);
         // What is read must be in memory, so that fusing hides nothing from a caller.
         let kind = if self.fuses && self.keeps(kind, step.reads) { kind } else { kind.unfused() };
         self.lower(kind)?;

@@ -78,7 +78,7 @@ impl States {
     }
 
     /// Byte range of the current state of `slot` in a layer's part.
-    fn byte_range(&self, at: StateRef, slot: Slot) -> Range<u64> {
+    pub(crate) fn byte_range(&self, at: StateRef, slot: Slot) -> Range<u64> {
         let n_bytes = 4 * self.layout.parts[at.part].layer_len() as u64;
         let half = if self.halved[at.layer][at.part] { slot.half as u64 } else { 0 };
         let start = slot.row as u64 * self.row_n_bytes(at) + half * n_bytes;
@@ -116,6 +116,20 @@ impl States {
         if let (Some(from), Some(to)) = (self.get(slot), self.get(spare)) {
             self.slots[slot] = Some(Slot { row: to.row, half: 1 - from.half, fresh: false });
             self.slots[spare] = Some(Slot { row: from.row, ..to });
+        }
+    }
+
+    /// Where the states of two slots are.
+    pub(crate) fn pair(&self, slot: SlotId, spare: SlotId) -> [Option<Slot>; 2] {
+        [self.get(slot), self.get(spare)]
+    }
+
+    /// Takes an exchange back: the two slots are as they were in `before`.
+    pub(crate) fn put_back(&mut self, slot: SlotId, spare: SlotId, before: [Option<Slot>; 2]) {
+        for (slot, before) in [slot, spare].into_iter().zip(before) {
+            if let Some(slot) = self.slots.get_mut(slot) {
+                *slot = before;
+            }
         }
     }
 

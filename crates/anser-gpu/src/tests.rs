@@ -25,6 +25,7 @@ fn devices() -> Vec<Features> {
         subgroups: false,
         subgroup_size: [4, 128],
         coop_f16_16: false,
+        halves_in_tiles: false,
         max_bindings: 9,
         max_workgroup_len: 256,
         max_workgroup_n_bytes: 16 << 10,
@@ -35,7 +36,7 @@ fn devices() -> Vec<Features> {
         Features { f16: true, max_bindings: 12, ..plain },
         subgroups(4, 4),
         Features { max_bindings: 32, ..subgroups(8, 32) },
-        Features { f16: true, ..subgroups(64, 64) },
+        Features { f16: true, halves_in_tiles: true, ..subgroups(64, 64) },
         large_device(),
     ]
 }
@@ -47,6 +48,7 @@ pub(crate) fn large_device() -> Features {
         subgroups: true,
         subgroup_size: [32, 32],
         coop_f16_16: true,
+        halves_in_tiles: false,
         max_bindings: 32,
         max_workgroup_len: 1024,
         max_workgroup_n_bytes: 48 << 10,

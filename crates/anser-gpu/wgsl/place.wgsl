@@ -1,4 +1,5 @@
-// Where a kernel's result is in a buffer of words: as floats, in halves, in bytes (see bytes.wgsl), or in several forms.
+// Where a kernel's result is in a buffer of words: as floats, in halves, in bytes (see bytes.wgsl), or in several forms. Follows
+// halves.wgsl.
 
 struct Place {
     floats: u32, // floats [T, C]: first word, or NOTHING
@@ -9,7 +10,7 @@ struct Place {
 
 const NOTHING: u32 = 0xffffffffu;
 
-// Two columns in halves; beyond ±65504 values saturate.
+// Two columns in halves.
 fn to_halves(a: f32, b: f32) -> u32 {
-    return pack2x16float(clamp(vec2<f32>(a, b), vec2<f32>(-65504.0), vec2<f32>(65504.0)));
+    return pack2x16float(vec2<f32>(for_half(a), for_half(b)));
 }

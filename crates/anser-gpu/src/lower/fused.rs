@@ -102,7 +102,12 @@ impl Lowering<'_> {
         let mut constants = vec![];
         match self.schedule.cell(first_out).map(|cell| cell.region) {
             Some(Region::Own { .. }) => {
-                modules.extend([wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl"), wgsl!("place.wgsl")]);
+                modules.extend([
+                    wgsl!("bytes.wgsl"),
+                    wgsl!("bytes_out.wgsl"),
+                    wgsl!("halves.wgsl"),
+                    wgsl!("place.wgsl"),
+                ]);
                 modules.push(wgsl!("norm_shift/mixes_together.wgsl"));
                 access.push(ReadWrite);
                 bindings.push(Binding::Region(first_out));
@@ -157,7 +162,7 @@ impl Lowering<'_> {
         };
         let n_cols = self.plan.value(*out).n_cols;
         let mut modules = vec![reduce, wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl")];
-        modules.extend([wgsl!("place.wgsl"), wgsl!("out_place.wgsl"), wgsl!("select_norm.wgsl")]);
+        modules.extend([wgsl!("halves.wgsl"), wgsl!("place.wgsl"), wgsl!("out_place.wgsl"), wgsl!("select_norm.wgsl")]);
         let mut kernel = KernelSpec::new("select_norm", modules)
             .constant("WORKGROUP", f64::from(norm_workgroup(n_cols, &self.features)))
             .constant("N_COLS", n_cols as f64)
@@ -188,6 +193,7 @@ impl Lowering<'_> {
         let n_cols = self.plan.value(*out).n_cols;
         let shape = RecurrenceShape::of_head(*head_size, self.kind.classes[0], &self.features);
         let mut modules = shape.modules([
+            wgsl!("halves.wgsl"),
             wgsl!("place.wgsl"),
             wgsl!("out_place.wgsl"),
             wgsl!("bytes.wgsl"),

@@ -30,7 +30,7 @@ const ELEMENTS: u32 = 256;
 fn add_out(modules: &mut Vec<&'static Module>, in_halves: bool) {
     if in_halves {
         modules.insert(0, wgsl!("enable/f16.wgsl"));
-        modules.push(wgsl!("out/halves.wgsl"));
+        modules.extend([wgsl!("halves.wgsl"), wgsl!("out/halves.wgsl")]);
     } else {
         modules.push(wgsl!("out/floats.wgsl"));
     }

@@ -192,7 +192,12 @@ fn halve(op: &MatMul) -> (Dispatch, Binding) {
     let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
     let (name, row_n_bytes) = ("halves", 2 * n_pieces * PIECE_LEN);
     let halves = Binding::Scratch { name, rows: op.rows, row_n_bytes, product: 0 };
-    let modules = vec![wgsl!("weight/piece.wgsl"), spec::input_module(op.n_cols), wgsl!("matmul/halve.wgsl")];
+    let modules = vec![
+        wgsl!("weight/piece.wgsl"),
+        spec::input_module(op.n_cols),
+        wgsl!("halves.wgsl"),
+        wgsl!("matmul/halve.wgsl"),
+    ];
     let kernel = KernelSpec::new("halve", modules)
         .access(&[Access::ReadWrite, Access::Read])
         .constant("N_COLS", op.n_cols as f64)

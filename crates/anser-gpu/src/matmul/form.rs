@@ -51,8 +51,8 @@ pub(crate) enum Form {
     Tiled {
         /// Threads.
         shape: TiledShape,
-        /// Whether the tiles are f16.
-        f16: bool,
+        /// Whether weights and inputs are rounded to halves, see `wgsl/matmul/tile_halves.wgsl`.
+        in_halves: bool,
     },
     /// Cooperative matrices of halves.
     Gemm {
@@ -125,7 +125,8 @@ impl Form {
             Precision::Exact => None,
             Precision::Half | Precision::Int8 => coop::choose(op, n_tokens, features),
         };
-        coop.unwrap_or_else(|| Form::Tiled { shape: TiledShape::choose(n_tokens, features), f16: false })
+        let in_halves = precision != Precision::Exact && features.halves_in_tiles;
+        coop.unwrap_or_else(|| Form::Tiled { shape: TiledShape::choose(n_tokens, features), in_halves })
     }
 }
 

@@ -14,18 +14,7 @@ use anser_model::Rows;
 ///
 /// Bindings: weights, input, bias, residual, out, step, target rows.
 pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
-    let mut modules = vec![];
-    match form {
-        Form::Tiled { f16: true, .. } => modules.push(wgsl!("enable/f16.wgsl")),
-        Form::VecF32 { .. }
-        | Form::VecInt8 { .. }
-        | Form::Held { .. }
-        | Form::Sparse { .. }
-        | Form::Tiled { f16: false, .. }
-        | Form::Gemm { .. } => {}
-    }
-    modules.push(wgsl!("step.wgsl"));
-    modules.push(wgsl!("weight/words.wgsl"));
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(match op.layout.panel_len {
         PANEL_LEN => panel_modules(),
         _ => weight_modules(op.layout.dtype),
@@ -40,12 +29,12 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
         Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } | Form::Sparse { .. } | Form::Gemm { .. } => {
             return None;
         }
-        Form::Tiled { shape, f16 } => {
+        Form::Tiled { shape, in_halves } => {
             modules.push(input_module(op.n_cols));
-            modules.push(match f16 {
-                true => wgsl!("matmul/tile_f16.wgsl"),
-                false => wgsl!("matmul/tile_f32.wgsl"),
-            });
+            match in_halves {
+                true => modules.extend([wgsl!("halves.wgsl"), wgsl!("matmul/tile_halves.wgsl")]),
+                false => modules.push(wgsl!("matmul/tile_f32.wgsl")),
+            }
             modules.push(match op.layout.panel_len {
                 PANEL_LEN => wgsl!("matmul/tile_panels.wgsl"),
                 _ => wgsl!("matmul/tile_rows.wgsl"),
@@ -63,7 +52,7 @@ pub(crate) fn product(op: &MatMul, form: Form) -> Option<KernelSpec> {
 ///
 /// Bindings: weights, input in halves, bias, residual, out or sums, step, target rows.
 pub(crate) fn gemm(op: &MatMul, shape: GemmShape) -> KernelSpec {
-    let mut modules = vec![wgsl!("enable/coop.wgsl"), wgsl!("step.wgsl")];
+    let mut modules = vec![wgsl!("enable/coop.wgsl"), wgsl!("step.wgsl"), wgsl!("halves.wgsl")];
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
     match (shape.decodes, op.layout.panel_len) {
         (true, _) => {
@@ -111,7 +100,7 @@ pub(crate) fn sum(op: &MatMul) -> KernelSpec {
     match op.in_halves[1] {
         true => {
             modules.insert(0, wgsl!("enable/f16.wgsl"));
-            modules.push(wgsl!("gemm/out_halves.wgsl"));
+            modules.extend([wgsl!("halves.wgsl"), wgsl!("gemm/out_halves.wgsl")]);
         }
         false => modules.push(wgsl!("gemm/out_floats.wgsl")),
     }
@@ -126,8 +115,11 @@ pub(crate) fn sum(op: &MatMul) -> KernelSpec {
 /// Bindings: weights, halves, sizes.
 pub(crate) fn expand(op: &MatMul) -> KernelSpec {
     let weights = weight_modules(op.layout.dtype);
-    let modules =
-        [wgsl!("weight/words.wgsl")].into_iter().chain(weights).chain([wgsl!("matmul/expand.wgsl")]).collect();
+    let modules = [wgsl!("weight/words.wgsl")]
+        .into_iter()
+        .chain(weights)
+        .chain([wgsl!("halves.wgsl"), wgsl!("matmul/expand.wgsl")])
+        .collect();
     let kernel = KernelSpec::new("expand", modules).constant("N_COLS", op.n_cols as f64);
     kernel.access(&[Access::Read, Access::ReadWrite, Access::Uniform])
 }
@@ -205,7 +197,13 @@ pub(crate) fn vec(
     if shape.in_subgroup {
         constants.push(("SUBGROUP_LEN", f64::from(shape.subgroup_len)));
     }
-    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl")];
+    let mut modules = vec![
+        wgsl!("step.wgsl"),
+        wgsl!("halves.wgsl"),
+        wgsl!("place.wgsl"),
+        wgsl!("bytes.wgsl"),
+        wgsl!("bytes_out.wgsl"),
+    ];
     modules.push(wgsl!("weight/words.wgsl"));
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl")], weight_modules));
     modules.push(wgsl!("matmul/activation.wgsl"));
@@ -240,7 +238,13 @@ pub(crate) fn held(
     shape: HeldShape,
     mut constants: Vec<(&'static str, f64)>,
 ) -> KernelSpec {
-    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("place.wgsl"), wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl")];
+    let mut modules = vec![
+        wgsl!("step.wgsl"),
+        wgsl!("halves.wgsl"),
+        wgsl!("place.wgsl"),
+        wgsl!("bytes.wgsl"),
+        wgsl!("bytes_out.wgsl"),
+    ];
     modules.push(wgsl!("weight/words.wgsl"));
     modules.extend(quantized.map_or(vec![wgsl!("weight/piece.wgsl"), wgsl!("matmul/floats.wgsl")], weight_modules));
     modules.push(wgsl!("matmul/activation.wgsl"));

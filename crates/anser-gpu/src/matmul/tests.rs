@@ -38,10 +38,10 @@ fn plain(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product
 fn bound(form: Form, dtype: DType) -> f64 {
     match form {
         // f32 operands and sums: 2⁻²⁴ per operation, which adds up over a sum; cancellation costs a digit or two.
-        Form::VecF32 { .. } | Form::Sparse { .. } | Form::Tiled { f16: false, .. } => 1e-11,
+        Form::VecF32 { .. } | Form::Sparse { .. } | Form::Tiled { in_halves: false, .. } => 1e-11,
         Form::Held { .. } if !dtype.is_quantized() => 1e-11,
         // Both operands are rounded to 11 bits: a relative error of up to 2⁻¹¹ each, (2⁻¹¹)² / 3 squared on average.
-        Form::Tiled { f16: true, .. } | Form::Gemm { .. } => 1e-6,
+        Form::Tiled { in_halves: true, .. } | Form::Gemm { .. } => 1e-6,
         // Activations are rounded to 1/254 of the largest of 16, which is near the largest of all here: uniform numbers
         // of variance 1/3 get a uniform error of variance (1/127)² / 12, a ratio of 1.6e-5, more or less in a sample.
         Form::VecInt8 { .. } | Form::Held { .. } => 5e-5,
@@ -87,10 +87,8 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
         let wide = TiledShape { threads_m: 16, threads_n: 16 };
         let narrow = TiledShape { threads_m: 4, threads_n: 2 };
         for shape in [wide, narrow] {
-            forms.push(Form::Tiled { shape, f16: false });
-            if features.f16 {
-                forms.push(Form::Tiled { shape, f16: true });
-            }
+            forms.push(Form::Tiled { shape, in_halves: false });
+            forms.push(Form::Tiled { shape, in_halves: true });
         }
     }
     if let Form::Gemm { .. } = Form::choose(&op, &features, Precision::Half) {
@@ -195,7 +193,8 @@ fn every_form_is_valid() {
     let vec = [false, true].map(|in_subgroup| Form::VecInt8 {
         shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },
     });
-    let tiled = [false, true].map(|f16| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, f16 });
+    let tiled =
+        [false, true].map(|in_halves| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, in_halves });
     let held = HeldShape { span: 16, at_once: 8, n_rows: 32 };
     let held = [Form::Held { shape: held }];
     let sparse = [Form::Sparse { shape: SparseShape { workgroup: 256 } }];

@@ -101,6 +101,15 @@ struct Row {
     greedy: bool,
     shares: Shares,
     has_left: bool,
+    /// No token could be drawn for it. Its slot has the state before the step that failed.
+    has_halted: bool,
+}
+
+impl Row {
+    /// Whether its steps count.
+    fn draws(&self) -> bool {
+        !self.has_left && !self.has_halted
+    }
 }
 
 impl Drawing {
@@ -163,7 +172,14 @@ impl Gpu {
         };
         for Drawer { slot, options, shares, .. } in drawers {
             match self.create_state() {
-                Ok(spare) => drawing.rows.push(Row { slot, spare, greedy: options.greedy, shares, has_left: false }),
+                Ok(spare) => drawing.rows.push(Row {
+                    slot,
+                    spare,
+                    greedy: options.greedy,
+                    shares,
+                    has_left: false,
+                    has_halted: false,
+                }),
                 Err(error) => {
                     self.drop_spares(&drawing);
                     return none_if_full(error);
@@ -208,8 +224,9 @@ impl Gpu {
         Ok(matches!(self.sampling.table, Table::There(_)))
     }
 
-    /// Reads every sequence's last token and draws the next one; `None` where none can be drawn from its logits, and for
-    /// sequences that have left. With `goes_on` the step after it is submitted too: for when its tokens will most likely be
+    /// Reads every sequence's last token and draws the next one; `None` for sequences that have left, and where none can be drawn
+    /// from the logits, because a number in the step was too large for a half or NaN. Such a sequence has not read its token: it
+    /// halts with the state before the step, and the caller takes it out and reads the token by [`Gpu::step`]. With `goes_on` the step after it is submitted too: for when its tokens will most likely be
     /// asked for.
     ///
     /// # Errors
@@ -225,7 +242,8 @@ impl Gpu {
             Some(flight) => flight,
             None => self.submit_drawing(drawing)?,
         };
-        for row in drawing.rows.iter().filter(|row| !row.has_left) {
+        let before: Vec<_> = drawing.rows.iter().map(|row| self.states.pair(row.slot, row.spare)).collect();
+        for row in drawing.rows.iter().filter(|row| row.draws()) {
             self.states.exchange(row.slot, row.spare);
         }
         drawing.half = Some(flight.half);
@@ -238,13 +256,22 @@ impl Gpu {
             drawn_tokens(&view.map_err(|e| self.device.failed("reading drawn tokens", &e.to_string()))?)
         };
         staging.unmap();
-        let of_rows = tokens.iter_mut().zip(&drawing.rows);
-        of_rows.filter(|(_, row)| row.has_left).for_each(|(token, _)| *token = None);
+        for ((token, row), before) in tokens.iter_mut().zip(&mut drawing.rows).zip(before) {
+            if !row.draws() {
+                *token = None;
+            } else if token.is_none() {
+                // The kernel that draws has seen to it that the step ahead leaves this state alone, too.
+                self.states.put_back(row.slot, row.spare, before);
+                self.sampling.next = None;
+                row.has_halted = true;
+            }
+        }
         Ok(tokens)
     }
 
     /// The sequences of `rows`, by the order they were given in, leave the drawing, which goes on for the others. Each has
-    /// read all tokens but the last drawn one; returns the logits `[V]` those were drawn from, or nothing if none was drawn.
+    /// read all tokens but the last drawn one; returns the logits `[V]` those were drawn from, or nothing if none was drawn. The
+    /// logits of a sequence that has halted are of no use.
     ///
     /// # Errors
     /// A lost device.
@@ -306,7 +333,7 @@ impl Gpu {
     /// Submits the step that reads the last tokens drawn and draws the next ones.
     fn submit_drawing(&mut self, drawing: &mut Drawing) -> Result<Flight, GpuError> {
         let n_rows = drawing.rows.len();
-        let slot = |row: &Row| if row.has_left { row.spare } else { row.slot };
+        let slot = |row: &Row| if row.draws() { row.slot } else { row.spare };
         let sequences: Vec<Sequence> =
             drawing.rows.iter().map(|row| Sequence { slot: slot(row), n_tokens: 1 }).collect();
         let (tokens, outputs): (Vec<u32>, Vec<u32>) = (vec![UNKNOWN; n_rows], (0..n_rows as u32).collect());
@@ -321,7 +348,7 @@ impl Gpu {
         };
         let passage = |row: &Row| {
             let spare = self.states.in_place(row.spare);
-            let from = if row.has_left { spare.from } else { self.states.in_place(row.slot).from };
+            let from = if row.draws() { self.states.in_place(row.slot).from } else { spare.from };
             Passage { from, ..spare }
         };
         let passages: Vec<Passage> = drawing.rows.iter().map(passage).collect();
@@ -331,7 +358,7 @@ impl Gpu {
         }
         self.sampling.next = None;
         if drawing.n_steps.is_multiple_of(N_SHARES) {
-            for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| !row.greedy && !row.has_left) {
+            for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| !row.greedy && row.draws()) {
                 let shares: Vec<u32> = (0..N_SHARES).map(|_| share_of((row.shares.0)())).collect();
                 let offset = (4 * at * N_SHARES) as u64;
                 self.device.queue.write_buffer(&drawing.memory.shares, offset, bytemuck::cast_slice(&shares));
@@ -340,7 +367,7 @@ impl Gpu {
         let commands = bound.recorder.take(half)?;
         let submission = self.device.guard(|| "a step".into(), || self.device.queue.submit([commands]))?;
         self.sampling.next = Some(passages.into_iter().map(Passage::turned).collect());
-        for row in drawing.rows.iter().filter(|row| row.has_left) {
+        for row in drawing.rows.iter().filter(|row| !row.draws()) {
             self.states.advance(row.spare);
         }
         drawing.bound = Some(bound);

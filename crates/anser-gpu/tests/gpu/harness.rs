@@ -36,10 +36,14 @@ pub(crate) fn feature_sets() -> Vec<GpuOptions> {
     vec![set(false, false, true), set(true, true, true), set(false, false, false), set(true, true, false)]
 }
 
+/// The path of a tiny model's file.
+pub(crate) fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny").join(name)
+}
+
 /// The plan of a model among the fixtures.
 pub(crate) fn load(name: &str) -> Arc<Plan> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny").join(name);
-    let file = ModelFile::open(path).unwrap();
+    let file = ModelFile::open(fixture(name)).unwrap();
     Arc::new(anser_model::load(&file).unwrap().1)
 }
 

@@ -5,6 +5,7 @@ mod cache;
 mod cases;
 mod drawing;
 mod errors;
+mod halves;
 mod harness;
 mod memory;
 mod models;

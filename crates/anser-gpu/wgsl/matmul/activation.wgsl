@@ -34,8 +34,7 @@ fn activation(z: f32, which: u32) -> f32 {
             return sigmoid(z);
         }
         case RELU_SQUARED: {
-            let positive = max(z, 0.0);
-            return positive * positive;
+            return select(z * z, 0.0, z <= 0.0); // NaN stays NaN, which max(z, 0.0) would turn into 0
         }
         case DECAY: {
             return decay(z);

@@ -1,5 +1,5 @@
 // Weights in halves: rows of N_COLS, padded with zeros to whole pieces of 16 columns. One thread per unit; workgroups are
-// numbered along x, then y.
+// numbered along x, then y. Follows halves.wgsl.
 
 @group(0) @binding(1) var<storage, read_write> halves: array<vec4<u32>>; // [n_rows, N_PIECES, 2]
 
@@ -9,7 +9,9 @@ override WORKGROUP: u32;
 
 const GRID_WIDTH: u32 = 32768u; // workgroups along x before y is used; a dimension may have 65535
 
-fn eight_halves(low: vec4<f32>, high: vec4<f32>) -> vec4<u32> {
+fn eight_halves(low_weights: vec4<f32>, high_weights: vec4<f32>) -> vec4<u32> {
+    let low = for_halves(low_weights);
+    let high = for_halves(high_weights);
     return vec4<u32>(
         pack2x16float(low.xy),
         pack2x16float(low.zw),

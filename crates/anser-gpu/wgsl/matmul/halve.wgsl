@@ -1,4 +1,4 @@
-// x `[T, N_COLS]` in halves, rows padded with zeros to whole pieces of 16 columns; beyond ±65504 values saturate.
+// x `[T, N_COLS]` in halves, rows padded with zeros to whole pieces of 16 columns. Follows halves.wgsl.
 //
 // One thread per piece; workgroups along x cover a row, along y the tokens.
 
@@ -7,8 +7,8 @@
 override WORKGROUP: u32;
 
 fn halve(v: vec4<f32>) -> vec2<u32> {
-    let in_range = clamp(v, vec4<f32>(-65504.0), vec4<f32>(65504.0));
-    return vec2<u32>(pack2x16float(in_range.xy), pack2x16float(in_range.zw));
+    let x = for_halves(v);
+    return vec2<u32>(pack2x16float(x.xy), pack2x16float(x.zw));
 }
 
 @compute @workgroup_size(WORKGROUP)

@@ -1,7 +1,7 @@
-// A kernel's results in halves, for products; beyond ±65504 values saturate.
+// A kernel's results in halves, for products. Follows halves.wgsl.
 
 alias Out = f16;
 
 fn to_out(value: f32) -> Out {
-    return f16(clamp(value, -65504.0, 65504.0));
+    return f16(for_half(value));
 }

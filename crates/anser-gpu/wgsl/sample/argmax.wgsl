@@ -34,7 +34,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if local == 0u {
         let token = select(chunk.id, NO_TOKEN, chunk.is_bad == 1u);
         places[row] = Place(token, places[row].n_drawn + 1u);
-        sequences[row] = turn(sequences[row]);
-        tokens[row] = turn_token(tokens[row]);
+        sequences[row] = turn(sequences[row], token != NO_TOKEN);
+        tokens[row] = turn_token(tokens[row], token != NO_TOKEN);
     }
 }

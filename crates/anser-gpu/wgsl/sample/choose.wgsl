@@ -105,8 +105,8 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if local == 0u {
         totals[row] = Totals(0u, 0u, 0u, 0u);
         places[row] = Place(token, places[row].n_drawn + 1u);
-        sequences[row] = turn(sequences[row]);
-        tokens[row] = turn_token(tokens[row]);
+        sequences[row] = turn(sequences[row], token != NO_TOKEN);
+        tokens[row] = turn_token(tokens[row], token != NO_TOKEN);
     }
 }
 

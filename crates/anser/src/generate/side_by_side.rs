@@ -184,15 +184,20 @@ impl<'a> Generations<'a> {
         let drawn = model.executor().draw(&mut device.drawing, n_left > 1);
         let rows = device.rows.clone();
         self.device = Some(device);
-        let drawn = drawn?.into_iter().zip(rows).filter(|(_, text)| text.is_some());
-        let tokens: Option<Vec<u32>> = drawn.map(|(token, _)| token).collect();
-        self.going_mut().for_each(|(_, text)| text.session.pending_was_read());
+        let drawn: Vec<_> = drawn?.into_iter().zip(rows).filter_map(|(token, text)| Some((text?, token))).collect();
+        for (text, _) in drawn.iter().filter(|(_, token)| token.is_some()) {
+            self.texts[*text].session.pending_was_read();
+        }
+        let tokens: Option<Vec<u32>> = drawn.iter().map(|&(_, token)| token).collect();
         match tokens {
             Some(_) => self.going_mut().for_each(|(_, text)| text.sampler.skip()),
             None => {
-                // The host says what is wrong with the logits.
+                // The host reads the tokens that the device could not read, in floats where halves do not do, and draws this
+                // round's tokens of all texts. If there are none to draw, it says what is wrong with the logits.
                 self.leave_device()?;
-                self.host_draws = true;
+                for (text, _) in drawn.iter().filter(|(_, token)| token.is_none()) {
+                    self.texts[*text].session.set_logits(vec![]);
+                }
             }
         }
         Ok(tokens)

@@ -137,14 +137,10 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
                 let fitting = shapes.into_iter().filter(|shape| shape.fits(op.class.0, &features));
                 all.extend(fitting.map(|shape| Form::Sparse { shape }));
             }
-            Form::Tiled { shape, .. } => {
+            Form::Tiled { .. } => {
                 let others = [[16, 16], [16, 8], [8, 8], [16, 4], [32, 4], [16, 2]];
                 let shapes = others.map(|[threads_m, threads_n]| TiledShape { threads_m, threads_n });
-                all.extend(shapes.map(|shape| Form::Tiled { shape, f16: false }));
-                if features.f16 {
-                    all.push(Form::Tiled { shape, f16: true });
-                    all.extend(shapes.map(|shape| Form::Tiled { shape, f16: true }));
-                }
+                all.extend(shapes.map(|shape| Form::Tiled { shape, in_halves: false }));
             }
             Form::Gemm { .. } => all.extend(gemm_forms(product, features)),
         }
@@ -206,7 +202,7 @@ pub(crate) fn describe(form: Form) -> String {
         Form::VecInt8 { shape } => format!("int8 {}", lanes(shape)),
         Form::Held { shape: HeldShape { span, at_once, n_rows } } => format!("held {span}x{at_once}, {n_rows} rows"),
         Form::Sparse { shape } => format!("sparse workgroup={}", shape.workgroup),
-        Form::Tiled { shape, f16 } => format!("tiled-{} {:?}", if f16 { "f16" } else { "f32" }, shape.tile()),
+        Form::Tiled { shape, .. } => format!("tiled {:?}", shape.tile()),
         Form::Gemm { shape } => {
             let GemmShape { subgroups: [m, n], fragments: [i, j], k_step, n_splits, decodes, .. } = shape;
             let decoded = if decodes { " decoding" } else { "" };
