@@ -14,6 +14,7 @@ mod choice;
 mod copy;
 mod device;
 mod drivers;
+mod environment;
 mod error;
 mod executor;
 mod fuse;
@@ -47,6 +48,7 @@ mod weights;
 pub use cargo::{OnProgress, Progress};
 pub use choice::DeviceChoice;
 pub use device::{AdapterReport, Device, DeviceKind};
+pub use environment::switch;
 pub use error::GpuError;
 pub use executor::{Gpu, GpuOptions};
 #[cfg(not(target_arch = "wasm32"))]
