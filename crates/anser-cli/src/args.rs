@@ -2,7 +2,9 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help of the command, with shapes in brackets")]
 
+mod environment;
 mod groups;
+mod numbers;
 mod usage;
 
 pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, load, not_run};
@@ -12,6 +14,7 @@ use crate::input::TokenIds;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use numbers::{bound, max_tokens, whole};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -21,7 +24,7 @@ use std::path::PathBuf;
 /// is small and trained on synthetic stories, chats and e-mails. Real models are GGUF or safetensors files of RWKV-7.
 #[derive(Debug, Parser)]
 #[command(name = "anser", version, after_help = EXAMPLES, arg_required_else_help = true)]
-#[command(subcommand_required = true)]
+#[command(subcommand_required = true, args_override_self = true)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -39,7 +42,8 @@ Exit codes:
   0    done (also when the reader of a pipe has had enough)
   1    failed: a file, a device, damaged numbers; one line on standard error says what to do
   2    the arguments cannot be followed
-  130  interrupted by Ctrl-C; what was generated until then has been printed";
+  130  interrupted by Ctrl-C; what was generated until then has been printed
+  129  ended by SIGHUP, 143 by SIGTERM; a chat leaves its terminal as it was";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -64,11 +68,12 @@ pub(crate) enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = GENERATE_HELP)]
 pub(crate) struct GenerateArgs {
-    /// Most tokens to generate
-    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value_t = 256)]
+    /// Most tokens to generate; -1 sets no limit
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value = "256")]
+    #[arg(value_parser = max_tokens)]
     pub(crate) max_tokens: usize,
     /// End before this text; may be given several times
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,
     /// Print the prompt before the text
     #[arg(long)]
@@ -111,14 +116,15 @@ The JSON object of --json:
 #[derive(Debug, Args)]
 #[command(after_help = CHAT_HELP)]
 pub(crate) struct ChatArgs {
-    /// Most tokens of an answer
-    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value_t = 1024)]
+    /// Most tokens of an answer; -1 sets no limit
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value = "1024")]
+    #[arg(value_parser = max_tokens)]
     pub(crate) max_tokens: usize,
     /// End an answer before this text; may be given several times
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,
     /// Instructions for the whole conversation
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
     /// Whether the model thinks before it answers; fake shows it an empty thought
     #[arg(long, value_name = "MODE", default_value = "off")]
@@ -140,6 +146,7 @@ In the chat:
   /regen             answer the last message again
   /reset             forget the conversation
   /save FILE         save what the model remembers; /load FILE goes on from it
+  /exit              leave, as /quit and /bye do
   Ctrl-C             stops the answer; twice at the prompt, or Ctrl-D, leaves
 
 Thoughts are shown on standard error, answers on standard output.
@@ -191,14 +198,15 @@ Examples:
 
 /// Print the logits of the token that follows
 ///
-/// Prints one JSON object: {\"n\": tokens read, \"top\": [[id, logit], …]}, the largest logit first.
+/// Prints one JSON object: {"n": tokens read, "top": [[id, logit], …]}, the largest logit first.
 #[derive(Debug, Args)]
 #[command(after_help = LOGITS_HELP)]
 pub(crate) struct LogitsArgs {
     #[command(flatten)]
     pub(crate) tokens: TokensArgs,
     /// How many of the largest logits to print
-    #[arg(long, value_name = "K", allow_negative_numbers = true, default_value_t = 10)]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, default_value = "10")]
+    #[arg(value_parser = whole::<usize>(0, u64::MAX))]
     pub(crate) top: usize,
     /// Write all logits, [V] f32, to this .npy file
     #[arg(long, value_name = "FILE")]
@@ -331,13 +339,16 @@ Examples:
 #[command(after_help = BENCH_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
     /// Tokens of the prompt
-    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = 512, value_parser = count(1 << 20))]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "512")]
+    #[arg(value_parser = whole::<usize>(1, 1 << 20))]
     pub(crate) prompt: usize,
     /// Tokens to generate
-    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value_t = 128, value_parser = count(1 << 20))]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "128")]
+    #[arg(value_parser = whole::<usize>(1, 1 << 20))]
     pub(crate) r#gen: usize,
     /// Runs
-    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value_t = 3, value_parser = count(1000))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "3")]
+    #[arg(value_parser = whole::<usize>(1, 1000))]
     pub(crate) runs: usize,
     /// Print one JSON object
     #[arg(long)]
@@ -391,17 +402,21 @@ Examples:
 Environment:
   ANSER_DEVICE            what --device is without the flag
   ANSER_GPU_MEMORY        what --gpu-memory is without the flag
-  ANSER_GPU_NO_F16=1      do without 16-bit floats in shaders; likewise ANSER_GPU_NO_SUBGROUPS, ANSER_GPU_NO_COOPMAT";
+  ANSER_GPU_NO_F16=1      do without 16-bit floats in shaders; likewise ANSER_GPU_NO_SUBGROUPS, ANSER_GPU_NO_COOPMAT
+  ANSER_GPU_NO_DRAWING=1  let the processor draw the tokens of a generation
+  ANSER_EXACT=1           what --exact is
+
+Switches take 1, true, yes, on, or 0, false, no, off; a variable that is empty counts as not set.";
 
 /// Compare a GPU's kernels with the plain loops of the processor
 ///
 /// Reads a text in one step on both, and names the first operation whose results differ by more than --bound. For
-/// reports of wrong output, and for who writes kernels.
+/// reports of wrong output, and for people who write kernels.
 #[derive(Debug, Args)]
 #[command(after_help = DEBUG_PLAN_HELP)]
 pub(crate) struct DebugPlanArgs {
     /// Largest normalised mean squared error that counts as equal
-    #[arg(long, value_name = "NMSE", default_value_t = 1e-4)]
+    #[arg(long, value_name = "NMSE", allow_negative_numbers = true, default_value = "1e-4", value_parser = bound)]
     pub(crate) bound: f64,
     /// Print every operation's error
     #[arg(long)]
@@ -416,11 +431,6 @@ const DEBUG_PLAN_HELP: &str = "\
 Examples:
   anser debug-plan --device gpu --text \"Once upon a time\"
   anser debug-plan -m model.gguf --device gpu:0 --tokens 1,2,3 --all";
-
-/// Parses a number from 1 to `most`.
-fn count(most: u64) -> clap::builder::RangedU64ValueParser<usize> {
-    clap::builder::RangedU64ValueParser::new().range(1..=most)
-}
 
 const BENCH_HELP: &str = "\
 Measured once:

@@ -22,10 +22,23 @@ impl std::str::FromStr for TokenIds {
             Some(rest) => rest.strip_suffix(']').ok_or("the list of ids has no closing bracket")?,
             None => text,
         };
-        let ids = list.split(|c: char| c == ',' || c.is_whitespace()).filter(|id| !id.is_empty());
-        let parse =
-            |id: &str| id.parse().map_err(|_| format!("{id:?} is not a token id; ids are whole numbers from 0"));
-        ids.map(parse).collect::<Result<_, _>>().map(TokenIds)
+        if list.trim().is_empty() {
+            return Ok(TokenIds(vec![]));
+        }
+        let mut ids = vec![];
+        for between_commas in list.split(',') {
+            if between_commas.trim().is_empty() {
+                return Err(match ids.len() {
+                    0 => "expected a token id at the beginning of the list, found a comma".into(),
+                    n => format!("expected another token id after the first {n}, found a comma without one"),
+                });
+            }
+            for id in between_commas.split_whitespace() {
+                let parsed = id.parse();
+                ids.push(parsed.map_err(|_| format!("{id:?} is not a token id; ids are whole numbers from 0"))?);
+            }
+        }
+        Ok(TokenIds(ids))
     }
 }
 
@@ -82,7 +95,7 @@ mod tests {
         for text in ["", "[]", " [ ] "] {
             assert_eq!(text.parse(), Ok(TokenIds(vec![])), "{text:?}");
         }
-        for text in ["1,x", "-1", "4294967296", "[1,2", "1.5", "0x10"] {
+        for text in ["1,x", "-1", "4294967296", "[1,2", "1.5", "0x10", "1,,2", "1,2,", ",1", "1, ,2", ",", "[1,]"] {
             assert!(text.parse::<TokenIds>().is_err(), "{text:?}");
         }
     }

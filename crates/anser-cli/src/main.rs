@@ -7,12 +7,32 @@ mod interrupt;
 mod memory;
 mod npy;
 mod output;
+mod printable;
 mod report;
 mod term;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    quiet_device_select();
     interrupt::install();
     report::exit_code(args::parse().and_then(commands::run))
+}
+
+/// Keeps Mesa's Vulkan layer that selects devices out of this process where it could only complain.
+///
+/// That layer asks the desktop (Wayland, X) which GPU it shows itself on. On a machine without one, which has no
+/// `XDG_RUNTIME_DIR` either, libwayland writes "error: XDG_RUNTIME_DIR is invalid or not set" to standard error for every
+/// question. A user who has set `MESA_VK_DEVICE_SELECT` wants the layer and keeps it.
+fn quiet_device_select() {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if ["XDG_RUNTIME_DIR", "NODEVICE_SELECT", "MESA_VK_DEVICE_SELECT"].into_iter().any(is_set) {
+        return;
+    }
+    // SAFETY: changing the environment is unsound while another thread may read it. This is the first thing the process
+    // does, and it has no other thread yet.
+    #[allow(unsafe_code)]
+    unsafe {
+        std::env::set_var("NODEVICE_SELECT", "1");
+    }
 }

@@ -35,6 +35,9 @@ impl From<anser::Error> for Failure {
     fn from(error: anser::Error) -> Failure {
         match error {
             anser::Error::Cancelled => Failure::Interrupted,
+            anser::Error::Gpu(error @ anser::GpuError::Switch { .. }) => {
+                Failure::Usage(format!("the environment variable {error}"))
+            }
             anser::Error::Option { option, reason } => Failure::Usage(format!("{option}: {reason}")),
             anser::Error::Sampler(error) => error.into(),
             other => Failure::Run(other.to_string()),

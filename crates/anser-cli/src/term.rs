@@ -1,5 +1,8 @@
-//! Standard error: messages, colours and progress. Colours and bars appear on a terminal only; `NO_COLOR` is honoured.
+//! Standard error: messages, colours and progress. Colours and bars appear on a terminal only; `NO_COLOR` is honoured, and
+//! a terminal that is called dumb, or not named at all, gets text alone.
 
+use crate::printable::{printable, printable_text};
+use anstream::{AutoStream, ColorChoice};
 use anstyle::{AnsiColor, Style};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -15,22 +18,30 @@ const BAR: &str = "{msg} [{bar:30}] {pos}/{len} {per_sec} {eta}";
 const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 
-/// Writes to stderr. If nobody reads it there is no one to tell.
+/// Whether terminals take nothing but text: `TERM` says so, or names none. (Windows has no such variable.)
+pub(crate) fn is_dumb() -> bool {
+    cfg!(unix) && std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb")
+}
+
+/// Writes to stderr, in `style` where colours are wanted. A terminal gets what can be shown of `text`, a file or pipe gets all
+/// of it. A failed write is ignored, since there is no other place where it could be reported.
 fn write(style: Style, text: &str) {
-    let mut stderr = anstream::stderr().lock();
-    let _ = write!(stderr, "{style}{text}{style:#}");
+    let stderr = std::io::stderr();
+    if !stderr.is_terminal() {
+        let _ = stderr.lock().write_all(text.as_bytes());
+        return;
+    }
+    let choice = if is_dumb() { ColorChoice::Never } else { AutoStream::choice(&stderr) };
+    let mut stderr = AutoStream::new(stderr, choice).lock();
+    let _ = write!(stderr, "{style}{}{style:#}", printable_text(text));
     let _ = stderr.flush();
 }
 
-/// The one line that a failed run ends with.
+/// The one line that a failed run ends with. What a driver says in several lines is one here.
 pub(crate) fn complain(message: &str) {
-    let mut stderr = anstream::stderr().lock();
-    let _ = writeln!(stderr, "{RED}anser:{RED:#} {}", printable(message));
-}
-
-/// `text` on one line and without control characters: names from files may hold what would steer a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    write(RED, "anser:");
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    write(Style::new(), &format!(" {}\n", printable(&lines.join(" "))));
 }
 
 /// Tells something beside the result.
@@ -69,7 +80,7 @@ impl Progress {
 
     /// `done` of `total` units are done.
     pub(crate) fn update(&mut self, done: usize, total: usize) {
-        if self.bar.is_hidden() && self.started.elapsed() > PATIENCE {
+        if self.bar.is_hidden() && self.started.elapsed() > PATIENCE && !is_dumb() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
         self.bar.set_length(total as u64);
@@ -93,7 +104,7 @@ impl Spinner {
     pub(crate) fn new(what: &'static str) -> Spinner {
         let (done, waiting) = channel();
         let spin = move || {
-            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            if waiting.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) && !is_dumb() {
                 let bar = ProgressBar::new_spinner().with_message(what);
                 bar.enable_steady_tick(Duration::from_millis(100));
                 let _ = waiting.recv();

@@ -2,6 +2,7 @@
 
 use crate::choice::DeviceChoice;
 use crate::drivers::{self, Turn};
+use crate::environment::Switches;
 use crate::error::GpuError;
 use crate::kernels::Features;
 #[cfg(not(target_arch = "wasm32"))]
@@ -179,7 +180,7 @@ impl Device {
     /// Opens the adapter that fulfils `choice`.
     ///
     /// # Errors
-    /// If there is none, or its driver refuses.
+    /// If there is none, or its driver refuses; if a switch in the environment is neither on nor off.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(choice: &DeviceChoice) -> Result<Arc<Device>, GpuError> {
         Device::open_with_cache(choice, None)
@@ -207,11 +208,13 @@ impl Device {
     }
 
     async fn open_in(choice: &DeviceChoice, folder: Option<&Path>) -> Result<Arc<Device>, GpuError> {
+        let switches = Switches::read()?;
         let open = async |instance: &wgpu::Instance| {
             let mut adapters = drivers::adapters(instance).await;
             let mut reports = reports(&adapters);
             let (number, reason) = choice.select(&reports)?;
-            Device::from_adapter(reports.swap_remove(number), reason, adapters.swap_remove(number), folder).await
+            let (report, adapter) = (reports.swap_remove(number), adapters.swap_remove(number));
+            Device::from_adapter(report, reason, adapter, switches, folder).await
         };
         drivers::enter(open).await.map(Arc::new)
     }
@@ -220,6 +223,7 @@ impl Device {
         mut report: AdapterReport,
         reason: String,
         adapter: wgpu::Adapter,
+        switches: Switches,
         folder: Option<&Path>,
     ) -> Result<Device, GpuError> {
         use wgpu::Features as F;
@@ -233,9 +237,9 @@ impl Device {
                 what: "the kernels".into(),
             });
         }
-        report.f16 &= !switched_on("ANSER_GPU_NO_F16");
-        report.subgroups &= !switched_on("ANSER_GPU_NO_SUBGROUPS");
-        report.coop_matrix &= report.f16 && report.subgroups && !switched_on("ANSER_GPU_NO_COOPMAT");
+        report.f16 &= !switches.no_f16;
+        report.subgroups &= !switches.no_subgroups;
+        report.coop_matrix &= report.f16 && report.subgroups && !switches.no_coop_matrix;
         let mut wanted = F::empty();
         wanted.set(F::SHADER_F16, report.f16);
         wanted.set(F::SUBGROUP, report.subgroups);
@@ -281,7 +285,7 @@ impl Device {
             subgroups: report.subgroups,
             subgroup_size: report.subgroup_size,
             coop_f16_16: report.coop_matrix,
-            halves_in_tiles: switched_on("ANSER_GPU_HALVES_IN_TILES"),
+            halves_in_tiles: switches.halves_in_tiles,
             max_bindings: report.max_bindings,
             max_workgroup_len: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,
@@ -294,7 +298,7 @@ impl Device {
             report,
             reason,
             features,
-            draws: !switched_on("ANSER_GPU_NO_DRAWING"),
+            draws: !switches.no_drawing,
             inner,
             queue,
             pipelines,
@@ -463,9 +467,4 @@ const MAX_BINDINGS: u32 = 9;
 
 fn reports(adapters: &[wgpu::Adapter]) -> Vec<AdapterReport> {
     adapters.iter().enumerate().map(|(number, adapter)| AdapterReport::new(number, adapter)).collect()
-}
-
-/// Whether the environment variable `name` is set to anything but 0 or nothing.
-fn switched_on(name: &str) -> bool {
-    std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0")
 }

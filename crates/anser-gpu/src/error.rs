@@ -37,6 +37,16 @@ pub enum GpuError {
         /// The text.
         text: String,
     },
+    /// An environment variable that is neither on nor off.
+    #[error(
+        "{name}: expected 1, true, yes or on, or 0, false, no or off (an empty value counts as not set), found {found:?}"
+    )]
+    Switch {
+        /// Name of the variable.
+        name: &'static str,
+        /// Its value.
+        found: String,
+    },
     /// The adapter cannot bind or run what the model needs.
     #[error("{adapter}: {limit} is {found}, but {needed} is needed for {what}; use another device or --device cpu")]
     Limit {

@@ -15,6 +15,7 @@ mod choice;
 mod copy;
 mod device;
 mod drivers;
+mod environment;
 mod error;
 mod executor;
 mod fuse;
@@ -48,6 +49,7 @@ mod weights;
 pub use cargo::{OnProgress, Progress};
 pub use choice::DeviceChoice;
 pub use device::{AdapterReport, Device, DeviceKind};
+pub use environment::switch;
 pub use error::GpuError;
 pub use executor::{Gpu, GpuOptions};
 #[cfg(not(target_arch = "wasm32"))]

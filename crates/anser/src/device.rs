@@ -120,6 +120,7 @@ pub fn keep_open(options: &Options) -> Result<Option<Arc<anser_gpu::Device>>, Er
     let Some(choice) = wanted(&options.device) else { return Ok(None) };
     match (shared_device(&choice, options.cache_folder.as_deref()), &options.device) {
         (Ok(device), _) => Ok(Some(device)),
+        (Err(error @ GpuError::Switch { .. }), _) => Err(error.into()),
         (Err(_), Device::Auto) => Ok(None),
         (Err(error), Device::Cpu | Device::Gpu(_)) => Err(error.into()),
     }
@@ -136,7 +137,12 @@ impl Executor {
             #[cfg(not(target_arch = "wasm32"))]
             Device::Auto => {
                 let gpu = opening.device(&DeviceChoice::Auto, options).and_then(|d| Executor::gpu(plan, &d, options));
-                gpu.or_else(|why| Executor::cpu(plan, options, &why.to_string()))
+                match gpu {
+                    Ok(gpu) => Ok(gpu),
+                    // The user asked for something that cannot be understood: running without it would not tell that.
+                    Err(error @ GpuError::Switch { .. }) => Err(error.into()),
+                    Err(why) => Executor::cpu(plan, options, &why.to_string()),
+                }
             }
             #[cfg(not(target_arch = "wasm32"))]
             Device::Gpu(choice) => Ok(Executor::gpu(plan, &opening.device(choice, options)?, options)?),

@@ -92,9 +92,12 @@ impl FinishReason {
 
 /// A piece of generated text: whole characters, at least one.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Piece {
-    /// The text.
+    /// The text; bytes that are not UTF-8 are replaced by U+FFFD.
     pub text: String,
+    /// The bytes of the tokens that this text stands for: those of `text`, but for what is not UTF-8.
+    pub bytes: Vec<u8>,
 }
 
 /// Text being generated: iterate for its pieces. Dropping it early leaves the session after the last drawn token.

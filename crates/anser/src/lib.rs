@@ -38,7 +38,9 @@ pub mod sampler;
 pub mod stop;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use anser_gpu::{AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse};
+pub use anser_gpu::{
+    AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, switch,
+};
 pub use anser_model::{Config, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::CacheStats;

@@ -1,5 +1,7 @@
 //! Arguments that several commands share.
 
+use super::environment::variable;
+use super::numbers::{number, size, whole};
 use crate::input::{self, TokenIds};
 use crate::report::Failure;
 use crate::term::Progress;
@@ -23,37 +25,43 @@ pub(crate) struct ModelArgs {
     /// A vocabulary file like rwkv_vocab_v20230424.txt, instead of the model's own
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
-    /// Where to run it: auto, cpu or gpu
-    #[arg(long, value_name = "DEVICE", env = "ANSER_DEVICE", default_value = "auto", value_parser = device)]
-    pub(crate) device: Device,
-    /// GPU memory for weights, like 500M or 4G; the rest streams from the file in every step [default: all there is]
-    #[arg(long, value_name = "SIZE", env = "ANSER_GPU_MEMORY", value_parser = size)]
-    pub(crate) gpu_memory: Option<Size>,
+    /// Where to run it: auto, cpu, gpu, gpu:NUMBER or gpu:NAME [env: ANSER_DEVICE] [default: auto]
+    #[arg(long, value_name = "DEVICE", value_parser = device)]
+    pub(crate) device: Option<Device>,
+    /// GPU memory for weights, like 500M or 4G; the rest streams from the file in every step [env: ANSER_GPU_MEMORY]
+    /// [default: all there is]
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
+    pub(crate) gpu_memory: Option<u64>,
     /// Threads on the CPU; without it one per core
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::count(1024))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>(1, 1024))]
     pub(crate) threads: Option<usize>,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are
-    #[arg(long, env = "ANSER_EXACT")]
+    /// [env: ANSER_EXACT=1]
+    #[arg(long)]
     pub(crate) exact: bool,
 }
 
 impl ModelArgs {
     /// Loads the model, with a bar if that takes long.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
-        load(&self.model, &Options { on_load: Some(bar()), ..self.options() })
+        load(&self.model, &Options { on_load: Some(bar()), ..self.options()? })
     }
 
-    /// What the arguments ask for.
-    pub(crate) fn options(&self) -> Options {
-        Options {
-            device: self.device.clone(),
+    /// What the arguments ask for, and the environment where they are silent.
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let from_environment = || variable("ANSER_DEVICE", device);
+        let device = self.device.clone().map_or_else(from_environment, |device| Ok(Some(device)))?;
+        let from_environment = || variable("ANSER_GPU_MEMORY", size);
+        let gpu_memory = self.gpu_memory.map_or_else(from_environment, |n_bytes| Ok(Some(n_bytes)))?;
+        Ok(Options {
+            device: device.unwrap_or_default(),
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
-            exact: self.exact,
-            gpu_memory: self.gpu_memory.and_then(|Size(n_bytes)| n_bytes),
+            exact: self.exact || anser::switch("ANSER_EXACT").map_err(anser::Error::from)?,
+            gpu_memory,
             cache_folder: choose_native_strategy().ok().map(|strategy| strategy.cache_dir().join("anser")),
             ..Options::default()
-        }
+        })
     }
 }
 
@@ -70,23 +78,6 @@ fn bar() -> OnLoad {
         }
         ControlFlow::Continue(())
     })
-}
-
-/// A number of bytes; none, if an environment variable is empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Size(pub(crate) Option<u64>);
-
-/// A number with one of the letters K, M, G, which stand for powers of 1024.
-fn size(text: &str) -> Result<Size, String> {
-    let letters = [(['K', 'k'], 10), (['M', 'm'], 20), (['G', 'g'], 30)];
-    let with_letter = letters.iter().find_map(|&(letters, shift)| Some((text.strip_suffix(letters)?, shift)));
-    let (digits, shift) = with_letter.unwrap_or((text, 0));
-    let n_bytes = digits.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1u64 << shift));
-    match (text.is_empty(), n_bytes) {
-        (true, _) => Ok(Size(None)),
-        (false, Some(n_bytes)) => Ok(Size(Some(n_bytes))),
-        (false, None) => Err("expected a number of bytes, like 500M or 4G".into()),
-    }
 }
 
 /// For a model that is looked at and not run: no device is set up for it.
@@ -109,16 +100,18 @@ fn demo(_options: &Options) -> Result<Model, Failure> {
     Err(Failure::Usage("this build has no built-in model; name a model file with --model".into()))
 }
 
-/// An empty environment variable counts as none.
-fn device(name: &str) -> Result<Device, anser::Error> {
-    if name.is_empty() { Ok(Device::Auto) } else { name.parse() }
+fn device(name: &str) -> Result<Device, String> {
+    name.parse().map_err(|error| match error {
+        anser::Error::Option { reason, .. } => reason,
+        other => other.to_string(),
+    })
 }
 
 #[derive(Debug, Args)]
 #[group(id = "document", required = true, multiple = false)]
 pub(crate) struct TokensArgs {
     /// The text to read; - reads standard input
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     text: Option<OsString>,
     /// The token ids to read, separated by commas or spaces, or as a JSON array
     #[arg(long, value_name = "IDS", value_parser = super::token_ids)]
@@ -142,37 +135,37 @@ impl TokensArgs {
 pub(crate) struct GenerationArgs {
     /// Flattens the distribution above 1 and sharpens it below; at 0 the most likely token is always taken, and penalties
     /// are off unless given [default: 1]
-    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    #[arg(long, value_name = "T", allow_negative_numbers = true, value_parser = number)]
     temperature: Option<f32>,
     /// Keep the most likely tokens that together reach this probability [default: 0.3]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = number)]
     top_p: Option<f32>,
     /// Keep this many of the most likely tokens; 0 keeps all [default: 0]
-    #[arg(long, value_name = "K", allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = whole::<usize>(0, u64::MAX))]
     top_k: Option<usize>,
     /// Keep the tokens at least this likely relative to the most likely one [default: 0]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = number)]
     min_p: Option<f32>,
     /// Keep the tokens of about expected information that together reach this probability [default: 1]
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = number)]
     typical_p: Option<f32>,
     /// Subtracted from the logits of tokens already generated [default: 0.5]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     presence_penalty: Option<f32>,
     /// Subtracted from the logits of tokens already generated, times how often [default: 0.5]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     frequency_penalty: Option<f32>,
     /// What is left of these counts after each token [default: 0.996]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     penalty_decay: Option<f32>,
     /// Divides the positive logits of tokens already generated and multiplies the others [default: 1]
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     repetition_penalty: Option<f32>,
     /// Added to the logit of one token; -inf forbids it; may be given several times
     #[arg(long, value_name = "ID=BIAS", value_parser = logit_bias)]
     logit_bias: Vec<(u32, f32)>,
     /// The same seed and options give the same text; without it every run differs
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, value_parser = whole::<u64>(0, u64::MAX))]
     seed: Option<u64>,
     /// Apply the temperature before the filters, as most engines do, instead of after them, as RWKV's own code does
     #[arg(long)]
@@ -205,20 +198,4 @@ fn logit_bias(text: &str) -> Result<(u32, f32), String> {
     let id = id.trim().parse().map_err(|_| format!("{id:?} is not a token id"))?;
     let bias = bias.trim().parse().map_err(|_| format!("{bias:?} is not a number"))?;
     Ok((id, bias))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Size, size};
-
-    #[test]
-    fn sizes_have_letters() {
-        for (text, n_bytes) in [("17", 17), ("3K", 3 << 10), ("500M", 500 << 20), ("4g", 4 << 30), ("0", 0)] {
-            assert_eq!(size(text), Ok(Size(Some(n_bytes))), "{text}");
-        }
-        assert_eq!(size(""), Ok(Size(None)));
-        for text in ["M", "-1", "1.5G", "3T", "ten", "99999999999G", "\u{e9}M"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
 }

@@ -2,8 +2,8 @@
 
 use super::Cli;
 use crate::report::Failure;
-use clap::Parser;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory, Parser};
 
 /// Reads the arguments. Help and version are printed, and give `Ok(None)`.
 pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
@@ -22,13 +22,24 @@ pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
             Err(Failure::Usage("no command given".into()))
         }
         kind => {
-            let tip = match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::String(arg)) if kind == ErrorKind::UnknownArgument && !arg.starts_with('-') => {
-                    "; a text of several words needs quotes"
+            let told = match kind {
+                ErrorKind::InvalidUtf8 => not_utf8(),
+                _ => one_line(&error.to_string()),
+            };
+            let command = command_in_question();
+            let tip = match (error.get(ContextKind::InvalidArg), &command) {
+                (Some(ContextValue::String(arg)), Some(command))
+                    if kind == ErrorKind::UnknownArgument && !arg.starts_with('-') =>
+                {
+                    tip(command)
                 }
                 _ => "",
             };
-            Err(Failure::Usage(format!("{}{tip}; {}", one_line(&error.to_string()), advice())))
+            let advice = match command {
+                Some(command) => format!("see `anser {} --help`", command.get_name()),
+                None => "see `anser --help`".into(),
+            };
+            Err(Failure::Usage(format!("{told}{tip}; {advice}")))
         }
     }
 }
@@ -54,13 +65,47 @@ fn one_line(message: &str) -> String {
     paragraphs.join("; ")
 }
 
-/// Where the help for the command in question is.
-fn advice() -> String {
-    let commands = <Cli as clap::CommandFactory>::command();
-    let named =
-        std::env::args_os().nth(1).and_then(|name| commands.find_subcommand(name).map(|c| c.get_name().to_owned()));
-    match named {
-        Some(command) => format!("see `anser {command} --help`"),
-        None => "see `anser --help`".into(),
+/// Which option has a value that is not UTF-8, though it must be: clap does not say. Options that take file names take any
+/// bytes, but are named with the others if theirs are not UTF-8 either.
+fn not_utf8() -> String {
+    let mut options = vec![];
+    let mut before = String::new();
+    for argument in std::env::args_os().skip(1) {
+        let text = argument.to_string_lossy().into_owned();
+        if argument.to_str().is_none() {
+            match text.split_once('=') {
+                Some((option, _)) if option.starts_with('-') => options.push(option.to_owned()),
+                _ if before.starts_with('-') => options.push(before),
+                _ => {}
+            }
+        }
+        before = text;
+    }
+    match options.is_empty() {
+        true => "expected arguments in UTF-8, found one that is not".into(),
+        false => format!("expected UTF-8 as the value of {}, found other bytes", options.join(" or ")),
+    }
+}
+
+/// The command that the arguments begin with.
+fn command_in_question() -> Option<Command> {
+    let name = std::env::args_os().nth(1)?;
+    Cli::command().find_subcommand(name).cloned()
+}
+
+/// What to do about an argument more than `command` takes, by how the command is given its text.
+fn tip(command: &Command) -> &'static str {
+    let takes = |name: &str| command.get_arguments().any(|arg| arg.get_id() == name);
+    let is_positional = |name: &str| command.get_positionals().any(|arg| arg.get_id() == name);
+    if is_positional("prompt") || is_positional("text") {
+        "; a text of several words needs quotes"
+    } else if takes("tokens") {
+        "; give a text with --text, or token ids with --tokens"
+    } else if takes("file") {
+        "; give the file that holds the text with --file"
+    } else if takes("system") {
+        "; a chat reads its messages from the terminal or standard input"
+    } else {
+        ""
     }
 }

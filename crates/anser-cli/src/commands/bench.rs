@@ -7,6 +7,7 @@ mod profile;
 use crate::args::{BenchArgs, BenchWhat};
 use crate::memory::{self, AnonPeak};
 use crate::output::Output;
+use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{Progress, note};
 use anser::{
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
 fn run_model(args: &BenchArgs) -> Result<(), Failure> {
     if args.profile {
         let model = args.model.load()?;
-        note(model.device());
+        note(&printable(model.device()));
         let mut output = Output::new();
         for n_tokens in [1, args.prompt] {
             output.write(profile::table(&model, &prompt(&model, n_tokens)?)?)?;
@@ -54,7 +55,7 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
     let peak = AnonPeak::watch();
     let began = Instant::now();
     // Kept to the end, so that loading is measured without the start of a driver.
-    let gpu = anser::keep_open(&args.model.options())?;
+    let gpu = anser::keep_open(&args.model.options()?)?;
     let open_device_ms = gpu.is_some().then(|| elapsed_ms(began));
     let mut progress = Progress::new("measuring");
     let mut runs = vec![];
@@ -93,7 +94,7 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         _ => None,
     };
     let report = Report {
-        model: args.model.model.display().to_string(),
+        model: printable(&args.model.model.display().to_string()),
         title,
         device,
         n_prompt: args.prompt,

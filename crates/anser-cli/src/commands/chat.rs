@@ -2,16 +2,21 @@
 
 mod reader;
 mod slash;
+#[cfg(unix)]
+mod terminal;
 
 use crate::args::{ChatArgs, GenerationArgs, Think};
 use crate::interrupt;
 use crate::output::Output;
+use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Spinner};
 use anser::chat::{ThinkLength, Thinking};
 use anser::{CancelToken, Conversation, ConversationOptions, Error, FinishReason, GenerateOptions, SamplerOptions};
 use reader::{Line, Reader};
 use slash::Slash;
+use std::borrow::Cow;
+use std::ops::ControlFlow;
 
 /// Ends an answer on standard output. Answers hold no blank line themselves, so a program can tell where they end.
 const ANSWER_END: &str = "\n\n";
@@ -35,7 +40,8 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
     }
     let mut chat = Chat { conversation, cancel, sampling: &args.generation };
     let mut reader = Reader::new()?;
-    term::remark(&format!("{} on {}; /help lists what can be done, Ctrl-D leaves", model.name(), model.device()));
+    let (name, device) = (printable(model.name()), printable(model.device()));
+    term::remark(&format!("{name} on {device}; /help lists what can be done, Ctrl-D leaves"));
 
     let mut n_failed = 0;
     let mut was_interrupted = false;
@@ -52,7 +58,8 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
         };
         was_interrupted = false;
         match chat.take(&line) {
-            Ok(()) => {}
+            Ok(ControlFlow::Continue(())) => {}
+            Ok(ControlFlow::Break(())) => break,
             Err(Failure::Usage(message) | Failure::Run(message)) => {
                 n_failed += 1;
                 term::complain(&message);
@@ -75,17 +82,24 @@ struct Chat<'a> {
 }
 
 impl Chat<'_> {
-    /// Does what a line says.
-    fn take(&mut self, line: &str) -> Result<(), Failure> {
-        match Slash::parse(line) {
-            None if line.trim().is_empty() => Ok(()),
-            None => self.answer(Some(line)),
-            Some(command) => self.obey(command?),
+    /// Does what a line says. Breaks if that is to leave.
+    fn take(&mut self, line: &[u8]) -> Result<ControlFlow<()>, Failure> {
+        let text = String::from_utf8_lossy(line);
+        match Slash::parse(&text) {
+            None if text.trim().is_empty() => {}
+            None => self.answer(Some(&text))?,
+            // Its file would get another name.
+            Some(_) if matches!(text, Cow::Owned(_)) => {
+                return Err(Failure::Usage(format!("{text}: a command must be UTF-8 text")));
+            }
+            Some(command) => return self.obey(command?),
         }
+        Ok(ControlFlow::Continue(()))
     }
 
-    fn obey(&mut self, command: Slash) -> Result<(), Failure> {
+    fn obey(&mut self, command: Slash) -> Result<ControlFlow<()>, Failure> {
         match command {
+            Slash::Exit => return Ok(ControlFlow::Break(())),
             Slash::Help => term::note(slash::HELP),
             Slash::Regen => self.answer(None)?,
             Slash::Reset => {
@@ -107,12 +121,13 @@ impl Chat<'_> {
                 options.generate.sampler = sampler(self.sampling, options.thinking);
             }
             Slash::Save(file) => {
-                self.conversation.save(file)?;
+                self.conversation.save(&file)?;
+                let file = printable(&file.display().to_string());
                 term::remark(&format!("saved; /load {file} goes on from here"));
             }
             Slash::Load(file) => self.conversation.load(file)?,
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     /// Streams the answer to `text`, or another answer to the last one. Ctrl-C stops it.

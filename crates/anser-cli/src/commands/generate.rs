@@ -2,6 +2,7 @@
 
 use crate::args::GenerateArgs;
 use crate::output::Output;
+use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Progress};
 use crate::{input, interrupt};
@@ -38,7 +39,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         session.load_state(state)?;
     }
     let load_ms = elapsed_ms(started);
-    term::remark(&format!("{} on {}", model.name(), model.device()));
+    term::remark(&format!("{} on {}", printable(model.name()), printable(model.device())));
 
     let cancel = CancelToken::default();
     let options = GenerateOptions {
@@ -72,10 +73,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     if was_read {
         let mut generation = session.generate(&[], &options)?;
         for piece in &mut generation {
-            match (piece?.text, args.json) {
-                (piece, true) => text.push_str(&piece),
-                (piece, false) => output.write(piece)?,
-            }
+            let piece = piece?;
+            if args.json { text.push_str(&piece.text) } else { output.write(&piece.bytes)? }
         }
         end = generation.finish_reason().unwrap_or(end);
         generated = generation.tokens().to_vec();

@@ -4,8 +4,8 @@ mod metadata;
 
 use crate::args::{InspectArgs, load, not_run};
 use crate::output::Output;
+use crate::printable::printable;
 use crate::report::Failure;
-use crate::term::printable;
 use anser::Model;
 use anser_format::{DType, FileKind, ModelFile};
 use serde::Serialize;

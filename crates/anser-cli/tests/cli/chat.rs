@@ -1,6 +1,8 @@
 //! `anser chat` through a pipe: every line is a turn, every answer ends with a blank line.
 
-use crate::harness::{Ran, expected, ids, run, run_with};
+use crate::harness::{Ran, anser, expected, ids, run, run_with};
+use std::io::Write;
+use std::process::Stdio;
 
 fn chat(more: &[&str], lines: &str) -> Ran {
     run_with(&[&["chat", "--temperature", "0", "-n", "40"], more].concat(), lines.as_bytes())
@@ -85,7 +87,7 @@ fn wrong_commands_are_told_and_the_chat_goes_on() {
 fn help_is_not_an_answer() {
     let found = chat(&[], "/help\n");
     assert_eq!((found.code, found.stdout.len()), (Some(0), 0));
-    for command in ["/help", "/system", "/think", "/regen", "/reset", "/save", "/load"] {
+    for command in ["/help", "/system", "/think", "/regen", "/reset", "/save", "/load", "/exit", "/quit", "/bye"] {
         assert!(found.stderr.contains(command), "{command}");
     }
 }
@@ -115,4 +117,37 @@ fn instructions_and_thoughts_change_what_is_read() {
 fn text_that_is_not_utf8_is_taken_as_well_as_it_can_be() {
     let found = run_with(&["chat", "--temperature", "0", "-n", "5"], b"Hello \xff\xff!\n");
     assert_eq!(found.code, Some(0), "{}", found.stderr);
+}
+
+#[test]
+fn a_word_leaves_the_chat() {
+    let answered = chat(&[], "What is the capital of Norway?\n").text();
+    for word in ["/exit", "/quit", "/bye"] {
+        let found = chat(&[], &format!("What is the capital of Norway?\n{word}\nTell me a story.\n"));
+        assert_eq!(found.text(), answered, "{word}");
+    }
+}
+
+#[test]
+fn files_are_named_as_in_a_shell() {
+    let home = tempfile::tempdir().unwrap();
+    let lines = "/save ~/x.st\n/save \"~ b.st\"\n/load '~ b.st'\n/load ~/x.st\n/save \"open\n/save \"a\" b\n";
+    let mut command = anser();
+    command.arg("chat").current_dir(home.path()).env("HOME", home.path()).env("USERPROFILE", home.path());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("is not closed") && message.contains("2 of the lines failed"), "{message}");
+    let mut names: Vec<_> = std::fs::read_dir(home.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.retain(|name| name.to_str().is_some_and(|name| name.ends_with(".st")));
+    names.sort();
+    assert_eq!(names, ["x.st", "~ b.st"]);
+}
+
+#[test]
+fn a_command_that_is_not_utf8_is_refused() {
+    let found = run_with(&["chat"], b"/save \xff.st\n");
+    assert!(found.code == Some(1) && found.stderr.contains("must be UTF-8"), "{}", found.stderr);
 }

@@ -9,7 +9,10 @@ use std::process::{Command, Stdio};
 /// The command on the CPU, without what the environment could change about it.
 pub(crate) fn anser() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anser"));
-    command.env("ANSER_DEVICE", "cpu").env_remove("COLUMNS").stdin(Stdio::null());
+    command.env("ANSER_DEVICE", "cpu").stdin(Stdio::null());
+    for name in ["COLUMNS", "ANSER_EXACT", "ANSER_GPU_MEMORY"] {
+        command.env_remove(name);
+    }
     command
 }
 

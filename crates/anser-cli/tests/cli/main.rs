@@ -8,5 +8,7 @@ mod inspect;
 mod interrupt;
 mod numbers;
 mod state;
+#[cfg(unix)]
+mod terminal;
 mod tokenize;
 mod usage;

@@ -52,7 +52,24 @@ fn arguments_that_cannot_be_followed_are_named_in_one_line() {
         (&["generate", "--temprature", "0"], "--temperature"),
         (&["generate", "two", "words"], "quotes"),
         (&["generate", "-n", "many", "a"], "many"),
-        (&["generate", "-n", "-1", "a"], "-1"),
+        (&["generate", "-n", "-2", "a"], "expected a whole number from 0, or -1 for no limit"),
+        (&["chat", "-n", ""], "--max-tokens"),
+        (&["generate", "--top-k", "-1", "a"], "'--top-k <K>': expected a whole number from 0"),
+        (&["generate", "--seed", "-1", "a"], "'--seed <S>': expected a whole number from 0"),
+        (&["generate", "--temperature", "warm", "a"], "expected a number"),
+        (&["generate", "--threads", "-1", "a"], "from 1 to 1024"),
+        (&["generate", "--gpu-memory", "-1", "a"], "like 500M or 4G"),
+        (&["generate", "--device", "", "a"], "--device"),
+        (&["logits", "ab"], "--text, or token ids with --tokens"),
+        (&["state", "--out", "s", "ab"], "--text, or token ids with --tokens"),
+        (&["debug-plan", "ab"], "--text, or token ids with --tokens"),
+        (&["perplexity", "book.txt"], "--file"),
+        (&["chat", "Hello!"], "standard input"),
+        (&["logits", "--tokens", "1,,2"], "after the first 1"),
+        (&["logits", "--tokens", ",1"], "at the beginning of the list"),
+        (&["logits", "--tokens", "1,"], "after the first 1"),
+        (&["logits", "--tokens", "1", "--top", "-1"], "expected a whole number from 0"),
+        (&["debug-plan", "--tokens", "1", "--bound", "nan"], "expected a number from 0"),
         (&["generate", "--device", "abacus", "a"], "abacus"),
         (&["generate", "--threads", "0", "a"], "--threads"),
         (&["generate", "--stop", "", "a"], "--stop"),
@@ -117,4 +134,127 @@ fn models_that_cannot_be_loaded_are_named() {
 fn control_characters_of_a_name_do_not_reach_the_terminal() {
     let message = run(&["generate", "-m", "/no/such/\x1b[31mmodel\n", "a"]).failure(1);
     assert!(message.contains("model"), "{message}");
+}
+
+#[test]
+fn the_last_of_a_repeated_option_counts() {
+    let logits = |more: &[&str]| run(&[&["logits"], more].concat()).json();
+    assert_eq!(
+        logits(&["--tokens", "1", "--tokens", "2", "--top", "3", "--top", "2"]),
+        logits(&["--tokens", "2", "--top", "2"])
+    );
+    assert_eq!(logits(&["--tokens", "1", "-m", "/no/such/model", "--model", "demo"]), logits(&["--tokens", "1"]));
+    let args =
+        ["generate", "--temperature", "1.5", "-n", "9", "--json", "--json", "x", "--temperature", "0", "-n", "2"];
+    let found = run(&args).json();
+    assert_eq!(found["tokens"], run(&["generate", "--temperature", "0", "-n", "2", "--json", "x"]).json()["tokens"]);
+    // Lists by nature collect.
+    let text = |more: &[&str]| run(&[&["generate", "--temperature", "0", "-n", "2", "x"], more].concat()).text();
+    assert_eq!(text(&["--logit-bias", "45=100", "--logit-bias", "5=1"]), ",,");
+    // What excludes each other does so still.
+    run(&["logits", "--text", "a", "--tokens", "1"]).failure(2);
+}
+
+#[test]
+fn no_limit_is_minus_one() {
+    // Token 0, which ends the document, is drawn at once.
+    let found = run(&["generate", "-n", "-1", "--temperature", "0", "--logit-bias", "0=100", "--json", "x"]).json();
+    assert_eq!((&found["finish_reason"], &found["n_generated"]), (&"stop".into(), &0.into()));
+    let args =
+        ["generate", "-n", "-1", "--temperature", "0", "--logit-bias", "45=100", "--stop", ",,,,", "--json", "x"];
+    assert_eq!(run(&args).json()["n_generated"], 4);
+}
+
+#[test]
+fn switches_of_the_environment_have_one_rule() {
+    let logits = |value: Option<&str>, more: &[&str]| {
+        let mut command = anser();
+        command.args(["logits", "--text", "Once upon a time"]).args(more);
+        command.envs(value.map(|value| ("ANSER_EXACT", value)));
+        let output = command.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (on, off) = (logits(None, &["--exact"]), logits(None, &[]));
+    assert_ne!(on.1, off.1);
+    for value in ["1", "true", "Yes", "ON"] {
+        assert_eq!(logits(Some(value), &[]), on, "{value:?}");
+    }
+    for value in ["", "0", "FALSE", "no", "off"] {
+        assert_eq!(logits(Some(value), &[]), off, "{value:?}");
+        assert_eq!(logits(Some(value), &["--exact"]), on, "{value:?}");
+    }
+    let (code, _, message) = logits(Some("ture"), &[]);
+    assert!(
+        code == Some(2) && message.contains("ANSER_EXACT: expected 1, true") && message.contains("\"ture\""),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_wrong_variable_is_named_unless_the_option_is_given() {
+    for (name, value, option) in [
+        ("ANSER_DEVICE", "abacus", ["--device", "cpu"]),
+        ("ANSER_GPU_MEMORY", "much", ["--gpu-memory", "4G"]),
+        ("ANSER_GPU_NO_F16", "ture", ["--device", "cpu"]),
+    ] {
+        let run = |more: &[&str]| {
+            let mut command = anser();
+            if name == "ANSER_GPU_NO_F16" {
+                command.env_remove("ANSER_DEVICE");
+            }
+            command.env(name, value).args(["logits", "--tokens", "1"]).args(more).output().unwrap()
+        };
+        let wrong = run(&[]);
+        let message = String::from_utf8(wrong.stderr).unwrap();
+        assert!(wrong.status.code() == Some(2) && message.contains(name) && message.contains(value), "{message}");
+        assert_eq!(run(&option).status.code(), Some(0), "{name}");
+    }
+}
+
+#[test]
+fn help_shows_variables_by_name_and_no_escapes() {
+    for command in COMMANDS {
+        let help = anser().args([command, "--help"]).env("ANSER_DEVICE", "abacus").env("ANSER_EXACT", "x").output();
+        let help = String::from_utf8(help.unwrap().stdout).unwrap();
+        assert!(!help.contains("\\\"") && !help.contains("abacus") && !help.contains("=]"), "{command}: {help}");
+        if help.contains("--gpu-memory <SIZE>") {
+            for name in ["[env: ANSER_DEVICE]", "[env: ANSER_GPU_MEMORY]", "ANSER_EXACT"] {
+                assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(name), "{command}: {name}");
+            }
+        }
+    }
+    assert!(run(&["help", "logits"]).text().contains(r#"{"n": tokens read"#));
+}
+
+#[test]
+fn a_server_without_a_desktop_hears_nothing_of_it() {
+    for variable in ["XDG_RUNTIME_DIR", "NODEVICE_SELECT", "MESA_VK_DEVICE_SELECT"] {
+        let mut command = anser();
+        command.env_remove("XDG_RUNTIME_DIR").env_remove("NODEVICE_SELECT").env_remove("MESA_VK_DEVICE_SELECT");
+        let output = command.arg("devices").env(variable, "").output().unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !message.contains("XDG_RUNTIME_DIR"), "{variable}: {message}");
+    }
+}
+
+#[test]
+fn texts_may_begin_with_a_dash() {
+    let args = ["generate", "--temperature", "0", "--logit-bias", "46=100", "-n", "9", "--json", "--stop", "---", "x"];
+    assert_eq!(run(&args).json()["n_generated"], 3);
+    let dash = run(&["tokenize", "--", "- a"]).json().to_string();
+    assert_eq!(run(&["logits", "--text", "- a"]).json(), run(&["logits", "--tokens", &dash]).json());
+}
+
+#[cfg(unix)]
+#[test]
+fn an_option_that_is_not_utf8_is_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    for bytes in [&b"--stop=\xff"[..], b"--system=\xff"] {
+        let name = std::str::from_utf8(&bytes[..bytes.len() - 2]).unwrap();
+        let message = run(&[OsStr::new("chat"), OsStr::from_bytes(bytes)]).failure(2);
+        assert!(message.contains(&format!("the value of {name},")), "{message}");
+        let message = run(&[OsStr::new("chat"), OsStr::new(name), OsStr::from_bytes(b"\xff")]).failure(2);
+        assert!(message.contains(&format!("the value of {name},")), "{message}");
+    }
 }

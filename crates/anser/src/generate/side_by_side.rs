@@ -149,9 +149,8 @@ impl<'a> Generations<'a> {
     }
 
     /// Keeps pieces of text, by index, until they are asked for.
-    fn show(&mut self, pieces: Vec<(usize, String)>) {
-        let pieces = pieces.into_iter().filter(|(_, text)| !text.is_empty());
-        self.ready.extend(pieces.map(|(i, text)| (i, Piece { text })));
+    fn show(&mut self, pieces: Vec<(usize, Piece)>) {
+        self.ready.extend(pieces.into_iter().filter(|(_, piece)| !piece.text.is_empty()));
     }
 
     /// Reads the last tokens and draws the next ones of all texts that go on.

@@ -1,6 +1,6 @@
 //! One text being generated: what was drawn, what of it is certain, and why it ended.
 
-use super::{FinishReason, GenerateOptions};
+use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
 use crate::sampler::Sampler;
 use crate::session::Session;
@@ -15,6 +15,8 @@ pub(super) struct Text<'a> {
     tokenizer: Tokenizer,
     stop: StopMatcher,
     decoder: Utf8Stream,
+    /// Bytes of the drawn tokens that no piece has stood for yet.
+    unshown: Vec<u8>,
     options: GenerateOptions,
     tokens: Vec<u32>,
     end: Option<FinishReason>,
@@ -39,6 +41,7 @@ impl<'a> Text<'a> {
             tokenizer: tokenizer.clone(),
             stop,
             decoder: Utf8Stream::new(),
+            unshown: vec![],
             options: options.clone(),
             tokens: vec![],
             end: None,
@@ -97,37 +100,74 @@ impl<'a> Text<'a> {
     }
 
     /// Ends it if no further token is wanted; returns the text that was held back.
-    pub(super) fn end_if_due(&mut self) -> String {
+    pub(super) fn end_if_due(&mut self) -> Piece {
         if self.is_cancelled() {
             self.finish(FinishReason::Cancelled)
         } else if self.n_left() == 0 {
             self.finish(FinishReason::Length)
         } else {
-            String::new()
+            self.piece(String::new())
         }
     }
 
     /// Takes the next token and returns the text that has become certain by it.
-    pub(super) fn push(&mut self, token: u32) -> String {
+    pub(super) fn push(&mut self, token: u32) -> Piece {
         if self.options.stop_tokens.contains(&token) {
             return self.finish(FinishReason::StopToken(token));
         }
         self.sampler.accept(token);
         self.session.set_pending(vec![token]);
         self.tokens.push(token);
-        let piece = self.decoder.push(self.tokenizer.token_bytes(token).unwrap_or_default());
-        let step = self.stop.push(piece);
+        let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
+        self.unshown.extend_from_slice(bytes);
+        let step = self.stop.push(self.decoder.push(bytes));
         self.end = step.hit.map(FinishReason::StopText);
-        step.emit
+        self.piece(step.emit)
     }
 
     /// Ends it; returns the text that was held back.
-    fn finish(&mut self, reason: FinishReason) -> String {
+    fn finish(&mut self, reason: FinishReason) -> Piece {
         let step = self.stop.push(self.decoder.finish());
         self.end = Some(step.hit.map_or(reason, FinishReason::StopText));
-        match step.hit {
+        let text = match step.hit {
             Some(_) => step.emit,
             None => step.emit + &self.stop.finish(),
+        };
+        self.piece(text)
+    }
+
+    /// `text`, which goes on from the last piece, with the bytes it stands for.
+    fn piece(&mut self, text: String) -> Piece {
+        let n_bytes = n_bytes_of(&self.unshown, text.chars().count());
+        Piece { text, bytes: self.unshown.drain(..n_bytes).collect() }
+    }
+}
+
+/// How many of `bytes` the first `n_chars` characters of their text stand for. A character may be U+FFFD for bytes that are
+/// not UTF-8, as [`String::from_utf8_lossy`] and [`Utf8Stream`] have it.
+fn n_bytes_of(bytes: &[u8], n_chars: usize) -> usize {
+    let units = bytes.utf8_chunks().flat_map(|chunk| {
+        let invalid = Some(chunk.invalid().len()).filter(|&n| n > 0);
+        chunk.valid().chars().map(char::len_utf8).chain(invalid)
+    });
+    units.take(n_chars).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::n_bytes_of;
+
+    #[test]
+    fn characters_stand_for_the_bytes_they_were_read_from() {
+        // a, a character of two bytes, two bytes that are none, U+FFFD itself, half a character.
+        let bytes = b"a\xc3\xa9\xff\xff\xef\xbf\xbd\xe2\x82";
+        let text = String::from_utf8_lossy(bytes);
+        assert_eq!(text.chars().count(), 6);
+        let ends = [0, 1, 3, 4, 5, 8, 10];
+        for (n_chars, end) in ends.into_iter().enumerate() {
+            assert_eq!(n_bytes_of(bytes, n_chars), end, "{n_chars}");
+            let shown: String = text.chars().take(n_chars).collect();
+            assert_eq!(String::from_utf8_lossy(&bytes[..end]), shown);
         }
     }
 }

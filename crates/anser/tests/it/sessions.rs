@@ -208,6 +208,35 @@ fn the_same_seed_gives_the_same_text() {
     assert_ne!(text(1), text(2));
 }
 
+#[test]
+fn pieces_know_the_bytes_of_their_tokens() {
+    let model = embedded();
+    // Tokens of one byte each, which is one less: a, the halves of a character, the beginning of another, and no UTF-8 at all.
+    let logit_bias = [b'a', 0xc3, 0xa9, 0xe2, 0xff].map(|byte| (u32::from(byte) + 1, 90.0)).to_vec();
+    let sampler = SamplerOptions { logit_bias, temperature: 5.0, top_p: 1.0, seed: Some(3), ..Default::default() };
+    let options = GenerateOptions { sampler, max_tokens: 300, ..GenerateOptions::default() };
+    let run = |options: &GenerateOptions| {
+        let mut session = model.session().unwrap();
+        let mut generation = session.generate(&[], options).unwrap();
+        let mut bytes = vec![];
+        for piece in &mut generation {
+            let piece = piece.unwrap();
+            assert_eq!(String::from_utf8_lossy(&piece.bytes), piece.text);
+            bytes.extend(piece.bytes);
+        }
+        let drawn: Vec<u8> = generation.tokens().iter().map(|&token| (token - 1) as u8).collect();
+        (bytes, drawn)
+    };
+    let (bytes, drawn) = run(&options);
+    assert_eq!((bytes.len(), &bytes), (300, &drawn));
+    let n_valid = |half: &[u8]| drawn.windows(half.len()).filter(|window| *window == half).count();
+    assert!(n_valid("é".as_bytes()) > 0 && n_valid(&[0xe2]) > 0 && n_valid(&[0xff]) > 0, "{drawn:?}");
+
+    let (before_stop, drawn) = run(&GenerateOptions { stop: vec!["aa".into()], ..options });
+    let end = drawn.windows(2).position(|pair| pair == b"aa").unwrap();
+    assert_eq!(before_stop, drawn[..end]);
+}
+
 fn conversation(model: &Model) -> Conversation {
     let options = ConversationOptions { generate: greedy(60), ..ConversationOptions::default() };
     Conversation::new(model, options).unwrap()

@@ -14,8 +14,8 @@ const MAX_HISTORY: usize = 1000;
 
 /// What came of asking for a line.
 pub(super) enum Line {
-    /// A line, or several that were pasted at once.
-    Text(String),
+    /// The bytes of a line, or of several that were pasted at once.
+    Text(Vec<u8>),
     /// Ctrl-C at the prompt.
     Interrupted,
     /// Ctrl-D, or no more input.
@@ -26,16 +26,18 @@ pub(super) enum Line {
 pub(super) enum Reader {
     /// A person at a terminal.
     Editor { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
-    /// A file, a pipe, or a terminal whose output goes elsewhere.
+    /// A file, a pipe, a terminal whose output goes elsewhere, or one that cannot move its cursor.
     Plain { prompts: bool },
 }
 
 impl Reader {
     pub(super) fn new() -> Result<Reader, Failure> {
         let is_terminal = stdin().is_terminal();
-        if !is_terminal || !stdout().is_terminal() {
+        if !is_terminal || !stdout().is_terminal() || term::is_dumb() {
             return Ok(Reader::Plain { prompts: is_terminal });
         }
+        #[cfg(unix)]
+        super::terminal::restore_on_signals().map_err(|e| Failure::about("terminal", e))?;
         let config = Config::builder().max_history_size(MAX_HISTORY).and_then(|c| c.history_ignore_dups(true));
         let editor = config.and_then(|c| Editor::with_config(c.build()));
         let mut editor = editor.map_err(|e| Failure::about("terminal", e))?;
@@ -67,7 +69,7 @@ impl Reader {
                     if let Some(path) = history {
                         let _ = editor.append_history(path);
                     }
-                    Ok(Line::Text(line))
+                    Ok(Line::Text(line.into_bytes()))
                 }
                 Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),
                 Err(ReadlineError::Eof) => Ok(Line::End),
@@ -84,8 +86,9 @@ fn plain_line() -> Result<Line, Failure> {
     if line.is_empty() {
         return Ok(Line::End);
     }
-    let line = String::from_utf8_lossy(&line);
-    Ok(Line::Text(line.trim_end_matches(['\r', '\n']).to_owned()))
+    let n = line.iter().rposition(|byte| !matches!(byte, b'\r' | b'\n')).map_or(0, |last| last + 1);
+    line.truncate(n);
+    Ok(Line::Text(line))
 }
 
 /// `anser/chat-history` in the platform's directory for data.

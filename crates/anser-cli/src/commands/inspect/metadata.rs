@@ -1,5 +1,6 @@
 //! The metadata of a file as JSON, long arrays abbreviated: a vocabulary alone has 65,536 strings.
 
+use crate::printable::printable;
 use anser_format::{MetaArray, MetaValue, ModelFile};
 use serde_json::{Map, Value, json};
 
@@ -57,11 +58,11 @@ fn array_to_json(array: &MetaArray) -> Value {
     if array.len() > MAX_ELEMENTS { json!({ "n": array.len(), "first": first }) } else { first }
 }
 
-/// `value` on one line, cut if it is long. JSON escapes control characters.
+/// `value` on one line, fit for a terminal, cut if it is long.
 pub(super) fn abbreviated(value: &Value) -> String {
     let line = value.to_string();
     match line.char_indices().nth(MAX_CHARS) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+        Some((end, _)) => format!("{}…", printable(&line[..end])),
+        None => printable(&line),
     }
 }
