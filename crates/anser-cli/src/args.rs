@@ -5,7 +5,7 @@
 mod groups;
 mod usage;
 
-pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, load, not_run};
+pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, about_to_open, load, not_run};
 pub(crate) use usage::parse;
 
 use crate::input::TokenIds;

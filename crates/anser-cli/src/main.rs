@@ -1,6 +1,8 @@
 //! `anser`: RWKV models at a terminal. Flags and glue; the work is done by the `anser` library.
 
 mod args;
+#[cfg(target_os = "linux")]
+mod bus_error;
 mod commands;
 mod input;
 mod interrupt;
@@ -14,5 +16,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     interrupt::install();
+    #[cfg(target_os = "linux")]
+    bus_error::install();
     report::exit_code(args::parse().and_then(commands::run))
 }

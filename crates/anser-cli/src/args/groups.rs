@@ -17,7 +17,7 @@ const DEMO: &str = "demo";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A GGUF or safetensors file of an RWKV-7 model, or demo: the built-in one
+    /// A GGUF or safetensors file of an RWKV-7 model, or demo: the built-in one. Of a model in several files name any part
     #[arg(short, long, value_name = "PATH", default_value = DEMO)]
     pub(crate) model: PathBuf,
     /// A vocabulary file like rwkv_vocab_v20230424.txt, instead of the model's own
@@ -32,6 +32,10 @@ pub(crate) struct ModelArgs {
     /// Threads on the CPU; without it one per core
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::count(1024))]
     pub(crate) threads: Option<usize>,
+    /// Read the model file into memory instead of mapping it: for a file on a network or that other programs write. It takes
+    /// as much memory as the file has bytes
+    #[arg(long, env = "ANSER_READ_FILE")]
+    pub(crate) read_file: bool,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are
     #[arg(long, env = "ANSER_EXACT")]
     pub(crate) exact: bool,
@@ -50,6 +54,7 @@ impl ModelArgs {
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
             exact: self.exact,
+            in_memory: self.read_file,
             gpu_memory: self.gpu_memory.and_then(|Size(n_bytes)| n_bytes),
             cache_folder: choose_native_strategy().ok().map(|strategy| strategy.cache_dir().join("anser")),
             ..Options::default()
@@ -96,7 +101,18 @@ pub(crate) fn not_run() -> Options {
 
 /// Loads the model at `path`, or the built-in one.
 pub(crate) fn load(path: &Path, options: &Options) -> Result<Model, Failure> {
-    if path.as_os_str() == DEMO { demo(options) } else { Ok(Model::load(path, options)?) }
+    if path.as_os_str() == DEMO {
+        return demo(options);
+    }
+    about_to_open(path);
+    Ok(Model::load(path, options)?)
+}
+
+/// To be told of a model file before it is opened, for the message if it cannot be read later.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "other systems have no such message"))]
+pub(crate) fn about_to_open(path: &Path) {
+    #[cfg(target_os = "linux")]
+    crate::bus_error::is_opened(path);
 }
 
 #[cfg(feature = "embedded-model")]
