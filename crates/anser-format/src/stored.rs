@@ -58,8 +58,11 @@ impl Block {
     }
 }
 
-/// ggml's types that the engine does not compute with: number, name, and the block where its size is known.
-const GGML_OTHER: [(u32, &str, Option<(usize, usize)>); 27] = [
+/// A type of ggml's: number, name, and elements and bytes of a block where they are known.
+type GgmlType = (u32, &'static str, Option<(usize, usize)>);
+
+/// ggml's types that the engine does not compute with.
+const GGML_OTHER: [GgmlType; 27] = [
     (4, "Q4_2 (removed from GGUF)", None),
     (5, "Q4_3 (removed from GGUF)", None),
     (9, "Q8_1", Some((32, 36))),
