@@ -2,11 +2,30 @@
 
 use anser_format::ModelFile;
 use anser_format::quant::dequantize;
+use std::sync::Arc;
 
 /// Opens `bytes` as a model file and does what a program does with it, short of running the model.
 pub fn read_model_file(bytes: &[u8]) {
     let Ok(file) = ModelFile::from_bytes("fuzz", bytes.to_vec()) else { return };
-    for view in file.tensors() {
+    use_model_file(&file);
+}
+
+/// The same with a model in two parts: the first `n_first` bytes, and the rest.
+pub fn read_parts(bytes: &[u8], n_first: usize) {
+    let (first, second) = bytes.split_at(n_first.min(bytes.len()));
+    let parts = vec![("first".to_owned(), first.to_vec()), ("second".to_owned(), second.to_vec())];
+    if let Ok(file) = ModelFile::from_parts("fuzz", parts) {
+        assert_eq!(file.n_bytes(), bytes.len());
+        use_model_file(&file);
+    }
+}
+
+fn use_model_file(file: &Arc<ModelFile>) {
+    for info in file.tensors() {
+        let Some(view) = info.view() else {
+            assert!(file.tensor(info.name).is_none());
+            continue;
+        };
         let n_elements: usize = view.shape.iter().product();
         assert_eq!(n_elements / view.dtype.block_len() * view.dtype.block_n_bytes(), view.bytes.len());
         let first = view.bytes.get(..view.dtype.block_n_bytes());
@@ -25,7 +44,7 @@ pub fn read_model_file(bytes: &[u8]) {
             }
         }
     }
-    if let Ok((_, plan)) = anser_model::load(&file) {
+    if let Ok((_, plan)) = anser_model::load(file) {
         assert!(!plan.to_string().is_empty());
     }
 }

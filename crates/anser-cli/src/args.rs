@@ -7,7 +7,7 @@ mod groups;
 mod numbers;
 mod usage;
 
-pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, load, not_run};
+pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, about_to_open, load, not_run};
 pub(crate) use usage::parse;
 
 use crate::input::TokenIds;
@@ -404,7 +404,7 @@ Environment:
   ANSER_GPU_MEMORY        what --gpu-memory is without the flag
   ANSER_GPU_NO_F16=1      do without 16-bit floats in shaders; likewise ANSER_GPU_NO_SUBGROUPS, ANSER_GPU_NO_COOPMAT
   ANSER_GPU_NO_DRAWING=1  let the processor draw the tokens of a generation
-  ANSER_EXACT=1           what --exact is
+  ANSER_EXACT=1           what --exact is; likewise ANSER_READ_FILE=1 and --read-file
 
 Switches take 1, true, yes, on, or 0, false, no, off; a variable that is empty counts as not set.";
 

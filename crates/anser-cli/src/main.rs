@@ -1,6 +1,8 @@
 //! `anser`: RWKV models at a terminal. Flags and glue; the work is done by the `anser` library.
 
 mod args;
+#[cfg(target_os = "linux")]
+mod bus_error;
 mod commands;
 mod input;
 mod interrupt;
@@ -16,6 +18,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     quiet_device_select();
     interrupt::install();
+    #[cfg(target_os = "linux")]
+    bus_error::install();
     report::exit_code(args::parse().and_then(commands::run))
 }
 

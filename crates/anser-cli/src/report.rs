@@ -5,7 +5,7 @@ use anser::sampler::SamplerError;
 use std::process::ExitCode;
 
 /// Exit code of a failure: a file, a device, numbers that are no model.
-const FAILURE: u8 = 1;
+pub(crate) const FAILURE: u8 = 1;
 /// Exit code of flags and options that cannot be followed.
 const USAGE: u8 = 2;
 /// Exit code after Ctrl-C: 128 + SIGINT, as shells count it.

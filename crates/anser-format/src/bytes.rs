@@ -8,9 +8,12 @@ pub(crate) enum FileBytes {
     /// Mapped from a file on disk.
     #[cfg(not(target_arch = "wasm32"))]
     Mapped(crate::mmap::Mapping),
+    /// Copied from a file on disk into memory of the process.
+    #[cfg(not(target_arch = "wasm32"))]
+    Read(crate::mmap::Copied),
     /// Part of the program.
     Static(&'static [u8]),
-    /// Read or made by the caller.
+    /// Given by the caller.
     Owned(Vec<u8>),
 }
 
@@ -29,6 +32,8 @@ impl FileBytes {
                 mapping.read(range.start, out)?;
                 Ok(out)
             }
+            #[cfg(not(target_arch = "wasm32"))]
+            FileBytes::Read(_) => Ok(&self[range]),
             FileBytes::Static(_) | FileBytes::Owned(_) => Ok(&self[range]),
         }
     }
@@ -38,6 +43,8 @@ impl FileBytes {
         match self {
             #[cfg(not(target_arch = "wasm32"))]
             FileBytes::Mapped(mapping) => mapping.change(),
+            #[cfg(not(target_arch = "wasm32"))]
+            FileBytes::Read(_) => Ok(None),
             FileBytes::Static(_) | FileBytes::Owned(_) => Ok(None),
         }
     }
@@ -47,6 +54,8 @@ impl FileBytes {
         match self {
             #[cfg(not(target_arch = "wasm32"))]
             FileBytes::Mapped(mapping) => mapping.read_ahead(),
+            #[cfg(not(target_arch = "wasm32"))]
+            FileBytes::Read(_) => {}
             FileBytes::Static(_) | FileBytes::Owned(_) => {}
         }
     }
@@ -59,6 +68,8 @@ impl Deref for FileBytes {
         match self {
             #[cfg(not(target_arch = "wasm32"))]
             FileBytes::Mapped(mapping) => mapping,
+            #[cfg(not(target_arch = "wasm32"))]
+            FileBytes::Read(copied) => copied,
             FileBytes::Static(bytes) => bytes,
             FileBytes::Owned(bytes) => bytes,
         }

@@ -4,7 +4,7 @@ use std::io;
 
 use safetensors::SafeTensorError;
 
-use crate::tensor::DType;
+use crate::stored::StoredType;
 
 /// Why a file cannot be opened as a model.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,21 @@ pub enum FormatError {
         /// What is wrong with it, and what is allowed.
         problem: String,
     },
+    /// A part of a model in several files is not there.
+    #[error(
+        "{file}: the model's part {number} of {count} is missing: {part} is not there; \
+         get it, since all parts must lie in one folder"
+    )]
+    MissingPart {
+        /// Path or given name of the file that was to be opened.
+        file: String,
+        /// Path or expected name of the missing part.
+        part: String,
+        /// Which part it is, from 1.
+        number: usize,
+        /// How many parts the model has.
+        count: usize,
+    },
     /// The file is well formed but holds no tensors.
     #[error("{file}: there are no tensors in this file; it may be a vocabulary or a configuration instead of a model")]
     NoTensors {
@@ -101,19 +116,15 @@ pub enum FormatError {
 /// What is wrong with one tensor's entry.
 #[derive(Debug, thiserror::Error)]
 pub enum TensorProblem {
-    /// The element type is not one of [`DType::ALL`].
-    #[error("its type {found} is not supported; convert the model to F16, BF16, Q8_0, Q6_K, Q5_K or Q4_K")]
-    DType {
-        /// The type in the file's own words.
-        found: String,
-    },
     /// Rows of a quantized type must be whole blocks.
-    #[error("its rows of {n_cols} elements are no multiple of {dtype}'s block of {} elements", dtype.block_len())]
+    #[error("its rows of {n_cols} elements are no multiple of {stored}'s block of {block_len} elements")]
     RowLength {
         /// Elements per row.
         n_cols: usize,
         /// The tensor's type.
-        dtype: DType,
+        stored: StoredType,
+        /// Elements of a block of this type.
+        block_len: usize,
     },
     /// More or fewer dimensions than allowed.
     #[error("it has {found} dimensions, but 1 to {limit} are allowed")]
@@ -124,12 +135,12 @@ pub enum TensorProblem {
         limit: usize,
     },
     /// The number of bytes does not fit in a `usize`.
-    #[error("its size overflows: dimensions {shape:?} of {dtype}")]
+    #[error("its size overflows: dimensions {shape:?} of {stored}")]
     TooLarge {
         /// Shape, slowest dimension first.
         shape: Vec<u64>,
         /// The tensor's type.
-        dtype: DType,
+        stored: StoredType,
     },
     /// The data lies outside of the file.
     #[error(
@@ -159,10 +170,10 @@ pub enum TensorProblem {
         other: String,
     },
     /// Type and shape ask for another number of bytes than the entry sets aside.
-    #[error("{dtype} of shape {shape:?} needs {expected} bytes, but its entry sets {found} aside")]
+    #[error("{stored} of shape {shape:?} needs {expected} bytes, but its entry sets {found} aside")]
     Length {
         /// The tensor's type.
-        dtype: DType,
+        stored: StoredType,
         /// Shape, slowest dimension first.
         shape: Vec<usize>,
         /// Bytes that type and shape need.
@@ -189,4 +200,16 @@ pub enum TensorProblem {
     /// The name occurs twice.
     #[error("the file has two tensors of this name")]
     Duplicate,
+    /// The name occurs in two parts of a model.
+    #[error("{other}, another part of the model, has a tensor of this name, too; get both parts again")]
+    InTwoParts {
+        /// Path or given name of the other part.
+        other: String,
+    },
+    /// The index of a model in several files says that the tensor is in this file.
+    #[error("the index {index} lists it for this file, which does not have it; get both files again")]
+    NotInShard {
+        /// Path of the index.
+        index: String,
+    },
 }

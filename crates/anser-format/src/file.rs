@@ -1,4 +1,4 @@
-//! A model file and the tensors in it.
+//! A model, in one file or in several parts, and the tensors in it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,8 +7,11 @@ use crate::bytes::FileBytes;
 use crate::error::{FormatError, TensorProblem};
 use crate::index::NameIndex;
 use crate::metadata::MetaValue;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::parts;
 use crate::sniff::{Sniffed, sniff};
-use crate::tensor::{DType, TensorView};
+use crate::stored::StoredType;
+use crate::tensor::{DType, TensorInfo, TensorView};
 use crate::{gguf, safetensors};
 
 /// The format of a [`ModelFile`].
@@ -23,15 +26,44 @@ pub enum FileKind {
     Safetensors,
 }
 
-/// An open model file: validated index and metadata over bytes that stay where they are.
+impl std::fmt::Display for FileKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            FileKind::Gguf { version } => write!(f, "GGUF version {version}"),
+            FileKind::Safetensors => f.write_str("safetensors"),
+        }
+    }
+}
+
+/// The most tensors, and the most metadata entries, that are read: the largest RWKV models have some 2,000 tensors. The
+/// limit bounds what an index takes of memory beyond the bytes that it takes in the file.
+pub(crate) const MAX_ENTRIES: usize = 1 << 16;
+
+/// An open model: validated index and metadata over bytes that stay where they are.
+///
+/// The model lies in one file or in several *parts*, each a file of its own with an index of its own. All parts stay open;
+/// nothing is joined. A tensor lies in one part.
 pub struct ModelFile {
     name: String,
     kind: FileKind,
-    bytes: FileBytes,
+    parts: Vec<Part>,
     tensors: Vec<TensorEntry>,
     tensor_index: NameIndex,
     metadata: Vec<(String, MetaValue)>,
     metadata_index: NameIndex,
+}
+
+/// A file that holds a model, or a part of one.
+pub(crate) struct Part {
+    /// Path, or the name given by the caller.
+    pub(crate) name: String,
+    pub(crate) bytes: FileBytes,
+}
+
+/// A part whose header has been read and checked by itself.
+pub(crate) struct ReadPart {
+    pub(crate) part: Part,
+    pub(crate) parsed: Parsed,
 }
 
 /// What a reader finds out about a file; the ranges have been checked against its length.
@@ -43,51 +75,71 @@ pub(crate) struct Parsed {
 
 /// One tensor of the index.
 pub(crate) struct TensorEntry {
-    pub(crate) name: String,
-    pub(crate) dtype: DType,
+    pub(crate) name: Box<str>,
+    pub(crate) stored: StoredType,
     /// Slowest dimension first.
-    pub(crate) shape: Vec<usize>,
-    /// Where the data lies, in bytes from the start of the file.
-    pub(crate) range: Range<usize>,
+    pub(crate) shape: Box<[usize]>,
+    /// Which part the tensor lies in.
+    pub(crate) part: usize,
+    /// Where the data starts, in bytes from the start of the part.
+    pub(crate) start: usize,
+    /// Bytes of data; `None` if the size of such elements is not known.
+    pub(crate) n_bytes: Option<usize>,
+}
+
+impl TensorEntry {
+    /// Where the data lies, in bytes from the start of the part; empty if its size is not known.
+    fn range(&self) -> Range<usize> {
+        self.start..self.start + self.n_bytes.unwrap_or(0)
+    }
+}
+
+impl ReadPart {
+    /// Reads the header of a file.
+    pub(crate) fn new(name: String, bytes: FileBytes) -> Result<ReadPart, FormatError> {
+        let parsed = match sniff(&bytes) {
+            Sniffed::Gguf => gguf::read(&name, &bytes)?,
+            Sniffed::Safetensors => safetensors::read(&name, &bytes)?,
+            Sniffed::Other { found, advice } => return Err(FormatError::NotAModel { file: name, found, advice }),
+        };
+        check_overlap(&name, &parsed.tensors)?;
+        Ok(ReadPart { part: Part { name, bytes }, parsed })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.part.name
+    }
 }
 
 impl ModelFile {
-    /// Maps a file and validates its header; the format is told by content, not by extension.
+    /// Maps the model at `path` and validates its header; the format is told by content, not by extension.
     ///
-    /// No tensor data is read. While the file is open it must not be changed or truncated by anybody: it is used in
+    /// A model in several files opens as one. Of a GGUF model split into parts, `path` names any part: the others lie
+    /// beside it under names that end in `-00001-of-00003.gguf`. Of a safetensors model in shards, `path` names the index
+    /// (`model.safetensors.index.json`) or any shard beside it.
+    ///
+    /// No tensor data is read. While the files are open they must not be changed or truncated by anybody: they are used in
     /// place, so a change would change the weights, and reading a part that was cut off ends the process (SIGBUS).
-    /// Replacing it (a new file of the same name) or deleting it does no harm. [`ModelFile::check_unchanged`] tells of
-    /// changes that happened already.
+    /// Replacing them (a new file of the same name) or deleting them does no harm. [`ModelFile::check_unchanged`] tells of
+    /// changes that happened already; [`ModelFile::read`] does not depend on the files afterwards.
     ///
     /// # Errors
-    /// If the file cannot be opened, is not a model in a supported format, or is damaged.
+    /// If a file cannot be opened, is not a model in a supported format, is damaged or missing, or if parts do not belong
+    /// together.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn open(path: impl AsRef<std::path::Path>) -> Result<Arc<ModelFile>, FormatError> {
-        let path = path.as_ref();
-        let name = path.display().to_string();
-        let io = |source| FormatError::Io { file: name.clone(), source };
-        // Asked before opening: opening a named pipe would wait for a writer.
-        let kind = std::fs::metadata(path).map_err(io)?.file_type();
-        if kind.is_dir() {
-            return Err(FormatError::NotAModel {
-                file: name,
-                found: "a directory",
-                advice: "name the model file in it",
-            });
-        }
-        if !kind.is_file() {
-            return Err(FormatError::NotAModel {
-                file: name,
-                found: "a device, socket or pipe",
-                advice: "a model must be a regular file",
-            });
-        }
-        let file = std::fs::File::open(path).map_err(io)?;
-        if file.metadata().map_err(io)?.len() == 0 {
-            return ModelFile::new(name, FileBytes::Static(&[])); // Not every system maps an empty file.
-        }
-        let mapping = crate::mmap::Mapping::new(file).map_err(io)?;
-        ModelFile::new(name, FileBytes::Mapped(mapping))
+        parts::open(path.as_ref(), parts::Access::Map)
+    }
+
+    /// Reads the model at `path`, which may lie in several files as for [`ModelFile::open`], into memory. It takes as much
+    /// memory as the files have bytes; afterwards no change of the files matters. For files on a network or that other
+    /// programs write.
+    ///
+    /// # Errors
+    /// As [`ModelFile::open`]; if there is not enough memory, or a file changes while it is read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn read(path: impl AsRef<std::path::Path>) -> Result<Arc<ModelFile>, FormatError> {
+        parts::open(path.as_ref(), parts::Access::Read)
     }
 
     /// Validates a file that is part of the program; `name` is for messages. The bytes are used in place.
@@ -95,7 +147,7 @@ impl ModelFile {
     /// # Errors
     /// If the bytes are not a model in a supported format, or are damaged.
     pub fn from_static(name: &str, bytes: &'static [u8]) -> Result<Arc<ModelFile>, FormatError> {
-        ModelFile::new(name.to_owned(), FileBytes::Static(bytes))
+        ModelFile::assemble(name.to_owned(), vec![ReadPart::new(name.to_owned(), FileBytes::Static(bytes))?])
     }
 
     /// Validates a file in memory; `name` is for messages. The bytes are used in place.
@@ -103,36 +155,79 @@ impl ModelFile {
     /// # Errors
     /// If the bytes are not a model in a supported format, or are damaged.
     pub fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Arc<ModelFile>, FormatError> {
-        ModelFile::new(name.to_owned(), FileBytes::Owned(bytes))
+        ModelFile::assemble(name.to_owned(), vec![ReadPart::new(name.to_owned(), FileBytes::Owned(bytes))?])
     }
 
-    fn new(name: String, bytes: FileBytes) -> Result<Arc<ModelFile>, FormatError> {
-        let parsed = match sniff(&bytes) {
-            Sniffed::Gguf => gguf::read(&name, &bytes)?,
-            Sniffed::Safetensors => safetensors::read(&name, &bytes)?,
-            Sniffed::Other { found, advice } => return Err(FormatError::NotAModel { file: name, found, advice }),
-        };
-        let Parsed { kind, tensors, metadata } = parsed;
-        if tensors.is_empty() {
+    /// Validates a model whose parts are in memory, each with a name for messages, in the order of their numbers. The
+    /// bytes are used in place.
+    ///
+    /// # Errors
+    /// If a part is not a model in a supported format or is damaged; if one is missing, or they do not belong together.
+    pub fn from_parts(name: &str, parts: Vec<(String, Vec<u8>)>) -> Result<Arc<ModelFile>, FormatError> {
+        let read = |(name, bytes)| ReadPart::new(name, FileBytes::Owned(bytes));
+        ModelFile::assemble(name.to_owned(), parts.into_iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// Makes one model of its parts, which are in the order of their numbers: checks that they belong together.
+    pub(crate) fn assemble(name: String, parts: Vec<ReadPart>) -> Result<Arc<ModelFile>, FormatError> {
+        let Some(first) = parts.first() else { return Err(FormatError::NoTensors { file: name }) };
+        let kind = first.parsed.kind;
+        if let Some(other) = parts.iter().find(|part| part.parsed.kind != kind) {
+            return Err(FormatError::Header {
+                file: other.name().to_owned(),
+                item: "the format".to_owned(),
+                problem: format!("{}, but {} is {kind}; they are not of one model", other.parsed.kind, first.name()),
+            });
+        }
+        gguf::split::check(&name, &parts)?;
+        let n_tensors = parts.iter().map(|part| part.parsed.tensors.len()).sum::<usize>();
+        if n_tensors == 0 {
             return Err(FormatError::NoTensors { file: name });
         }
-        let tensor_index = NameIndex::new(&tensors, tensor_name).map_err(|at| FormatError::Tensor {
-            file: name.clone(),
-            tensor: tensors[at].name.clone(),
-            problem: TensorProblem::Duplicate,
+        if n_tensors > MAX_ENTRIES {
+            return Err(FormatError::Header {
+                file: name,
+                item: "the tensor tables of all parts".to_owned(),
+                problem: format!("{n_tensors} entries together, but at most {MAX_ENTRIES} are read"),
+            });
+        }
+
+        let mut files = Vec::with_capacity(parts.len());
+        let mut tensors = Vec::with_capacity(n_tensors);
+        let mut metadata = None;
+        for (number, ReadPart { part, parsed }) in parts.into_iter().enumerate() {
+            files.push(part);
+            tensors.extend(parsed.tensors.into_iter().map(|entry| TensorEntry { part: number, ..entry }));
+            // The first part's metadata are the model's; those of the others say which part they are.
+            metadata.get_or_insert(parsed.metadata);
+        }
+        let metadata = metadata.unwrap_or_default();
+        let tensor_index = NameIndex::new(&tensors, tensor_name).map_err(|[first, second]| {
+            let (first, second) = (&tensors[first], &tensors[second]);
+            let problem = match first.part == second.part {
+                true => TensorProblem::Duplicate,
+                false => TensorProblem::InTwoParts { other: files[first.part].name.clone() },
+            };
+            let (file, tensor) = (files[second.part].name.clone(), second.name.to_string());
+            FormatError::Tensor { file, tensor, problem }
         })?;
-        let metadata_index = NameIndex::new(&metadata, metadata_key).map_err(|at| FormatError::Header {
-            file: name.clone(),
+        let metadata_index = NameIndex::new(&metadata, metadata_key).map_err(|[at, _]| FormatError::Header {
+            file: files[0].name.clone(),
             item: format!("metadata key {}", metadata[at].0),
             problem: "it occurs twice; the file is damaged or was written by a faulty program".to_owned(),
         })?;
-        check_overlap(&name, &tensors)?;
-        Ok(Arc::new(ModelFile { name, kind, bytes, tensors, tensor_index, metadata, metadata_index }))
+        Ok(Arc::new(ModelFile { name, kind, parts: files, tensors, tensor_index, metadata, metadata_index }))
     }
 
-    /// The path, or the name given by the caller, for messages.
+    /// The path that was opened, or the name given by the caller, for messages. Of a model in several parts it is that of
+    /// any part, or of the index.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The paths or names of the model's parts, in order; of a model in one file its name alone.
+    pub fn part_names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.parts.iter().map(|part| part.name.as_str())
     }
 
     /// The file's format.
@@ -140,38 +235,51 @@ impl ModelFile {
         self.kind
     }
 
-    /// Size of the whole file in bytes.
+    /// Size of all parts in bytes.
     pub fn n_bytes(&self) -> usize {
-        self.bytes.len()
+        self.parts.iter().map(|part| part.bytes.len()).sum()
     }
 
-    /// Whether the file on disk still has the size and the time of change that it had when it was opened.
+    /// Whether the files on disk still have the size and the time of change that they had when they were opened. It asks
+    /// the system once for each part, which takes less than a microsecond.
     ///
     /// # Errors
     /// [`FormatError::Changed`] if not, or what the operating system says.
     pub fn check_unchanged(&self) -> Result<(), FormatError> {
-        match self.bytes.change() {
-            Ok(None) => Ok(()),
-            Ok(Some(found)) => Err(FormatError::Changed { file: self.name.clone(), found }),
-            Err(source) => Err(FormatError::Io { file: self.name.clone(), source }),
+        for part in &self.parts {
+            match part.bytes.change() {
+                Ok(None) => {}
+                Ok(Some(found)) => return Err(FormatError::Changed { file: part.name.clone(), found }),
+                Err(source) => return Err(FormatError::Io { file: part.name.clone(), source }),
+            }
         }
+        Ok(())
     }
 
-    /// Asks the system to read all of the file into its cache, in large pieces; returns when it has been asked, which may
+    /// Asks the system to read all parts into its cache, in large pieces; returns when it has been asked, which may
     /// take as long as reading takes. Call it from a thread of its own before a file is read for the first time.
     pub fn read_ahead(&self) {
-        self.bytes.read_ahead();
+        self.parts.iter().for_each(|part| part.bytes.read_ahead());
     }
 
-    /// All tensors, in the order of the file's tensor table (GGUF) or of their data (safetensors).
-    pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'_>> {
-        self.tensors.iter().map(|entry| self.view(entry))
+    /// All tensors of any type, part by part, in the order of the part's tensor table (GGUF) or of their data
+    /// (safetensors).
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorInfo<'_>> {
+        self.tensors.iter().map(|entry| self.entry_info(entry))
     }
 
-    /// The tensor called `name`.
+    /// What the index says about the tensor called `name`, whatever its type.
+    pub fn info(&self, name: &str) -> Option<TensorInfo<'_>> {
+        let index = self.tensor_index.find(&self.tensors, tensor_name, name)?;
+        Some(self.entry_info(&self.tensors[index]))
+    }
+
+    /// The tensor called `name`; `None` if there is none, or if its type is not one that the engine computes with, as
+    /// [`ModelFile::info`] tells.
     pub fn tensor(self: &Arc<Self>, name: &str) -> Option<Tensor> {
         let index = self.tensor_index.find(&self.tensors, tensor_name, name)?;
-        Some(Tensor { file: Arc::clone(self), index })
+        let dtype = self.tensors[index].stored.computed()?;
+        Some(Tensor { file: Arc::clone(self), index, dtype })
     }
 
     /// The metadata value under `key`.
@@ -185,13 +293,18 @@ impl ModelFile {
         self.metadata.iter().map(|(key, value)| (key.as_str(), value))
     }
 
-    fn view<'a>(&'a self, entry: &'a TensorEntry) -> TensorView<'a> {
-        TensorView {
+    fn entry_info<'a>(&'a self, entry: &'a TensorEntry) -> TensorInfo<'a> {
+        TensorInfo {
             name: &entry.name,
-            dtype: entry.dtype,
+            stored: &entry.stored,
             shape: &entry.shape,
-            bytes: &self.bytes[entry.range.clone()], // In bounds: checked by the reader, and the length is fixed.
+            n_bytes: entry.n_bytes,
+            bytes: self.entry_bytes(entry),
         }
+    }
+
+    fn entry_bytes(&self, entry: &TensorEntry) -> &[u8] {
+        &self.parts[entry.part].bytes[entry.range()] // In bounds: checked by the reader, and the length is fixed.
     }
 }
 
@@ -200,17 +313,19 @@ impl std::fmt::Debug for ModelFile {
         f.debug_struct("ModelFile")
             .field("name", &self.name)
             .field("kind", &self.kind)
+            .field("n_parts", &self.parts.len())
             .field("n_bytes", &self.n_bytes())
             .field("n_tensors", &self.tensors.len())
             .finish_non_exhaustive()
     }
 }
 
-/// A tensor that keeps its file alive; cheap to clone.
+/// A tensor, of a type that the engine computes with, that keeps its file alive; cheap to clone.
 #[derive(Clone)]
 pub struct Tensor {
     file: Arc<ModelFile>,
     index: usize,
+    dtype: DType,
 }
 
 impl Tensor {
@@ -221,7 +336,7 @@ impl Tensor {
 
     /// How the elements are stored.
     pub fn dtype(&self) -> DType {
-        self.entry().dtype
+        self.dtype
     }
 
     /// Slowest dimension first (row-major).
@@ -231,7 +346,7 @@ impl Tensor {
 
     /// The stored elements, unaligned, in row-major order.
     pub fn bytes(&self) -> &[u8] {
-        self.view().bytes
+        self.file.entry_bytes(self.entry())
     }
 
     /// The stored elements in `range`, counted in bytes. Those of a file on disk are read into `scratch`, so that they do not
@@ -243,11 +358,11 @@ impl Tensor {
     /// # Panics
     /// If `range` goes beyond the tensor.
     pub fn fetch<'a>(&'a self, range: Range<usize>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], FormatError> {
-        let whole = &self.entry().range;
+        let whole = self.entry().range();
         assert!(range.start <= range.end && range.end <= whole.len(), "{range:?} of {}", self.name());
-        let fetched = self.file.bytes.fetch(whole.start + range.start..whole.start + range.end, scratch);
-        fetched.map_err(|source| {
-            let file = self.file.name.clone();
+        let part = &self.file.parts[self.entry().part];
+        part.bytes.fetch(whole.start + range.start..whole.start + range.end, scratch).map_err(|source| {
+            let file = part.name.clone();
             match source.kind() {
                 std::io::ErrorKind::UnexpectedEof => FormatError::Changed { file, found: "it was cut short".into() },
                 _ => FormatError::Io { file, source },
@@ -257,7 +372,7 @@ impl Tensor {
 
     /// Name, type, shape and bytes at once.
     pub fn view(&self) -> TensorView<'_> {
-        self.file.view(self.entry())
+        TensorView { name: self.name(), dtype: self.dtype, shape: self.shape(), bytes: self.bytes() }
     }
 
     /// The file that the tensor lies in.
@@ -286,13 +401,13 @@ fn metadata_key(entry: &(String, MetaValue)) -> &str {
 
 /// Refuses tensors that share bytes: no program writes such files, so one of the offsets is wrong.
 fn check_overlap(file: &str, tensors: &[TensorEntry]) -> Result<(), FormatError> {
-    let mut by_start: Vec<&TensorEntry> = tensors.iter().filter(|entry| !entry.range.is_empty()).collect();
-    by_start.sort_unstable_by_key(|entry| entry.range.start);
-    match by_start.windows(2).find(|pair| pair[1].range.start < pair[0].range.end) {
+    let mut by_start: Vec<&TensorEntry> = tensors.iter().filter(|entry| !entry.range().is_empty()).collect();
+    by_start.sort_unstable_by_key(|entry| entry.start);
+    match by_start.windows(2).find(|pair| pair[1].start < pair[0].range().end) {
         Some(pair) => Err(FormatError::Tensor {
             file: file.to_owned(),
-            tensor: pair[1].name.clone(),
-            problem: TensorProblem::Overlap { other: pair[0].name.clone() },
+            tensor: pair[1].name.to_string(),
+            problem: TensorProblem::Overlap { other: pair[0].name.to_string() },
         }),
         None => Ok(()),
     }

@@ -2,14 +2,17 @@
 //!
 //! [`ModelFile::open`] maps a GGUF or safetensors file, whatever its name, checks its header once and then hands out
 //! [`TensorView`]s that borrow from the mapping. Nothing is copied and no tensor data is touched by opening: a file of
-//! several gigabytes needs memory for its index only. This crate knows files, not models: which tensors a model needs,
-//! and of which shapes, is decided above.
+//! several gigabytes needs memory for its index only. A model in several files is one [`ModelFile`] over several mappings.
+//! This crate knows files, not models: which tensors a model needs, and of which shapes, is decided above. Tensors may
+//! have any type; those of a type that the engine does not compute with are listed ([`StoredType`]) and not handed out.
 //!
 //! [`quant`] defines every quantized format: block layout, dequantization and, for the common types, quantization.
 //! [`GgufWriter`] writes GGUF files.
 //!
 //! Files are hostile until checked: every count and length is compared with the bytes that are left before anything is
-//! allocated, arithmetic is checked, and errors name the file, the entry, what was expected and what was found.
+//! allocated, arithmetic is checked, and errors name the file, the entry, what was expected and what was found. An index
+//! takes no more memory than it takes bytes in the file, and some 150 bytes for each of at most 65,536 tensors and 65,536
+//! metadata entries.
 
 mod bytes;
 mod error;
@@ -19,13 +22,19 @@ mod index;
 mod metadata;
 #[cfg(not(target_arch = "wasm32"))]
 mod mmap;
+#[cfg(not(target_arch = "wasm32"))]
+mod parts;
 pub mod quant;
 mod safetensors;
+#[cfg(not(target_arch = "wasm32"))]
+mod shards;
 mod sniff;
+mod stored;
 mod tensor;
 
 pub use error::{FormatError, TensorProblem};
 pub use file::{FileKind, ModelFile, Tensor};
 pub use gguf::{GgufDataWriter, GgufWriteError, GgufWriter};
-pub use metadata::{MetaArray, MetaValue, StrArray};
-pub use tensor::{DType, TensorView};
+pub use metadata::{BytesArray, MetaArray, MetaValue, StrArray};
+pub use stored::StoredType;
+pub use tensor::{DType, TensorInfo, TensorView};

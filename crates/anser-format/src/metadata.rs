@@ -1,6 +1,9 @@
 //! Typed key-value metadata of a model file.
 
-/// A metadata value. GGUF has all of these; safetensors only strings.
+use std::fmt;
+
+/// A metadata value. GGUF has all of these. The values of a safetensors file are texts by its specification; numbers and
+/// booleans, which some programs write, are read as such, and other JSON as its text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MetaValue {
     /// Unsigned 8-bit integer.
@@ -27,7 +30,9 @@ pub enum MetaValue {
     Bool(bool),
     /// UTF-8 text.
     Str(String),
-    /// Array of one of the above; arrays of arrays are refused by the reader.
+    /// Text that is not UTF-8, as it lies in the file.
+    Bytes(Vec<u8>),
+    /// Array of one of the above.
     Array(MetaArray),
 }
 
@@ -116,7 +121,34 @@ impl MetaValue {
             MetaArray::I32(v) => widen(v),
             MetaArray::U64(v) => widen(v),
             MetaArray::I64(v) => widen(v),
-            MetaArray::F32(_) | MetaArray::F64(_) | MetaArray::Bool(_) | MetaArray::Str(_) => None,
+            MetaArray::F32(_)
+            | MetaArray::F64(_)
+            | MetaArray::Bool(_)
+            | MetaArray::Str(_)
+            | MetaArray::Bytes(_)
+            | MetaArray::Arrays(_) => None,
+        }
+    }
+}
+
+/// For messages: a number as such, a text in quotes, of an array its length.
+impl fmt::Display for MetaValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MetaValue::U8(v) => write!(f, "{v}"),
+            MetaValue::I8(v) => write!(f, "{v}"),
+            MetaValue::U16(v) => write!(f, "{v}"),
+            MetaValue::I16(v) => write!(f, "{v}"),
+            MetaValue::U32(v) => write!(f, "{v}"),
+            MetaValue::I32(v) => write!(f, "{v}"),
+            MetaValue::U64(v) => write!(f, "{v}"),
+            MetaValue::I64(v) => write!(f, "{v}"),
+            MetaValue::F32(v) => write!(f, "{v}"),
+            MetaValue::F64(v) => write!(f, "{v}"),
+            MetaValue::Bool(v) => write!(f, "{v}"),
+            MetaValue::Str(v) => write!(f, "{v:?}"),
+            MetaValue::Bytes(v) => write!(f, "{:?} (not UTF-8)", String::from_utf8_lossy(v)),
+            MetaValue::Array(v) => write!(f, "an array of {}", v.len()),
         }
     }
 }
@@ -148,6 +180,10 @@ pub enum MetaArray {
     Bool(Box<[bool]>),
     /// Strings, for example the tokens of a vocabulary.
     Str(StrArray),
+    /// Texts of which some are not UTF-8.
+    Bytes(BytesArray),
+    /// This many arrays. Their elements are not kept: no key that models have is such an array.
+    Arrays(usize),
 }
 
 impl MetaArray {
@@ -166,6 +202,8 @@ impl MetaArray {
             MetaArray::F64(v) => v.len(),
             MetaArray::Bool(v) => v.len(),
             MetaArray::Str(v) => v.len(),
+            MetaArray::Bytes(v) => v.len(),
+            MetaArray::Arrays(n) => *n,
         }
     }
 
@@ -188,6 +226,20 @@ impl StrArray {
     /// An empty array with room for `n_strings` strings.
     pub fn with_capacity(n_strings: usize) -> StrArray {
         StrArray { text: String::new(), ends: Vec::with_capacity(n_strings) }
+    }
+
+    /// The same texts as strings, without copying them.
+    ///
+    /// # Errors
+    /// The texts, if one of them is not UTF-8.
+    pub(crate) fn from_bytes(texts: BytesArray) -> Result<StrArray, BytesArray> {
+        let BytesArray { bytes, ends } = texts;
+        match String::from_utf8(bytes) {
+            // Two texts may be UTF-8 together and not each of them.
+            Ok(text) if ends.iter().all(|&end| text.is_char_boundary(end)) => Ok(StrArray { text, ends }),
+            Ok(text) => Err(BytesArray { bytes: text.into_bytes(), ends }),
+            Err(error) => Err(BytesArray { bytes: error.into_bytes(), ends }),
+        }
     }
 
     /// Appends a string.
@@ -234,6 +286,48 @@ impl<S: AsRef<str>> FromIterator<S> for StrArray {
     }
 }
 
+/// Many texts of any bytes in two allocations, as [`StrArray`] keeps strings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BytesArray {
+    /// All texts, one after the other.
+    bytes: Vec<u8>,
+    /// Position in `bytes` where each text ends; it starts where the one before ends.
+    ends: Vec<usize>,
+}
+
+impl BytesArray {
+    /// An empty array with room for `n_texts` texts of `n_bytes` together.
+    pub(crate) fn with_capacity(n_texts: usize, n_bytes: usize) -> BytesArray {
+        BytesArray { bytes: Vec::with_capacity(n_bytes), ends: Vec::with_capacity(n_texts) }
+    }
+
+    /// Appends a text.
+    pub(crate) fn push(&mut self, text: &[u8]) {
+        self.bytes.extend_from_slice(text);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are no texts.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The texts in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| {
+            let text = &self.bytes[start..end];
+            start = end;
+            text
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,5 +351,29 @@ mod tests {
         assert_eq!(array.iter().collect::<Vec<_>>(), strings);
         assert_eq!((array.get(2), array.get(1), array.get(0), array.get(4)), (Some("né"), Some(""), Some("<s>"), None));
         assert_eq!(array.iter().len(), 4);
+    }
+
+    #[test]
+    fn texts_are_strings_only_if_each_of_them_is_utf8() {
+        let texts = |texts: &[&[u8]]| {
+            let mut array = BytesArray::default();
+            texts.iter().for_each(|text| array.push(text));
+            array
+        };
+        let strings = StrArray::from_bytes(texts(&[b"", "né".as_bytes(), b"x"])).unwrap();
+        assert_eq!(strings, ["", "né", "x"].into_iter().collect());
+        // The two bytes of é, apart: UTF-8 together.
+        let halves: [&[u8]; 3] = [b"n\xc3", b"\xa9", b"x"];
+        let kept = StrArray::from_bytes(texts(&halves)).unwrap_err();
+        assert_eq!(kept.iter().collect::<Vec<_>>(), halves);
+        assert!(StrArray::from_bytes(texts(&[b"\xff"])).is_err());
+    }
+
+    #[test]
+    fn values_in_messages_are_what_the_file_says() {
+        let shown = |value: MetaValue| value.to_string();
+        assert_eq!(shown(MetaValue::U32(24)), "24");
+        assert_eq!(shown(MetaValue::Str("a\nb".into())), "\"a\\nb\"");
+        assert_eq!(shown(MetaValue::Array(MetaArray::Arrays(3))), "an array of 3");
     }
 }

@@ -1,4 +1,4 @@
-//! The one memory mapping of the project.
+//! The one memory mapping of the project, and whole files copied into memory.
 
 use std::fs::File;
 use std::io;
@@ -58,20 +58,8 @@ impl Mapping {
     /// Reads the bytes from `at` on: by a call and not through the mapping, so that pages do not become part of the
     /// process's memory, and a file that was cut short gives an error and no signal.
     pub(crate) fn read(&self, at: usize, out: &mut [u8]) -> io::Result<()> {
-        #[cfg(unix)]
-        return std::os::unix::fs::FileExt::read_exact_at(&self.file, out, at as u64);
-        #[cfg(windows)]
-        {
-            let mut n_read = 0;
-            while n_read < out.len() {
-                let at = (at + n_read) as u64;
-                match std::os::windows::fs::FileExt::seek_read(&self.file, &mut out[n_read..], at)? {
-                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    n => n_read += n,
-                }
-            }
-            Ok(())
-        }
+        #[cfg(any(unix, windows))]
+        return read_at(&self.file, at, out);
         #[cfg(not(any(unix, windows)))]
         {
             out.copy_from_slice(&self.map[at..at + out.len()]);
@@ -92,4 +80,63 @@ impl Deref for Mapping {
     fn deref(&self) -> &[u8] {
         &self.map
     }
+}
+
+/// A copy of a whole file in memory of the process.
+pub(crate) struct Copied(memmap2::Mmap);
+
+/// What is read by one call: large enough for a network's latency, small enough for every system's limit of a call.
+const READ_N_BYTES: usize = 64 << 20;
+
+impl Copied {
+    /// Reads all of `file`.
+    ///
+    /// # Errors
+    /// What the system says; if there is not enough memory; if the file changes meanwhile.
+    pub(crate) fn new(mut file: File) -> io::Result<Copied> {
+        let stamp = Stamp::of(&file)?;
+        let n_bytes = usize::try_from(stamp.n_bytes).map_err(|_| io::Error::from(io::ErrorKind::FileTooLarge))?;
+        // Memory of its own pages and not of the allocator's, so that it may have pages of 2 MiB.
+        let mut copy = memmap2::MmapMut::map_anon(n_bytes)?;
+        #[cfg(target_os = "linux")]
+        let _ = copy.advise(memmap2::Advice::HugePage);
+        for piece in copy.chunks_mut(READ_N_BYTES) {
+            io::Read::read_exact(&mut file, piece).map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "it was cut short while it was read"),
+                _ => error,
+            })?;
+        }
+        if Stamp::of(&file)? != stamp {
+            return Err(io::Error::other("it was written to while it was read; load it again"));
+        }
+        Ok(Copied(copy.make_read_only()?))
+    }
+}
+
+impl Deref for Copied {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Reads the bytes of `file` from `at` on.
+#[cfg(unix)]
+fn read_at(file: &File, at: usize, out: &mut [u8]) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, at as u64)
+}
+
+/// Reads the bytes of `file` from `at` on.
+#[cfg(windows)]
+fn read_at(file: &File, at: usize, out: &mut [u8]) -> io::Result<()> {
+    let mut n_read = 0;
+    while n_read < out.len() {
+        let at = (at + n_read) as u64;
+        match std::os::windows::fs::FileExt::seek_read(file, &mut out[n_read..], at)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => n_read += n,
+        }
+    }
+    Ok(())
 }

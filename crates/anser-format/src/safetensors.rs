@@ -1,45 +1,68 @@
-//! The safetensors reader: the `safetensors` crate parses and validates the header, we bound its input and its output.
+//! The safetensors reader: we parse the header's JSON and bound it, the `safetensors` crate validates types, shapes and
+//! offsets.
+//!
+//! ```text
+//! n: u64   header: JSON of n bytes   data section
+//! header = {"NAME": {"dtype": "F16", "shape": [4, 3], "data_offsets": [start, end]}, …, "__metadata__": {"KEY": "text", …}}
+//! ```
+//! Offsets are relative to the start of the data section; tensors follow one another without a gap. Values in
+//! `__metadata__` are texts by the specification. Some programs write numbers or objects: they are read all the same, since
+//! no weight depends on them.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::fmt;
 
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
-use serde_json::Value;
+use serde::Deserialize;
+use serde::de::value::{Error as TypeError, StrDeserializer};
+use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
+use serde_json::Number;
+use serde_json::value::RawValue;
 
 use crate::error::{FormatError, TensorProblem};
-use crate::file::{FileKind, Parsed, TensorEntry};
+use crate::file::{FileKind, MAX_ENTRIES, Parsed, TensorEntry};
 use crate::metadata::MetaValue;
+use crate::stored::StoredType;
 use crate::tensor::DType;
 
 /// Bytes of the length field in front of the header.
 const LENGTH_N_BYTES: usize = 8;
 
 /// The longest header that is parsed. The largest RWKV models have headers of about 0.3 MB; the parser may allocate
-/// tens of times the header's length, so the limit keeps a hostile file from asking for gigabytes.
+/// several times the header's length, so the limit keeps a hostile file from asking for gigabytes.
 const MAX_HEADER_N_BYTES: u64 = 4 << 20;
 
 /// The longest tensor name.
 const MAX_NAME_N_BYTES: usize = 1024;
 
+/// The longest name of a type.
+const MAX_TYPE_N_BYTES: usize = 64;
+
 /// The most dimensions of a tensor.
 const MAX_N_DIMS: usize = 8;
+
+/// The key of what is no tensor.
+const METADATA_KEY: &str = "__metadata__";
 
 /// Reads the header of a safetensors file of length `bytes.len()`.
 pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
     let header = header(file, bytes)?;
     let invalid = |source| FormatError::Safetensors { file: file.to_owned(), source };
+    let tensor_error =
+        |tensor: &str, problem| FormatError::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), problem };
     let text = std::str::from_utf8(header).map_err(|error| invalid(SafeTensorError::InvalidHeader(error)))?;
-    // Not `SafeTensors::read_metadata`: it adds up lengths from the file without a check for overflow. Deserializing
-    // applies the same validation (shapes agree with offsets, no gaps, no overlaps) but for the total length.
-    let metadata: Metadata = serde_json::from_str(text).map_err(|error| match faulty_tensor(text) {
-        Some((tensor, problem)) => FormatError::Tensor { file: file.to_owned(), tensor, problem },
-        None => invalid(SafeTensorError::InvalidHeaderDeserialization(error)),
-    })?;
+    let Header { entries } =
+        serde_json::from_str(text).map_err(|error| invalid(SafeTensorError::InvalidHeaderDeserialization(error)))?;
 
-    let data_start = LENGTH_N_BYTES + header.len();
-    let section_n_bytes = bytes.len() - data_start;
-    let mut tensors = Vec::new();
-    for name in metadata.offset_keys() {
+    let mut tensors: Vec<(String, Entry)> = Vec::new();
+    let mut metadata = Vec::new();
+    let mut names = HashSet::new();
+    for (name, json) in &entries {
+        if name == METADATA_KEY {
+            metadata.extend(read_metadata(file, json)?);
+            continue;
+        }
         if name.is_empty() || name.len() > MAX_NAME_N_BYTES {
             return Err(FormatError::Header {
                 file: file.to_owned(),
@@ -47,27 +70,37 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
                 problem: format!("its name has {} bytes, but 1 to {MAX_NAME_N_BYTES} are allowed", name.len()),
             });
         }
-        let error = |problem| FormatError::Tensor { file: file.to_owned(), tensor: name.clone(), problem };
-        let Some(info) = metadata.info(&name) else { continue };
-        let dtype = supported(info.dtype).map_err(error)?;
-        if info.shape.len() > MAX_N_DIMS {
-            return Err(error(TensorProblem::NDims { found: info.shape.len() as u64, limit: MAX_N_DIMS }));
+        if !names.insert(name.as_str()) {
+            return Err(tensor_error(name, TensorProblem::Duplicate));
         }
-        let (start, end) = info.data_offsets;
-        if end > section_n_bytes {
-            return Err(error(TensorProblem::OutOfBounds {
-                offset: start as u64,
-                n_bytes: end.saturating_sub(start),
-                section_n_bytes,
-            }));
-        }
-        let shape = info.shape.clone();
-        tensors.push(TensorEntry { dtype, shape, range: data_start + start..data_start + end, name });
+        let entry = Entry::parse(json).map_err(|problem| tensor_error(name, problem))?;
+        tensors.push((name.clone(), entry));
     }
-    let mut entries: Vec<(String, MetaValue)> =
-        metadata.metadata().iter().flatten().map(|(key, value)| (key.clone(), MetaValue::Str(value.clone()))).collect();
-    entries.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    Ok(Parsed { kind: FileKind::Safetensors, tensors, metadata: entries })
+    metadata.sort_unstable_by(|a: &(String, MetaValue), b| a.0.cmp(&b.0));
+    tensors.sort_by_key(|(_, entry)| entry.offsets);
+    // Not `SafeTensors::read_metadata`: it adds up lengths from the file without a check for overflow, and refuses metadata
+    // that are no texts. This is the same validation (shapes agree with offsets, no gaps, no overlaps) but for the total
+    // length.
+    let infos = tensors.iter().map(|(name, entry)| (name.clone(), entry.info())).collect();
+    Metadata::new(None, infos).map_err(|error| match fault(&tensors) {
+        Some((name, problem)) => tensor_error(name, problem),
+        None => invalid(error),
+    })?;
+
+    let data_start = LENGTH_N_BYTES + header.len();
+    let section_n_bytes = bytes.len() - data_start;
+    let place = |(name, entry): (String, Entry)| {
+        let (start, end) = entry.offsets;
+        if end > section_n_bytes {
+            let (offset, n_bytes) = (start as u64, end.saturating_sub(start));
+            return Err(tensor_error(&name, TensorProblem::OutOfBounds { offset, n_bytes, section_n_bytes }));
+        }
+        let (stored, shape) = (entry.stored(), entry.shape.into());
+        let (start, n_bytes) = (data_start + start, Some(end - start));
+        Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes })
+    };
+    let tensors = tensors.into_iter().map(place).collect::<Result<_, _>>()?;
+    Ok(Parsed { kind: FileKind::Safetensors, tensors, metadata })
 }
 
 /// The JSON text of the header.
@@ -95,51 +128,147 @@ fn header<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
     Ok(&rest[..n_bytes as usize])
 }
 
-fn supported(dtype: Dtype) -> Result<DType, TensorProblem> {
-    match dtype {
-        Dtype::F32 => Ok(DType::F32),
-        Dtype::F16 => Ok(DType::F16),
-        Dtype::BF16 => Ok(DType::BF16),
-        other => Err(TensorProblem::DType { found: other.to_string() }),
+/// The header's entries in the order of the file, as slices of its text.
+struct Header<'a> {
+    entries: Vec<(String, &'a RawValue)>,
+}
+
+impl<'de> Deserialize<'de> for Header<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Header<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "an object of at most {MAX_ENTRIES} entries")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Header<'de>, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    if entries.len() == MAX_ENTRIES {
+                        return Err(de::Error::invalid_length(MAX_ENTRIES + 1, &self));
+                    }
+                    entries.push(entry);
+                }
+                Ok(Header { entries })
+            }
+        }
+        deserializer.deserialize_map(Entries)
     }
 }
 
-/// Looks for the tensor that made the parser refuse a header; the parser itself names it for some faults only.
-fn faulty_tensor(text: &str) -> Option<(String, TensorProblem)> {
-    let entries: BTreeMap<String, Value> = serde_json::from_str(text).ok()?;
-    let mut tensors: Vec<(String, TensorInfo)> = Vec::new();
-    for (name, entry) in entries {
-        if name == "__metadata__" {
-            continue;
+/// What the header says about a tensor.
+struct Entry {
+    /// `None` for a type that the `safetensors` crate does not know.
+    dtype: Option<Dtype>,
+    type_name: String,
+    shape: Vec<usize>,
+    /// Start and end, in bytes from the start of the data section.
+    offsets: (usize, usize),
+}
+
+impl Entry {
+    fn parse(json: &RawValue) -> Result<Entry, TensorProblem> {
+        #[derive(Deserialize)]
+        struct Json {
+            dtype: String,
+            shape: Vec<usize>,
+            data_offsets: (usize, usize),
         }
-        match serde_json::from_value(entry) {
-            Ok(info) => tensors.push((name, info)),
-            Err(error) => return Some((name, TensorProblem::Entry { message: error.to_string() })),
+        let unreadable = |message| TensorProblem::Entry { message };
+        let Json { dtype: type_name, shape, data_offsets: offsets } =
+            serde_json::from_str(json.get()).map_err(|error| unreadable(error.to_string()))?;
+        if type_name.is_empty() || type_name.len() > MAX_TYPE_N_BYTES {
+            let n_bytes = type_name.len();
+            return Err(unreadable(format!("a dtype of {n_bytes} bytes, but 1 to {MAX_TYPE_N_BYTES} are allowed")));
+        }
+        if shape.len() > MAX_N_DIMS {
+            return Err(TensorProblem::NDims { found: shape.len() as u64, limit: MAX_N_DIMS });
+        }
+        let name: StrDeserializer<'_, TypeError> = type_name.as_str().into_deserializer();
+        Ok(Entry { dtype: Dtype::deserialize(name).ok(), type_name, shape, offsets })
+    }
+
+    /// The entry for the `safetensors` crate; of a type that it does not know, as many bytes as the offsets give.
+    fn info(&self) -> TensorInfo {
+        let (start, end) = self.offsets;
+        let (dtype, shape) = match self.dtype {
+            Some(dtype) => (dtype, self.shape.clone()),
+            None => (Dtype::U8, vec![end.saturating_sub(start)]),
+        };
+        TensorInfo { dtype, shape, data_offsets: self.offsets }
+    }
+
+    fn stored(&self) -> StoredType {
+        match self.dtype {
+            Some(Dtype::F32) => DType::F32.into(),
+            Some(Dtype::F16) => DType::F16.into(),
+            Some(Dtype::BF16) => DType::BF16.into(),
+            Some(_) | None => StoredType::Other(self.type_name.as_str().into()),
         }
     }
-    tensors.sort_unstable_by_key(|(_, info)| info.data_offsets);
+}
+
+/// The first of `tensors`, which are in the order of their data, that the `safetensors` crate refuses, and why: its errors
+/// name the tensor for some faults only.
+fn fault(tensors: &[(String, Entry)]) -> Option<(&str, TensorProblem)> {
     let mut expected = 0;
-    for (name, info) in tensors {
-        let dtype = match supported(info.dtype) {
-            Ok(dtype) => dtype,
-            Err(problem) => return Some((name, problem)),
-        };
-        let (start, end) = info.data_offsets;
+    for (name, entry) in tensors {
+        let (start, end) = entry.offsets;
         if start != expected || end < start {
             return Some((name, TensorProblem::Gap { start, end, expected }));
         }
-        let shape = info.shape;
-        let n_bytes = shape.iter().try_fold(dtype.block_n_bytes(), |n_bytes, &n| n_bytes.checked_mul(n));
-        let found = end - start;
-        match n_bytes {
-            Some(n_bytes) if n_bytes == found => {}
-            Some(expected) => return Some((name, TensorProblem::Length { dtype, shape, expected, found })),
+        expected = end;
+        let Some(dtype) = entry.dtype else { continue };
+        let (found, shape, stored) = (end - start, &entry.shape, entry.stored());
+        let n_bits = shape.iter().try_fold(dtype.bitsize(), |n_bits, &n| n_bits.checked_mul(n));
+        match n_bits {
+            Some(n_bits) if n_bits % 8 == 0 && n_bits / 8 == found => {}
+            Some(n_bits) => {
+                let (expected, shape) = (n_bits.div_ceil(8), shape.clone());
+                return Some((name, TensorProblem::Length { stored, shape, expected, found }));
+            }
             None => {
-                let shape = shape.into_iter().map(|n| n as u64).collect();
-                return Some((name, TensorProblem::TooLarge { shape, dtype }));
+                let shape = shape.iter().map(|&n| n as u64).collect();
+                return Some((name, TensorProblem::TooLarge { shape, stored }));
             }
         }
-        expected = end;
     }
     None
+}
+
+/// The entries of `__metadata__`; where that is no object, one entry of this name with its JSON text.
+fn read_metadata(file: &str, json: &RawValue) -> Result<Vec<(String, MetaValue)>, FormatError> {
+    let text = json.get();
+    if text == "null" {
+        return Ok(vec![]);
+    }
+    if !text.starts_with('{') {
+        return Ok(vec![(METADATA_KEY.to_owned(), metadata_value(json))]);
+    }
+    match serde_json::from_str(text) {
+        Ok(Header { entries }) => Ok(entries.into_iter().map(|(key, value)| (key, metadata_value(value))).collect()),
+        Err(error) => {
+            let source = SafeTensorError::InvalidHeaderDeserialization(error);
+            Err(FormatError::Safetensors { file: file.to_owned(), source })
+        }
+    }
+}
+
+/// A text, number or boolean as such, anything else as its JSON text.
+fn metadata_value(json: &RawValue) -> MetaValue {
+    let text = json.get();
+    let number = || {
+        let number = serde_json::from_str::<Number>(text).ok()?;
+        let integer = number.as_i64().map(MetaValue::I64).or(number.as_u64().map(MetaValue::U64));
+        integer.or(number.as_f64().map(MetaValue::F64))
+    };
+    let value = match text.as_bytes().first() {
+        Some(b'"') => serde_json::from_str(text).ok().map(MetaValue::Str),
+        Some(b't' | b'f') => serde_json::from_str(text).ok().map(MetaValue::Bool),
+        Some(b'-' | b'0'..=b'9') => number(),
+        _ => None,
+    };
+    value.unwrap_or_else(|| MetaValue::Str(text.to_owned()))
 }

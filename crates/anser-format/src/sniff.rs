@@ -40,7 +40,10 @@ const MAGICS: [(&[u8], &str, &str); 15] = [
     (b"%PDF", "a PDF document", NEED),
 ];
 
-/// Classifies a file by its bytes; only the first few hundred are looked at.
+/// Bytes at the beginning of a file that tell what it is.
+pub(crate) const HEAD_N_BYTES: usize = 512;
+
+/// Classifies a file by its first [`HEAD_N_BYTES`].
 pub(crate) fn sniff(bytes: &[u8]) -> Sniffed {
     let other = |found, advice| Sniffed::Other { found, advice };
     if bytes.is_empty() {
@@ -59,7 +62,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Sniffed {
     if bytes.get(257..262) == Some(b"ustar") {
         return other("a tar archive", UNPACK);
     }
-    let head = &bytes[..bytes.len().min(512)];
+    let head = &bytes[..bytes.len().min(HEAD_N_BYTES)];
     if let Some(text) = as_text(head) {
         let text = text.trim_start();
         let starts = |word: &str| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));

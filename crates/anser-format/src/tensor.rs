@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::stored::StoredType;
+
 /// How the elements of a tensor are stored.
 ///
 /// Float types hold one element per "block"; quantized types hold [`block_len`](DType::block_len) consecutive elements
@@ -169,6 +171,29 @@ pub struct TensorView<'a> {
     pub shape: &'a [usize],
     /// The stored elements, unaligned, in row-major order; their length is what `dtype` and `shape` ask for.
     pub bytes: &'a [u8],
+}
+
+/// What a file's index says about a tensor of any type, borrowed from the [`ModelFile`](crate::ModelFile).
+#[derive(Clone, Copy, Debug)]
+pub struct TensorInfo<'a> {
+    /// The tensor's name in the file.
+    pub name: &'a str,
+    /// How the elements are stored.
+    pub stored: &'a StoredType,
+    /// Slowest dimension first (row-major).
+    pub shape: &'a [usize],
+    /// Bytes of the stored elements; `None` if the size of such elements is not known.
+    pub n_bytes: Option<usize>,
+    /// The stored elements; empty if their size is not known.
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> TensorInfo<'a> {
+    /// The tensor with its elements, if their type is one that the engine computes with.
+    pub fn view(&self) -> Option<TensorView<'a>> {
+        let dtype = self.stored.computed()?;
+        Some(TensorView { name: self.name, dtype, shape: self.shape, bytes: self.bytes })
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use peak_alloc::PeakAlloc;
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// Files that are broken as models but well formed as files: names, shapes, architecture and settings do not fit.
-const BROKEN_AS_MODELS: [&str; 26] = [
+const BROKEN_AS_MODELS: [&str; 31] = [
     "g_kv_count_zero.gguf",
     "g_dim_zero.gguf",
     "g_missing_tensor.gguf",
@@ -31,6 +31,10 @@ const BROKEN_AS_MODELS: [&str; 26] = [
     "g_arch_missing.gguf",
     "g_arch_wrong_type.gguf",
     "g_arch_rwkv6.gguf",
+    "g_arch_not_utf8.gguf",
+    "g_dtype_unknown.gguf",
+    "g_dtype_removed.gguf",
+    "g_dtype_i8.gguf",
     "g_block_count_zero.gguf",
     "g_block_count_huge.gguf",
     "g_block_count_three.gguf",
@@ -41,6 +45,7 @@ const BROKEN_AS_MODELS: [&str; 26] = [
     "g_head_size_huge.gguf",
     "s_shape_emb_1d.st",
     "s_layer_gap.st",
+    "s_dtype_unknown.st",
 ];
 
 #[test]

@@ -95,18 +95,28 @@ fn files_and_tensors_cross_threads() {
 }
 
 #[test]
-fn a_tensor_of_integers_is_refused_by_name() {
-    let mut bytes = std::fs::read(fixture("tiny/tiny-v7mini-f16.gguf")).unwrap();
-    let name = b"blk.1.time_mix_key.weight";
-    let at = bytes.windows(name.len()).position(|window| window == name).unwrap();
+fn tensors_of_other_types_are_listed_and_not_handed_out() {
+    let good = std::fs::read(fixture("tiny/tiny-v7mini-f16.gguf")).unwrap();
+    let name = "blk.1.time_mix_key.weight"; // [64, 64]
+    let at = good.windows(name.len()).position(|window| window == name.as_bytes()).unwrap();
     let type_at = at + name.len() + 4 + 2 * 8; // After the number of dimensions and two dimensions.
-    bytes[type_at] = 26;
-    match ModelFile::from_bytes("model.gguf", bytes).unwrap_err() {
-        FormatError::Tensor { tensor, problem: TensorProblem::DType { found }, .. } => {
-            assert_eq!((tensor.as_bytes(), found.as_str()), (&name[..], "I32 (integer)"));
-        }
-        other => panic!("{other}"),
+    for (id, shown, n_bytes) in [(24, "I8", Some(4096)), (40, "NVFP4", Some(2304)), (99, "number 99 (unknown)", None)] {
+        let mut bytes = good.clone();
+        bytes[type_at] = id;
+        let file = ModelFile::from_bytes("model.gguf", bytes).unwrap();
+        assert!(file.tensor(name).is_none());
+        let info = file.info(name).unwrap();
+        assert_eq!((info.stored.name(), info.shape, info.n_bytes), (shown, &[64, 64][..], n_bytes));
+        assert!(info.view().is_none());
+        assert_eq!(file.tensors().filter(|tensor| tensor.view().is_none()).count(), 1);
     }
+    // Elements of a known size must lie in the file, whatever they are.
+    let mut bytes = good.clone();
+    bytes[type_at] = 27;
+    let last = good.len() as u64 / 32 * 32 - 32 - 16_384;
+    bytes[type_at + 4..][..8].copy_from_slice(&last.to_le_bytes());
+    let error = ModelFile::from_bytes("model.gguf", bytes).unwrap_err();
+    assert!(matches!(error, FormatError::Tensor { problem: TensorProblem::OutOfBounds { .. }, .. }), "{error}");
 }
 
 #[test]
@@ -179,8 +189,9 @@ fn changes_of_an_open_file_are_told() {
     write().set_len(n_bytes / 2).unwrap();
     let message = file.check_unchanged().unwrap_err().to_string();
     assert!(message.contains(&format!("it had {n_bytes} bytes, now {}", n_bytes / 2)), "{message}");
-    let cut = file.tensors().max_by_key(|tensor| file.tensor(tensor.name).unwrap().bytes().as_ptr()).unwrap();
-    let fetched = file.tensor(cut.name).unwrap().fetch(0..cut.bytes.len(), &mut vec![]).map(drop);
+    let tensors = file.tensors().map(|tensor| file.tensor(tensor.name).unwrap());
+    let cut = tensors.max_by_key(|tensor| tensor.bytes().as_ptr()).unwrap();
+    let fetched = cut.fetch(0..cut.bytes().len(), &mut vec![]).map(drop);
     assert!(matches!(fetched, Err(FormatError::Changed { .. })), "{fetched:?}");
 
     std::fs::remove_file(&path).unwrap();

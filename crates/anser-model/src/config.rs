@@ -1,6 +1,7 @@
 //! Sizes of a model: from the shapes of its tensors, checked against the file's metadata where it has any.
 
 use crate::error::ModelError;
+use crate::names;
 use crate::weights::{Source, squeeze};
 use anser_format::{FileKind, ModelFile};
 use std::sync::Arc;
@@ -77,7 +78,7 @@ fn arch_u64(file: &ModelFile, key: &str) -> Result<Option<u64>, ModelError> {
             file: file.name().into(),
             key,
             expected: "an unsigned number".into(),
-            found: "another type".into(),
+            found: value.to_string(),
         }),
     }
 }
@@ -109,10 +110,10 @@ fn version(file: &Arc<ModelFile>) -> Result<Version, ModelError> {
             Some("rwkv7") => Ok(Version::V7),
             Some(arch @ ("rwkv6" | "rwkv6qwen2" | "arwkv7")) => Err(unsupported(format!("architecture {arch}"))),
             Some(arch) => Err(not_rwkv(format!("its architecture is {arch:?}"))),
-            None => Err(not_rwkv(format!("{key} is not a string"))),
+            None => Err(not_rwkv(format!("{key} is {arch}, but a text in UTF-8 is needed"))),
         };
     }
-    let has = |name: &str| file.tensor(&format!("blocks.0.{name}")).is_some();
+    let has = |name: &str| file.info(&format!("blocks.0.{name}")).is_some();
     let marks = ["att.x_r", "att.w1", "att.a1", "att.g1", "att.r_k", "att.k_k"];
     if marks.iter().all(|m| has(m)) {
         Ok(Version::V7)
@@ -124,6 +125,15 @@ fn version(file: &Arc<ModelFile>) -> Result<Version, ModelError> {
         Err(unsupported("RWKV-4".into()))
     } else if let Some(missing) = marks.iter().find(|m| !has(m)).filter(|_| marks.iter().any(|m| has(m))) {
         Err(ModelError::MissingTensor { file: file.name().into(), tensor: format!("blocks.0.{missing}") })
+    } else if let Some(tensor) = file.tensors().find(|tensor| names::is_hugging_face(tensor.name)) {
+        Err(ModelError::Unsupported {
+            file: file.name().into(),
+            what: format!("the layout of Hugging Face's transformers (tensor {})", abbreviate(tensor.name)),
+            advice:
+                "convert the model's folder to GGUF with llama.cpp's convert_hf_to_gguf.py, or the .pth file that it \
+                     was made from with web-rwkv's converter"
+                    .into(),
+        })
     } else {
         Err(not_rwkv("it has no tensors of the names blocks.0.att.*".into()))
     }

@@ -31,6 +31,18 @@ pub enum ModelError {
         /// Name of the tensor as this kind of file spells it.
         tensor: String,
     },
+    /// A tensor that the architecture needs has a type that the engine does not compute with.
+    #[error(
+        "{file}: {tensor}: its type {found} is not supported; convert the model to F16, BF16, Q8_0, Q6_K, Q5_K or Q4_K"
+    )]
+    Type {
+        /// Name of the file.
+        file: String,
+        /// Name of the tensor as this kind of file spells it.
+        tensor: String,
+        /// The type, as the file's format calls it.
+        found: String,
+    },
     /// A tensor has another shape than the architecture gives it.
     #[error("{file}: {tensor}: expected shape {expected}, found {found:?}")]
     Shape {

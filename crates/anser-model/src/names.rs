@@ -72,3 +72,12 @@ pub(crate) fn gguf_name(blink: &str) -> Option<(String, Option<usize>)> {
     let (layer, rest) = blink.strip_prefix("blocks.")?.split_once('.')?;
     find(V7_BLOCK, rest).map(|g| spell(&format!("blk.{layer}."), g))
 }
+
+/// What tensor names of models saved by Hugging Face's transformers begin with, up to the number of the layer. No other
+/// layout has them.
+const HUGGING_FACE_LAYERS: [&str; 4] = ["model.layers.", "model.blocks.", "rwkv7.blocks.", "rwkv.blocks."];
+
+/// Whether a tensor of this name belongs to a model saved by Hugging Face's transformers.
+pub(crate) fn is_hugging_face(name: &str) -> bool {
+    HUGGING_FACE_LAYERS.iter().any(|prefix| name.starts_with(prefix))
+}

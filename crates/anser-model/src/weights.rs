@@ -115,9 +115,13 @@ impl<'a> Source<'a> {
             FileKind::Gguf { .. } => names::gguf_name(name).unwrap_or((name.into(), None)),
             FileKind::Safetensors => (name.into(), None),
         };
-        match self.file.tensor(&spelled) {
-            Some(tensor) => Ok((tensor, row)),
-            None => Err(ModelError::MissingTensor { file: self.file.name().into(), tensor: spelled }),
+        match (self.file.tensor(&spelled), self.file.info(&spelled)) {
+            (Some(tensor), _) => Ok((tensor, row)),
+            (None, Some(info)) => {
+                let found = info.stored.name().into();
+                Err(ModelError::Type { file: self.file.name().into(), tensor: spelled, found })
+            }
+            (None, None) => Err(ModelError::MissingTensor { file: self.file.name().into(), tensor: spelled }),
         }
     }
 

@@ -64,7 +64,7 @@ fn names_keys_and_vocabulary_are_those_of_a_converted_model() {
             .tensors()
             .map(|view| {
                 let is_low_rank = view.name.contains("1.weight") || view.name.contains("2.weight");
-                (view.name.to_owned(), view.dtype, if is_low_rank { vec![] } else { view.shape.to_vec() })
+                (view.name.to_owned(), view.stored.clone(), if is_low_rank { vec![] } else { view.shape.to_vec() })
             })
             .collect();
         tensors.sort_by(|a, b| a.0.cmp(&b.0));

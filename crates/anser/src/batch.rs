@@ -129,7 +129,7 @@ pub(crate) fn feed_step(parts: &mut [Part]) -> Result<Vec<Fed>, Error> {
     let reads: Vec<_> = logits.into_iter().chain(hidden).collect();
     let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
     let mut fed = vec![Fed::default(); parts.len()];
-    model.executor().step_for(&step, |values| {
+    model.executor_for_step()?.step_for(&step, |values| {
         let mut values = values.iter().copied();
         let logits = logits.and_then(|_| values.next()).unwrap_or_default();
         let hidden = hidden.and_then(|_| values.next()).unwrap_or_default();

@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
         // Nothing is read where nothing is pooled yet: then the step runs no further than the states need.
         let reads = if outputs.is_empty() { &[][..] } else { &[*value] };
         let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads, inputs: &[] };
-        let rows = model.executor().step(&step)?.pop().unwrap_or_default();
+        let rows = model.executor_for_step()?.step(&step)?.pop().unwrap_or_default();
         let n_embd = model.config().n_embd;
         let of_tokens = model.plan().value(*value).rows == Rows::Tokens;
         let mut at = outputs.iter().enumerate().map(|(o, &row)| if of_tokens { row as usize } else { o });

@@ -5,8 +5,8 @@ use crate::device::{Device, Executor, Opening};
 use crate::error::Error;
 use crate::progress::OnLoad;
 use crate::session::Session;
-use anser_format::{MetaValue, ModelFile};
-use anser_model::{Config, Plan, StateLayout};
+use anser_format::{FileKind, MetaValue, ModelFile};
+use anser_model::{Config, Plan, State, StateLayout};
 use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
 use std::path::PathBuf;
@@ -30,6 +30,10 @@ pub struct Options {
     /// every step, with the same results: a model larger than the GPU's memory runs. States and the values of a step, a few
     /// percent, come on top.
     pub gpu_memory: Option<u64>,
+    /// Read the model's files into memory instead of mapping them: for files on a network or that other programs write. It
+    /// takes as much memory as the files have bytes, and loading waits until they are read; afterwards no change of the
+    /// files matters.
+    pub in_memory: bool,
     /// Told how far loading has got, and can end it.
     pub on_load: Option<OnLoad>,
     /// A folder for compiled GPU kernels, which make the next process start faster; nobody else may write to it. `None`,
@@ -48,6 +52,8 @@ struct Inner {
     config: Config,
     plan: Arc<Plan>,
     layout: Arc<StateLayout>,
+    /// The tuned state in the file, if it has one: fresh sessions start from it instead of zeros.
+    initial_state: OnceLock<State>,
     vocabulary: Option<PathBuf>,
     tokenizer: OnceLock<Result<Tokenizer, String>>,
     fingerprint: OnceLock<String>,
@@ -57,8 +63,6 @@ struct Inner {
     chosen: String,
     /// With what there is to tell about it.
     device: OnceLock<String>,
-    /// Once a session was made.
-    is_used: OnceLock<()>,
 }
 
 impl std::fmt::Debug for Model {
@@ -68,18 +72,22 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// Opens the GGUF or safetensors file at `path`. It returns when the file is found to be a model and the device is
-    /// open; weights become resident in the background, and what needs them waits. The CPU uses the mapped file in
-    /// place; the GPU gets a copy, of which none stays on the host.
+    /// Opens the GGUF or safetensors model at `path`. It may lie in several files: then `path` names any part of a split
+    /// GGUF model, or a shard or the index (`model.safetensors.index.json`) of a safetensors model. It returns when the
+    /// files are found to be a model and the device is open; weights become resident in the background, and what needs
+    /// them waits. The CPU uses the mapped files in place; the GPU gets a copy, of which none stays on the host.
     ///
-    /// The file must not be changed while the model is in use: weights would change with it, and reading a part that was
-    /// cut off ends the process. Replacing or deleting it does no harm. Changes before a weight is first used are told.
+    /// The files must not be changed while the model is in use, since weights would change with them. Size and time of
+    /// change are looked at before every step, which fails if they are others. What is cut off within a step ends the
+    /// process (SIGBUS) where a weight is read through the mapping; [`Options::in_memory`] avoids that. Replacing or
+    /// deleting the files does no harm.
     ///
     /// # Errors
     /// If the file is no RWKV model that can be run, or the device cannot be used.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load(path: impl AsRef<std::path::Path>, options: &Options) -> Result<Model, Error> {
-        Model::from_file(ModelFile::open(path)?, options)
+        let file = if options.in_memory { ModelFile::read(path) } else { ModelFile::open(path) };
+        Model::from_file(file?, options)
     }
 
     /// The demo model that is compiled into the library: small, trained on synthetic stories, chats and e-mails.
@@ -92,13 +100,13 @@ impl Model {
         Model::from_file(ModelFile::from_static("demo", DEMO)?, options)
     }
 
-    /// A model in an open file.
+    /// A model in an open file; [`Options::in_memory`] was the caller's choice when it was opened.
     ///
     /// # Errors
     /// As [`Model::load`].
     pub fn from_file(file: Arc<ModelFile>, options: &Options) -> Result<Model, Error> {
         let (config, plan, executor, chosen) = set_up(&file, options)?;
-        Ok(Model {
+        let model = Model {
             inner: Arc::new(Inner {
                 layout: Arc::new(plan.state.clone()),
                 file,
@@ -111,9 +119,15 @@ impl Model {
                 embeddings: Mutex::new(EmbeddingCache::new(options.embedding_cache_n_bytes)),
                 chosen,
                 device: OnceLock::new(),
-                is_used: OnceLock::new(),
+                initial_state: OnceLock::new(),
             }),
-        })
+        };
+        let is_tuned = model.inner.file.tensors().any(|tensor| is_tuned_state(tensor.name));
+        if is_tuned && model.inner.file.kind() == FileKind::Safetensors {
+            let state = model.state_from_tuned(model.file())?;
+            model.inner.initial_state.get_or_init(|| state);
+        }
+        Ok(model)
     }
 
     /// Name of the file.
@@ -141,6 +155,12 @@ impl Model {
         &self.inner.layout
     }
 
+    /// The state that fresh sessions start from, if the file carries a tuned one (tensors `blocks.L.att.time_state`);
+    /// without it they start from zeros.
+    pub fn initial_state(&self) -> Option<&State> {
+        self.inner.initial_state.get()
+    }
+
     /// Where the model runs and why, in one line. On a GPU it waits until memory is allocated there.
     pub fn device(&self) -> &str {
         self.inner
@@ -151,13 +171,9 @@ impl Model {
     /// A new session with a fresh state.
     ///
     /// # Errors
-    /// If the device has no memory for another state, or the file was changed before the model was first used.
+    /// If the device has no memory for another state, or a file of the model was changed.
     pub fn session(&self) -> Result<Session, Error> {
-        if self.inner.is_used.get().is_none() {
-            self.inner.file.check_unchanged()?;
-            // It may have been set by another thread meanwhile.
-            let _ = self.inner.is_used.set(());
-        }
+        self.inner.file.check_unchanged()?;
         Session::new(self.clone())
     }
 
@@ -249,7 +265,17 @@ impl Model {
         self.inner.embeddings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The executor. A panic in another thread's step leaves buffers that the next step overwrites.
+    /// The executor, for a step: whatever reads weights goes through here, so that a model whose files changed computes
+    /// nothing any more.
+    ///
+    /// # Errors
+    /// If a file of the model is not what it was when it was opened.
+    pub(crate) fn executor_for_step(&self) -> Result<MutexGuard<'_, Executor>, Error> {
+        self.inner.file.check_unchanged()?;
+        Ok(self.executor())
+    }
+
+    /// The executor, for what reads no weights. A panic in another thread's step leaves buffers that the next step overwrites.
     pub(crate) fn executor(&self) -> MutexGuard<'_, Executor> {
         self.inner.executor.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -268,6 +294,11 @@ fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>
     let plan = Arc::new(plan);
     let (executor, chosen) = Executor::new(&plan, options, opening)?;
     Ok((config, plan, executor, chosen))
+}
+
+/// Whether a tensor of this name is a layer's part of a tuned initial state.
+fn is_tuned_state(name: &str) -> bool {
+    name.starts_with("blocks.") && name.ends_with(".att.time_state")
 }
 
 /// The tokenizer that a GGUF file carries.

@@ -71,7 +71,11 @@ pub struct Session {
 impl Session {
     pub(crate) fn new(model: Model) -> Result<Session, Error> {
         let slot = model.executor().create_state()?;
-        Ok(Session { model, slot, n_tokens: 0, fresh: true, pending: vec![], logits: vec![] })
+        let session = Session { model, slot, n_tokens: 0, fresh: true, pending: vec![], logits: vec![] };
+        if let Some(state) = session.model.initial_state() {
+            session.model.executor().write_state(slot, state.data())?;
+        }
+        Ok(session)
     }
 
     /// The model.
@@ -206,7 +210,7 @@ impl Session {
             let outputs: Vec<u32> = (0..chunk.len() as u32).collect();
             let sequences = [Sequence { slot: self.slot, n_tokens: chunk.len() }];
             let step = Step { tokens: chunk, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
-            let read = self.model.executor().step(&step)?;
+            let read = self.model.executor_for_step()?.step(&step)?;
             activations.iter_mut().zip(read).for_each(|(a, data)| a.data.extend(data));
             self.n_tokens += chunk.len();
             self.fresh = false;
@@ -280,12 +284,16 @@ impl Session {
         Ok(fork)
     }
 
-    /// Back to a fresh state.
+    /// Back to a fresh state: zeros, or [`Model::initial_state`].
     ///
     /// # Errors
     /// If the device fails.
     pub fn reset(&mut self) -> Result<(), Error> {
-        self.overwrite(&vec![0.0; self.model.state_layout().len()])?;
+        let model = self.model.clone();
+        match model.initial_state() {
+            Some(state) => self.overwrite(state.data())?,
+            None => self.overwrite(&vec![0.0; model.state_layout().len()])?,
+        }
         self.fresh = true;
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::model::Model;
-use anser_format::{FileKind, ModelFile, TensorView, quant};
+use anser_format::{FileKind, ModelFile, TensorInfo, quant};
 use anser_model::{State, StateError, StateRef, Version};
 use std::ops::Range;
 
@@ -66,7 +66,7 @@ impl Model {
         let mut state = vec![0.0; self.state_layout().len()];
         for layer in 0..n_layer {
             let name = format!("blocks.{layer}.att.time_state");
-            let tensor = file.tensors().find(|t| t.name == name).ok_or_else(|| {
+            let tensor = file.info(&name).ok_or_else(|| {
                 refuse(format!("tensor {name} is missing; expected one for each of the model's {n_layer} layers"))
             })?;
             let matrices = numbers(tensor, [n_head, n, n]).map_err(refuse)?;
@@ -97,7 +97,13 @@ impl Model {
 }
 
 /// The elements of `tensor`, which must have `shape`.
-fn numbers(tensor: TensorView<'_>, shape: [usize; 3]) -> Result<Vec<f32>, String> {
+fn numbers(tensor: TensorInfo<'_>, shape: [usize; 3]) -> Result<Vec<f32>, String> {
+    let Some(tensor) = tensor.view() else {
+        return Err(format!(
+            "{}: its type {} is not supported; F32, F16 or BF16 is needed",
+            tensor.name, tensor.stored
+        ));
+    };
     if tensor.shape != shape {
         return Err(format!("{}: expected {shape:?}, found {:?}", tensor.name, tensor.shape));
     }

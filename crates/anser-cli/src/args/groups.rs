@@ -19,7 +19,7 @@ const DEMO: &str = "demo";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A GGUF or safetensors file of an RWKV-7 model, or demo: the built-in one
+    /// A GGUF or safetensors file of an RWKV-7 model, or demo: the built-in one. Of a model in several files name any part
     #[arg(short, long, value_name = "PATH", default_value = DEMO)]
     pub(crate) model: PathBuf,
     /// A vocabulary file like rwkv_vocab_v20230424.txt, instead of the model's own
@@ -35,6 +35,10 @@ pub(crate) struct ModelArgs {
     /// Threads on the CPU; without it one per core
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>(1, 1024))]
     pub(crate) threads: Option<usize>,
+    /// Read the model file into memory instead of mapping it: for a file on a network or that other programs write. It takes
+    /// as much memory as the file has bytes [env: ANSER_READ_FILE=1]
+    #[arg(long)]
+    pub(crate) read_file: bool,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are
     /// [env: ANSER_EXACT=1]
     #[arg(long)]
@@ -49,6 +53,7 @@ impl ModelArgs {
 
     /// What the arguments ask for, and the environment where they are silent.
     pub(crate) fn options(&self) -> Result<Options, Failure> {
+        let switch = |name| anser::switch(name).map_err(anser::Error::from);
         let from_environment = || variable("ANSER_DEVICE", device);
         let device = self.device.clone().map_or_else(from_environment, |device| Ok(Some(device)))?;
         let from_environment = || variable("ANSER_GPU_MEMORY", size);
@@ -57,7 +62,8 @@ impl ModelArgs {
             device: device.unwrap_or_default(),
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
-            exact: self.exact || anser::switch("ANSER_EXACT").map_err(anser::Error::from)?,
+            exact: self.exact || switch("ANSER_EXACT")?,
+            in_memory: self.read_file || switch("ANSER_READ_FILE")?,
             gpu_memory,
             cache_folder: choose_native_strategy().ok().map(|strategy| strategy.cache_dir().join("anser")),
             ..Options::default()
@@ -87,7 +93,18 @@ pub(crate) fn not_run() -> Options {
 
 /// Loads the model at `path`, or the built-in one.
 pub(crate) fn load(path: &Path, options: &Options) -> Result<Model, Failure> {
-    if path.as_os_str() == DEMO { demo(options) } else { Ok(Model::load(path, options)?) }
+    if path.as_os_str() == DEMO {
+        return demo(options);
+    }
+    about_to_open(path);
+    Ok(Model::load(path, options)?)
+}
+
+/// To be told of a model file before it is opened, for the message if it cannot be read later.
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "other systems have no such message"))]
+pub(crate) fn about_to_open(path: &Path) {
+    #[cfg(target_os = "linux")]
+    crate::bus_error::is_opened(path);
 }
 
 #[cfg(feature = "embedded-model")]

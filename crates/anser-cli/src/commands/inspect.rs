@@ -2,13 +2,14 @@
 
 mod metadata;
 
-use crate::args::{InspectArgs, load, not_run};
+use crate::args::{InspectArgs, about_to_open, load, not_run};
 use crate::output::Output;
 use crate::printable::printable;
 use crate::report::Failure;
 use anser::Model;
-use anser_format::{DType, FileKind, ModelFile};
+use anser_format::{ModelFile, TensorInfo};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +19,13 @@ use std::sync::Arc;
 struct Report {
     file: String,
     format: String,
+    /// Of all parts together.
     n_bytes: usize,
+    /// Of all parts together.
     n_tensors: usize,
+    /// The files of a model in several ones; absent for a model in one file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<Vec<String>>,
     /// What the model is; absent if Anser cannot run the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<Sizes>,
@@ -46,13 +52,15 @@ struct Sizes {
     n_parameters: usize,
     n_bytes_per_token: usize,
     state_n_bytes: usize,
+    /// Whether fresh sessions start from a tuned state in the file, instead of zeros.
+    initial_state: bool,
     fingerprint: String,
 }
 
 /// What one storage type takes of the file.
 #[derive(Serialize)]
 struct Share {
-    dtype: &'static str,
+    dtype: String,
     n_tensors: usize,
     n_elements: usize,
     n_bytes: usize,
@@ -61,9 +69,11 @@ struct Share {
 #[derive(Serialize)]
 struct TensorLine {
     name: String,
-    dtype: &'static str,
+    dtype: String,
     shape: Vec<usize>,
-    n_bytes: usize,
+    /// Absent where the size of such elements is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    n_bytes: Option<usize>,
 }
 
 pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
@@ -79,9 +89,10 @@ pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
     };
     let report = Report {
         file: file.name().into(),
-        format: format(file.kind()),
+        format: file.kind().to_string(),
         n_bytes: file.n_bytes(),
         n_tensors: file.tensors().len(),
+        parts: (file.part_names().len() > 1).then(|| file.part_names().map(str::to_owned).collect()),
         model: model.as_ref().ok().map(sizes),
         problem: model.as_ref().err().map(|e| without_name(&file, e)),
         dtypes: shares(&file),
@@ -99,6 +110,7 @@ fn open(path: &Path) -> Result<(Arc<ModelFile>, Result<Model, anser::Error>), Fa
         let model = load(path, &options)?;
         return Ok((model.file().clone(), Ok(model)));
     }
+    about_to_open(path);
     let file = ModelFile::open(path).map_err(anser::Error::from)?;
     let model = Model::from_file(file.clone(), &options);
     Ok((file, model))
@@ -108,13 +120,6 @@ fn open(path: &Path) -> Result<(Arc<ModelFile>, Result<Model, anser::Error>), Fa
 fn without_name(file: &ModelFile, error: &anser::Error) -> String {
     let message = error.to_string();
     message.strip_prefix(&format!("{}: ", file.name())).map(str::to_owned).unwrap_or(message)
-}
-
-fn format(kind: FileKind) -> String {
-    match kind {
-        FileKind::Gguf { version } => format!("GGUF version {version}"),
-        FileKind::Safetensors => "safetensors".into(),
-    }
 }
 
 fn sizes(model: &Model) -> Sizes {
@@ -130,31 +135,34 @@ fn sizes(model: &Model) -> Sizes {
         n_parameters: plan.weights.iter().map(|w| w.n_rows() * w.n_cols()).sum(),
         n_bytes_per_token: plan.n_bytes_per_token(),
         state_n_bytes: model.state_layout().len() * size_of::<f32>(),
+        initial_state: model.initial_state().is_some(),
         fingerprint: model.fingerprint().into(),
     }
 }
 
+/// By type, largest first. Elements of unknown size count no bytes.
 fn shares(file: &ModelFile) -> Vec<Share> {
-    let share = |dtype: DType| {
-        let of_type = || file.tensors().filter(move |t| t.dtype == dtype);
-        Share {
-            dtype: dtype.name(),
-            n_tensors: of_type().count(),
-            n_elements: of_type().map(|t| t.shape.iter().product::<usize>()).sum(),
-            n_bytes: of_type().map(|t| t.bytes.len()).sum(),
-        }
-    };
-    let mut shares: Vec<Share> = DType::ALL.map(share).into_iter().filter(|s| s.n_tensors > 0).collect();
+    let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
+    for tensor in file.tensors() {
+        let dtype = tensor.stored.name();
+        let none = || Share { dtype: dtype.into(), n_tensors: 0, n_elements: 0, n_bytes: 0 };
+        let share = shares.entry(dtype).or_insert_with(none);
+        let n_elements = tensor.shape.iter().fold(1usize, |n, &len| n.saturating_mul(len));
+        share.n_tensors += 1;
+        share.n_elements = share.n_elements.saturating_add(n_elements);
+        share.n_bytes += tensor.n_bytes.unwrap_or(0);
+    }
+    let mut shares: Vec<Share> = shares.into_values().collect();
     shares.sort_by_key(|s| std::cmp::Reverse(s.n_bytes));
     shares
 }
 
 fn tensors(file: &ModelFile) -> Vec<TensorLine> {
-    let line = |t: anser_format::TensorView| TensorLine {
+    let line = |t: TensorInfo| TensorLine {
         name: t.name.into(),
-        dtype: t.dtype.name(),
+        dtype: t.stored.name().into(),
         shape: t.shape.to_vec(),
-        n_bytes: t.bytes.len(),
+        n_bytes: t.n_bytes,
     };
     file.tensors().map(line).collect()
 }
@@ -162,7 +170,11 @@ fn tensors(file: &ModelFile) -> Vec<TensorLine> {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "file          {}", printable(&self.file))?;
-        writeln!(f, "format        {}, {} tensors, {}", self.format, self.n_tensors, Bytes(self.n_bytes))?;
+        write!(f, "format        {}, {} tensors, {}", self.format, self.n_tensors, Bytes(self.n_bytes))?;
+        match &self.parts {
+            Some(parts) => writeln!(f, " in {} files", parts.len())?,
+            None => writeln!(f)?,
+        }
         if let Some(sizes) = &self.model {
             write!(f, "{sizes}")?;
         }
@@ -171,7 +183,8 @@ impl Display for Report {
         }
         writeln!(f, "\ntype     tensors      elements         bytes")?;
         for share in &self.dtypes {
-            writeln!(f, "{:<8} {:>7} {:>13} {:>13}", share.dtype, share.n_tensors, share.n_elements, share.n_bytes)?;
+            let dtype = printable(&share.dtype);
+            writeln!(f, "{dtype:<8} {:>7} {:>13} {:>13}", share.n_tensors, share.n_elements, share.n_bytes)?;
         }
         if !self.metadata.is_empty() {
             writeln!(f, "\nmetadata")?;
@@ -182,7 +195,7 @@ impl Display for Report {
         if let Some(tensors) = &self.tensors {
             writeln!(f, "\ntensors")?;
             for t in tensors {
-                writeln!(f, "{:<44} {:<7} {:?}", printable(&t.name), t.dtype, t.shape)?;
+                writeln!(f, "{:<44} {:<7} {:?}", printable(&t.name), printable(&t.dtype), t.shape)?;
             }
         }
         Ok(())
@@ -194,7 +207,8 @@ impl Display for Sizes {
         writeln!(f, "architecture  {}", self.title)?;
         writeln!(f, "parameters    {:.1} M", self.n_parameters as f64 / 1e6)?;
         writeln!(f, "per token     {} of weights are read", Bytes(self.n_bytes_per_token))?;
-        writeln!(f, "state         {} per sequence", Bytes(self.state_n_bytes))?;
+        let start = if self.initial_state { "; it starts as the tuned one in the file" } else { "" };
+        writeln!(f, "state         {} per sequence{start}", Bytes(self.state_n_bytes))?;
         writeln!(f, "fingerprint   {}", self.fingerprint)
     }
 }

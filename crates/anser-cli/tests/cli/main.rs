@@ -6,6 +6,7 @@ mod gpu;
 mod harness;
 mod inspect;
 mod interrupt;
+mod model_files;
 mod numbers;
 mod state;
 #[cfg(unix)]

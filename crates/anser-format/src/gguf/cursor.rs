@@ -3,10 +3,12 @@
 use std::fmt::Display;
 
 use crate::error::FormatError;
+use crate::file::MAX_ENTRIES;
 
 /// A position in a file that only moves forward and never beyond the end.
 ///
-/// Each read names the item it is for; the name is formatted only if the read fails.
+/// Each read names the item it is for; the name is formatted only if the read fails. A clone reads ahead.
+#[derive(Clone)]
 pub(super) struct Cursor<'a> {
     file: &'a str,
     bytes: &'a [u8],
@@ -31,6 +33,22 @@ impl<'a> Cursor<'a> {
     /// An error about an entry of this file's header.
     pub(super) fn invalid(&self, item: impl Display, problem: impl Display) -> FormatError {
         FormatError::Header { file: self.file.to_owned(), item: item.to_string(), problem: problem.to_string() }
+    }
+
+    /// Checks that `count` entries of a table are no more than [`MAX_ENTRIES`] and can still follow, at `min_n_bytes` or
+    /// more each.
+    pub(super) fn table_len(
+        &self,
+        count: u64,
+        min_n_bytes: usize,
+        item: impl Display + Copy,
+    ) -> Result<usize, FormatError> {
+        let count = self.count(count, min_n_bytes, item)?;
+        if count > MAX_ENTRIES {
+            let problem = format_args!("{count} entries are announced, but at most {MAX_ENTRIES} are read");
+            return Err(self.invalid(item, problem));
+        }
+        Ok(count)
     }
 
     /// Checks that `count` entries of at least `min_n_bytes` each can still follow; to be asked before allocating.
@@ -73,15 +91,20 @@ impl<'a> Cursor<'a> {
         self.array(item).map(u64::from_le_bytes)
     }
 
-    /// A length-prefixed string of at most `limit` bytes.
-    pub(super) fn string(&mut self, limit: u64, item: impl Display) -> Result<&'a str, FormatError> {
+    /// The bytes of a length-prefixed string of at most `limit` bytes.
+    pub(super) fn text(&mut self, limit: u64, item: impl Display) -> Result<&'a [u8], FormatError> {
         let n_bytes = self.u64(&item)?;
         if n_bytes > limit {
             return Err(
                 self.invalid(item, format_args!("a length of {n_bytes} bytes, but at most {limit} are allowed"))
             );
         }
-        let bytes = self.take(n_bytes, &item)?;
+        self.take(n_bytes, &item)
+    }
+
+    /// A length-prefixed string of at most `limit` bytes, which must be UTF-8.
+    pub(super) fn string(&mut self, limit: u64, item: impl Display) -> Result<&'a str, FormatError> {
+        let bytes = self.text(limit, &item)?;
         std::str::from_utf8(bytes).map_err(|error| self.invalid(item, format_args!("not UTF-8: {error}")))
     }
 

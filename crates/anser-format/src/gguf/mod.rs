@@ -8,9 +8,12 @@
 //! data section; every offset is relative to its start and a multiple of the alignment
 //! ```
 //! A string is a `u64` length and that many bytes of UTF-8, without a terminator.
+//!
+//! A model may lie in several such files; [`split`] says how.
 
 mod cursor;
 mod reader;
+pub(crate) mod split;
 mod writer;
 
 pub(crate) use reader::read;
@@ -36,6 +39,9 @@ const MAX_KEY_N_BYTES: u64 = 65_535;
 
 /// The longest tensor name in bytes. The specification allows 64; some room is left for other writers.
 const MAX_NAME_N_BYTES: u64 = 1024;
+
+/// How deep arrays may lie in arrays.
+const MAX_ARRAY_DEPTH: usize = 8;
 
 /// Numbers that stand for the types of metadata values.
 mod meta_type {

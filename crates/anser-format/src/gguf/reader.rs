@@ -1,19 +1,26 @@
 //! The GGUF reader: one pass over the header, nothing of the data.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 
 use super::cursor::Cursor;
-use super::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_KEY_N_BYTES, MAX_N_DIMS, MAX_NAME_N_BYTES, meta_type};
+use super::{
+    ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_ARRAY_DEPTH, MAX_KEY_N_BYTES, MAX_N_DIMS, MAX_NAME_N_BYTES, meta_type,
+};
 use crate::error::{FormatError, TensorProblem};
 use crate::file::{FileKind, Parsed, TensorEntry};
-use crate::metadata::{MetaArray, MetaValue, StrArray};
-use crate::tensor::DType;
+use crate::metadata::{BytesArray, MetaArray, MetaValue, StrArray};
+use crate::stored::ggml_type;
 
-/// The least bytes of a metadata entry: length of an empty key, type, a one-byte value.
-const MIN_ENTRY_N_BYTES: usize = 8 + 4 + 1;
+/// The least bytes of a metadata entry: length of the key, a key of one byte, type, a one-byte value.
+const MIN_ENTRY_N_BYTES: usize = 8 + 1 + 4 + 1;
 
-/// The least bytes of a tensor's entry: length of an empty name, number of dimensions, one dimension, type, offset.
-const MIN_TENSOR_N_BYTES: usize = 8 + 4 + 8 + 4 + 8;
+/// The least bytes of a tensor's entry: length of the name, a name of one byte, number of dimensions, one dimension,
+/// type, offset.
+const MIN_TENSOR_N_BYTES: usize = 8 + 1 + 4 + 8 + 4 + 8;
+
+/// The least bytes of an array in an array: element type and length.
+const MIN_ARRAY_N_BYTES: usize = 4 + 8;
 
 /// A tensor's entry as it stands in the file.
 struct RawTensor<'a> {
@@ -34,17 +41,30 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
     let n_tensors = cursor.u64("the number of tensors")?;
     let n_entries = cursor.u64("the number of metadata entries")?;
 
-    let n_entries = cursor.count(n_entries, MIN_ENTRY_N_BYTES, "the metadata")?;
+    let n_entries = cursor.table_len(n_entries, MIN_ENTRY_N_BYTES, "the metadata")?;
     let mut metadata = Vec::new();
-    for _ in 0..n_entries {
-        metadata.push(read_entry(&mut cursor)?);
+    let mut keys = HashSet::new();
+    for number in 0..n_entries {
+        let key = read_key(&mut cursor, number)?;
+        if !keys.insert(key) {
+            let problem = "it occurs twice; the file is damaged or was written by a faulty program";
+            return Err(cursor.invalid(format_args!("metadata key {key}"), problem));
+        }
+        let value = read_value(&mut cursor, format_args!("metadata {key}"))?;
+        metadata.push((key.to_owned(), value));
     }
     let alignment = alignment(&cursor, &metadata)?;
 
-    let n_tensors = cursor.count(n_tensors, MIN_TENSOR_N_BYTES, "the tensor table")?;
+    let n_tensors = cursor.table_len(n_tensors, MIN_TENSOR_N_BYTES, "the tensor table")?;
     let mut raw_tensors = Vec::new();
+    let mut names = HashSet::new();
     for number in 0..n_tensors {
-        raw_tensors.push(read_tensor(file, &mut cursor, number)?);
+        let raw = read_tensor(file, &mut cursor, number)?;
+        if !names.insert(raw.name) {
+            let tensor = raw.name.to_owned();
+            return Err(FormatError::Tensor { file: file.to_owned(), tensor, problem: TensorProblem::Duplicate });
+        }
+        raw_tensors.push(raw);
     }
 
     // A table that ends less than an alignment before the end of the file leaves an empty data section.
@@ -74,11 +94,18 @@ fn check_version(file: &str, version: u32) -> Result<(), FormatError> {
     Err(FormatError::GgufVersion { file: file.to_owned(), found, advice })
 }
 
-fn read_entry(cursor: &mut Cursor<'_>) -> Result<(String, MetaValue), FormatError> {
-    let key = cursor.string(MAX_KEY_N_BYTES, "a metadata key")?;
-    let item = format_args!("metadata {key}");
+fn read_key<'a>(cursor: &mut Cursor<'a>, number: usize) -> Result<&'a str, FormatError> {
+    let item = format_args!("the key of metadata entry number {number}");
+    let key = cursor.string(MAX_KEY_N_BYTES, item)?;
+    if key.is_empty() {
+        return Err(cursor.invalid(item, "it is empty; the file is damaged, get it again"));
+    }
+    Ok(key)
+}
+
+fn read_value(cursor: &mut Cursor<'_>, item: impl Display + Copy) -> Result<MetaValue, FormatError> {
     let type_id = cursor.u32(item)?;
-    let value = match type_id {
+    Ok(match type_id {
         meta_type::U8 => MetaValue::U8(u8::from_le_bytes(cursor.array(item)?)),
         meta_type::I8 => MetaValue::I8(i8::from_le_bytes(cursor.array(item)?)),
         meta_type::U16 => MetaValue::U16(u16::from_le_bytes(cursor.array(item)?)),
@@ -93,11 +120,16 @@ fn read_entry(cursor: &mut Cursor<'_>) -> Result<(String, MetaValue), FormatErro
             let [byte] = cursor.array(item)?;
             MetaValue::Bool(boolean(byte).ok_or_else(|| cursor.invalid(item, not_a_boolean(byte)))?)
         }
-        meta_type::STR => MetaValue::Str(cursor.string(u64::MAX, item)?.to_owned()),
+        meta_type::STR => {
+            let text = cursor.text(u64::MAX, item)?;
+            match std::str::from_utf8(text) {
+                Ok(text) => MetaValue::Str(text.to_owned()),
+                Err(_) => MetaValue::Bytes(text.to_owned()),
+            }
+        }
         meta_type::ARRAY => MetaValue::Array(read_array(cursor, item)?),
         _ => return Err(cursor.invalid(item, format_args!("unknown type {type_id} of a value, 0 to 12 are known"))),
-    };
-    Ok((key.to_owned(), value))
+    })
 }
 
 fn read_array(cursor: &mut Cursor<'_>, item: impl Display + Copy) -> Result<MetaArray, FormatError> {
@@ -121,17 +153,68 @@ fn read_array(cursor: &mut Cursor<'_>, item: impl Display + Copy) -> Result<Meta
                 None => MetaArray::Bool(bytes.iter().map(|&byte| byte == 1).collect()),
             }
         }
-        meta_type::STR => {
-            let n = cursor.count(n, size_of::<u64>(), item)?;
-            let mut strings = StrArray::with_capacity(n);
-            for number in 0..n {
-                strings.push(cursor.string(u64::MAX, format_args!("{item}, string {number}"))?);
+        meta_type::STR => read_texts(cursor, n, item)?,
+        meta_type::ARRAY => {
+            let n = cursor.count(n, MIN_ARRAY_N_BYTES, item)?;
+            for _ in 0..n {
+                skip_array(cursor, 1, item)?;
             }
-            MetaArray::Str(strings)
+            MetaArray::Arrays(n)
         }
-        meta_type::ARRAY => return Err(cursor.invalid(item, "an array of arrays, which is not supported")),
-        _ => return Err(cursor.invalid(item, format_args!("unknown type {type_id} of array elements"))),
+        _ => return Err(cursor.invalid(item, unknown_elements(type_id))),
     })
+}
+
+/// An array of texts: as strings if all of them are UTF-8, else as bytes.
+fn read_texts(cursor: &mut Cursor<'_>, n: u64, item: impl Display + Copy) -> Result<MetaArray, FormatError> {
+    let n = cursor.count(n, size_of::<u64>(), item)?;
+    // The lengths first, so that exactly the memory is allocated that the texts need.
+    let mut ahead = cursor.clone();
+    let mut n_bytes = 0;
+    for number in 0..n {
+        n_bytes += ahead.text(u64::MAX, format_args!("{item}, string {number}"))?.len();
+    }
+    let mut texts = BytesArray::with_capacity(n, n_bytes);
+    for _ in 0..n {
+        texts.push(cursor.text(u64::MAX, item)?);
+    }
+    Ok(match StrArray::from_bytes(texts) {
+        Ok(strings) => MetaArray::Str(strings),
+        Err(texts) => MetaArray::Bytes(texts),
+    })
+}
+
+/// Passes over an array that lies in `depth` others.
+fn skip_array(cursor: &mut Cursor<'_>, depth: usize, item: impl Display + Copy) -> Result<(), FormatError> {
+    if depth > MAX_ARRAY_DEPTH {
+        return Err(cursor.invalid(item, format_args!("more than {MAX_ARRAY_DEPTH} arrays lie in one another")));
+    }
+    let type_id = cursor.u32(item)?;
+    let n = cursor.u64(item)?;
+    let element_n_bytes = match type_id {
+        meta_type::U8 | meta_type::I8 | meta_type::BOOL => 1,
+        meta_type::U16 | meta_type::I16 => 2,
+        meta_type::U32 | meta_type::I32 | meta_type::F32 => 4,
+        meta_type::U64 | meta_type::I64 | meta_type::F64 => 8,
+        meta_type::STR => {
+            for _ in 0..cursor.count(n, size_of::<u64>(), item)? {
+                cursor.text(u64::MAX, item)?;
+            }
+            return Ok(());
+        }
+        meta_type::ARRAY => {
+            for _ in 0..cursor.count(n, MIN_ARRAY_N_BYTES, item)? {
+                skip_array(cursor, depth + 1, item)?;
+            }
+            return Ok(());
+        }
+        _ => return Err(cursor.invalid(item, unknown_elements(type_id))),
+    };
+    cursor.take(n.saturating_mul(element_n_bytes), item).map(drop)
+}
+
+fn unknown_elements(type_id: u32) -> String {
+    format!("unknown type {type_id} of array elements, 0 to 12 are known")
 }
 
 fn numbers<const N: usize, T>(
@@ -163,10 +246,8 @@ fn alignment(cursor: &Cursor<'_>, metadata: &[(String, MetaValue)]) -> Result<us
     };
     match value.as_u64().map(usize::try_from) {
         Some(Ok(alignment)) if alignment.is_power_of_two() => Ok(alignment),
-        _ => Err(cursor.invalid(
-            format_args!("metadata {ALIGNMENT_KEY}"),
-            format_args!("{value:?}, but a power of two is needed"),
-        )),
+        _ => Err(cursor
+            .invalid(format_args!("metadata {ALIGNMENT_KEY}"), format_args!("{value}, but a power of two is needed"))),
     }
 }
 
@@ -202,55 +283,42 @@ struct Section {
 impl Section {
     /// Checks a tensor's entry against the section.
     fn place(&self, raw: RawTensor<'_>) -> Result<TensorEntry, TensorProblem> {
-        let dtype =
-            DType::from_ggml_id(raw.type_id).ok_or_else(|| TensorProblem::DType { found: type_name(raw.type_id) })?;
-        let too_large = || TensorProblem::TooLarge { shape: raw.shape.clone(), dtype };
+        let (stored, block) = ggml_type(raw.type_id);
+        let too_large = || TensorProblem::TooLarge { shape: raw.shape.clone(), stored: stored.clone() };
         let to_usize = |&n: &u64| usize::try_from(n).map_err(|_| too_large());
         let shape = raw.shape.iter().map(to_usize).collect::<Result<Vec<usize>, _>>()?;
         // `read_tensor` lets no shape without dimensions through.
         let (&n_cols, outer) = shape.split_last().ok_or(TensorProblem::NDims { found: 0, limit: MAX_N_DIMS })?;
-        if !n_cols.is_multiple_of(dtype.block_len()) {
-            return Err(TensorProblem::RowLength { n_cols, dtype });
-        }
-        let row_n_bytes = dtype.row_n_bytes(n_cols).ok_or_else(too_large)?;
-        let n_bytes = outer.iter().try_fold(row_n_bytes, |n_bytes, &n| n_bytes.checked_mul(n)).ok_or_else(too_large)?;
+        let n_bytes = match block {
+            Some(block) if !n_cols.is_multiple_of(block.len) => {
+                let block_len = block.len;
+                return Err(TensorProblem::RowLength { n_cols, stored, block_len });
+            }
+            Some(block) => {
+                let row_n_bytes = (n_cols / block.len).checked_mul(block.n_bytes);
+                let n_bytes = outer.iter().try_fold(row_n_bytes, |n, &len| Some(n?.checked_mul(len)));
+                Some(n_bytes.flatten().ok_or_else(too_large)?)
+            }
+            None => None,
+        };
 
         if !raw.offset.is_multiple_of(self.alignment as u64) {
             return Err(TensorProblem::Misaligned { offset: raw.offset, alignment: self.alignment });
         }
+        // Of elements of unknown size, the start can be checked.
+        let least_n_bytes = n_bytes.unwrap_or(0);
         let start = usize::try_from(raw.offset).ok();
-        let end = start.and_then(|start| start.checked_add(n_bytes)).filter(|&end| end <= self.n_bytes);
+        let end = start.and_then(|start| start.checked_add(least_n_bytes)).filter(|&end| end <= self.n_bytes);
         match (start, end) {
-            (Some(start), Some(end)) => {
-                Ok(TensorEntry { name: raw.name.to_owned(), dtype, shape, range: self.start + start..self.start + end })
+            (Some(start), Some(_)) => {
+                let (name, shape) = (raw.name.into(), shape.into());
+                Ok(TensorEntry { name, stored, shape, part: 0, start: self.start + start, n_bytes })
             }
-            _ => Err(TensorProblem::OutOfBounds { offset: raw.offset, n_bytes, section_n_bytes: self.n_bytes }),
+            _ => Err(TensorProblem::OutOfBounds {
+                offset: raw.offset,
+                n_bytes: least_n_bytes,
+                section_n_bytes: self.n_bytes,
+            }),
         }
     }
-}
-
-/// What a type number that is not supported stands for.
-fn type_name(type_id: u32) -> String {
-    let name = match type_id {
-        4 | 5 | 31..=33 | 36..=38 => return format!("number {type_id} (removed from GGUF)"),
-        9 => "Q8_1",
-        15 => "Q8_K",
-        16 => "IQ2_XXS",
-        17 => "IQ2_XS",
-        18 => "IQ3_XXS",
-        19 => "IQ1_S",
-        21 => "IQ3_S",
-        22 => "IQ2_S",
-        24 => "I8 (integer)",
-        25 => "I16 (integer)",
-        26 => "I32 (integer)",
-        27 => "I64 (integer)",
-        28 => "F64",
-        29 => "IQ1_M",
-        34 => "TQ1_0",
-        35 => "TQ2_0",
-        39 => "MXFP4",
-        _ => return format!("number {type_id} (unknown)"),
-    };
-    name.to_owned()
 }

@@ -106,12 +106,15 @@ impl GgufWriter {
     /// Adds a metadata entry; entries are stored in the order of addition.
     ///
     /// # Errors
-    /// If the key is empty, longer than 65,535 bytes, used already, or the alignment's, which the writer decides.
+    /// If the key is empty, longer than 65,535 bytes, used already, or the alignment's, which the writer decides; if the
+    /// value is an array of arrays.
     pub fn metadata(&mut self, key: &str, value: MetaValue) -> Result<(), GgufWriteError> {
         let problem = if key.is_empty() || key.len() as u64 > MAX_KEY_N_BYTES {
             "a key has 1 to 65535 bytes"
         } else if key == ALIGNMENT_KEY {
             "the alignment is always 32 and needs no entry"
+        } else if matches!(value, MetaValue::Array(MetaArray::Arrays(_))) {
+            "the elements of an array of arrays are not kept, so that it cannot be written"
         } else if !self.keys.insert(key.to_owned()) {
             "the key is used already"
         } else {
@@ -256,8 +259,13 @@ fn put_u64(out: &mut Vec<u8>, value: u64) {
 }
 
 fn put_str(out: &mut Vec<u8>, text: &str) {
+    put_bytes(out, text.as_bytes());
+}
+
+/// A text: its length and its bytes.
+fn put_bytes(out: &mut Vec<u8>, text: &[u8]) {
     put_u64(out, text.len() as u64);
-    out.extend_from_slice(text.as_bytes());
+    out.extend_from_slice(text);
 }
 
 /// A value's type and bytes.
@@ -281,6 +289,10 @@ fn put_value(out: &mut Vec<u8>, value: &MetaValue) {
         MetaValue::Str(v) => {
             put_u32(out, meta_type::STR);
             put_str(out, v);
+        }
+        MetaValue::Bytes(v) => {
+            put_u32(out, meta_type::STR);
+            put_bytes(out, v);
         }
         MetaValue::Array(v) => {
             put_u32(out, meta_type::ARRAY);
@@ -314,6 +326,18 @@ fn put_array(out: &mut Vec<u8>, array: &MetaArray) {
             for string in v.iter() {
                 put_str(out, string);
             }
+        }
+        MetaArray::Bytes(v) => {
+            put_u32(out, meta_type::STR);
+            put_u64(out, v.len() as u64);
+            for text in v.iter() {
+                put_bytes(out, text);
+            }
+        }
+        // `GgufWriter::metadata` lets no such array through.
+        MetaArray::Arrays(_) => {
+            put_u32(out, meta_type::U8);
+            put_u64(out, 0);
         }
     }
 }

@@ -173,14 +173,14 @@ impl<'a> Generations<'a> {
                 // The first tokens come from the logits of the prompts.
                 let drawers: Option<Vec<_>> = self.going().map(|(_, text)| text.drawer()).collect();
                 let Some(drawers) = drawers else { return Ok(None) };
-                let Some(drawing) = model.executor().start_drawing(&drawers)? else {
+                let Some(drawing) = model.executor_for_step()?.start_drawing(&drawers)? else {
                     self.host_draws = true;
                     return Ok(None);
                 };
                 OnDevice { drawing, rows: self.going().map(|(i, _)| Some(i)).collect() }
             }
         };
-        let drawn = model.executor().draw(&mut device.drawing, n_left > 1);
+        let drawn = model.executor_for_step().and_then(|mut executor| executor.draw(&mut device.drawing, n_left > 1));
         let rows = device.rows.clone();
         self.device = Some(device);
         let drawn: Vec<_> = drawn?.into_iter().zip(rows).filter_map(|(token, text)| Some((text?, token))).collect();

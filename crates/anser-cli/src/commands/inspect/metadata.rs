@@ -27,6 +27,7 @@ fn value_to_json(value: &MetaValue) -> Value {
         MetaValue::F64(v) => json!(v),
         MetaValue::Bool(v) => json!(v),
         MetaValue::Str(v) => json!(v),
+        MetaValue::Bytes(v) => json!(String::from_utf8_lossy(v)),
         MetaValue::Array(array) => array_to_json(array),
     }
 }
@@ -36,7 +37,7 @@ fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(value.into())
 }
 
-/// A list, or `{"n": …, "first": […]}` for a long one.
+/// A list, or `{"n": …, "first": […]}` for a long one and for arrays, whose elements are not kept.
 fn array_to_json(array: &MetaArray) -> Value {
     fn first<T: serde::Serialize>(values: &[T]) -> Value {
         json!(&values[..values.len().min(MAX_ELEMENTS)])
@@ -54,6 +55,8 @@ fn array_to_json(array: &MetaArray) -> Value {
         MetaArray::F64(v) => first(v),
         MetaArray::Bool(v) => first(v),
         MetaArray::Str(v) => json!(v.iter().take(MAX_ELEMENTS).collect::<Vec<_>>()),
+        MetaArray::Bytes(v) => json!(v.iter().take(MAX_ELEMENTS).map(String::from_utf8_lossy).collect::<Vec<_>>()),
+        MetaArray::Arrays(n) => return json!({ "n": n, "first": [] }),
     };
     if array.len() > MAX_ELEMENTS { json!({ "n": array.len(), "first": first }) } else { first }
 }

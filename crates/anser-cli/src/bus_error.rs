@@ -1,0 +1,73 @@
+//! SIGBUS: what Linux sends to a thread that reads a page of a mapped model file which the file does not have any more,
+//! because another program cut it short, or which its disk cannot give.
+//!
+//! The library looks at size and time of change before every step, so that most changes are an error like any other. What
+//! happens within a step arrives here: one line on stderr that names the file, and exit code 1, instead of a process that
+//! the system kills without a word.
+//!
+//! Only Linux: macOS sends this signal for a stack overflow, too, which Rust's runtime reports better.
+
+use crate::report;
+use crate::term;
+use signal_hook::consts::SIGBUS;
+use signal_hook::low_level;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The model files that have been opened.
+static OPENED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
+
+/// Installs the handler. Where the system refuses, the signal keeps its usual meaning.
+pub(crate) fn install() {
+    let _ = try_install();
+}
+
+fn try_install() -> io::Result<()> {
+    // Rust's runtime has a handler of its own, which signal-hook's would call first. For anything but a stack overflow that
+    // handler restores the system's default, so that the fault, repeated, ends the process. Sent without a fault, the
+    // signal makes it do so now and ends nothing.
+    if is_handled()? {
+        low_level::raise(SIGBUS)?;
+        if is_handled()? {
+            return Ok(());
+        }
+    }
+    let (mut receiver, sender) = UnixStream::pair()?;
+    // The handler writes a byte to the sender and returns, so that the thread faults again, and again, until the thread
+    // that waits here has told what happened and ends the process.
+    std::thread::Builder::new().name("anser-bus-error".into()).spawn(move || {
+        if receiver.read_exact(&mut [0]).is_ok() {
+            term::complain(&message());
+            low_level::exit(report::FAILURE.into());
+        }
+    })?;
+    low_level::pipe::register(SIGBUS, sender).map(drop)
+}
+
+/// Whether this process has a handler of SIGBUS: bit 6 of the mask that Linux shows.
+fn is_handled() -> io::Result<bool> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.map(|mask| (mask >> (SIGBUS - 1)) & 1 == 1).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Remembers the name of a model file that is about to be opened.
+pub(crate) fn is_opened(path: &Path) {
+    let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !opened.iter().any(|other| other == path) {
+        opened.push(path.to_owned());
+    }
+}
+
+fn message() -> String {
+    let opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+    let names: Vec<String> = opened.iter().map(|path| path.display().to_string()).collect();
+    format!(
+        "{}: it could not be read while it was in use, since it was cut short or overwritten, or its disk failed; \
+         load the model again, with --read-file if its file has to change meanwhile",
+        names.join(" or ")
+    )
+}
