@@ -36,7 +36,7 @@ impl Model {
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Fed>, Error> {
-        let step_len = self.executor().preferred_step_len();
+        let step_len = self.executor()?.preferred_step_len();
         self.feed_in_steps(feeds, want, step_len, progress)
     }
 
@@ -129,7 +129,7 @@ pub(crate) fn feed_step(parts: &mut [Part]) -> Result<Vec<Fed>, Error> {
     let reads: Vec<_> = logits.into_iter().chain(hidden).collect();
     let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
     let mut fed = vec![Fed::default(); parts.len()];
-    model.executor().step_for(&step, |values| {
+    model.executor()?.step_for(&step, |values| {
         let mut values = values.iter().copied();
         let logits = logits.and_then(|_| values.next()).unwrap_or_default();
         let hidden = hidden.and_then(|_| values.next()).unwrap_or_default();

@@ -30,7 +30,7 @@ impl Session {
         let outputs = [tokens.len().saturating_sub(1) as u32];
         let reads: Vec<ValueId> = plan.logits.into_iter().collect();
         let step = Step { tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
-        match &mut *self.model().executor() {
+        match &mut *self.model().executor()? {
             Executor::Gpu(gpu) => Ok(gpu.profile(&step)?),
             Executor::Cpu(_) => Err(needs_gpu()),
         }
@@ -59,7 +59,7 @@ impl Session {
         let sequences = [Sequence { slot: self.slot(), n_tokens: tokens.len() }];
         let step = Step { sequences: &sequences, ..step };
         let mut differences = vec![];
-        match &mut *self.model().executor() {
+        match &mut *self.model().executor()? {
             Executor::Gpu(gpu) => gpu.trace(&step, |node, value, actual| {
                 let nmse = nmse(actual, &expected.next().unwrap_or_default());
                 differences.push(Difference { node: node.name.clone(), value: plan.value(value).name.clone(), nmse });

@@ -70,7 +70,7 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model) -> Result<Session, Error> {
-        let slot = model.executor().create_state()?;
+        let slot = model.executor()?.create_state()?;
         Ok(Session { model, slot, n_tokens: 0, fresh: true, pending: vec![], logits: vec![] })
     }
 
@@ -127,7 +127,7 @@ impl Session {
     /// # Errors
     /// An id that the vocabulary does not have: nothing has been read then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<(), Error> {
-        let step_len = self.model.executor().preferred_step_len();
+        let step_len = self.model.executor()?.preferred_step_len();
         let go_on = |_, _| ControlFlow::Continue(());
         self.model.clone().feed_in_steps(&mut [(self, tokens)], Want::LOGITS, step_len, go_on).map(drop)
     }
@@ -143,7 +143,7 @@ impl Session {
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
-        let step_len = self.model.executor().preferred_step_len();
+        let step_len = self.model.executor()?.preferred_step_len();
         self.feed_chunked(tokens, want, step_len, progress)
     }
 
@@ -201,12 +201,12 @@ impl Session {
             data: vec![],
         };
         let mut activations: Vec<Activation> = names.iter().zip(&reads).map(activation).collect();
-        let step_len = self.model.executor().preferred_step_len();
+        let step_len = self.model.executor()?.preferred_step_len();
         for chunk in tokens.chunks(step_len) {
             let outputs: Vec<u32> = (0..chunk.len() as u32).collect();
             let sequences = [Sequence { slot: self.slot, n_tokens: chunk.len() }];
             let step = Step { tokens: chunk, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
-            let read = self.model.executor().step(&step)?;
+            let read = self.model.executor()?.step(&step)?;
             activations.iter_mut().zip(read).for_each(|(a, data)| a.data.extend(data));
             self.n_tokens += chunk.len();
             self.fresh = false;
@@ -231,7 +231,7 @@ impl Session {
     /// If the device fails.
     pub fn state(&mut self) -> Result<State, Error> {
         self.flush()?;
-        self.model.executor().read_state(self.slot, self.model.state_layout())
+        self.model.executor()?.read_state(self.slot, self.model.state_layout())
     }
 
     /// Goes on from `state`. Logits are unknown until a token is read.
@@ -258,7 +258,7 @@ impl Session {
     }
 
     fn overwrite(&mut self, data: &[f32]) -> Result<(), Error> {
-        self.model.executor().write_state(self.slot, data)?;
+        self.model.executor()?.write_state(self.slot, data)?;
         self.n_tokens = 0;
         self.fresh = false;
         self.pending.clear();
@@ -272,7 +272,7 @@ impl Session {
     /// If the device has no memory for another state.
     pub fn fork(&self) -> Result<Session, Error> {
         let mut fork = Session::new(self.model.clone())?;
-        self.model.executor().copy_state(self.slot, fork.slot)?;
+        self.model.executor()?.copy_state(self.slot, fork.slot)?;
         fork.n_tokens = self.n_tokens;
         fork.fresh = self.fresh;
         fork.pending.clone_from(&self.pending);
@@ -312,6 +312,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.model.executor().drop_state(self.slot);
+        // A forked child has no states.
+        if let Ok(mut executor) = self.model.executor() {
+            executor.drop_state(self.slot);
+        }
     }
 }

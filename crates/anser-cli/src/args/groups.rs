@@ -29,8 +29,8 @@ pub(crate) struct ModelArgs {
     /// GPU memory for weights, like 500M or 4G; the rest streams from the file in every step [default: all there is]
     #[arg(long, value_name = "SIZE", env = "ANSER_GPU_MEMORY", value_parser = size)]
     pub(crate) gpu_memory: Option<Size>,
-    /// Threads on the CPU; without it one per core
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = super::count(1024))]
+    /// Threads on the CPU; without it ANSER_THREADS, else OMP_NUM_THREADS, else one per core
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     pub(crate) threads: Option<usize>,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are
     #[arg(long, env = "ANSER_EXACT")]
@@ -54,6 +54,14 @@ impl ModelArgs {
             cache_folder: choose_native_strategy().ok().map(|strategy| strategy.cache_dir().join("anser")),
             ..Options::default()
         }
+    }
+}
+
+/// A number of threads within the library's bound.
+fn threads(text: &str) -> Result<usize, String> {
+    match anser::environment::threads(Some(text.parse().unwrap_or(0))) {
+        Ok(Some(n_threads)) => Ok(n_threads),
+        Ok(None) | Err(_) => Err(format!("expected a number from 1 to {}", anser::environment::max_threads())),
     }
 }
 

@@ -55,6 +55,7 @@ fn arguments_that_cannot_be_followed_are_named_in_one_line() {
         (&["generate", "-n", "-1", "a"], "-1"),
         (&["generate", "--device", "abacus", "a"], "abacus"),
         (&["generate", "--threads", "0", "a"], "--threads"),
+        (&["generate", "--threads", "20000", "a"], "--threads"),
         (&["generate", "--stop", "", "a"], "--stop"),
         (&["generate", "--top-p", "1.5", "a"], "--top-p: expected 0 to 1, found 1.5"),
         (&["generate", "--temperature", "-1", "a"], "--temperature"),

@@ -174,14 +174,14 @@ impl<'a> Generations<'a> {
                 // The first tokens come from the logits of the prompts.
                 let drawers: Option<Vec<_>> = self.going().map(|(_, text)| text.drawer()).collect();
                 let Some(drawers) = drawers else { return Ok(None) };
-                let Some(drawing) = model.executor().start_drawing(&drawers)? else {
+                let Some(drawing) = model.executor()?.start_drawing(&drawers)? else {
                     self.host_draws = true;
                     return Ok(None);
                 };
                 OnDevice { drawing, rows: self.going().map(|(i, _)| Some(i)).collect() }
             }
         };
-        let drawn = model.executor().draw(&mut device.drawing, n_left > 1);
+        let drawn = model.executor()?.draw(&mut device.drawing, n_left > 1);
         let rows = device.rows.clone();
         self.device = Some(device);
         let drawn: Vec<_> = drawn?.into_iter().zip(rows).filter_map(|(token, text)| Some((text?, token))).collect();
@@ -216,7 +216,7 @@ impl<'a> Generations<'a> {
         if leaving.is_empty() {
             return Ok(());
         }
-        let logits = self.model.executor().leave_drawing(&mut device.drawing, &leaving)?;
+        let logits = self.model.executor()?.leave_drawing(&mut device.drawing, &leaving)?;
         for (row, logits) in leaving.into_iter().zip(logits) {
             if let Some(text) = device.rows[row].take() {
                 self.texts[text].take_logits(logits);
@@ -228,7 +228,7 @@ impl<'a> Generations<'a> {
     /// All texts leave the device; the sessions have their logits again.
     fn leave_device(&mut self) -> Result<(), Error> {
         let Some(OnDevice { drawing, rows }) = self.device.take() else { return Ok(()) };
-        let logits = self.model.executor().finish_drawing(drawing)?;
+        let logits = self.model.executor()?.finish_drawing(drawing)?;
         for (text, logits) in rows.into_iter().flatten().zip(logits) {
             self.texts[text].take_logits(logits);
         }
