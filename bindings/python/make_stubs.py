@@ -12,7 +12,7 @@ STUBS = HERE / "python" / "anser" / "_anser.pyi"
 # Where the names come from that Rust gives as texts.
 SOURCES = {
     "collections.abc": ["Coroutine", "Iterable", "Sequence"],
-    "types": ["TracebackType"],
+    "types": ["GenericAlias", "TracebackType"],
     "typing": ["Any", "Generic", "overload"],
     "anser._types": [
         "GenerateOptions",
@@ -50,7 +50,10 @@ _Hidden = TypeVar("_Hidden", covariant=True, default=NDArray[float32] | None)
 @final
 class Fed(Generic[_Logits, _Hidden]):""",
     ),
-    ("    def hidden(self, /) -> NDArray[float32] | None:", "    def hidden(self, /) -> _Hidden:"),
+    (
+        "    @property\n    def hidden(self, /) -> NDArray[float32] | None:",
+        "    def __class_getitem__(cls, key: Any, /) -> GenericAlias: ...\n    @property\n    def hidden(self, /) -> _Hidden:",
+    ),
     ("    def logits(self, /) -> NDArray[float32] | None:", "    def logits(self, /) -> _Logits:"),
 ]
 # PyO3 has no overloads either.

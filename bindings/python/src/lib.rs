@@ -23,22 +23,10 @@ mod values;
 /// RWKV inference; import `anser`, not this module.
 #[pyo3::pymodule(name = "_anser")]
 mod python_module {
-    use pyo3::prelude::*;
-
     /// The package's version.
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "Python's name for it")]
     pub(crate) const __version__: &str = env!("CARGO_PKG_VERSION");
-
-    /// NumPy's functions are looked up now, where an interrupt or a missing package is an ordinary exception, and not by
-    /// the first call that makes an array.
-    #[pymodule_init]
-    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        let numpy = module.py().import("numpy")?;
-        numpy.call_method1("zeros", (0,))?;
-        drop(numpy::PyArray1::<f32>::from_vec(module.py(), vec![]));
-        Ok(())
-    }
 
     #[pymodule_export]
     use crate::generation::Generation;

@@ -60,11 +60,11 @@ pub(crate) fn load(
             Some(device) => values::text("device", &device)?.parse().map_err(exception)?,
             None => environment::device().map_err(exception)?.unwrap_or_default(),
         },
-        n_threads: threads.map(|value| values::count("threads", &value)).transpose()?,
+        n_threads: threads.map(|value| n_threads(&value)).transpose()?,
         embedding_cache_n_bytes: embedding_cache.or(0, |value| values::count("embedding_cache", value))?,
         vocabulary: given_path("vocabulary", vocabulary)?,
         gpu_memory: match gpu_memory {
-            Some(n_bytes) => Some(values::whole_number("gpu_memory", &n_bytes, u64::MAX)?),
+            Some(n_bytes) => Some(values::whole_number("gpu_memory", &n_bytes, 0..=u64::MAX)?),
             None => environment::gpu_memory().map_err(exception)?,
         },
         exact: match exact {
@@ -79,6 +79,11 @@ pub(crate) fn load(
     let mut progress = Progress::new(py, progress)?;
     let model = py.detach(|| watched(path, options, is_told, &mut progress));
     progress.result(model).map(Model::new)
+}
+
+fn n_threads(value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let range = 1..=environment::max_threads() as u64;
+    values::whole_number("threads", value, range).map(|n_threads| n_threads as usize)
 }
 
 /// What the loading thread tells.

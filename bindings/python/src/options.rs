@@ -3,7 +3,7 @@
 use crate::error::OptionError;
 use crate::values;
 use anser::chat::{self, ChatTemplate, Message, Opening, ReplyParser, Role, ThinkLength, Thinking};
-use anser::{GenerateOptions, SamplerOptions, SamplerOrder};
+use anser::{GenerateOptions, SamplerOrder};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
@@ -53,7 +53,7 @@ fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> 
         "max_tokens" => generate.max_tokens = values::count(name, value)?,
         "stop" => generate.stop = texts(value)?,
         "stop_tokens" => generate.stop_tokens = crate::tokens::ids(name, value)?,
-        "seed" => sampler.seed = Some(values::whole_number(name, value, u64::MAX)?),
+        "seed" => sampler.seed = Some(values::whole_number(name, value, 0..=u64::MAX)?),
         "order" => {
             let orders = [("rwkv", SamplerOrder::Rwkv), ("common", SamplerOrder::Common)];
             sampler.order = values::word(name, value, &orders)?;

@@ -300,10 +300,14 @@ impl Fed {
 
 /// Of which tokens something is wanted; None means of none.
 fn which(option: &str, value: &Bound<'_, PyAny>) -> PyResult<Which> {
-    if value.is_none() {
-        return Ok(Which::None);
+    let expected = "\"last\", \"all\" or None";
+    match value.extract::<Option<String>>() {
+        Ok(None) => Ok(Which::None),
+        Ok(Some(word)) if word == "last" => Ok(Which::Last),
+        Ok(Some(word)) if word == "all" => Ok(Which::All),
+        Ok(Some(_)) => Err(values::out_of_range(option, expected, value)),
+        Err(_) => Err(values::wrong_type(option, expected, value)),
     }
-    values::word(option, value, &[("last", Which::Last), ("all", Which::All)])
 }
 
 /// Rows of width `n_cols` in the shape that was asked for.

@@ -4,8 +4,9 @@ use crate::error::OptionError;
 use pyo3::Borrowed;
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFloat, PyInt, PyString};
+use pyo3::types::{PyBool, PyString};
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// The value of an argument with a default: PyO3's own conversions would refuse a wrong one without its name.
@@ -36,13 +37,16 @@ pub(crate) fn found(value: &Bound<'_, PyAny>) -> String {
         return "None".into();
     }
     let type_name = value.get_type().name().map_or_else(|_| "another type".into(), |name| name.to_string());
-    let shown = value.repr().map_or_else(|_| String::new(), |repr| repr.to_string());
-    // A representation of several lines or of hundreds of characters (an array's) would hide the message.
-    match shown.contains('\n') || shown.chars().count() > MAX_SHOWN {
-        true => type_name,
-        false if value.is_instance_of::<PyInt>() || value.is_instance_of::<PyFloat>() => shown,
-        false => format!("{type_name} {shown}"),
+    match shown(value) {
+        Some(shown) => format!("{type_name} {shown}"),
+        None => type_name,
     }
+}
+
+/// A value's representation. One of several lines or of hundreds of characters (an array's) would hide the message.
+fn shown(value: &Bound<'_, PyAny>) -> Option<String> {
+    let shown = value.repr().ok()?.to_string();
+    (!shown.contains('\n') && shown.chars().count() <= MAX_SHOWN).then_some(shown)
 }
 
 /// A value of a type that the option does not take.
@@ -51,18 +55,19 @@ pub(crate) fn wrong_type(option: &str, expected: &str, value: &Bound<'_, PyAny>)
 }
 
 /// A value of the right type that is none of those allowed.
-fn out_of_range(option: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
-    OptionError::new_err(format!("{option}: expected {expected}, found {}", found(value)))
+pub(crate) fn out_of_range(option: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
+    let found = shown(value).unwrap_or_else(|| found(value));
+    OptionError::new_err(format!("{option}: expected {expected}, found {found}"))
 }
 
-/// A whole number from 0 to `max`.
-pub(crate) fn whole_number(option: &str, value: &Bound<'_, PyAny>, max: u64) -> PyResult<u64> {
-    let expected = || format!("a whole number from 0 to {max}");
+/// A whole number in `range`.
+pub(crate) fn whole_number(option: &str, value: &Bound<'_, PyAny>, range: RangeInclusive<u64>) -> PyResult<u64> {
+    let expected = || format!("a whole number from {} to {}", range.start(), range.end());
     if value.is_instance_of::<PyBool>() {
         return Err(wrong_type(option, &expected(), value));
     }
     match value.extract::<u64>() {
-        Ok(number) if number <= max => Ok(number),
+        Ok(number) if range.contains(&number) => Ok(number),
         Ok(_) => Err(out_of_range(option, &expected(), value)),
         Err(error) if error.is_instance_of::<PyOverflowError>(value.py()) => {
             Err(out_of_range(option, &expected(), value))
@@ -71,14 +76,14 @@ pub(crate) fn whole_number(option: &str, value: &Bound<'_, PyAny>, max: u64) -> 
     }
 }
 
-/// The same as a `usize`, without another bound.
+/// A whole number from 0, without another bound.
 pub(crate) fn count(option: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
-    whole_number(option, value, usize::MAX as u64).map(|number| number as usize)
+    whole_number(option, value, 0..=usize::MAX as u64).map(|number| number as usize)
 }
 
-/// The same as a `u32`, for token ids and the like.
+/// A whole number of 32 bits, for token ids.
 pub(crate) fn small_count(option: &str, value: &Bound<'_, PyAny>) -> PyResult<u32> {
-    whole_number(option, value, u32::MAX.into()).map(|number| number as u32)
+    whole_number(option, value, 0..=u32::MAX.into()).map(|number| number as u32)
 }
 
 /// A number; its range is checked where it is used.

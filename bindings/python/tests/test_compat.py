@@ -104,7 +104,7 @@ def test_tokenizer_info_and_errors(old: wrp.Model, tmp_path: Path) -> None:
     assert (info.num_layer, info.num_emb, info.num_head, info.num_vocab) == (6, 256, 4, 65536)
     # The shapes of blocks.0.ffn.key.weight and blocks.0.att.w1 in demo.st.
     assert (info.num_hidden, info.time_mix_adapter_size, info.time_decay_adapter_size) == (1024, 0, 32)
-    assert str(info.version) == "V7" and int(info.version) == 3 and wrp.ModelVersion.V6 == 2
+    assert str(info.version) == "V7" and int(info.version) == 3 and int(wrp.ModelVersion.V6) == 2
     with pytest.raises(ValueError, match="input tokens cannot be empty"):
         old.run([])
     assert wrp.PyRnnOption is wrp.RnnOption

@@ -46,8 +46,8 @@ def test_what_is_wanted_comes_back(demo_f16: anser.Model) -> None:
     np.testing.assert_allclose(last.hidden, every.hidden[-1], atol=1e-3)
     assert f"({len(ids)}, 65536)" in repr(every)
     assert "None" in repr(nothing)
-    with pytest.raises(anser.OptionError, match='hidden: expected "last", "all" or None, found "first"'):
-        session.feed(ids, hidden="first")  # type: ignore[arg-type]
+    with pytest.raises(anser.OptionError, match="hidden: expected \"last\", \"all\" or None, found 'first'"):
+        session.feed(ids, hidden="first")  # type: ignore[call-overload]
 
 
 def test_bad_ids_leave_the_session_as_it_was(demo: anser.Model) -> None:
@@ -58,7 +58,7 @@ def test_bad_ids_leave_the_session_as_it_was(demo: anser.Model) -> None:
         session.feed([1, 65536])
     np.testing.assert_array_equal(session.state().buffer, state.buffer)
     with pytest.raises(TypeError, match="found float"):
-        session.feed(1.5)  # type: ignore[arg-type]
+        session.feed(1.5)  # type: ignore[call-overload]
 
 
 def test_progress_callbacks_and_bars(demo: anser.Model, long_text: str) -> None:

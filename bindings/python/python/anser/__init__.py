@@ -24,6 +24,9 @@ from ._errors import (
 )
 from ._types import GenerateOptions, Message, Messages, Prompt, Text
 
+# The engine looks up NumPy's functions for its first array. An interrupt in there would be a panic, so it happens here.
+Tokenizer().encode("")
+
 __all__ = [
     "AnserError",
     "BusyError",

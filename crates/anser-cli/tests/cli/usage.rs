@@ -97,6 +97,23 @@ fn the_device_can_be_named_in_the_environment() {
 }
 
 #[test]
+fn the_environment_says_how_many_threads() {
+    let with = |name: &str, n_threads: &str| {
+        let mut command = anser();
+        command.env_remove("ANSER_THREADS").env_remove("OMP_NUM_THREADS").env(name, n_threads);
+        command.args(["logits", "--tokens", "1"]).output().unwrap()
+    };
+    for name in ["ANSER_THREADS", "OMP_NUM_THREADS"] {
+        assert_eq!(with(name, "1").status.code(), Some(0));
+        assert_eq!(with(name, "").status.code(), Some(0), "empty counts as not set");
+        let wrong = with(name, "20000");
+        assert_eq!(wrong.status.code(), Some(2));
+        let told = String::from_utf8(wrong.stderr).unwrap();
+        assert!(told.contains(&format!("{name}: expected a number of threads from 1 to ")), "{told}");
+    }
+}
+
+#[test]
 fn models_that_cannot_be_loaded_are_named() {
     for command in ["generate", "logits", "embed"] {
         let text: &[&str] = if command == "logits" { &["--text", "a"] } else { &["a"] };
