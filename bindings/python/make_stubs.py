@@ -52,7 +52,7 @@ class Fed(Generic[_Logits, _Hidden]):""",
     ),
     (
         "    @property\n    def hidden(self, /) -> NDArray[float32] | None:",
-        "    def __class_getitem__(cls, key: Any, /) -> GenericAlias: ...\n    @property\n    def hidden(self, /) -> _Hidden:",
+        "    def __class_getitem__(cls, key: Any) -> GenericAlias: ...\n    @property\n    def hidden(self, /) -> _Hidden:",
     ),
     ("    def logits(self, /) -> NDArray[float32] | None:", "    def logits(self, /) -> _Logits:"),
 ]

@@ -52,9 +52,8 @@ pub(crate) fn load(
     exact: Option<Bound<'_, PyAny>>,
     cache_folder: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Model> {
-    let given_path = |option: &str, value: Option<Bound<'_, PyAny>>| {
-        value.map(|value| values::path(option, &value)).transpose()
-    };
+    let given_path =
+        |option: &str, value: Option<Bound<'_, PyAny>>| value.map(|value| values::path(option, &value)).transpose();
     let options = Options {
         device: match device {
             Some(device) => values::text("device", &device)?.parse().map_err(exception)?,

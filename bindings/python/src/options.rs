@@ -143,8 +143,7 @@ fn message(index: usize, message: &Bound<'_, PyAny>) -> PyResult<Message> {
             Err(OptionError::new_err(format!("messages[{index}]: expected the keys role and content, found {keys}")))
         }
     };
-    let roles =
-        [("system", Role::System), ("user", Role::User), ("assistant", Role::Assistant), ("tool", Role::Tool)];
+    let roles = [("system", Role::System), ("user", Role::User), ("assistant", Role::Assistant), ("tool", Role::Tool)];
     let role = values::word(&name("role"), &entry("role")?, &roles)?;
     Ok(Message::new(role, values::text(&name("content"), &entry("content")?)?))
 }

@@ -108,12 +108,7 @@ impl State {
     /// As pickling makes it: name and fingerprint of the model, names and shapes of the parts, the buffer.
     #[new]
     #[pyo3(signature = (model, fingerprint, parts: "list[tuple[str, list[int]]]", buffer: "NDArray[float32]"))]
-    fn from_parts(
-        model: String,
-        fingerprint: String,
-        parts: Vec<Part>,
-        buffer: &Bound<'_, PyAny>,
-    ) -> PyResult<State> {
+    fn from_parts(model: String, fingerprint: String, parts: Vec<Part>, buffer: &Bound<'_, PyAny>) -> PyResult<State> {
         let buffer = flat_floats(buffer)?;
         let n_parts = parts.iter().try_fold(0usize, |sum, (_, shape)| {
             let n = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;

@@ -84,7 +84,9 @@ pub(crate) fn ids(option: &str, ids: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
         }
         if !is_integer(array) && !array.is_empty() {
             let dtype = array.dtype();
-            return Err(PyTypeError::new_err(format!("{option}: expected token ids as integers, found an array of {dtype}")));
+            return Err(PyTypeError::new_err(format!(
+                "{option}: expected token ids as integers, found an array of {dtype}"
+            )));
         }
     }
     ids_of(option, iterate(option, ids)?)
@@ -95,7 +97,9 @@ fn ids_of<'py>(option: &str, items: impl Iterator<Item = PyResult<Bound<'py, PyA
         let item = item?;
         item.extract::<u32>().map_err(|error| match error.is_instance_of::<PyOverflowError>(item.py()) {
             true => TokenError::new_err(format!("{option}: token {position}: expected an id from 0, found {item}")),
-            false => PyTypeError::new_err(format!("{option}: token {position}: expected an int, found {}", found(&item))),
+            false => {
+                PyTypeError::new_err(format!("{option}: token {position}: expected an int, found {}", found(&item)))
+            }
         })
     };
     items.enumerate().map(id).collect()

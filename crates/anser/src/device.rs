@@ -145,7 +145,11 @@ impl Executor {
 
     fn cpu(plan: &Arc<Plan>, options: &Options, why: &str) -> Result<(Executor, String), Error> {
         let mode = if options.exact { anser_cpu::Mode::Exact } else { anser_cpu::Mode::default() };
-        let cpu_options = anser_cpu::Options { n_threads: crate::environment::threads(options.n_threads)?, mode, ..Default::default() };
+        let cpu_options = anser_cpu::Options {
+            n_threads: crate::environment::threads(options.n_threads)?,
+            mode,
+            ..Default::default()
+        };
         let cpu = Cpu::new(plan.clone(), cpu_options)?;
         let line = format!("CPU, {} threads: {why}", cpu.n_threads());
         let n_bytes = plan.n_bytes_per_token() as u64;
