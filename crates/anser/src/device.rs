@@ -356,11 +356,15 @@ impl Executor {
     }
 }
 
+/// A device that a model of this process may have open, and what it was asked for as.
+#[cfg(not(target_arch = "wasm32"))]
+type OpenDevice = (DeviceChoice, Weak<anser_gpu::Device>);
+
 /// The device for `choice`, shared by all models of the process while one of them is alive: starting a driver takes
 /// hundreds of milliseconds, and pipelines are compiled once per device.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn shared_device(choice: &DeviceChoice, cache: Option<&Path>) -> Result<Arc<anser_gpu::Device>, GpuError> {
-    static OPEN: PerProcess<Mutex<Vec<(DeviceChoice, Weak<anser_gpu::Device>)>>> = PerProcess::new();
+    static OPEN: PerProcess<Mutex<Vec<OpenDevice>>> = PerProcess::new();
     let mut open = OPEN.get().lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|(_, device)| device.upgrade().is_some_and(|d| !d.is_lost()));
     if let Some(device) = open.iter().find(|(c, _)| c == choice).and_then(|(_, d)| d.upgrade()) {
