@@ -12,18 +12,62 @@ STUBS = HERE / "python" / "anser" / "_anser.pyi"
 # Where the names come from that Rust gives as texts.
 SOURCES = {
     "collections.abc": ["Coroutine", "Iterable", "Sequence"],
-    "types": ["TracebackType"],
-    "typing": ["Any", "overload"],
-    "anser._types": ["GenerateOptions", "Message", "Pooling", "Progress", "Prompt", "StrPath", "Thinking", "Which"],
-    "typing_extensions": ["Unpack"],
+    "types": ["GenericAlias", "TracebackType"],
+    "typing": ["Any", "Generic", "overload"],
+    "anser._types": [
+        "GenerateOptions",
+        "Message",
+        "Messages",
+        "Pooling",
+        "Progress",
+        "Prompt",
+        "StrPath",
+        "Text",
+        "Thinking",
+        "Which",
+    ],
+    "typing_extensions": ["TypeVar", "Unpack"],
 }
-# PyO3 has no overloads: with a way to treat bytes that are not UTF-8 the result is a str.
-DECODE = "    def decode(self, /, ids: Iterable[int], errors: str | None = None) -> str | bytes:"
-DECODE_OVERLOADS = """\
-    @overload
-    def decode(self, /, ids: Iterable[int], errors: None = None) -> str | bytes: ...
-    @overload
-    def decode(self, /, ids: Iterable[int], errors: str) -> str:"""
+# Defaults of arguments whose values the module converts itself, by the arguments and types that PyO3 writes.
+DEFAULTS = {
+    "errors: str = ...": 'errors: str = "strict"',
+    "pooling: Pooling = ...": 'pooling: Pooling = "last"',
+    "layer: int = ...": "layer: int = -1",
+    "normalize: bool = ...": "normalize: bool = False",
+    "eos_token: int = ...": "eos_token: int = 65535",
+    "thinking: Thinking = ...": 'thinking: Thinking = "off"',
+    "tools: Sequence[str] = ...": "tools: Sequence[str] = ()",
+    "logits: Which | None = ...": 'logits: Which | None = "last"',
+    "embedding_cache: int = ...": "embedding_cache: int = 0",
+}
+# PyO3 has no type parameters: what was asked for tells whether there is an array.
+FED = [
+    (
+        "class Fed:",
+        """_Logits = TypeVar("_Logits", covariant=True, default=NDArray[float32] | None)
+_Hidden = TypeVar("_Hidden", covariant=True, default=NDArray[float32] | None)
+
+@final
+class Fed(Generic[_Logits, _Hidden]):""",
+    ),
+    (
+        "    @property\n    def hidden(self, /) -> NDArray[float32] | None:",
+        "    def __class_getitem__(cls, key: Any) -> GenericAlias: ...\n    @property\n    def hidden(self, /) -> _Hidden:",
+    ),
+    ("    def logits(self, /) -> NDArray[float32] | None:", "    def logits(self, /) -> _Logits:"),
+]
+# PyO3 has no overloads either.
+FEED = re.compile(r"    def feed\(self, /, prompt: Prompt, .*\) -> Fed:")
+FEED_OVERLOADS = [
+    ('logits: Which = "last", hidden: None = None', "NDArray[float32], None"),
+    ('logits: Which = "last", hidden: Which', "NDArray[float32], NDArray[float32]"),
+    ("logits: None, hidden: None = None", "None, None"),
+    ("logits: None, hidden: Which", "None, NDArray[float32]"),
+    ('logits: Which | None = "last", hidden: Which | None = None', "NDArray[float32] | None, NDArray[float32] | None"),
+]
+# Options may be unpacked from a dict of numbers, as in generate(text, **dict(temperature=0, top_k=5)), which type checkers
+# do not match with the options by name.
+GENERATE = re.compile(r"    def (generate|generate_batch|chat)\(self, /, (\w+: .*?), \*, .*\*\*options: .*\) -> (.*):")
 
 
 def generate() -> str:
@@ -36,11 +80,31 @@ def generate() -> str:
         return file.read_text()
 
 
+def definition(line: str) -> str:
+    """A function's first line, completed: without quotes around annotations, with defaults and overloads."""
+    line = re.sub(r'"([^"]+)"', r"\1", line)
+    for written, meant in DEFAULTS.items():
+        line = line.replace(written, meant)
+    if FEED.fullmatch(line):
+        variants = [
+            f"    def feed(self, /, prompt: Prompt, *, {wanted}, progress: Progress | None = None) -> Fed[{given}]"
+            for wanted, given in FEED_OVERLOADS
+        ]
+        return "".join(f"    @overload\n{variant}: ...\n" for variant in variants[:-1]) + f"    @overload\n{variants[-1]}:"
+    if match := GENERATE.fullmatch(line):
+        name, prompt, result = match.groups()
+        numbers = f"    def {name}(self, {prompt}, /, **options: float | None) -> {result}: ..."
+        return f"    @overload\n{numbers}\n    @overload\n{line}"
+    return line
+
+
 def complete(stubs: str) -> str:
-    """Annotations without quotes, overloads, and imports of the names in them."""
-    lines = stubs.splitlines()
-    lines = [re.sub(r'"([^"]+)"', r"\1", line) if line.lstrip().startswith("def ") else line for line in lines]
-    stubs = "\n".join(lines).replace(DECODE, DECODE_OVERLOADS) + "\n"
+    """What PyO3 cannot say, and imports of the names in it."""
+    lines = [definition(line) if line.lstrip().startswith("def ") else line for line in stubs.splitlines()]
+    stubs = "\n".join(lines) + "\n"
+    for written, meant in FED:
+        assert written in stubs, written
+        stubs = stubs.replace("@final\n" + written, meant) if written.startswith("class") else stubs.replace(written, meant)
     code = re.sub(r'""".*?"""', "", stubs, flags=re.S)
     for module, names in sorted(SOURCES.items(), reverse=True):
         used = [name for name in names if re.search(rf"\b{name}\b", code)]

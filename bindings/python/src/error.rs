@@ -32,7 +32,8 @@ pub(crate) fn exception(error: anser::Error) -> PyErr {
     }
     match error {
         Error::Format(_) | Error::Model(_) | Error::Tokenizer { .. } => ModelError::new_err(message),
-        Error::Cpu(_) | Error::Gpu(_) => DeviceError::new_err(message),
+        Error::Gpu(anser::GpuError::Switch { .. }) => OptionError::new_err(message),
+        Error::Cpu(_) | Error::Gpu(_) | Error::Forked => DeviceError::new_err(message),
         Error::Step(_) | Error::Decode(_) => TokenError::new_err(message),
         Error::State(_) | Error::StateFile { .. } => StateError::new_err(message),
         Error::Sampler(_) | Error::Option { .. } => OptionError::new_err(message),

@@ -1,20 +1,22 @@
 //! Text being generated: an iterator, also an asynchronous one.
 
 use crate::arrays::Array;
-use crate::error::exception;
+use crate::detached::{Detached, drop_without_gil};
+use crate::error::{BusyError, exception};
 use crate::progress::Progress;
-use crate::session::{Session, drop_without_gil, lock};
+use crate::session::Session;
 use anser::chat::{ReplyEnd, ReplyParser};
 use anser::stop::StopMatcher;
 use anser::{CancelToken, Error, FinishReason, GenerateOptions, Want};
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
-use pyo3::{type_hint_identifier, type_hint_subscript};
+use pyo3::{PyTraverseError, PyVisit, type_hint_identifier, type_hint_subscript};
 use self_cell::{MutBorrow, self_cell};
 use std::convert::Infallible;
+use std::mem;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 type Drawing<'a> = anser::Generation<'a>;
 
@@ -30,19 +32,22 @@ self_cell! {
 /// Text being generated: iterate for its pieces, with `for` or `async for`.
 ///
 /// The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
-/// `with` block, and dropping it.
-#[pyclass(frozen, module = "anser")]
+/// `with` or `async with` block, cancelling the task that iterates, and dropping it.
+#[pyclass(frozen, weakref, module = "anser")]
 pub(crate) struct Generation {
+    model: Detached<anser::Model>,
     inner: Mutex<Inner>,
     cancel: CancelToken,
     /// Where the session goes back to.
     home: Option<Py<Session>>,
+    /// The caller's callback until the prompt is read. It is locked with the GIL held and for moments only, so that the
+    /// garbage collector always finds it where it is.
+    progress: Mutex<Option<Py<PyAny>>>,
 }
 
 struct Inner {
     phase: Phase,
     options: GenerateOptions,
-    progress: Option<Py<PyAny>>,
     /// Reads the answer of a chat; without one the text is taken as it is.
     parser: Option<ReplyParser>,
     reasoning: String,
@@ -85,11 +90,11 @@ impl Generation {
         progress: Option<Py<PyAny>>,
         parser: Option<ReplyParser>,
     ) -> Generation {
-        let cancel = options.cancel.clone();
+        let (model, cancel) = (Detached::new(session.model().clone()), options.cancel.clone());
         let phase = Phase::Waiting { session, prompt };
         let (reasoning, tokens, finish) = (String::new(), vec![], None);
-        let inner = Inner { phase, options, progress, parser, reasoning, tokens, finish };
-        Generation { inner: Mutex::new(inner), cancel, home: None }
+        let inner = Inner { phase, options, parser, reasoning, tokens, finish };
+        Generation { model, inner: Mutex::new(inner), cancel, home: None, progress: Mutex::new(progress) }
     }
 
     /// A generation with the session of `home`, which goes back there.
@@ -107,17 +112,26 @@ impl Generation {
 
     /// The next piece, or `None` at the end. To be called without the GIL.
     fn step(&self) -> PyResult<Option<String>> {
-        let mut inner = lock(&self.inner, "generation")?;
-        let piece = inner.advance();
-        if !matches!(piece, Ok(Some(_))) {
+        let mut inner = self.inner()?;
+        let piece = match inner.phase {
+            Phase::Waiting { .. } => inner.start(Progress::checked(self.take_progress())),
+            Phase::Running(_) | Phase::Ended => Ok(()),
+        };
+        let piece = piece.and_then(|()| inner.advance());
+        // Who cancelled it may ask for no further piece, so this call gives the session back.
+        if !matches!(piece, Ok(Some(_))) || self.cancel.is_cancelled() {
             self.end(&mut inner);
         }
         piece
     }
 
+    fn take_progress(&self) -> Option<Py<PyAny>> {
+        Python::attach(|_| self.progress.lock().unwrap_or_else(PoisonError::into_inner).take())
+    }
+
     /// Gives the session back.
     fn end(&self, inner: &mut Inner) {
-        let session = match std::mem::replace(&mut inner.phase, Phase::Ended) {
+        let session = match mem::replace(&mut inner.phase, Phase::Ended) {
             Phase::Waiting { session, .. } => session,
             Phase::Running(running) => {
                 inner.tokens = running.borrow_dependent().tokens().to_vec();
@@ -133,24 +147,39 @@ impl Generation {
         }
     }
 
-    fn inner(&self) -> PyResult<std::sync::MutexGuard<'_, Inner>> {
-        lock(&self.inner, "generation")
+    /// Locks without waiting: the caller may hold the GIL, or run inside a callback of the call that has the lock.
+    fn inner(&self) -> PyResult<MutexGuard<'_, Inner>> {
+        self.model.check_process().map_err(exception)?;
+        match self.inner.try_lock() {
+            Ok(inner) => Ok(inner),
+            Err(TryLockError::Poisoned(inner)) => Ok(inner.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(BusyError::new_err("another call is using this generation")),
+        }
+    }
+
+    /// Ends it, waiting for the token being drawn. To be called without the GIL.
+    fn close_and_wait(&self) {
+        self.cancel.cancel();
+        // In a forked child no thread would ever release the lock.
+        if self.model.check_process().is_ok() {
+            self.end(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner));
+        }
     }
 }
 
 impl Drop for Generation {
     fn drop(&mut self) {
-        self.cancel.cancel();
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        self.end(&mut inner);
+        if self.model.check_process().is_ok() {
+            return self.close_and_wait();
+        }
+        // In a forked child, a thread of the parent may have been at work on it: what it left cannot be dropped.
+        let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+        mem::forget(mem::replace(&mut inner.phase, Phase::Ended));
     }
 }
 
 impl Inner {
     fn advance(&mut self) -> PyResult<Option<String>> {
-        if let Phase::Waiting { .. } = self.phase {
-            self.start()?;
-        }
         loop {
             let Phase::Running(running) = &mut self.phase else { return Ok(None) };
             if self.finish.is_some() {
@@ -177,10 +206,9 @@ impl Inner {
     }
 
     /// Reads the prompt.
-    fn start(&mut self) -> PyResult<()> {
+    fn start(&mut self, mut progress: Progress) -> PyResult<()> {
         let Phase::Waiting { session, prompt } = &mut self.phase else { return Ok(()) };
-        let mut progress = Progress::new(self.progress.take());
-        let prompt = std::mem::take(prompt);
+        let prompt = mem::take(prompt);
         if !prompt.is_empty() {
             let report = |done, total| match self.options.cancel.is_cancelled() {
                 true => ControlFlow::Break(()),
@@ -193,7 +221,7 @@ impl Inner {
                 read => read?,
             };
         }
-        let Phase::Waiting { session, .. } = std::mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
+        let Phase::Waiting { session, .. } = mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
         let owner = MutBorrow::new(session);
         match Running::try_new_or_recover(owner, |session| session.borrow_mut().generate(&[], &self.options)) {
             Ok(running) => self.phase = Phase::Running(running),
@@ -343,8 +371,7 @@ impl Generation {
 
     /// Ends it, waiting for the token being drawn, and gives the session back.
     fn close(&self, py: Python<'_>) {
-        self.cancel.cancel();
-        py.detach(|| self.end(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner)));
+        py.detach(|| self.close_and_wait());
     }
 
     /// close() without holding up the event loop.
@@ -353,8 +380,38 @@ impl Generation {
         slf.py().import("anser._aio")?.call_method1("close", (&slf,))
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.home)?;
+        match self.progress.try_lock() {
+            Ok(progress) => visit.call(&*progress),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let progress = self.progress.try_lock().map(|mut progress| progress.take());
+        drop(progress);
+    }
+
     fn __enter__(slf: Py<Generation>) -> Py<Generation> {
         slf
+    }
+
+    #[pyo3(signature = () -> "Coroutine[Any, Any, Generation]")]
+    fn __aenter__<'py>(slf: Bound<'py, Generation>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("anser._aio")?.call_method1("enter", (&slf,))
+    }
+
+    #[pyo3(signature = (exc_type: "type | None", exc_value: "BaseException | None", traceback: "TracebackType | None")
+           -> "Coroutine[Any, Any, None]")]
+    fn __aexit__<'py>(
+        slf: Bound<'py, Generation>,
+        exc_type: Bound<'_, PyAny>,
+        exc_value: Bound<'_, PyAny>,
+        traceback: Bound<'_, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = (exc_type, exc_value, traceback);
+        Generation::aclose(slf)
     }
 
     #[pyo3(signature = (exc_type, exc_value: "BaseException | None", traceback: "TracebackType | None"))]

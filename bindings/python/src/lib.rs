@@ -7,6 +7,7 @@
 #![recursion_limit = "256"]
 
 mod arrays;
+mod detached;
 mod error;
 mod generation;
 mod load;
@@ -17,16 +18,22 @@ mod session;
 mod state;
 mod tokenizer;
 mod tokens;
+mod values;
 
 /// RWKV inference; import `anser`, not this module.
 #[pyo3::pymodule(name = "_anser")]
 mod python_module {
+    /// The package's version.
+    #[pymodule_export]
+    #[expect(non_upper_case_globals, reason = "Python's name for it")]
+    pub(crate) const __version__: &str = env!("CARGO_PKG_VERSION");
+
     #[pymodule_export]
     use crate::generation::Generation;
     #[pymodule_export]
     use crate::load::load;
     #[pymodule_export]
-    use crate::model::{CacheStats, Model};
+    use crate::model::{CacheStats, MemoryUse, Model};
     #[pymodule_export]
     use crate::session::{Fed, Session};
     #[pymodule_export]

@@ -3,7 +3,8 @@
 use crate::error::exception;
 use crate::model::Model;
 use crate::progress::Progress;
-use anser::{CancelToken, Error, LoadProgress, OnLoad, Options};
+use crate::values::{self, Given};
+use anser::{CancelToken, Error, LoadProgress, OnLoad, Options, environment};
 use pyo3::prelude::*;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
@@ -12,41 +13,84 @@ use std::time::Duration;
 
 /// Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
 ///
-/// device is "auto", "cpu" or "gpu" ("gpu:1" names one of several). gpu_memory bounds the bytes of weights that are kept
-/// there: the rest is streamed from the file in every step, with the same results. progress is called as (done, total)
-/// in bytes of weights, or is a bar such as tqdm's; with it, load() returns when all of them are there, without it as
-/// soon as the model can be asked, and what needs weights waits for them. threads are those of the CPU, one per core by
-/// default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's own shall not be used.
-/// embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not read again.
+/// - path: the file; default: the demo model.
+/// - device: "auto" (the best GPU if the model fits, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
+///   several; default: the environment variable ANSER_DEVICE, else "auto".
+/// - gpu_memory: most bytes of weights that are kept on the GPU; the rest is streamed from the file in every step, with the
+///   same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all there is.
+/// - progress: called as (done, total) in bytes of weights, or a bar such as tqdm's. With it, load() returns when all
+///   weights are there; without it as soon as the model can be asked, and what needs weights waits for them.
+/// - threads: threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
+/// - vocabulary: a file like rwkv_vocab_v20230424.txt, used instead of the model's own vocabulary.
+/// - embedding_cache: bytes of embeddings to keep, so that a text embedded again is not read again; default: 0.
+/// - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
+///   ANSER_EXACT, else False.
+/// - read_file: whether to read the file into memory instead of mapping it, for files on a network or that other programs
+///   write; it takes as much memory as the file has bytes; default: ANSER_READ_FILE, else False.
+/// - cache_folder: a folder of your own for compiled GPU kernels, with which the next process starts faster; default: none
+///   are kept.
+///
+/// An empty environment variable counts as unset. ANSER_GPU_NO_F16=1, ANSER_GPU_NO_SUBGROUPS=1, ANSER_GPU_NO_COOPMAT=1 and
+/// ANSER_GPU_NO_DRAWING=1 each turn a feature of GPUs off.
+///
+/// A process that was forked after load() cannot use the model (DeviceError): call load() in the child.
 #[pyfunction]
 #[pyo3(signature = (
-    path: "StrPath | None" = None, device: "str" = "auto".into(), gpu_memory: "int | None" = None,
+    path: "StrPath | None" = None, device: "str | None" = None, gpu_memory: "int | None" = None,
     progress: "Progress | None" = None, *, threads: "int | None" = None, vocabulary: "StrPath | None" = None,
-    embedding_cache: "int" = 0
-) -> "Model")]
+    embedding_cache: "int" = Given::default(), exact: "bool | None" = None,
+    read_file: "bool | None" = None, cache_folder: "StrPath | None" = None
+) -> "Model", text_signature = "(path=None, device=None, gpu_memory=None, progress=None, *, threads=None, vocabulary=None, \
+                                embedding_cache=0, exact=None, read_file=None, cache_folder=None)")]
 #[expect(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
 pub(crate) fn load(
     py: Python<'_>,
-    path: Option<PathBuf>,
-    device: String,
-    gpu_memory: Option<u64>,
+    path: Option<Bound<'_, PyAny>>,
+    device: Option<Bound<'_, PyAny>>,
+    gpu_memory: Option<Bound<'_, PyAny>>,
     progress: Option<Py<PyAny>>,
-    threads: Option<usize>,
-    vocabulary: Option<PathBuf>,
-    embedding_cache: usize,
+    threads: Option<Bound<'_, PyAny>>,
+    vocabulary: Option<Bound<'_, PyAny>>,
+    embedding_cache: Given<'_>,
+    exact: Option<Bound<'_, PyAny>>,
+    read_file: Option<Bound<'_, PyAny>>,
+    cache_folder: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Model> {
+    let given_path =
+        |option: &str, value: Option<Bound<'_, PyAny>>| value.map(|value| values::path(option, &value)).transpose();
     let options = Options {
-        device: device.parse().map_err(exception)?,
-        n_threads: threads,
-        embedding_cache_n_bytes: embedding_cache,
-        vocabulary,
-        gpu_memory,
+        device: match device {
+            Some(device) => values::text("device", &device)?.parse().map_err(exception)?,
+            None => environment::device().map_err(exception)?.unwrap_or_default(),
+        },
+        n_threads: threads.map(|value| n_threads(&value)).transpose()?,
+        embedding_cache_n_bytes: embedding_cache.or(0, |value| values::count("embedding_cache", value))?,
+        vocabulary: given_path("vocabulary", vocabulary)?,
+        gpu_memory: match gpu_memory {
+            Some(n_bytes) => Some(values::whole_number("gpu_memory", &n_bytes, 0..=u64::MAX)?),
+            None => environment::gpu_memory().map_err(exception)?,
+        },
+        exact: match exact {
+            Some(exact) => values::flag("exact", &exact)?,
+            None => environment::exact().map_err(exception)?.unwrap_or_default(),
+        },
+        in_memory: match read_file {
+            Some(read_file) => values::flag("read_file", &read_file)?,
+            None => environment::read_file().map_err(exception)?.unwrap_or_default(),
+        },
+        cache_folder: given_path("cache_folder", cache_folder)?,
         ..Options::default()
     };
+    let path = given_path("path", path)?;
     let is_told = progress.is_some();
-    let mut progress = Progress::new(progress);
+    let mut progress = Progress::new(py, progress)?;
     let model = py.detach(|| watched(path, options, is_told, &mut progress));
-    progress.result(model).map(Model)
+    progress.result(model).map(Model::new)
+}
+
+fn n_threads(value: &Bound<'_, PyAny>) -> PyResult<usize> {
+    let range = 1..=environment::max_threads() as u64;
+    values::whole_number("threads", value, range).map(|n_threads| n_threads as usize)
 }
 
 /// What the loading thread tells.
@@ -69,7 +113,7 @@ fn watched(
     let cancel = CancelToken::default();
     let (teller, told_to_end) = (sender.clone(), cancel.clone());
     options.on_load = Some(OnLoad::new(move |progress| {
-        // Nobody listens any more once the model is in use.
+        // Once the model is in use, load() has returned and listens no more.
         let _ = teller.send(News::Progress(progress));
         if told_to_end.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }));

@@ -1,22 +1,25 @@
 //! Models: text and tokens, embeddings, states.
 
 use crate::arrays::Array;
+use crate::detached::Detached;
 use crate::error::{OptionError, exception};
 use crate::generation::{self, Generation};
 use crate::options::{self, generate_options};
 use crate::progress::Progress;
 use crate::session::Session;
 use crate::state::State;
-use crate::{tokenizer, tokens};
+use crate::values::Given;
+use crate::{progress, tokenizer, tokens, values};
+use anser::chat::Thinking;
 use anser::{EmbedOptions, Layer, Pooling, Want};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
-use std::path::PathBuf;
+use pyo3::types::{PyBytes, PyDict};
+use std::collections::BTreeMap;
 
 /// A loaded model. It may be used from several threads.
 #[pyclass(frozen, module = "anser")]
-pub(crate) struct Model(pub(crate) anser::Model);
+pub(crate) struct Model(Detached<anser::Model>);
 
 #[pymethods]
 impl Model {
@@ -56,6 +59,26 @@ impl Model {
         self.0.config().head_size
     }
 
+    /// F, width of the feed-forward layers.
+    #[getter]
+    fn n_ffn(&self) -> usize {
+        self.0.config().n_ffn
+    }
+
+    /// R, the widths of the low-rank pairs of time mixing, by the value that each makes: w (the decay), a, v and g.
+    #[getter]
+    fn ranks(&self) -> BTreeMap<&'static str, usize> {
+        let plan = self.0.plan();
+        // The first layer has no pair for v.
+        let is_first = |name: &str, value: &str| {
+            name.strip_prefix("blocks.")
+                .and_then(|rest| rest.split_once(".att."))
+                .is_some_and(|(_, part)| part.strip_suffix('1') == Some(value))
+        };
+        let rank = |value: &&str| plan.weights.iter().find(|w| is_first(w.name(), value)).map(|w| w.n_rows());
+        ["w", "a", "v", "g"].into_iter().filter_map(|value| Some((value, rank(&value)?))).collect()
+    }
+
     /// V, number of tokens.
     #[getter]
     fn n_vocab(&self) -> usize {
@@ -74,23 +97,44 @@ impl Model {
         CacheStats(self.0.embedding_cache_stats())
     }
 
-    /// Token ids of text.
-    #[pyo3(signature = (text: "str | bytes"))]
+    /// Token ids of text: a str, or bytes of any kind.
+    #[pyo3(signature = (text: "Text"))]
     fn encode<'py>(&self, text: &Bound<'py, PyAny>) -> PyResult<Array<'py, u32>> {
         tokenizer::encode(self.0.tokenizer().map_err(exception)?, text)
     }
 
     /// Token ids of several texts.
-    #[pyo3(signature = (texts: "Iterable[str | bytes]"))]
+    #[pyo3(signature = (texts: "Iterable[Text]"))]
     fn encode_batch<'py>(&self, texts: &Bound<'py, PyAny>) -> PyResult<Vec<Array<'py, u32>>> {
-        texts.try_iter()?.map(|text| self.encode(&text?)).collect()
+        let py = texts.py();
+        let encode = |text: PyResult<Bound<'py, PyAny>>| {
+            py.check_signals()?;
+            self.encode(&text?)
+        };
+        match tokens::bytes(texts)? {
+            Some(_) => Err(values::wrong_type("texts", "an iterable of texts", texts)),
+            None => texts.try_iter()?.map(encode).collect(),
+        }
     }
 
-    /// The text of token ids: a str, or bytes where they are not UTF-8. With errors="replace" or another of the ways of
-    /// bytes.decode, always a str.
-    #[pyo3(signature = (ids: "Iterable[int]", errors: "str | None" = None) -> "str | bytes")]
-    fn decode<'py>(&self, ids: &Bound<'py, PyAny>, errors: Option<String>) -> PyResult<Bound<'py, PyAny>> {
-        tokenizer::decode(self.0.tokenizer().map_err(exception)?, ids, errors)
+    /// The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
+    /// not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+    /// the bytes.
+    #[pyo3(signature = (ids: "Iterable[int]", errors: "str" = "strict".into()) -> "str",
+           text_signature = "($self, ids, errors='strict')")]
+    fn decode<'py>(&self, ids: &Bound<'py, PyAny>, errors: String) -> PyResult<Bound<'py, PyAny>> {
+        tokenizer::decode(self.0.tokenizer().map_err(exception)?, ids, &errors)
+    }
+
+    /// The bytes that token ids stand for.
+    #[pyo3(signature = (ids: "Iterable[int]"))]
+    fn decode_bytes<'py>(&self, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        tokenizer::decode_bytes(self.0.tokenizer().map_err(exception)?, ids)
+    }
+
+    /// The memory that the model takes now, in bytes.
+    fn memory(&self, py: Python<'_>) -> PyResult<MemoryUse> {
+        py.detach(|| MemoryUse::of(&self.0)).map_err(exception)
     }
 
     /// Embeddings [n, C] of several texts (or token ids), read side by side: hidden rows of a layer, pooled over each
@@ -101,27 +145,28 @@ impl Model {
     /// the final norm, 0 to L-1 the residual stream after that layer. normalize scales rows to length 1. progress is
     /// called as (texts done, total), or is a bar such as tqdm's.
     #[pyo3(signature = (
-        texts: "Prompt | Iterable[Prompt]", pooling: "Pooling" = "last".into(), layer: "int" = -1,
-        normalize: "bool" = false, *, eos_token: "int" = 65535, progress: "Progress | None" = None
-    ))]
+        texts: "Prompt | Iterable[Prompt]", pooling: "Pooling" = Given::default(), layer: "int" = Given::default(),
+        normalize: "bool" = Given::default(), *, eos_token: "int" = Given::default(), progress: "Progress | None" = None
+    ), text_signature = "($self, texts, pooling='last', layer=-1, normalize=False, *, eos_token=65535, progress=None)")]
     fn embed<'py>(
         &self,
         texts: &Bound<'py, PyAny>,
-        pooling: String,
-        layer: isize,
-        normalize: bool,
-        eos_token: u32,
+        pooling: Given<'py>,
+        layer: Given<'py>,
+        normalize: Given<'py>,
+        eos_token: Given<'py>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Array<'py, f32>> {
         let py = texts.py();
-        let layer = match usize::try_from(layer) {
-            Ok(layer) => Layer::Residual(layer),
-            Err(_) if layer == -1 => Layer::Final,
-            Err(_) => return Err(OptionError::new_err(format!("layer: expected -1 or a layer from 0, found {layer}"))),
+        let eos_token = eos_token.or(65535, |value| values::small_count("eos_token", value))?;
+        let poolings = [("last", Pooling::Last), ("mean", Pooling::Mean), ("eos-mean", Pooling::MeanOf(eos_token))];
+        let options = EmbedOptions {
+            pooling: pooling.or(Pooling::Last, |value| values::word("pooling", value, &poolings))?,
+            layer: layer.or(Layer::Final, parse_layer)?,
+            normalize: normalize.or(false, |value| values::flag("normalize", value))?,
         };
-        let options = EmbedOptions { pooling: parse_pooling(&pooling, eos_token)?, layer, normalize };
+        let mut progress = Progress::new(py, progress)?;
         let texts = tokens::tokens_of_each(&self.0, texts)?;
-        let mut progress = Progress::new(progress);
         let rows = py.detach(|| self.0.embed_batch_for(&texts, &options, |done, total| progress.report(done, total)));
         Array::from_rows(py, progress.result(rows)?, texts.len(), self.0.config().n_embd)
     }
@@ -134,8 +179,8 @@ impl Model {
     /// The state after a text or token ids.
     #[pyo3(signature = (prompt: "Prompt", *, progress: "Progress | None" = None))]
     fn state(&self, py: Python<'_>, prompt: &Bound<'_, PyAny>, progress: Option<Py<PyAny>>) -> PyResult<State> {
+        let mut progress = Progress::new(py, progress)?;
         let tokens = tokens::tokens(&self.0, prompt)?;
-        let mut progress = Progress::new(progress);
         let state = py.detach(|| {
             let mut session = self.0.session()?;
             session.feed_for(&tokens, Want::NOTHING, |done, total| progress.report(done, total))?;
@@ -149,7 +194,9 @@ impl Model {
         State::new(py, anser::State::zeros(self.0.state_layout().clone()), &self.0)
     }
 
-    /// Generates what follows prompt, from a fresh state or from another. The options are those of GenerateOptions.
+    /// Generates what follows prompt, from a fresh state or from another.
+    ///
+    #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
         prompt: "Prompt", *, state: "State | None" = None, progress: "Progress | None" = None,
         **options: "Unpack[GenerateOptions]"
@@ -162,6 +209,7 @@ impl Model {
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Generation> {
         let options = generate_options(options)?;
+        progress::check(prompt.py(), progress.as_ref())?;
         let tokens = tokens::tokens(&self.0, prompt)?;
         Generation::check(&self.0, &tokens, &options)?;
         let session = self.session_at(prompt.py(), state)?;
@@ -173,6 +221,8 @@ impl Model {
     /// They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
     /// generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
     /// exception in it, or Ctrl-C, ends the call.
+    ///
+    #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
         prompts: "Prompt | Iterable[Prompt]", *, state: "State | None" = None, progress: "Progress | None" = None,
         **options: "Unpack[GenerateOptions]"
@@ -186,10 +236,10 @@ impl Model {
     ) -> PyResult<Vec<String>> {
         let py = prompts.py();
         let options = generate_options(options)?;
+        let mut progress = Progress::new(py, progress)?;
         let prompts = tokens::tokens_of_each(&self.0, prompts)?;
         prompts.iter().try_for_each(|prompt| Generation::check(&self.0, prompt, &options))?;
         let first = self.session_at(py, state)?;
-        let mut progress = Progress::new(progress);
         // All sessions are dropped without the GIL.
         let (texts, progress) = py.detach(move || {
             let texts = generation::side_by_side(&first, &prompts, &options, &mut progress);
@@ -203,41 +253,48 @@ impl Model {
     ///
     /// thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
     /// empty thought, after which models answer better than without one). The pieces are those of the answer; the
-    /// thought is in reasoning. tools lists functions by their signatures; the answer is then the JSON of a call. The
-    /// other options are those of GenerateOptions.
+    /// thought is in reasoning. tools lists functions by their signatures; the answer is then the JSON of a call.
+    ///
+    #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
-        messages: "Iterable[Message]", *, thinking: "Thinking" = "off".into(), tools: "Sequence[str]" = vec![],
+        messages: "Messages", *, thinking: "Thinking" = Given::default(), tools: "Sequence[str]" = Given::default(),
         state: "State | None" = None, progress: "Progress | None" = None, **options: "Unpack[GenerateOptions]"
-    ))]
+    ), text_signature = "($self, messages, *, thinking='off', tools=(), state=None, progress=None, **options)")]
     fn chat(
         &self,
         messages: &Bound<'_, PyAny>,
-        thinking: String,
-        tools: Vec<String>,
+        thinking: Given<'_>,
+        tools: Given<'_>,
         state: Option<&Bound<'_, State>>,
         progress: Option<Py<PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Generation> {
+        let py = messages.py();
         let mut options = generate_options(options)?;
-        let chat = options::Chat::new(messages, &thinking, &tools)?;
-        let tokens = self.0.encode(chat.prompt()).map_err(exception)?;
+        progress::check(py, progress.as_ref())?;
+        let tools = tools.or(vec![], |value| values::texts("tools", value))?;
+        let chat = options::Chat::new(messages, thinking.or(Thinking::Off, options::thinking)?, &tools)?;
+        let tokenizer = self.0.tokenizer().map_err(exception)?;
+        let tokens = tokens::encode_bytes(tokenizer, chat.prompt().as_bytes(), py)?;
         Generation::check(&self.0, &tokens, &options)?;
         // Stop texts count in the answer only, not in the thought: the parser looks for them.
         let parser = chat.parser(std::mem::take(&mut options.stop))?;
-        let session = self.session_at(messages.py(), state)?;
+        let session = self.session_at(py, state)?;
         Ok(Generation::new(session, tokens, options, progress, Some(parser)))
     }
 
     /// Writes a state to a safetensors file that names this model.
     #[pyo3(signature = (state, path: "StrPath"))]
-    fn save_state(&self, py: Python<'_>, state: &Bound<'_, State>, path: PathBuf) -> PyResult<()> {
+    fn save_state(&self, py: Python<'_>, state: &Bound<'_, State>, path: &Bound<'_, PyAny>) -> PyResult<()> {
+        let path = values::path("path", path)?;
         let mut session = self.session_at(py, Some(state))?;
         py.detach(|| session.save_state(path)).map_err(exception)
     }
 
     /// Reads a state of this model that save_state() or Session.save() wrote.
     #[pyo3(signature = (path: "StrPath"))]
-    fn load_state(&self, py: Python<'_>, path: PathBuf) -> PyResult<State> {
+    fn load_state(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<State> {
+        let path = values::path("path", path)?;
         let state = py.detach(|| {
             let mut session = self.0.session()?;
             session.load_state(path)?;
@@ -252,7 +309,7 @@ impl Model {
     #[pyo3(signature = (source: "StrPath | ArrayLike"))]
     fn import_state(&self, source: &Bound<'_, PyAny>) -> PyResult<State> {
         let py = source.py();
-        let state = match source.extract::<PathBuf>() {
+        let state = match source.extract::<std::path::PathBuf>() {
             Ok(path) => py.detach(|| self.0.import_state(path)),
             Err(_) => {
                 let numpy = py.import("numpy")?;
@@ -270,6 +327,10 @@ impl Model {
 }
 
 impl Model {
+    pub(crate) fn new(model: anser::Model) -> Model {
+        Model(Detached::new(model))
+    }
+
     /// A session that stands at `state`, or at the beginning.
     fn session_at(&self, py: Python<'_>, state: Option<&Bound<'_, State>>) -> PyResult<anser::Session> {
         let state = state.map(|state| state.get().to_engine(py, &self.0)).transpose()?;
@@ -284,12 +345,13 @@ impl Model {
     }
 }
 
-fn parse_pooling(name: &str, eos_token: u32) -> PyResult<Pooling> {
-    match name {
-        "last" => Ok(Pooling::Last),
-        "mean" => Ok(Pooling::Mean),
-        "eos-mean" => Ok(Pooling::MeanOf(eos_token)),
-        _ => Err(OptionError::new_err(format!("pooling: expected \"last\", \"mean\" or \"eos-mean\", found {name:?}"))),
+/// -1 for the final norm's output, else a layer's residual stream.
+fn parse_layer(value: &Bound<'_, PyAny>) -> PyResult<Layer> {
+    match values::found_int(value) {
+        Some(-1) => Ok(Layer::Final),
+        Some(layer) if layer >= 0 => Ok(Layer::Residual(usize::try_from(layer).unwrap_or(usize::MAX))),
+        Some(layer) => Err(OptionError::new_err(format!("layer: expected -1 or a layer from 0, found {layer}"))),
+        None => Err(values::wrong_type("layer", "-1 or a layer from 0", value)),
     }
 }
 
@@ -336,5 +398,76 @@ impl CacheStats {
             "<anser.CacheStats: {} hits, {} misses, {} entries, {} bytes>",
             stats.n_hits, stats.n_misses, stats.n_entries, stats.n_bytes
         )
+    }
+}
+
+/// Bytes of memory that a model takes.
+#[pyclass(frozen, module = "anser")]
+pub(crate) struct MemoryUse {
+    host: anser::HostMemory,
+    gpu: Option<anser::MemoryUse>,
+}
+
+impl MemoryUse {
+    fn of(model: &anser::Model) -> Result<MemoryUse, anser::Error> {
+        Ok(MemoryUse { host: model.host_memory()?, gpu: model.gpu_memory()? })
+    }
+}
+
+#[pymethods]
+impl MemoryUse {
+    /// The model file, mapped into memory: its pages are shared with the system's file cache, which drops them when memory
+    /// is short. A model on a GPU reads few of them.
+    #[getter]
+    fn file(&self) -> u64 {
+        self.host.file_n_bytes
+    }
+
+    /// States of sessions, in main memory.
+    #[getter]
+    fn states(&self) -> u64 {
+        self.host.states_n_bytes
+    }
+
+    /// Values of a step and memory kept for the next states, in main memory.
+    #[getter]
+    fn scratch(&self) -> u64 {
+        self.host.scratch_n_bytes
+    }
+
+    /// Cached embeddings (embedding_cache of load()).
+    #[getter]
+    fn embeddings(&self) -> u64 {
+        self.host.embeddings_n_bytes
+    }
+
+    /// Weights on the GPU, the embedding table of generations included; None on the CPU.
+    #[getter]
+    fn gpu_weights(&self) -> Option<u64> {
+        self.gpu.map(|gpu| gpu.weights_n_bytes + gpu.table_n_bytes)
+    }
+
+    /// States on the GPU, with room for the next ones; None on the CPU.
+    #[getter]
+    fn gpu_states(&self) -> Option<u64> {
+        self.gpu.map(|gpu| gpu.states_n_bytes)
+    }
+
+    /// Everything that this process has allocated on the GPU, also for other models; None on the CPU, or if the driver does
+    /// not tell.
+    #[getter]
+    fn gpu_allocated(&self) -> Option<u64> {
+        self.gpu.and_then(|gpu| gpu.allocated_n_bytes)
+    }
+
+    fn __repr__(&self) -> String {
+        let anser::HostMemory { file_n_bytes, states_n_bytes, scratch_n_bytes, embeddings_n_bytes, .. } = self.host;
+        let host = format!(
+            "file {file_n_bytes}, states {states_n_bytes}, scratch {scratch_n_bytes}, embeddings {embeddings_n_bytes}"
+        );
+        let gpu = self.gpu.map_or_else(String::new, |gpu| {
+            format!("; GPU: weights {}, states {}", gpu.weights_n_bytes + gpu.table_n_bytes, gpu.states_n_bytes)
+        });
+        format!("<anser.MemoryUse: {host}{gpu}>")
     }
 }

@@ -1,25 +1,46 @@
 //! Keyword options of `generate` and `chat`.
 
 use crate::error::OptionError;
+use crate::values;
 use anser::chat::{self, ChatTemplate, Message, Opening, ReplyParser, Role, ThinkLength, Thinking};
-use anser::{GenerateOptions, SamplerOptions, SamplerOrder};
+use anser::{GenerateOptions, SamplerOrder};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyString};
+use pyo3::types::{PyDict, PyMapping, PyString};
 use std::collections::BTreeMap;
 
-/// Names of all options, for the message about another one.
-const NAMES: &str = "max_tokens, stop, stop_tokens, seed, order, temperature, top_k, top_p, min_p, typical_p, \
-                     presence_penalty, frequency_penalty, penalty_decay, repetition_penalty, logit_bias";
+/// Names of all options. An unknown name is refused before any value is looked at.
+const NAMES: [&str; 15] = [
+    "max_tokens",
+    "stop",
+    "stop_tokens",
+    "seed",
+    "order",
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "typical_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "penalty_decay",
+    "repetition_penalty",
+    "logit_bias",
+];
 
 /// The engine's options for Python's; `None` as a value means the default.
 pub(crate) fn generate_options(options: Option<&Bound<'_, PyDict>>) -> PyResult<GenerateOptions> {
     let mut generate = GenerateOptions::default();
+    let names = options.into_iter().flat_map(|options| options.keys());
+    for name in names {
+        if !name.extract::<String>().is_ok_and(|name| NAMES.contains(&&*name)) {
+            let names = NAMES.join(", ");
+            return Err(PyTypeError::new_err(format!("unexpected keyword argument {name}; the options are {names}")));
+        }
+    }
     for (name, value) in options.into_iter().flatten() {
-        let name = name.cast_into::<PyString>()?;
-        let name = name.to_cow()?;
         if !value.is_none() {
-            set(&mut generate, &name, &value)?;
+            set(&mut generate, &name.extract::<String>()?, &value)?;
         }
     }
     Ok(generate)
@@ -27,47 +48,50 @@ pub(crate) fn generate_options(options: Option<&Bound<'_, PyDict>>) -> PyResult<
 
 fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let sampler = &mut generate.sampler;
+    let number = || values::number(name, value);
     match name {
-        "max_tokens" => generate.max_tokens = value.extract()?,
+        "max_tokens" => generate.max_tokens = values::count(name, value)?,
         "stop" => generate.stop = texts(value)?,
-        "stop_tokens" => generate.stop_tokens = crate::tokens::ids(value)?,
-        "seed" => sampler.seed = Some(value.extract()?),
-        "order" => sampler.order = order(value)?,
-        "top_k" => sampler.top_k = value.extract()?,
-        "logit_bias" => sampler.logit_bias = value.extract::<BTreeMap<u32, f32>>()?.into_iter().collect(),
-        _ => *number(sampler, name)? = value.extract()?,
+        "stop_tokens" => generate.stop_tokens = crate::tokens::ids(name, value)?,
+        "seed" => sampler.seed = Some(values::whole_number(name, value, 0..=u64::MAX)?),
+        "order" => {
+            let orders = [("rwkv", SamplerOrder::Rwkv), ("common", SamplerOrder::Common)];
+            sampler.order = values::word(name, value, &orders)?;
+        }
+        "top_k" => sampler.top_k = values::count(name, value)?,
+        "logit_bias" => sampler.logit_bias = logit_bias(value)?,
+        "temperature" => sampler.temperature = number()?,
+        "top_p" => sampler.top_p = number()?,
+        "min_p" => sampler.min_p = number()?,
+        "typical_p" => sampler.typical_p = number()?,
+        "presence_penalty" => sampler.presence_penalty = number()?,
+        "frequency_penalty" => sampler.frequency_penalty = number()?,
+        "penalty_decay" => sampler.penalty_decay = number()?,
+        "repetition_penalty" => sampler.repetition_penalty = number()?,
+        _ => unreachable!("{name} is in the list of names"),
     }
     Ok(())
-}
-
-fn number<'a>(sampler: &'a mut SamplerOptions, name: &str) -> PyResult<&'a mut f32> {
-    match name {
-        "temperature" => Ok(&mut sampler.temperature),
-        "top_p" => Ok(&mut sampler.top_p),
-        "min_p" => Ok(&mut sampler.min_p),
-        "typical_p" => Ok(&mut sampler.typical_p),
-        "presence_penalty" => Ok(&mut sampler.presence_penalty),
-        "frequency_penalty" => Ok(&mut sampler.frequency_penalty),
-        "penalty_decay" => Ok(&mut sampler.penalty_decay),
-        "repetition_penalty" => Ok(&mut sampler.repetition_penalty),
-        _ => Err(PyTypeError::new_err(format!("unexpected keyword argument {name:?}; the options are {NAMES}"))),
-    }
 }
 
 /// One text or several.
 fn texts(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     match value.cast::<PyString>() {
         Ok(text) => Ok(vec![text.to_cow()?.into_owned()]),
-        Err(_) => value.extract(),
+        Err(_) => value.extract().map_err(|_| values::wrong_type("stop", "a str, or a list or tuple of str", value)),
     }
 }
 
-fn order(value: &Bound<'_, PyAny>) -> PyResult<SamplerOrder> {
-    match value.extract::<String>()?.as_str() {
-        "rwkv" => Ok(SamplerOrder::Rwkv),
-        "common" => Ok(SamplerOrder::Common),
-        other => Err(OptionError::new_err(format!("order: expected \"rwkv\" or \"common\", found {other:?}"))),
+/// The numbers that are added to logits, by token id.
+fn logit_bias(value: &Bound<'_, PyAny>) -> PyResult<Vec<(u32, f32)>> {
+    let Ok(entries) = value.cast::<PyMapping>() else {
+        return Err(values::wrong_type("logit_bias", "a dict from token id to number", value));
+    };
+    let mut bias = BTreeMap::new();
+    for entry in entries.items()?.iter() {
+        let (id, number): (Bound<'_, PyAny>, Bound<'_, PyAny>) = entry.extract()?;
+        bias.insert(values::small_count("logit_bias", &id)?, values::number(&format!("logit_bias[{id}]"), &number)?);
     }
+    Ok(bias.into_iter().collect())
 }
 
 /// A conversation to be answered.
@@ -78,9 +102,13 @@ pub(crate) struct Chat {
 
 impl Chat {
     /// `messages` are dicts with role and content; `tools` are signatures of functions, of which one is to be called.
-    pub(crate) fn new(messages: &Bound<'_, PyAny>, thinking: &str, tools: &[String]) -> PyResult<Chat> {
-        let mut messages = messages.try_iter()?.map(|m| message(&m?)).collect::<PyResult<Vec<_>>>()?;
-        let thinking = self::thinking(thinking)?;
+    pub(crate) fn new(messages: &Bound<'_, PyAny>, thinking: Thinking, tools: &[String]) -> PyResult<Chat> {
+        let refused = || values::wrong_type("messages", "a list of dicts with role and content", messages);
+        if messages.is_instance_of::<PyString>() || messages.cast::<PyMapping>().is_ok() {
+            return Err(refused());
+        }
+        let items = messages.try_iter().map_err(|_| refused())?;
+        let mut messages = items.enumerate().map(|(i, m)| message(i, &m?)).collect::<PyResult<Vec<_>>>()?;
         if tools.is_empty() {
             return Ok(Chat { messages, opening: thinking.into() });
         }
@@ -102,32 +130,34 @@ impl Chat {
     }
 }
 
-fn message(message: &Bound<'_, PyAny>) -> PyResult<Message> {
-    let role: String = message.get_item("role")?.extract()?;
-    let role = match role.as_str() {
-        "system" => Role::System,
-        "user" => Role::User,
-        "assistant" => Role::Assistant,
-        "tool" => Role::Tool,
-        _ => {
-            let expected = "expected \"system\", \"user\", \"assistant\" or \"tool\"";
-            return Err(OptionError::new_err(format!("messages: {expected} as role, found {role:?}")));
+/// The message at `index` of a conversation.
+fn message(index: usize, message: &Bound<'_, PyAny>) -> PyResult<Message> {
+    let name = |key: &str| format!("messages[{index}][{key:?}]");
+    let Ok(entries) = message.cast::<PyMapping>() else {
+        return Err(values::wrong_type(&format!("messages[{index}]"), "a dict with role and content", message));
+    };
+    let entry = |key: &str| match entries.contains(key)? {
+        true => entries.get_item(key),
+        false => {
+            let keys = entries.keys()?.as_any().repr()?;
+            Err(OptionError::new_err(format!("messages[{index}]: expected the keys role and content, found {keys}")))
         }
     };
-    Ok(Message::new(role, message.get_item("content")?.extract::<String>()?))
+    let roles = [("system", Role::System), ("user", Role::User), ("assistant", Role::Assistant), ("tool", Role::Tool)];
+    let role = values::word(&name("role"), &entry("role")?, &roles)?;
+    Ok(Message::new(role, values::text(&name("content"), &entry("content")?)?))
 }
 
-fn thinking(name: &str) -> PyResult<Thinking> {
-    match name {
-        "off" => Ok(Thinking::Off),
-        "on" => Ok(Thinking::On(ThinkLength::Unhinted)),
-        "short" => Ok(Thinking::On(ThinkLength::Short)),
-        "normal" => Ok(Thinking::On(ThinkLength::Normal)),
-        "long" => Ok(Thinking::On(ThinkLength::Long)),
-        "fake" => Ok(Thinking::Fake),
-        "fake-inline" => Ok(Thinking::FakeInline),
-        _ => Err(OptionError::new_err(format!(
-            "thinking: expected \"off\", \"on\", \"short\", \"normal\", \"long\", \"fake\" or \"fake-inline\", found {name:?}"
-        ))),
-    }
+/// Whether the model thinks.
+pub(crate) fn thinking(value: &Bound<'_, PyAny>) -> PyResult<Thinking> {
+    let words = [
+        ("off", Thinking::Off),
+        ("on", Thinking::On(ThinkLength::Unhinted)),
+        ("short", Thinking::On(ThinkLength::Short)),
+        ("normal", Thinking::On(ThinkLength::Normal)),
+        ("long", Thinking::On(ThinkLength::Long)),
+        ("fake", Thinking::Fake),
+        ("fake-inline", Thinking::FakeInline),
+    ];
+    values::word("thinking", value, &words)
 }

@@ -1,6 +1,7 @@
 //! What happens between the chunks of a long computation: signals are looked at, and the caller's callback is called.
 
 use crate::error::exception;
+use crate::values::wrong_type;
 use pyo3::prelude::*;
 use std::ops::ControlFlow;
 
@@ -12,8 +13,21 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    pub(crate) fn new(callback: Option<Py<PyAny>>) -> Progress {
+    /// # Errors
+    /// TypeError if it can be neither called nor moved.
+    pub(crate) fn new(py: Python<'_>, callback: Option<Py<PyAny>>) -> PyResult<Progress> {
+        check(py, callback.as_ref())?;
+        Ok(Progress::checked(callback))
+    }
+
+    /// A callback that [`check`] has seen.
+    pub(crate) fn checked(callback: Option<Py<PyAny>>) -> Progress {
         Progress { callback, raised: None }
+    }
+
+    /// Looks at signals only.
+    pub(crate) fn none() -> Progress {
+        Progress { callback: None, raised: None }
     }
 
     /// To be called without the GIL: reports, and ends the computation if anything was raised, now or before.
@@ -48,7 +62,8 @@ impl Progress {
             return callback.call1((done, total)).map(drop);
         }
         callback.setattr("total", total)?;
-        let shown: usize = callback.getattr("n")?.extract()?;
+        // A bar that was moved by halves has a float here.
+        let shown: f64 = callback.getattr("n")?.extract()?;
         callback.call_method1("update", (done as i64 - shown as i64,)).map(drop)
     }
 
@@ -59,4 +74,15 @@ impl Progress {
             None => result.map_err(exception),
         }
     }
+}
+
+/// Refuses what is neither a callback nor a bar.
+pub(crate) fn check(py: Python<'_>, callback: Option<&Py<PyAny>>) -> PyResult<()> {
+    let Some(callback) = callback.map(|callback| callback.bind(py)) else { return Ok(()) };
+    let is_bar = callback.hasattr("n")? && callback.hasattr("update")?;
+    if callback.is_callable() || is_bar {
+        return Ok(());
+    }
+    let expected = "a callback (done, total), or a bar with n, total and update() such as tqdm's";
+    Err(wrong_type("progress", expected, callback))
 }

@@ -1,78 +1,95 @@
 //! Sessions: one sequence of tokens each.
 
 use crate::arrays::Array;
-use crate::error::{BusyError, ClosedError, OptionError, exception};
+use crate::detached::{Detached, drop_without_gil};
+use crate::error::{BusyError, ClosedError, exception};
 use crate::generation::Generation;
 use crate::model::Model;
 use crate::options::generate_options;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::state::State;
-use crate::tokens;
+use crate::values::Given;
+use crate::{tokens, values};
 use anser::{Want, Which};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// One sequence of tokens and what the model remembers of it.
 ///
 /// Sessions of a model share its weights and nothing else; different threads may run different sessions. A session that
-/// another call is using raises BusyError.
+/// feed() is reading into, or that a generation has, raises BusyError; other calls wait for each other.
 #[pyclass(frozen, module = "anser")]
 pub(crate) struct Session {
-    model: anser::Model,
+    model: Detached<anser::Model>,
+    /// Locked for as long as a call takes that neither reads tokens nor generates.
     place: Mutex<Place>,
 }
 
 /// Where the engine's session is.
 pub(crate) enum Place {
     Here(anser::Session),
+    /// With a call of feed(), which may take long and calls back, and which brings it back.
+    Reading,
     /// With a generation, which brings it back.
     Lent,
     Closed,
 }
 
-/// Locks without waiting: whoever would wait holds the GIL, or runs inside a callback of the call that has the lock.
-pub(crate) fn lock<'a, T>(mutex: &'a Mutex<T>, what: &str) -> PyResult<MutexGuard<'a, T>> {
-    match mutex.try_lock() {
-        Ok(guard) => Ok(guard),
-        Err(TryLockError::Poisoned(guard)) => Ok(guard.into_inner()),
-        Err(TryLockError::WouldBlock) => Err(BusyError::new_err(format!("another call is using this {what}"))),
+/// The session while a call of feed() has it. Dropped, also by a panic, it goes back.
+struct Taken<'a> {
+    home: &'a Session,
+    session: Option<anser::Session>,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            self.home.take_back(session);
+        }
     }
 }
 
 impl Session {
     pub(crate) fn new(session: anser::Session) -> Session {
-        Session { model: session.model().clone(), place: Mutex::new(Place::Here(session)) }
+        Session { model: Detached::new(session.model().clone()), place: Mutex::new(Place::Here(session)) }
     }
 
-    /// What `f` makes of the session, without the GIL.
+    /// Waits for the call that has the session. To be called without the GIL: that call may need it.
+    ///
+    /// In a forked child no thread would ever release the lock, so the process is looked at first.
+    fn lock(&self) -> PyResult<MutexGuard<'_, Place>> {
+        self.model.check_process().map_err(exception)?;
+        Ok(self.place.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What `f`, which calls nothing of Python, makes of the session, without the GIL.
     fn with<T: Send>(&self, py: Python<'_>, f: impl Send + FnOnce(&mut anser::Session) -> T) -> PyResult<T> {
-        py.detach(|| match &mut *lock(&self.place, "session")? {
+        py.detach(|| match &mut *self.lock()? {
             Place::Here(session) => Ok(f(session)),
-            Place::Lent => Err(lent()),
-            Place::Closed => Err(closed()),
+            elsewhere => Err(elsewhere.refusal()),
         })
     }
 
-    /// Takes the session out, for a generation.
-    fn lend(&self) -> PyResult<anser::Session> {
-        let mut place = lock(&self.place, "session")?;
-        match std::mem::replace(&mut *place, Place::Lent) {
+    /// Takes the session out and leaves `instead` in its place. To be called without the GIL.
+    fn take(&self, instead: Place) -> PyResult<anser::Session> {
+        let mut place = self.lock()?;
+        match std::mem::replace(&mut *place, instead) {
             Place::Here(session) => Ok(session),
-            Place::Lent => Err(lent()),
-            Place::Closed => {
-                *place = Place::Closed;
-                Err(closed())
+            elsewhere => {
+                let refusal = elsewhere.refusal();
+                *place = elsewhere;
+                Err(refusal)
             }
         }
     }
 
     /// Takes the session back, unless it was closed in the meantime.
     pub(crate) fn take_back(&self, session: anser::Session) {
-        let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(*place, Place::Lent) {
-            *place = Place::Here(session);
+        let Ok(mut place) = self.lock() else { return };
+        match *place {
+            Place::Reading | Place::Lent => *place = Place::Here(session),
+            Place::Here(_) | Place::Closed => {}
         }
     }
 }
@@ -84,18 +101,17 @@ impl Drop for Session {
     }
 }
 
-/// Drops an engine's session, or what has one: that waits for the step which another thread may have the device at.
-pub(crate) fn drop_without_gil<T: Send>(session: T) {
-    let mut session = Some(session);
-    Python::try_attach(|py| py.detach(|| session.take()));
-}
-
-fn lent() -> PyErr {
-    BusyError::new_err("the session is generating: read the generation to its end, or close it")
-}
-
-fn closed() -> PyErr {
-    ClosedError::new_err("the session is closed")
+impl Place {
+    /// Why a call cannot have a session that is elsewhere.
+    fn refusal(&self) -> PyErr {
+        match self {
+            Place::Here(_) | Place::Reading => {
+                BusyError::new_err("another call is using this session: wait until it returns")
+            }
+            Place::Lent => BusyError::new_err("the session is generating: read the generation to its end, or close it"),
+            Place::Closed => ClosedError::new_err("the session is closed"),
+        }
+    }
 }
 
 #[pymethods]
@@ -103,7 +119,7 @@ impl Session {
     /// The model.
     #[getter]
     fn model(&self) -> Model {
-        Model(self.model.clone())
+        Model::new(self.model.clone())
     }
 
     /// Tokens read since the fresh or restored state.
@@ -119,21 +135,30 @@ impl Session {
     /// progress is called as (read, total) between chunks, or is a bar such as tqdm's. An exception in it, or Ctrl-C,
     /// ends the call; what was read until then is in the state.
     #[pyo3(signature = (
-        prompt: "Prompt", *, logits: "Which | None" = Some("last".into()), hidden: "Which | None" = None,
+        prompt: "Prompt", *, logits: "Which | None" = Given::default(), hidden: "Which | None" = None,
         progress: "Progress | None" = None
-    ))]
+    ), text_signature = "($self, prompt, *, logits='last', hidden=None, progress=None)")]
     fn feed(
         &self,
         py: Python<'_>,
         prompt: &Bound<'_, PyAny>,
-        logits: Option<String>,
-        hidden: Option<String>,
+        logits: Given<'_>,
+        hidden: Option<Bound<'_, PyAny>>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Fed> {
-        let want = Want { logits: which("logits", logits)?, hidden: which("hidden", hidden)? };
+        let want = Want {
+            logits: logits.or(Which::Last, |value| which("logits", value))?,
+            hidden: hidden.map_or(Ok(Which::None), |value| which("hidden", &value))?,
+        };
+        let mut progress = Progress::new(py, progress)?;
         let tokens = tokens::tokens(&self.model, prompt)?;
-        let mut progress = Progress::new(progress);
-        let fed = self.with(py, |s| s.feed_for(&tokens, want, |done, total| progress.report(done, total)))?;
+        let fed = py.detach(|| {
+            let mut taken = Taken { home: self, session: Some(self.take(Place::Reading)?) };
+            let feed = |session: &mut anser::Session| {
+                session.feed_for(&tokens, want, |done, total| progress.report(done, total))
+            };
+            PyResult::Ok(taken.session.as_mut().map_or(Err(anser::Error::Cancelled), feed))
+        })?;
         let fed = progress.result(fed)?;
         let config = self.model.config();
         Ok(Fed {
@@ -173,18 +198,22 @@ impl Session {
 
     /// Writes the state, and the last logits if they are known, to a safetensors file that names this model.
     #[pyo3(signature = (path: "StrPath"))]
-    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    fn save(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<()> {
+        let path = values::path("path", path)?;
         self.with(py, |session| session.save_state(path))?.map_err(exception)
     }
 
     /// Goes on from a file that save() wrote.
     #[pyo3(signature = (path: "StrPath"))]
-    fn load(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
+    fn load(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<()> {
+        let path = values::path("path", path)?;
         self.with(py, |session| session.load_state(path))?.map_err(exception)
     }
 
     /// Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation
-    /// until that ends or is closed. For the options see GenerateOptions.
+    /// until that ends or is closed.
+    ///
+    #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
         prompt: "Prompt | None" = None, *, progress: "Progress | None" = None, **options: "Unpack[GenerateOptions]"
     ))]
@@ -194,18 +223,22 @@ impl Session {
         progress: Option<Py<PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Generation> {
-        let session = slf.get();
+        let (py, session) = (slf.py(), slf.get());
         let options = generate_options(options)?;
+        progress::check(py, progress.as_ref())?;
         let tokens = prompt.map(|p| tokens::tokens(&session.model, p)).transpose()?.unwrap_or_default();
         Generation::check(&session.model, &tokens, &options)?;
-        Ok(Generation::of_session(slf.clone().unbind(), session.lend()?, tokens, options, progress))
+        let taken = py.detach(|| session.take(Place::Lent))?;
+        Ok(Generation::of_session(slf.clone().unbind(), taken, tokens, options, progress))
     }
 
     /// Frees the state; a generation that has the session goes on, and frees it at its end.
     fn close(&self, py: Python<'_>) {
         py.detach(|| {
-            let mut place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
-            *place = Place::Closed;
+            // A forked child has no state to free.
+            if let Ok(mut place) = self.lock() {
+                *place = Place::Closed;
+            }
         });
     }
 
@@ -230,13 +263,13 @@ impl Session {
         match self.place.try_lock().as_deref() {
             Ok(Place::Here(s)) => format!("<anser.Session of {name}: {} tokens read>", s.n_tokens()),
             Ok(Place::Closed) => format!("<anser.Session of {name}: closed>"),
-            Ok(Place::Lent) | Err(_) => format!("<anser.Session of {name}: in use>"),
+            Ok(Place::Reading | Place::Lent) | Err(_) => format!("<anser.Session of {name}: in use>"),
         }
     }
 }
 
 /// What feeding tokens gave; None where nothing was asked for.
-#[pyclass(frozen, module = "anser")]
+#[pyclass(frozen, generic, module = "anser")]
 pub(crate) struct Fed {
     logits: Option<Py<PyAny>>,
     hidden: Option<Py<PyAny>>,
@@ -265,14 +298,15 @@ impl Fed {
     }
 }
 
-fn which(name: &str, value: Option<String>) -> PyResult<Which> {
-    match value.as_deref() {
-        None => Ok(Which::None),
-        Some("last") => Ok(Which::Last),
-        Some("all") => Ok(Which::All),
-        Some(other) => {
-            Err(OptionError::new_err(format!("{name}: expected \"last\", \"all\" or None, found {other:?}")))
-        }
+/// Of which tokens something is wanted; None means of none.
+fn which(option: &str, value: &Bound<'_, PyAny>) -> PyResult<Which> {
+    let expected = "\"last\", \"all\" or None";
+    match value.extract::<Option<String>>() {
+        Ok(None) => Ok(Which::None),
+        Ok(Some(word)) if word == "last" => Ok(Which::Last),
+        Ok(Some(word)) if word == "all" => Ok(Which::All),
+        Ok(Some(_)) => Err(values::out_of_range(option, expected, value)),
+        Err(_) => Err(values::wrong_type(option, expected, value)),
     }
 }
 

@@ -2,7 +2,9 @@
 
 use crate::arrays::{Array, ArrayLike};
 use crate::error::{StateError, exception};
-use numpy::{PyArray1, PyArrayMethods, PyUntypedArrayMethods};
+use crate::values::wrong_type;
+use numpy::{PyArray1, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyEllipsis, PySlice, PyTuple};
 
@@ -76,6 +78,21 @@ impl State {
     }
 }
 
+/// A state's buffer as Python gives it: an array that the engine can read as it lies.
+fn flat_floats<'a, 'py>(buffer: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyArray1<f32>>> {
+    let expected = "a contiguous one-dimensional array of float32";
+    let Ok(array) = buffer.cast::<PyUntypedArray>() else { return Err(wrong_type("buffer", expected, buffer)) };
+    match array.cast::<PyArray1<f32>>() {
+        Ok(floats) if floats.is_c_contiguous() => Ok(floats),
+        Ok(_) => Err(StateError::new_err(format!("buffer: expected {expected}, found one with gaps"))),
+        Err(_) => {
+            let (dtype, n_dims) = (array.dtype(), array.ndim());
+            let found = format!("an array of {dtype} with {n_dims} dimensions");
+            Err(PyTypeError::new_err(format!("buffer: expected {expected}, found {found}")))
+        }
+    }
+}
+
 fn parts(layout: &anser::StateLayout) -> Vec<Part> {
     let shape = |shape: &[usize]| [&[layout.n_layer], shape].concat();
     layout.parts.iter().map(|part| (part.name.to_owned(), shape(&part.shape))).collect()
@@ -91,22 +108,18 @@ impl State {
     /// As pickling makes it: name and fingerprint of the model, names and shapes of the parts, the buffer.
     #[new]
     #[pyo3(signature = (model, fingerprint, parts: "list[tuple[str, list[int]]]", buffer: "NDArray[float32]"))]
-    fn from_parts(
-        model: String,
-        fingerprint: String,
-        parts: Vec<Part>,
-        buffer: Bound<'_, PyArray1<f32>>,
-    ) -> PyResult<State> {
+    fn from_parts(model: String, fingerprint: String, parts: Vec<Part>, buffer: &Bound<'_, PyAny>) -> PyResult<State> {
+        let buffer = flat_floats(buffer)?;
         let n_parts = parts.iter().try_fold(0usize, |sum, (_, shape)| {
             let n = shape.iter().try_fold(1usize, |n, &dim| n.checked_mul(dim))?;
             sum.checked_add(n)
         });
-        if n_parts != Some(buffer.len()) || !buffer.is_c_contiguous() {
+        if n_parts != Some(buffer.len()) {
             let n_parts = n_parts.map_or_else(|| "too many".into(), |n| n.to_string());
             let found = buffer.len();
             return Err(StateError::new_err(format!("the parts have {n_parts} numbers, the buffer {found}")));
         }
-        Ok(State { model, fingerprint, parts, buffer: buffer.unbind() })
+        Ok(State { model, fingerprint, parts, buffer: buffer.clone().unbind() })
     }
 
     /// Name of the model's kind, e.g. "rwkv7 6x256".

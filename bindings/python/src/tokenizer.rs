@@ -2,11 +2,10 @@
 
 use crate::arrays::Array;
 use crate::error::{FileError, MissingFileError, ModelError, exception};
-use crate::tokens;
+use crate::{tokens, values};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};
-use std::path::PathBuf;
 
 /// Encodes text as token ids by greedy longest match, and decodes them.
 ///
@@ -19,8 +18,9 @@ pub(crate) struct Tokenizer(anser::Tokenizer);
 impl Tokenizer {
     #[new]
     #[pyo3(signature = (path: "StrPath | None" = None))]
-    fn new(py: Python<'_>, path: Option<PathBuf>) -> PyResult<Tokenizer> {
+    fn new(py: Python<'_>, path: Option<&Bound<'_, PyAny>>) -> PyResult<Tokenizer> {
         let Some(path) = path else { return Ok(Tokenizer(anser::Tokenizer::world())) };
+        let path = values::path("path", path)?;
         py.detach(|| {
             let name = path.display();
             let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
@@ -48,17 +48,25 @@ impl Tokenizer {
         self.0.vocab_size()
     }
 
-    /// Token ids of text.
-    #[pyo3(signature = (text: "str | bytes"))]
+    /// Token ids of text: a str, or bytes of any kind.
+    #[pyo3(signature = (text: "Text"))]
     fn encode<'py>(&self, text: &Bound<'py, PyAny>) -> PyResult<Array<'py, u32>> {
         encode(&self.0, text)
     }
 
-    /// The text of token ids: a str, or bytes where they are not UTF-8. With errors="replace" or another of the ways of
-    /// bytes.decode, always a str.
-    #[pyo3(signature = (ids: "Iterable[int]", errors: "str | None" = None) -> "str | bytes")]
-    fn decode<'py>(&self, ids: &Bound<'py, PyAny>, errors: Option<String>) -> PyResult<Bound<'py, PyAny>> {
-        decode(&self.0, ids, errors)
+    /// The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
+    /// not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+    /// the bytes.
+    #[pyo3(signature = (ids: "Iterable[int]", errors: "str" = "strict".into()) -> "str",
+           text_signature = "($self, ids, errors='strict')")]
+    fn decode<'py>(&self, ids: &Bound<'py, PyAny>, errors: String) -> PyResult<Bound<'py, PyAny>> {
+        decode(&self.0, ids, &errors)
+    }
+
+    /// The bytes that token ids stand for.
+    #[pyo3(signature = (ids: "Iterable[int]"))]
+    fn decode_bytes<'py>(&self, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+        decode_bytes(&self.0, ids)
     }
 
     fn __repr__(&self) -> String {
@@ -66,26 +74,38 @@ impl Tokenizer {
     }
 }
 
-/// Token ids of a str or bytes.
+/// Token ids of a text.
 pub(crate) fn encode<'py>(tokenizer: &anser::Tokenizer, text: &Bound<'py, PyAny>) -> PyResult<Array<'py, u32>> {
-    match tokens::with_text(text, |text| tokenizer.encode(text))? {
-        Some(tokens) => Ok(Array::from_vec(text.py(), tokens)),
-        None => Err(PyTypeError::new_err("expected str or bytes")),
+    let py = text.py();
+    match tokens::bytes(text)? {
+        Some(bytes) => Ok(Array::from_vec(py, tokens::encode(tokenizer, &bytes, py)?)),
+        None => Err(PyTypeError::new_err(format!("text: expected str or bytes, found {}", values::found(text)))),
     }
 }
 
-/// The text of ids: a str, or bytes where they are not UTF-8 and no way to treat that is given.
+/// The text of ids; `errors` as in Python's bytes.decode.
 pub(crate) fn decode<'py>(
     tokenizer: &anser::Tokenizer,
     ids: &Bound<'py, PyAny>,
-    errors: Option<String>,
+    errors: &str,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = ids.py();
-    let ids = tokens::ids(ids)?;
-    let bytes = py.detach(|| tokenizer.decode(&ids)).map_err(|e| exception(e.into()))?;
-    match (String::from_utf8(bytes), errors) {
-        (Ok(text), _) => Ok(PyString::new(py, &text).into_any()),
-        (Err(error), None) => Ok(PyBytes::new(py, error.as_bytes()).into_any()),
-        (Err(error), Some(errors)) => PyBytes::new(py, error.as_bytes()).call_method1("decode", ("utf-8", errors)),
+    match String::from_utf8(bytes(tokenizer, ids)?) {
+        Ok(text) => Ok(PyString::new(py, &text).into_any()),
+        Err(error) => PyBytes::new(py, error.as_bytes()).call_method1("decode", ("utf-8", errors)),
     }
+}
+
+/// The bytes of ids.
+pub(crate) fn decode_bytes<'py>(
+    tokenizer: &anser::Tokenizer,
+    ids: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    Ok(PyBytes::new(ids.py(), &bytes(tokenizer, ids)?))
+}
+
+fn bytes(tokenizer: &anser::Tokenizer, ids: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    let py = ids.py();
+    let ids = tokens::ids("ids", ids)?;
+    py.detach(|| tokenizer.decode(&ids)).map_err(|e| exception(e.into()))
 }

@@ -102,6 +102,18 @@ def test_tokenizer_info_and_errors(old: wrp.Model, tmp_path: Path) -> None:
         wrp.Tokenizer(tmp_path / "none.txt")
     info = old.info()
     assert (info.num_layer, info.num_emb, info.num_head, info.num_vocab) == (6, 256, 4, 65536)
+    # The shapes of blocks.0.ffn.key.weight and blocks.0.att.w1 in demo.st.
+    assert (info.num_hidden, info.time_mix_adapter_size, info.time_decay_adapter_size) == (1024, 0, 32)
+    assert str(info.version) == "V7" and int(info.version) == 3 and int(wrp.ModelVersion.V6) == 2
     with pytest.raises(ValueError, match="input tokens cannot be empty"):
         old.run([])
     assert wrp.PyRnnOption is wrp.RnnOption
+
+
+def test_states_say_where_they_were_asked_to_lie(old: wrp.Model) -> None:
+    state = old.back_state()
+    assert isinstance(state, wrp.State.Cpu) and isinstance(state, wrp.State) and not isinstance(state, wrp.State.Gpu)
+    moved = old.back_state(wrp.StateDevice.Gpu)
+    assert isinstance(moved, wrp.State.Gpu) and isinstance(moved.deep_clone(), wrp.State.Gpu)
+    assert isinstance(moved.to(wrp.StateDevice.Cpu), wrp.State.Cpu)
+    assert [int(device) for device in wrp.StateDevice] == [0, 1] and str(wrp.StateDevice.Gpu) == "StateDevice.Gpu"

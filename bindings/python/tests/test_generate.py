@@ -172,8 +172,8 @@ def test_bad_prompts_side_by_side_are_refused(demo: anser.Model) -> None:
     beyond: list[anser.Prompt] = ["a", [1, 65536]]
     with pytest.raises(anser.TokenError, match="token 1 of the prompt is 65536"):
         demo.generate_batch(beyond)
-    with pytest.raises(TypeError, match="found int"):
-        demo.generate_batch([1, 2, 3])
+    with pytest.raises(TypeError, match="prompt: token 1: expected an int, found str 'a'"):
+        demo.generate_batch([1, "a", 3])  # type: ignore[arg-type]
     with pytest.raises(anser.OptionError, match="temperature"):
         demo.generate_batch(["a", "b"], temperature=-1)
     with pytest.raises(anser.OptionError, match="prompt: a restored state needs at least one token"):
@@ -209,10 +209,10 @@ def test_thoughts_are_kept_apart(demo: anser.Model) -> None:
 @pytest.mark.parametrize(
     ("messages", "options", "error", "message"),
     [
-        ([{"role": "robot", "content": ""}], {}, anser.OptionError, 'found "robot"'),
-        ([{"role": "user"}], {}, KeyError, "content"),
-        (["hi"], {}, TypeError, "string indices"),
-        ([{"role": "user", "content": "x"}], {"thinking": "hard"}, anser.OptionError, 'found "hard"'),
+        ([{"role": "robot", "content": ""}], {}, anser.OptionError, "found 'robot'"),
+        ([{"role": "user"}], {}, anser.OptionError, "expected the keys role and content, found"),
+        (["hi"], {}, TypeError, r"messages\[0\]: expected a dict .*, found str 'hi'"),
+        ([{"role": "user", "content": "x"}], {"thinking": "hard"}, anser.OptionError, "found 'hard'"),
     ],
 )
 def test_bad_conversations_are_refused(

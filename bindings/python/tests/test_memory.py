@@ -1,7 +1,9 @@
 """Memory: states cost their numbers once, and nothing is left behind."""
 
+import gc
 import os
 import sys
+import weakref
 
 import pytest
 
@@ -50,3 +52,23 @@ def test_ten_thousand_cycles_leave_nothing_behind() -> None:
     cycles(9_000)
     # A state is 33 kB: one left behind in a hundred cycles would be 3 MB.
     assert resident_n_bytes() - before < 2_000_000
+
+
+def test_a_generation_in_a_cycle_is_collected(demo: anser.Model) -> None:
+    class View:
+        """Holds a generation that calls it back."""
+
+        def __init__(self) -> None:
+            self.session = demo.session()
+            self.of_session = self.session.generate("Once upon a time", progress=self.on_progress)
+            self.of_model = demo.generate("Once upon a time", max_tokens=2, progress=self.on_progress)
+
+        def on_progress(self, done: int, total: int) -> None:
+            self.done = done
+
+    views = [weakref.ref(View()) for _ in range(20)]
+    kept = View()
+    gc.collect()
+    assert [view() for view in views] == [None] * 20
+    # What is in use stays: the callback is called, and let go once the prompt is read.
+    assert kept.of_model.text() and kept.done == 4

@@ -1,6 +1,7 @@
 """Sessions: what is fed comes back, threads and signals are heard."""
 
 import _thread
+import itertools
 import signal
 import threading
 import time
@@ -45,8 +46,8 @@ def test_what_is_wanted_comes_back(demo_f16: anser.Model) -> None:
     np.testing.assert_allclose(last.hidden, every.hidden[-1], atol=1e-3)
     assert f"({len(ids)}, 65536)" in repr(every)
     assert "None" in repr(nothing)
-    with pytest.raises(anser.OptionError, match='hidden: expected "last", "all" or None, found "first"'):
-        session.feed(ids, hidden="first")  # type: ignore[arg-type]
+    with pytest.raises(anser.OptionError, match="hidden: expected \"last\", \"all\" or None, found 'first'"):
+        session.feed(ids, hidden="first")  # type: ignore[call-overload]
 
 
 def test_bad_ids_leave_the_session_as_it_was(demo: anser.Model) -> None:
@@ -57,7 +58,7 @@ def test_bad_ids_leave_the_session_as_it_was(demo: anser.Model) -> None:
         session.feed([1, 65536])
     np.testing.assert_array_equal(session.state().buffer, state.buffer)
     with pytest.raises(TypeError, match="found float"):
-        session.feed(1.5)  # type: ignore[arg-type]
+        session.feed(1.5)  # type: ignore[call-overload]
 
 
 def test_progress_callbacks_and_bars(demo: anser.Model, long_text: str) -> None:
@@ -85,6 +86,65 @@ def test_a_session_in_use_is_busy_even_for_its_own_callback(demo: anser.Model, l
     with pytest.raises(anser.BusyError, match="another call is using this session"):
         session.feed(long_text[:2000], progress=lambda done, total: session.state())
     assert "in use" not in repr(session)
+
+
+def test_calls_that_read_nothing_wait_for_each_other(demo: anser.Model) -> None:
+    session = demo.session()
+    session.feed("Hello, where is my order 73920?")
+    expected, n_tokens = session.logits(), session.n_tokens
+    together = threading.Barrier(8)
+
+    def ask(number: int) -> None:
+        together.wait()
+        for _ in range(20):
+            with session.fork() as fork:
+                np.testing.assert_array_equal(fork.logits(), expected)
+            np.testing.assert_array_equal(session.logits(), expected)
+            assert session.n_tokens == n_tokens
+            session.state()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(8)))
+
+    # Beside a feed or a generation they do not wait, since these may take long.
+    reading = threading.Thread(target=lambda: session.feed([1] * 20_000, logits=None))
+    reading.start()
+    with pytest.raises(anser.BusyError, match="another call is using this session"):
+        for _ in range(100_000):
+            session.fork()
+    reading.join()
+    generation = session.generate("a")
+    with pytest.raises(anser.BusyError, match="the session is generating"):
+        session.fork()
+    generation.close()
+    assert session.fork().n_tokens == n_tokens + 20_000
+
+
+def test_a_session_closed_while_it_reads_stays_closed(demo: anser.Model) -> None:
+    session = demo.session()
+    session.feed([1] * 500, progress=lambda done, total: session.close())
+    with pytest.raises(anser.ClosedError):
+        session.logits()
+
+
+def test_the_gil_is_free_while_a_long_text_is_encoded(demo: anser.Model) -> None:
+    text = "All the world's a stage. " * 400_000
+    stamps: list[float] = []
+    done = threading.Event()
+
+    def tick() -> None:
+        while not done.is_set():
+            stamps.append(time.perf_counter())
+            time.sleep(0.001)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    begin = time.perf_counter()
+    demo.encode(text)
+    end = time.perf_counter()
+    done.set()
+    thread.join()
+    assert len([t for t in stamps if begin < t < end]) > 1
 
 
 def test_a_closed_session_says_so(demo: anser.Model) -> None:
@@ -143,7 +203,7 @@ def ctrl_c_is_heard() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("ctrl_c_is_heard")
-@pytest.mark.parametrize("what", ["feed", "embed", "embed-one", "state", "generate", "for", "batch", "batch-prompts", "chat"])
+@pytest.mark.parametrize("what", ["feed", "embed", "embed-one", "state", "generate", "for", "batch", "batch-prompts", "chat", "encode", "encode-batch"])
 def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None:
     ids = np.tile(demo.encode(long_text), 100)
     session = demo.session()
@@ -158,6 +218,10 @@ def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None
             demo.embed([ids])
         elif what == "state":
             demo.state(ids)
+        elif what == "encode":
+            demo.encode("All the world's a stage. " * (200 << 20 >> 5))
+        elif what == "encode-batch":
+            demo.encode_batch(itertools.repeat("a"))
         elif what == "for":
             for _ in session.generate("a", stop_tokens=[]):
                 pass

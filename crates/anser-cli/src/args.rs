@@ -2,7 +2,6 @@
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help of the command, with shapes in brackets")]
 
-mod environment;
 mod groups;
 mod numbers;
 mod usage;

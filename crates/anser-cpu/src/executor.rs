@@ -55,6 +55,15 @@ const STATE_PIECE_LEN: usize = 64 << 10;
 /// Memory of freed states that is kept: 28 states at 0.1B, 3 at 2.9B.
 const MAX_FREED_BYTES: usize = 64 << 20;
 
+/// Bytes that an executor has allocated, beside the weights in the mapped file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MemoryUse {
+    /// States of sequences.
+    pub states_n_bytes: u64,
+    /// Values of a step, vectors of the model in f32, and memory kept for the next states.
+    pub scratch_n_bytes: u64,
+}
+
 /// Index of a state slot.
 pub type SlotId = usize;
 
@@ -135,6 +144,16 @@ impl Cpu {
     /// as the first of them.
     pub fn take_profile(&mut self) -> Profile {
         self.profile.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Bytes that the executor has allocated.
+    pub fn memory(&self) -> MemoryUse {
+        let n_bytes = |buffers: &[Vec<f32>]| buffers.iter().map(|b| 4 * b.capacity() as u64).sum::<u64>();
+        let states = self.states.iter().flatten().map(|state| 4 * state.capacity() as u64);
+        MemoryUse {
+            states_n_bytes: states.sum(),
+            scratch_n_bytes: n_bytes(&self.buffers) + n_bytes(&self.freed) + n_bytes(self.warmer.vectors()),
+        }
     }
 
     /// A new slot with a fresh (zero) state.

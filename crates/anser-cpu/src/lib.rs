@@ -16,4 +16,4 @@ mod values;
 mod walk;
 mod warm;
 
-pub use executor::{Cpu, CpuError, Mode, Options, Profile, SlotId};
+pub use executor::{Cpu, CpuError, MemoryUse, Mode, Options, Profile, SlotId};

@@ -5,7 +5,9 @@
 //! nothing is unloaded while another thread opens a device; and devices are closed in turn, too.
 
 #[cfg(not(target_arch = "wasm32"))]
-use std::sync::{Condvar, Mutex, PoisonError};
+use crate::per_process::PerProcess;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
 /// What adapters are looked for in. OpenGL lacks what the kernels need, so its libraries are not loaded either.
 const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
@@ -14,20 +16,28 @@ const BACKENDS: wgpu::Backends = wgpu::Backends::PRIMARY;
 #[derive(Debug)]
 pub(crate) struct Turn(());
 
-/// Whether somebody has it.
+/// A process's way to the drivers. A forked child makes a new one: threads of its parent may have been on theirs.
 #[cfg(not(target_arch = "wasm32"))]
-static IS_TAKEN: Mutex<bool> = Mutex::new(false);
+#[derive(Debug, Default)]
+struct Drivers {
+    /// Whether a thread has the turn.
+    is_taken: Mutex<bool>,
+    given_back: Condvar,
+    instance: OnceLock<wgpu::Instance>,
+}
+
 #[cfg(not(target_arch = "wasm32"))]
-static GIVEN_BACK: Condvar = Condvar::new();
+static DRIVERS: PerProcess<Drivers> = PerProcess::new();
 
 impl Turn {
     /// Waits until nobody else has it.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn take() -> Turn {
         // A panic elsewhere left nothing half done here.
-        let mut is_taken = IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let drivers = DRIVERS.get();
+        let mut is_taken = drivers.is_taken.lock().unwrap_or_else(PoisonError::into_inner);
         while *is_taken {
-            is_taken = GIVEN_BACK.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
+            is_taken = drivers.given_back.wait(is_taken).unwrap_or_else(PoisonError::into_inner);
         }
         *is_taken = true;
         Turn(())
@@ -43,20 +53,19 @@ impl Turn {
 #[cfg(not(target_arch = "wasm32"))]
 impl Drop for Turn {
     fn drop(&mut self) {
-        *IS_TAKEN.lock().unwrap_or_else(PoisonError::into_inner) = false;
-        GIVEN_BACK.notify_one();
+        let drivers = DRIVERS.get();
+        *drivers.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        drivers.given_back.notify_one();
     }
 }
 
 /// Calls `work` while no other thread lists adapters, opens a device or closes one.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) async fn enter<R>(work: impl AsyncFnOnce(&wgpu::Instance) -> R) -> R {
-    static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
-
     let _turn = Turn::take();
     // Nothing here waits for anybody but the driver, which does not return before it is ready. So the turn is not kept while
     // the caller's executor runs other futures, which may want it too.
-    pollster::block_on(work(INSTANCE.get_or_init(instance)))
+    pollster::block_on(work(DRIVERS.get().instance.get_or_init(instance)))
 }
 
 /// Calls `work`; a browser has its own order, and nothing may wait there.

@@ -26,6 +26,8 @@ mod matmul;
 mod order;
 mod parallel;
 #[cfg(not(target_arch = "wasm32"))]
+mod per_process;
+#[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 mod pipelines;
 mod profile;
@@ -55,6 +57,8 @@ pub use executor::{Gpu, GpuOptions};
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub use matmul::bench as matmul_bench;
+#[cfg(not(target_arch = "wasm32"))]
+pub use per_process::PerProcess;
 pub use profile::KernelTime;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]

@@ -1,19 +1,24 @@
 //! The encoder's loop over windows of text: find the cuts, then look up the pieces between them.
 
 use crate::index::{Index, KEY_LEN};
+use crate::vocabulary::MAX_TOKEN_LEN;
 
 /// Bytes of text looked at together: enough to forget the costs of a round, few enough to stay in the L1 cache.
 const WINDOW: usize = 512;
 
+/// Bytes of a piece that has no cut which are encoded before the caller has its turn again.
+const LONG_PIECE_STEP: usize = 1 << 20;
+
 /// A window of text and room for loading a whole key at its last byte. What lies after the text is masked away.
 type Window = [u8; WINDOW + KEY_LEN];
 
-/// Appends the ids of `text`.
-pub(crate) fn encode(index: Index<'_>, text: &[u8], ids: &mut Vec<u32>) {
+/// Appends the ids of the first `n_bytes` bytes of `text`, or of somewhat more, and returns the text after them. To go on
+/// with that text gives the ids that one call for the whole text gives.
+pub(crate) fn encode<'a>(index: Index<'_>, text: &'a [u8], n_bytes: usize, ids: &mut Vec<u32>) -> &'a [u8] {
     let mut window: Window = [0; WINDOW + KEY_LEN];
     let mut ends = [0u16; WINDOW];
     let mut rest = text;
-    while !rest.is_empty() {
+    while !rest.is_empty() && text.len() - rest.len() < n_bytes {
         let n_bytes = rest.len().min(WINDOW);
         window[..n_bytes].copy_from_slice(&rest[..n_bytes]);
 
@@ -43,6 +48,7 @@ pub(crate) fn encode(index: Index<'_>, text: &[u8], ids: &mut Vec<u32>) {
         }
         rest = &rest[usize::from(last_end)..];
     }
+    rest
 }
 
 /// The id of the piece, if it is one token.
@@ -68,15 +74,20 @@ fn encode_piece(index: Index<'_>, window: &Window, mut start: usize, end: usize,
     }
 }
 
-/// Appends the ids of a piece that is longer than a window, and returns the text after it.
+/// Appends the ids of a piece that is longer than a window, or of its first [`LONG_PIECE_STEP`] bytes, and returns the text
+/// after them.
 #[cold]
 fn encode_long_piece<'a>(index: Index<'_>, text: &'a [u8], ids: &mut Vec<u32>) -> &'a [u8] {
-    let end = text.windows(2).position(|pair| index.cut(pair[0], pair[1]) == 1).map_or(text.len(), |i| i + 1);
-    let (mut piece, rest) = text.split_at(end);
-    while let [first, others @ ..] = piece {
+    // A token that starts within the step ends within these bytes.
+    let seen = &text[..text.len().min(LONG_PIECE_STEP + MAX_TOKEN_LEN)];
+    let end = seen.windows(2).position(|pair| index.cut(pair[0], pair[1]) == 1).map_or(seen.len(), |i| i + 1);
+    let mut start = 0;
+    while start < LONG_PIECE_STEP
+        && let [first, others @ ..] = &seen[start..end]
+    {
         let (id, len) = index.longest(*first, others);
         ids.push(id);
-        piece = &piece[len..];
+        start += len;
     }
-    rest
+    &text[start..]
 }

@@ -1,6 +1,7 @@
 //! The tokenizer: a vocabulary and its index behind one handle.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -14,6 +15,9 @@ use crate::{encode, index_build, vocab_text, world};
 const GGUF_TYPE_CONTROL: i32 = 3;
 /// GGUF `tokenizer.ggml.token_type` of ids that only fill the vocabulary up.
 const GGUF_TYPE_UNUSED: i32 = 5;
+
+/// Bytes of text that [`Tokenizer::encode_for`] encodes between two calls of its callback.
+const PROGRESS_N_BYTES: usize = 4 << 20;
 
 /// Encodes bytes as token ids by greedy longest match, and decodes them.
 ///
@@ -119,7 +123,21 @@ impl Tokenizer {
 
     /// Appends the ids of `text` to `ids`.
     pub fn encode_into(&self, text: &[u8], ids: &mut Vec<u32>) {
-        encode::encode(self.index(), text, ids);
+        encode::encode(self.index(), text, usize::MAX, ids);
+    }
+
+    /// The ids of `text`, as [`encode`](Self::encode) gives them; `None` if `progress` broke off. It is called with the
+    /// number of bytes that have been encoded, every 4 MiB (some 15 ms) and at the end.
+    pub fn encode_for(&self, text: &[u8], mut progress: impl FnMut(usize) -> ControlFlow<()>) -> Option<Vec<u32>> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 8);
+        let mut rest = text;
+        while !rest.is_empty() {
+            rest = encode::encode(self.index(), rest, PROGRESS_N_BYTES, &mut ids);
+            if progress(text.len() - rest.len()).is_break() {
+                return None;
+            }
+        }
+        Some(ids)
     }
 
     /// The bytes that `ids` stand for, which need not be UTF-8; [`Utf8Stream`](crate::Utf8Stream) makes text of them.

@@ -1,6 +1,7 @@
 //! Encoding agrees with a naive longest match that knows nothing of windows, cuts, hashes or tries.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 
 use anser_tokenizer::Tokenizer;
 use proptest::collection::vec;
@@ -121,4 +122,26 @@ proptest! {
             assert_agree(&tokenizer, &oracle, text);
         }
     }
+}
+
+#[test]
+fn texts_of_megabytes_are_encoded_in_steps_with_the_same_ids() {
+    let (world, oracle) = (Tokenizer::world(), Oracle::world());
+    // Words have cuts between them; one letter repeated has none for its whole length, so a step ends within a piece.
+    let words = "All the world's a stage, and all the men and women merely players. ";
+    let text = words.repeat(100) + &"a".repeat((4 << 20) + 7) + words;
+    let mut told = vec![];
+    let ids = world.encode_for(text.as_bytes(), |n_bytes| {
+        told.push(n_bytes);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(ids.unwrap(), oracle.encode(text.as_bytes()));
+    assert!(told.len() > 1 && told.is_sorted() && told.last() == Some(&text.len()), "{told:?}");
+
+    let mut n_calls = 0;
+    let broken_off = world.encode_for(text.as_bytes(), |_| {
+        n_calls += 1;
+        ControlFlow::Break(())
+    });
+    assert_eq!((broken_off, n_calls), (None, 1));
 }

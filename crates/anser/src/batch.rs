@@ -36,7 +36,7 @@ impl Model {
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Fed>, Error> {
-        let step_len = self.executor().preferred_step_len();
+        let step_len = self.executor()?.preferred_step_len();
         self.feed_in_steps(feeds, want, step_len, progress)
     }
 

@@ -7,7 +7,7 @@ use crate::sampler::Sampler;
 use anser_cpu::{Cpu, SlotId};
 use anser_gpu::Drawing;
 #[cfg(not(target_arch = "wasm32"))]
-use anser_gpu::{DeviceChoice, Drawer, Gpu, GpuError, GpuOptions};
+use anser_gpu::{DeviceChoice, Drawer, Gpu, GpuError, GpuOptions, PerProcess};
 use anser_model::{Plan, State, StateLayout, Step};
 use std::ops::ControlFlow;
 #[cfg(not(target_arch = "wasm32"))]
@@ -151,7 +151,11 @@ impl Executor {
 
     fn cpu(plan: &Arc<Plan>, options: &Options, why: &str) -> Result<(Executor, String), Error> {
         let mode = if options.exact { anser_cpu::Mode::Exact } else { anser_cpu::Mode::default() };
-        let cpu_options = anser_cpu::Options { n_threads: options.n_threads, mode, ..Default::default() };
+        let cpu_options = anser_cpu::Options {
+            n_threads: crate::environment::threads(options.n_threads)?,
+            mode,
+            ..Default::default()
+        };
         let cpu = Cpu::new(plan.clone(), cpu_options)?;
         let line = format!("CPU, {} threads: {why}", cpu.n_threads());
         let n_bytes = plan.n_bytes_per_token() as u64;
@@ -204,6 +208,18 @@ impl Executor {
         match self {
             Executor::Cpu(_) => Ok(None),
             Executor::Gpu(gpu) => Ok(Some(gpu.memory()?)),
+        }
+    }
+
+    /// Bytes of states, and of values and kept memory, on the host.
+    pub(crate) fn host_memory(&self) -> (u64, u64) {
+        match self {
+            Executor::Cpu(cpu) => {
+                let anser_cpu::MemoryUse { states_n_bytes, scratch_n_bytes } = cpu.memory();
+                (states_n_bytes, scratch_n_bytes)
+            }
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(_) => (0, 0),
         }
     }
 
@@ -346,12 +362,16 @@ impl Executor {
     }
 }
 
+/// A device that a model of this process may have open, and what it was asked for as.
+#[cfg(not(target_arch = "wasm32"))]
+type OpenDevice = (DeviceChoice, Weak<anser_gpu::Device>);
+
 /// The device for `choice`, shared by all models of the process while one of them is alive: starting a driver takes
 /// hundreds of milliseconds, and pipelines are compiled once per device.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn shared_device(choice: &DeviceChoice, cache: Option<&Path>) -> Result<Arc<anser_gpu::Device>, GpuError> {
-    static OPEN: Mutex<Vec<(DeviceChoice, Weak<anser_gpu::Device>)>> = Mutex::new(vec![]);
-    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    static OPEN: PerProcess<Mutex<Vec<OpenDevice>>> = PerProcess::new();
+    let mut open = OPEN.get().lock().unwrap_or_else(PoisonError::into_inner);
     open.retain(|(_, device)| device.upgrade().is_some_and(|d| !d.is_lost()));
     if let Some(device) = open.iter().find(|(c, _)| c == choice).and_then(|(_, d)| d.upgrade()) {
         return Ok(device);

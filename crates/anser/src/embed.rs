@@ -89,12 +89,14 @@ impl Model {
         options: &EmbedOptions,
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<f32>, Error> {
+        // Before the cache's lock is taken, which a forked child may find locked.
+        self.check_process()?;
         let texts: Vec<Vec<u32>> = texts.iter().map(|t| tokens_to_read(t.as_ref(), options.pooling)).collect();
         let value = self.embedded_value(options.layer)?;
         let mut found = self.embeddings().look_up(&texts, options);
         let missing: Vec<usize> = (0..texts.len()).filter(|&i| found[i].is_none()).collect();
         let mut n_done = texts.len() - missing.len();
-        let mut reader = Reader::new(self, &texts, missing, value, *options);
+        let mut reader = Reader::new(self, &texts, missing, value, *options)?;
         while let Some(finished) = reader.step()? {
             n_done += finished.len();
             for (i, embedding) in finished {
@@ -143,10 +145,10 @@ impl<'a> Reader<'a> {
         mut indices: Vec<usize>,
         value: ValueId,
         options: EmbedOptions,
-    ) -> Self {
+    ) -> Result<Self, Error> {
         indices.sort_by_key(|&i| std::cmp::Reverse(texts[i].len()));
-        let step_len = model.executor().preferred_step_len();
-        Reader { model, texts, waiting: indices.into(), reading: vec![], value, options, step_len }
+        let step_len = model.executor()?.preferred_step_len();
+        Ok(Reader { model, texts, waiting: indices.into(), reading: vec![], value, options, step_len })
     }
 
     /// Reads some tokens of some texts. Those that it finishes come back with their embeddings; `None` when all are

@@ -56,6 +56,10 @@ pub enum Error {
     /// The caller cancelled; what had been read until then is in the session's state.
     #[error("cancelled")]
     Cancelled,
+    /// The process was forked after the model was loaded, and this is the child. It has neither the model's threads nor
+    /// its GPU.
+    #[error("this process was forked after the model was opened: load it here")]
+    Forked,
     /// Reading or writing a file failed.
     #[error("{file}: {source}")]
     Io {

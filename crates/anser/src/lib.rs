@@ -25,15 +25,18 @@ mod generate;
 mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
 mod kernel_bench;
+mod memory;
 mod model;
 mod perplexity;
 mod prefix;
+mod process;
 mod progress;
 mod session;
 mod state_file;
 mod state_import;
 
 pub mod chat;
+pub mod environment;
 pub mod sampler;
 pub mod stop;
 
@@ -55,6 +58,7 @@ pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Gene
 pub use inspect::Difference;
 #[cfg(not(target_arch = "wasm32"))]
 pub use kernel_bench::{Ceilings, KernelRow, measure_ceilings, measure_kernels};
+pub use memory::HostMemory;
 pub use model::{Model, Options};
 pub use perplexity::Perplexity;
 pub use prefix::PrefixCache;

@@ -2,7 +2,9 @@
 
 use crate::cache::{CacheStats, EmbeddingCache};
 use crate::device::{Device, Executor, Opening};
+use crate::environment;
 use crate::error::Error;
+use crate::process::OfProcess;
 use crate::progress::OnLoad;
 use crate::session::Session;
 use anser_format::{FileKind, MetaValue, ModelFile};
@@ -17,7 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub struct Options {
     /// Where to run it.
     pub device: Device,
-    /// Threads of the CPU executor; `None` means one per core.
+    /// Threads of the CPU executor; `None` means those of the environment, or one per core
+    /// ([`environment::threads`]).
     pub n_threads: Option<usize>,
     /// Bytes of embeddings to keep, so that a text embedded again is not read again; 0, the default, keeps none.
     pub embedding_cache_n_bytes: usize,
@@ -57,7 +60,7 @@ struct Inner {
     vocabulary: Option<PathBuf>,
     tokenizer: OnceLock<Result<Tokenizer, String>>,
     fingerprint: OnceLock<String>,
-    executor: Mutex<Executor>,
+    executor: OfProcess<Mutex<Executor>>,
     embeddings: Mutex<EmbeddingCache>,
     /// The device and why.
     chosen: String,
@@ -115,7 +118,7 @@ impl Model {
                 vocabulary: options.vocabulary.clone(),
                 tokenizer: OnceLock::new(),
                 fingerprint: OnceLock::new(),
-                executor: Mutex::new(executor),
+                executor: OfProcess::new(Mutex::new(executor)),
                 embeddings: Mutex::new(EmbeddingCache::new(options.embedding_cache_n_bytes)),
                 chosen,
                 device: OnceLock::new(),
@@ -163,9 +166,24 @@ impl Model {
 
     /// Where the model runs and why, in one line. On a GPU it waits until memory is allocated there.
     pub fn device(&self) -> &str {
-        self.inner
-            .device
-            .get_or_init(|| [vec![self.inner.chosen.clone()], self.executor().notices()].concat().join("; "))
+        let chosen = &self.inner.chosen;
+        if let Some(told) = self.inner.device.get() {
+            return told;
+        }
+        // A forked child must not wait for the thread of its parent that may be finding this out.
+        if self.check_process().is_err() {
+            return chosen;
+        }
+        let notices = || self.executor().map_or(vec![], |executor| executor.notices());
+        self.inner.device.get_or_init(|| [vec![chosen.clone()], notices()].concat().join("; "))
+    }
+
+    /// Whether this is the process that loaded the model. Everything that computes looks at this first.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child that was forked after the model was loaded.
+    pub fn check_process(&self) -> Result<(), Error> {
+        self.inner.executor.get().map(drop)
     }
 
     /// A new session with a fresh state.
@@ -173,6 +191,7 @@ impl Model {
     /// # Errors
     /// If the device has no memory for another state, or a file of the model was changed.
     pub fn session(&self) -> Result<Session, Error> {
+        self.check_process()?;
         self.inner.file.check_unchanged()?;
         Session::new(self.clone())
     }
@@ -182,7 +201,7 @@ impl Model {
     /// # Errors
     /// What ended loading: the device was lost, the file changed, or [`Options::on_load`] said so.
     pub fn finish_loading(&self) -> Result<(), Error> {
-        self.executor().finish_loading()
+        self.executor()?.finish_loading()
     }
 
     /// What the model takes of the GPU's memory; `None` on the CPU.
@@ -191,7 +210,7 @@ impl Model {
     /// If memory for it could not be allocated.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn gpu_memory(&self) -> Result<Option<anser_gpu::MemoryUse>, Error> {
-        self.executor().gpu_memory()
+        self.executor()?.gpu_memory()
     }
 
     /// The model's tokenizer; made at the first call.
@@ -199,7 +218,14 @@ impl Model {
     /// # Errors
     /// If the file has none and its vocabulary is not the World one, or the one it has is unusable.
     pub fn tokenizer(&self) -> Result<&Tokenizer, Error> {
-        let made = self.inner.tokenizer.get_or_init(|| self.make_tokenizer());
+        let made = match self.inner.tokenizer.get() {
+            Some(made) => made,
+            None => {
+                // A forked child must not wait for the thread of its parent that may be making it.
+                self.check_process()?;
+                self.inner.tokenizer.get_or_init(|| self.make_tokenizer())
+            }
+        };
         made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
     }
 
@@ -269,20 +295,28 @@ impl Model {
     /// nothing any more.
     ///
     /// # Errors
-    /// If a file of the model is not what it was when it was opened.
+    /// If a file of the model is not what it was when it was opened; as [`Model::executor`].
     pub(crate) fn executor_for_step(&self) -> Result<MutexGuard<'_, Executor>, Error> {
+        let executor = self.executor()?;
         self.inner.file.check_unchanged()?;
-        Ok(self.executor())
+        Ok(executor)
     }
 
     /// The executor, for what reads no weights. A panic in another thread's step leaves buffers that the next step overwrites.
-    pub(crate) fn executor(&self) -> MutexGuard<'_, Executor> {
-        self.inner.executor.lock().unwrap_or_else(PoisonError::into_inner)
+    ///
+    /// # Errors
+    /// [`Error::Forked`], without a look at the lock.
+    pub(crate) fn executor(&self) -> Result<MutexGuard<'_, Executor>, Error> {
+        Ok(self.inner.executor.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 /// The plan of `file` and its executor, while the device starts and the file is read into the system's cache.
 fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>, Executor, String), Error> {
+    // A wrong option is told before anything starts, also where the model runs on a GPU.
+    if options.n_threads.is_some() {
+        environment::threads(options.n_threads)?;
+    }
     let opening = Opening::start(options);
     #[cfg(not(target_arch = "wasm32"))]
     {

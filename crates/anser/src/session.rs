@@ -70,10 +70,10 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model) -> Result<Session, Error> {
-        let slot = model.executor().create_state()?;
+        let slot = model.executor()?.create_state()?;
         let session = Session { model, slot, n_tokens: 0, fresh: true, pending: vec![], logits: vec![] };
         if let Some(state) = session.model.initial_state() {
-            session.model.executor().write_state(slot, state.data())?;
+            session.model.executor()?.write_state(slot, state.data())?;
         }
         Ok(session)
     }
@@ -131,7 +131,7 @@ impl Session {
     /// # Errors
     /// An id that the vocabulary does not have: nothing has been read then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<(), Error> {
-        let step_len = self.model.executor().preferred_step_len();
+        let step_len = self.model.executor()?.preferred_step_len();
         let go_on = |_, _| ControlFlow::Continue(());
         self.model.clone().feed_in_steps(&mut [(self, tokens)], Want::LOGITS, step_len, go_on).map(drop)
     }
@@ -147,7 +147,7 @@ impl Session {
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
-        let step_len = self.model.executor().preferred_step_len();
+        let step_len = self.model.executor()?.preferred_step_len();
         self.feed_chunked(tokens, want, step_len, progress)
     }
 
@@ -205,7 +205,7 @@ impl Session {
             data: vec![],
         };
         let mut activations: Vec<Activation> = names.iter().zip(&reads).map(activation).collect();
-        let step_len = self.model.executor().preferred_step_len();
+        let step_len = self.model.executor()?.preferred_step_len();
         for chunk in tokens.chunks(step_len) {
             let outputs: Vec<u32> = (0..chunk.len() as u32).collect();
             let sequences = [Sequence { slot: self.slot, n_tokens: chunk.len() }];
@@ -235,7 +235,7 @@ impl Session {
     /// If the device fails.
     pub fn state(&mut self) -> Result<State, Error> {
         self.flush()?;
-        self.model.executor().read_state(self.slot, self.model.state_layout())
+        self.model.executor()?.read_state(self.slot, self.model.state_layout())
     }
 
     /// Goes on from `state`. Logits are unknown until a token is read.
@@ -262,7 +262,7 @@ impl Session {
     }
 
     fn overwrite(&mut self, data: &[f32]) -> Result<(), Error> {
-        self.model.executor().write_state(self.slot, data)?;
+        self.model.executor()?.write_state(self.slot, data)?;
         self.n_tokens = 0;
         self.fresh = false;
         self.pending.clear();
@@ -276,7 +276,7 @@ impl Session {
     /// If the device has no memory for another state.
     pub fn fork(&self) -> Result<Session, Error> {
         let mut fork = Session::new(self.model.clone())?;
-        self.model.executor().copy_state(self.slot, fork.slot)?;
+        self.model.executor()?.copy_state(self.slot, fork.slot)?;
         fork.n_tokens = self.n_tokens;
         fork.fresh = self.fresh;
         fork.pending.clone_from(&self.pending);
@@ -320,6 +320,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.model.executor().drop_state(self.slot);
+        // A forked child has no states.
+        if let Ok(mut executor) = self.model.executor() {
+            executor.drop_state(self.slot);
+        }
     }
 }

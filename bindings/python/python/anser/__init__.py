@@ -6,7 +6,9 @@
 ', there was a girl called Anna.'
 """
 
-from ._anser import CacheStats, Fed, Generation, Model, Session, State, Tokenizer, load
+import numpy as _numpy  # noqa: F401  here, so that its import never runs within a call of the engine
+
+from ._anser import CacheStats, Fed, Generation, MemoryUse, Model, Session, State, Tokenizer, __version__, load
 from ._errors import (
     AnserError,
     BusyError,
@@ -20,7 +22,10 @@ from ._errors import (
     StateError,
     TokenError,
 )
-from ._types import GenerateOptions, Message, Prompt
+from ._types import GenerateOptions, Message, Messages, Prompt, Text
+
+# The engine looks up NumPy's functions for its first array. An interrupt in there would be a panic, so it happens here.
+Tokenizer().encode("")
 
 __all__ = [
     "AnserError",
@@ -33,7 +38,9 @@ __all__ = [
     "FileError",
     "GenerateOptions",
     "Generation",
+    "MemoryUse",
     "Message",
+    "Messages",
     "MissingFileError",
     "Model",
     "ModelError",
@@ -42,7 +49,9 @@ __all__ = [
     "Session",
     "State",
     "StateError",
+    "Text",
     "TokenError",
     "Tokenizer",
+    "__version__",
     "load",
 ]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import weakref
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._anser import Generation
 
+_iterating: weakref.WeakKeyDictionary[Generation, asyncio.Task[Any]] = weakref.WeakKeyDictionary()
+"""The task that last asked a generation for a piece."""
+
 
 async def next_piece(generation: Generation) -> str:
-    """The next piece; a task that is cancelled while it waits cancels the generation."""
+    """The next piece. A task that is cancelled while it waits here, or later before the generation has ended, ends it:
+    finish_reason "cancelled"."""
+    _watch(generation)
     try:
         piece = await asyncio.to_thread(next, generation, None)
-    except asyncio.CancelledError:
-        generation.cancel()
+    except (asyncio.CancelledError, GeneratorExit):
+        _close_soon(generation)
         raise
     if piece is None:
         raise StopAsyncIteration
@@ -24,3 +30,34 @@ async def next_piece(generation: Generation) -> str:
 async def close(generation: Generation) -> None:
     """Waits for the token being drawn, in a thread."""
     await asyncio.to_thread(generation.close)
+
+
+async def enter(generation: Generation) -> Generation:
+    """For `async with`."""
+    return generation
+
+
+def _watch(generation: Generation) -> None:
+    """Has the generation ended when the current task ends as cancelled, wherever it was cancelled."""
+    task = asyncio.current_task()
+    if task is None or _iterating.get(generation) is task:
+        return
+    _iterating[generation] = task
+
+    def ended(task: asyncio.Task[Any]) -> None:
+        abandoned = reference()
+        if abandoned is not None and task.cancelled() and _iterating.get(abandoned) is task:
+            _close_soon(abandoned)
+
+    # A task may live for long and iterate over many generations: it forgets those that are gone.
+    reference = weakref.ref(generation, lambda _: task.remove_done_callback(ended))
+    task.add_done_callback(ended)
+
+
+def _close_soon(generation: Generation) -> None:
+    """Ends the generation without waiting: a step that runs is the last one, and a thread closes it then."""
+    generation.cancel()
+    try:
+        asyncio.get_running_loop().run_in_executor(None, generation.close)
+    except RuntimeError:  # The loop or its threads have ended.
+        generation.close()

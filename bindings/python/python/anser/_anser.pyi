@@ -2,18 +2,23 @@
 RWKV inference; import `anser`, not this module.
 """
 
-from anser._types import GenerateOptions, Message, Pooling, Progress, Prompt, StrPath, Thinking, Which
+from anser._types import GenerateOptions, Messages, Pooling, Progress, Prompt, StrPath, Text, Thinking, Which
 from collections.abc import Coroutine, Iterable, Sequence
-from types import TracebackType
-from typing import Any, overload
-from typing_extensions import Unpack
+from types import GenericAlias, TracebackType
+from typing import Any, Generic, overload
+from typing_extensions import TypeVar, Unpack
 from anser._types import FinishReason
 from collections.abc import Awaitable
 from numpy import float32, uint32
 from numpy.typing import ArrayLike, NDArray
-from typing import final
+from typing import Final, final
 
-__all__ = ["CacheStats", "Fed", "Generation", "Model", "Session", "State", "Tokenizer", "load"]
+__all__ = ["__version__", "CacheStats", "Fed", "Generation", "MemoryUse", "Model", "Session", "State", "Tokenizer", "load"]
+
+__version__: Final[str]
+"""
+The package's version.
+"""
 
 @final
 class CacheStats:
@@ -47,19 +52,23 @@ class CacheStats:
         Look-ups that did not.
         """
 
+_Logits = TypeVar("_Logits", covariant=True, default=NDArray[float32] | None)
+_Hidden = TypeVar("_Hidden", covariant=True, default=NDArray[float32] | None)
+
 @final
-class Fed:
+class Fed(Generic[_Logits, _Hidden]):
     """
     What feeding tokens gave; None where nothing was asked for.
     """
     def __repr__(self, /) -> str: ...
+    def __class_getitem__(cls, key: Any) -> GenericAlias: ...
     @property
-    def hidden(self, /) -> NDArray[float32] | None:
+    def hidden(self, /) -> _Hidden:
         """
         Hidden rows after the final norm, [C] of the last token or [T, C] of all.
         """
     @property
-    def logits(self, /) -> NDArray[float32] | None:
+    def logits(self, /) -> _Logits:
         """
         Logits, [V] of the last token or [T, V] of all.
         """
@@ -70,8 +79,10 @@ class Generation:
     Text being generated: iterate for its pieces, with `for` or `async for`.
 
     The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
-    `with` block, and dropping it.
+    `with` or `async with` block, cancelling the task that iterates, and dropping it.
     """
+    def __aenter__(self, /) -> Coroutine[Any, Any, Generation]: ...
+    def __aexit__(self, /, exc_type: type | None, exc_value: BaseException | None, traceback: TracebackType | None) -> Coroutine[Any, Any, None]: ...
     def __aiter__(self, /) -> Generation: ...
     def __anext__(self, /) -> Awaitable[str]: ...
     def __enter__(self, /) -> Generation: ...
@@ -112,35 +123,101 @@ class Generation:
         """
 
 @final
+class MemoryUse:
+    """
+    Bytes of memory that a model takes.
+    """
+    def __repr__(self, /) -> str: ...
+    @property
+    def embeddings(self, /) -> int:
+        """
+        Cached embeddings (embedding_cache of load()).
+        """
+    @property
+    def file(self, /) -> int:
+        """
+        The model file, mapped into memory: its pages are shared with the system's file cache, which drops them when memory
+        is short. A model on a GPU reads few of them.
+        """
+    @property
+    def gpu_allocated(self, /) -> int | None:
+        """
+        Everything that this process has allocated on the GPU, also for other models; None on the CPU, or if the driver does
+        not tell.
+        """
+    @property
+    def gpu_states(self, /) -> int | None:
+        """
+        States on the GPU, with room for the next ones; None on the CPU.
+        """
+    @property
+    def gpu_weights(self, /) -> int | None:
+        """
+        Weights on the GPU, the embedding table of generations included; None on the CPU.
+        """
+    @property
+    def scratch(self, /) -> int:
+        """
+        Values of a step and memory kept for the next states, in main memory.
+        """
+    @property
+    def states(self, /) -> int:
+        """
+        States of sessions, in main memory.
+        """
+
+@final
 class Model:
     """
     A loaded model. It may be used from several threads.
     """
     def __repr__(self, /) -> str: ...
-    def chat(self, /, messages: Iterable[Message], *, thinking: Thinking = ..., tools: Sequence[str] = ..., state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
+    @overload
+    def chat(self, messages: Messages, /, **options: float | None) -> Generation: ...
+    @overload
+    def chat(self, /, messages: Messages, *, thinking: Thinking = "off", tools: Sequence[str] = (), state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
         Generates the answer to a conversation, given as messages {"role": …, "content": …} with the roles system, user,
         assistant and tool, in the format of RWKV-7 G1.
 
         thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
         empty thought, after which models answer better than without one). The pieces are those of the answer; the
-        thought is in reasoning. tools lists functions by their signatures; the answer is then the JSON of a call. The
-        other options are those of GenerateOptions.
+        thought is in reasoning. tools lists functions by their signatures; the answer is then the JSON of a call.
+
+        Options (None means the default):
+
+        - max_tokens: most tokens to generate; default: no limit.
+        - stop: a text, or several, that end the generation and are no part of it; default: none.
+        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - seed: the same seed, options and prompt give the same text; default: a fresh one.
+        - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
+        - top_k: keeps this many of the most likely tokens; default: 0 = off.
+        - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
+        - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
+        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
+        - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
+        - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
+        - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
         """
-    @overload
-    def decode(self, /, ids: Iterable[int], errors: None = None) -> str | bytes: ...
-    @overload
-    def decode(self, /, ids: Iterable[int], errors: str) -> str:
+    def decode(self, /, ids: Iterable[int], errors: str = "strict") -> str:
         """
-        The text of token ids: a str, or bytes where they are not UTF-8. With errors="replace" or another of the ways of
-        bytes.decode, always a str.
+        The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
+        not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+        the bytes.
+        """
+    def decode_bytes(self, /, ids: Iterable[int]) -> bytes:
+        """
+        The bytes that token ids stand for.
         """
     @property
     def device(self, /) -> str:
         """
         Where the model runs.
         """
-    def embed(self, /, texts: Prompt | Iterable[Prompt], pooling: Pooling = ..., layer: int = ..., normalize: bool = False, *, eos_token: int = 65535, progress: Progress | None = None) -> NDArray[float32]:
+    def embed(self, /, texts: Prompt | Iterable[Prompt], pooling: Pooling = "last", layer: int = -1, normalize: bool = False, *, eos_token: int = 65535, progress: Progress | None = None) -> NDArray[float32]:
         """
         Embeddings [n, C] of several texts (or token ids), read side by side: hidden rows of a layer, pooled over each
         text.
@@ -155,11 +232,11 @@ class Model:
         """
         How the cache of embeddings has done.
         """
-    def encode(self, /, text: str | bytes) -> NDArray[uint32]:
+    def encode(self, /, text: Text) -> NDArray[uint32]:
         """
-        Token ids of text.
+        Token ids of text: a str, or bytes of any kind.
         """
-    def encode_batch(self, /, texts: Iterable[str | bytes]) -> list[NDArray[uint32]]:
+    def encode_batch(self, /, texts: Iterable[Text]) -> list[NDArray[uint32]]:
         """
         Token ids of several texts.
         """
@@ -168,10 +245,34 @@ class Model:
         """
         Tells models apart; the same for all file types and quantizations of a model.
         """
+    @overload
+    def generate(self, prompt: Prompt, /, **options: float | None) -> Generation: ...
+    @overload
     def generate(self, /, prompt: Prompt, *, state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
-        Generates what follows prompt, from a fresh state or from another. The options are those of GenerateOptions.
+        Generates what follows prompt, from a fresh state or from another.
+
+        Options (None means the default):
+
+        - max_tokens: most tokens to generate; default: no limit.
+        - stop: a text, or several, that end the generation and are no part of it; default: none.
+        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - seed: the same seed, options and prompt give the same text; default: a fresh one.
+        - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
+        - top_k: keeps this many of the most likely tokens; default: 0 = off.
+        - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
+        - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
+        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
+        - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
+        - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
+        - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
         """
+    @overload
+    def generate_batch(self, prompts: Prompt | Iterable[Prompt], /, **options: float | None) -> list[str]: ...
+    @overload
     def generate_batch(self, /, prompts: Prompt | Iterable[Prompt], *, state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
         """
         Generates what follows each of several prompts, all from a fresh state or all from another, and returns the texts.
@@ -179,6 +280,24 @@ class Model:
         They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
         generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
         exception in it, or Ctrl-C, ends the call.
+
+        Options (None means the default):
+
+        - max_tokens: most tokens to generate; default: no limit.
+        - stop: a text, or several, that end the generation and are no part of it; default: none.
+        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - seed: the same seed, options and prompt give the same text; default: a fresh one.
+        - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
+        - top_k: keeps this many of the most likely tokens; default: 0 = off.
+        - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
+        - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
+        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
+        - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
+        - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
+        - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
         """
     @property
     def head_size(self, /) -> int:
@@ -195,10 +314,19 @@ class Model:
         """
         Reads a state of this model that save_state() or Session.save() wrote.
         """
+    def memory(self, /) -> MemoryUse:
+        """
+        The memory that the model takes now, in bytes.
+        """
     @property
     def n_embd(self, /) -> int:
         """
         C, width of the residual stream and of embeddings.
+        """
+    @property
+    def n_ffn(self, /) -> int:
+        """
+        F, width of the feed-forward layers.
         """
     @property
     def n_head(self, /) -> int:
@@ -224,6 +352,11 @@ class Model:
         """
         The state before any token: zeros, to be filled by assignment.
         """
+    @property
+    def ranks(self, /) -> dict[str, int]:
+        """
+        R, the widths of the low-rank pairs of time mixing, by the value that each makes: w (the decay), a, v and g.
+        """
     def save_state(self, /, state: State, path: StrPath) -> None:
         """
         Writes a state to a safetensors file that names this model.
@@ -243,7 +376,7 @@ class Session:
     One sequence of tokens and what the model remembers of it.
 
     Sessions of a model share its weights and nothing else; different threads may run different sessions. A session that
-    another call is using raises BusyError.
+    feed() is reading into, or that a generation has, raises BusyError; other calls wait for each other.
     """
     def __enter__(self, /) -> Session: ...
     def __exit__(self, /, exc_type: type | None, exc_value: BaseException | None, traceback: TracebackType | None) -> None: ...
@@ -252,7 +385,16 @@ class Session:
         """
         Frees the state; a generation that has the session goes on, and frees it at its end.
         """
-    def feed(self, /, prompt: Prompt, *, logits: Which | None = ..., hidden: Which | None = None, progress: Progress | None = None) -> Fed:
+    @overload
+    def feed(self, /, prompt: Prompt, *, logits: Which = "last", hidden: None = None, progress: Progress | None = None) -> Fed[NDArray[float32], None]: ...
+    @overload
+    def feed(self, /, prompt: Prompt, *, logits: Which = "last", hidden: Which, progress: Progress | None = None) -> Fed[NDArray[float32], NDArray[float32]]: ...
+    @overload
+    def feed(self, /, prompt: Prompt, *, logits: None, hidden: None = None, progress: Progress | None = None) -> Fed[None, None]: ...
+    @overload
+    def feed(self, /, prompt: Prompt, *, logits: None, hidden: Which, progress: Progress | None = None) -> Fed[None, NDArray[float32]]: ...
+    @overload
+    def feed(self, /, prompt: Prompt, *, logits: Which | None = "last", hidden: Which | None = None, progress: Progress | None = None) -> Fed[NDArray[float32] | None, NDArray[float32] | None]:
         """
         Reads a text or token ids, and returns what is asked for: logits and hidden rows (after the final norm) of the
         "last" token or of "all". Without logits the head is not computed. Afterwards logits() are those of the last
@@ -265,10 +407,31 @@ class Session:
         """
         A second session that continues from the same point.
         """
+    @overload
+    def generate(self, prompt: Prompt | None = None, /, **options: float | None) -> Generation: ...
+    @overload
     def generate(self, /, prompt: Prompt | None = None, *, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
         Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation
-        until that ends or is closed. For the options see GenerateOptions.
+        until that ends or is closed.
+
+        Options (None means the default):
+
+        - max_tokens: most tokens to generate; default: no limit.
+        - stop: a text, or several, that end the generation and are no part of it; default: none.
+        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - seed: the same seed, options and prompt give the same text; default: a fresh one.
+        - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
+        - top_k: keeps this many of the most likely tokens; default: 0 = off.
+        - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
+        - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
+        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
+        - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
+        - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
+        - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
         """
     def load(self, /, path: StrPath) -> None:
         """
@@ -370,17 +533,19 @@ class Tokenizer:
     """
     def __new__(cls, /, path: StrPath | None = None) -> Tokenizer: ...
     def __repr__(self, /) -> str: ...
-    @overload
-    def decode(self, /, ids: Iterable[int], errors: None = None) -> str | bytes: ...
-    @overload
-    def decode(self, /, ids: Iterable[int], errors: str) -> str:
+    def decode(self, /, ids: Iterable[int], errors: str = "strict") -> str:
         """
-        The text of token ids: a str, or bytes where they are not UTF-8. With errors="replace" or another of the ways of
-        bytes.decode, always a str.
+        The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
+        not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+        the bytes.
         """
-    def encode(self, /, text: str | bytes) -> NDArray[uint32]:
+    def decode_bytes(self, /, ids: Iterable[int]) -> bytes:
         """
-        Token ids of text.
+        The bytes that token ids stand for.
+        """
+    def encode(self, /, text: Text) -> NDArray[uint32]:
+        """
+        Token ids of text: a str, or bytes of any kind.
         """
     @staticmethod
     def from_tokens(tokens: Iterable[bytes | None]) -> Tokenizer:
@@ -393,14 +558,27 @@ class Tokenizer:
         V, number of ids.
         """
 
-def load(path: StrPath | None = None, device: str = ..., gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0) -> Model:
+def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, cache_folder: StrPath | None = None) -> Model:
     """
     Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
 
-    device is "auto", "cpu" or "gpu" ("gpu:1" names one of several). gpu_memory bounds the bytes of weights that are kept
-    there: the rest is streamed from the file in every step, with the same results. progress is called as (done, total)
-    in bytes of weights, or is a bar such as tqdm's; with it, load() returns when all of them are there, without it as
-    soon as the model can be asked, and what needs weights waits for them. threads are those of the CPU, one per core by
-    default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's own shall not be used.
-    embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not read again.
+    - path: the file; default: the demo model.
+    - device: "auto" (the best GPU if the model fits, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
+      several; default: the environment variable ANSER_DEVICE, else "auto".
+    - gpu_memory: most bytes of weights that are kept on the GPU; the rest is streamed from the file in every step, with the
+      same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all there is.
+    - progress: called as (done, total) in bytes of weights, or a bar such as tqdm's. With it, load() returns when all
+      weights are there; without it as soon as the model can be asked, and what needs weights waits for them.
+    - threads: threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
+    - vocabulary: a file like rwkv_vocab_v20230424.txt, used instead of the model's own vocabulary.
+    - embedding_cache: bytes of embeddings to keep, so that a text embedded again is not read again; default: 0.
+    - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
+      ANSER_EXACT, else False.
+    - cache_folder: a folder of your own for compiled GPU kernels, with which the next process starts faster; default: none
+      are kept.
+
+    An empty environment variable counts as unset. ANSER_GPU_NO_F16=1, ANSER_GPU_NO_SUBGROUPS=1, ANSER_GPU_NO_COOPMAT=1 and
+    ANSER_GPU_NO_DRAWING=1 each turn a feature of GPUs off.
+
+    A process that was forked after load() cannot use the model (DeviceError): call load() in the child.
     """

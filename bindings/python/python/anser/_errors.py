@@ -10,11 +10,11 @@ class ModelError(AnserError, ValueError):
 
 
 class DeviceError(AnserError, RuntimeError):
-    """The device cannot be used."""
+    """The device cannot be used, or this process was forked after the model was loaded."""
 
 
 class TokenError(AnserError, ValueError):
-    """A token id that the vocabulary does not have."""
+    """Token ids that the vocabulary does not have, or that are not one-dimensional."""
 
 
 class StateError(AnserError, ValueError):
@@ -34,7 +34,7 @@ class MissingFileError(FileError, FileNotFoundError):
 
 
 class BusyError(AnserError, RuntimeError):
-    """A session or generation that another call is using."""
+    """A session that another call is reading into or that is generating, or a generation that another call is using."""
 
 
 class ClosedError(AnserError, ValueError):

@@ -4,8 +4,11 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Callable, Literal, Protocol, TypedDict, Union
 
-Prompt = Union[str, bytes, Iterable[int]]
-"""A text, or token ids: a list, an array, any iterable of ints."""
+Text = Union[str, bytes, bytearray, memoryview]
+"""A text: a str, or bytes of any kind."""
+
+Prompt = Union[Text, Iterable[int]]
+"""A text, or token ids: a list, a one-dimensional array, any iterable of ints that has an order."""
 
 StrPath = Union[str, "os.PathLike[str]"]
 """A path."""
@@ -26,8 +29,15 @@ FinishReason = Literal["stop", "length", "cancelled"]
 class Bar(Protocol):
     """A progress bar such as tqdm's."""
 
-    n: int
-    total: int
+    @property
+    def n(self) -> float:
+        """How far it is."""
+        ...
+
+    @property
+    def total(self) -> Union[float, None]:
+        """Where it ends; set by the call that reports."""
+        ...
 
     def update(self, n: int, /) -> object:
         """Moves the bar on by n."""
@@ -44,8 +54,12 @@ class Message(TypedDict):
     content: str
 
 
+Messages = Iterable[Union[Message, Mapping[str, str]]]
+"""A conversation: messages with the keys role and content."""
+
+
 class GenerateOptions(TypedDict, total=False):
-    """Options of generate, generate_batch and chat. None means the default.
+    """Options of generate, generate_batch and chat. None means the default; help(anser.Model.generate) lists them.
 
     The steps run in this order: logit_bias, repetition penalty, presence and frequency penalty, then softmax, the
     filters typical-p, top-k, top-p and min-p, and temperature (order "rwkv"), or temperature, softmax and filters

@@ -1,10 +1,10 @@
 //! Arguments that several commands share.
 
-use super::environment::variable;
 use super::numbers::{number, size, whole};
 use crate::input::{self, TokenIds};
 use crate::report::Failure;
 use crate::term::Progress;
+use anser::environment;
 use anser::{Device, LoadProgress, Model, OnLoad, Options, SamplerOptions, SamplerOrder};
 use clap::Args;
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
@@ -32,8 +32,8 @@ pub(crate) struct ModelArgs {
     /// [default: all there is]
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     pub(crate) gpu_memory: Option<u64>,
-    /// Threads on the CPU; without it one per core
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = whole::<usize>(1, 1024))]
+    /// Threads on the CPU; without it ANSER_THREADS, else OMP_NUM_THREADS, else one per core
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     pub(crate) threads: Option<usize>,
     /// Read the model file into memory instead of mapping it: for a file on a network or that other programs write. It takes
     /// as much memory as the file has bytes [env: ANSER_READ_FILE=1]
@@ -53,22 +53,30 @@ impl ModelArgs {
 
     /// What the arguments ask for, and the environment where they are silent.
     pub(crate) fn options(&self) -> Result<Options, Failure> {
-        let switch = |name| anser::switch(name).map_err(anser::Error::from);
-        let from_environment = || variable("ANSER_DEVICE", device);
-        let device = self.device.clone().map_or_else(from_environment, |device| Ok(Some(device)))?;
-        let from_environment = || variable("ANSER_GPU_MEMORY", size);
-        let gpu_memory = self.gpu_memory.map_or_else(from_environment, |n_bytes| Ok(Some(n_bytes)))?;
+        let device = match &self.device {
+            Some(device) => device.clone(),
+            None => environment::device()?.unwrap_or_default(),
+        };
+        let gpu_memory = match self.gpu_memory {
+            Some(n_bytes) => Some(n_bytes),
+            None => environment::gpu_memory()?,
+        };
         Ok(Options {
-            device: device.unwrap_or_default(),
+            device,
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
-            exact: self.exact || switch("ANSER_EXACT")?,
-            in_memory: self.read_file || switch("ANSER_READ_FILE")?,
+            exact: self.exact || environment::exact()?.unwrap_or_default(),
+            in_memory: self.read_file || environment::read_file()?.unwrap_or_default(),
             gpu_memory,
             cache_folder: choose_native_strategy().ok().map(|strategy| strategy.cache_dir().join("anser")),
             ..Options::default()
         })
     }
+}
+
+/// A number of threads within the library's bound.
+fn threads(text: &str) -> Result<usize, String> {
+    whole(1, environment::max_threads() as u64)(text)
 }
 
 /// A bar, gone when everything is loaded.

@@ -32,11 +32,7 @@ pub(super) fn bound(text: &str) -> Result<f64, String> {
 
 /// Parses a number of bytes: a number with one of the letters K, M, G, which stand for powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
-    let letters = [(['K', 'k'], 10), (['M', 'm'], 20), (['G', 'g'], 30)];
-    let with_letter = letters.iter().find_map(|&(letters, shift)| Some((text.strip_suffix(letters)?, shift)));
-    let (digits, shift) = with_letter.unwrap_or((text, 0));
-    let n_bytes = digits.trim().parse::<u64>().ok().and_then(|n| n.checked_mul(1u64 << shift));
-    n_bytes.ok_or_else(|| "expected a number of bytes, like 500M or 4G".into())
+    anser::environment::n_bytes(text).ok_or_else(|| "expected a number of bytes, like 500M or 4G".into())
 }
 
 #[cfg(test)]

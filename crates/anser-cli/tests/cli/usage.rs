@@ -72,6 +72,7 @@ fn arguments_that_cannot_be_followed_are_named_in_one_line() {
         (&["debug-plan", "--tokens", "1", "--bound", "nan"], "expected a number from 0"),
         (&["generate", "--device", "abacus", "a"], "abacus"),
         (&["generate", "--threads", "0", "a"], "--threads"),
+        (&["generate", "--threads", "20000", "a"], "--threads"),
         (&["generate", "--stop", "", "a"], "--stop"),
         (&["generate", "--top-p", "1.5", "a"], "--top-p: expected 0 to 1, found 1.5"),
         (&["generate", "--temperature", "-1", "a"], "--temperature"),
@@ -110,6 +111,23 @@ fn the_device_can_be_named_in_the_environment() {
     let wrong = with("abacus");
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8(wrong.stderr).unwrap().contains("abacus"));
+}
+
+#[test]
+fn the_environment_says_how_many_threads() {
+    let with = |name: &str, n_threads: &str| {
+        let mut command = anser();
+        command.env_remove("ANSER_THREADS").env_remove("OMP_NUM_THREADS").env(name, n_threads);
+        command.args(["logits", "--tokens", "1"]).output().unwrap()
+    };
+    for name in ["ANSER_THREADS", "OMP_NUM_THREADS"] {
+        assert_eq!(with(name, "1").status.code(), Some(0));
+        assert_eq!(with(name, "").status.code(), Some(0), "empty counts as not set");
+        let wrong = with(name, "20000");
+        assert_eq!(wrong.status.code(), Some(2));
+        let told = String::from_utf8(wrong.stderr).unwrap();
+        assert!(told.contains(&format!("{name}: expected a number of threads from 1 to ")), "{told}");
+    }
 }
 
 #[test]

@@ -215,7 +215,7 @@ impl<'a> Generations<'a> {
         if leaving.is_empty() {
             return Ok(());
         }
-        let logits = self.model.executor().leave_drawing(&mut device.drawing, &leaving)?;
+        let logits = self.model.executor()?.leave_drawing(&mut device.drawing, &leaving)?;
         for (row, logits) in leaving.into_iter().zip(logits) {
             if let Some(text) = device.rows[row].take() {
                 self.texts[text].take_logits(logits);
@@ -227,7 +227,7 @@ impl<'a> Generations<'a> {
     /// All texts leave the device; the sessions have their logits again.
     fn leave_device(&mut self) -> Result<(), Error> {
         let Some(OnDevice { drawing, rows }) = self.device.take() else { return Ok(()) };
-        let logits = self.model.executor().finish_drawing(drawing)?;
+        let logits = self.model.executor()?.finish_drawing(drawing)?;
         for (text, logits) in rows.into_iter().flatten().zip(logits) {
             self.texts[text].take_logits(logits);
         }

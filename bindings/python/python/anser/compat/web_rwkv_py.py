@@ -18,8 +18,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from enum import Enum
-from typing import Union
+from enum import Enum, IntEnum
+from typing import ClassVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 import anser
 from anser._types import StrPath
 
-__all__ = ["Model", "ModelInfo", "PyRnnOption", "RnnOption", "State", "StateDevice", "Tokenizer"]
+__all__ = ["Model", "ModelInfo", "ModelVersion", "PyRnnOption", "RnnOption", "State", "StateDevice", "Tokenizer"]
 
 
 class RnnOption(Enum):
@@ -46,23 +46,51 @@ class RnnOption(Enum):
 PyRnnOption = RnnOption
 
 
-class StateDevice(Enum):
+class StateDevice(IntEnum):
     """Where a state lies; here a name only, states lie in main memory."""
 
     Cpu = 0
     Gpu = 1
 
+    def __repr__(self) -> str:
+        return f"StateDevice.{self.name}"
+
+    __str__ = __repr__
+
+
+class ModelVersion(IntEnum):
+    """Version of RWKV; str() gives "V7"."""
+
+    V4 = 0
+    V5 = 1
+    V6 = 2
+    V7 = 3
+
+    def __repr__(self) -> str:
+        return f"ModelVersion.{self.name}"
+
+    def __str__(self) -> str:
+        return self.name
+
 
 class State:
-    """A state, [L, N + 2, C] when it is an array."""
+    """A state, [L, N + 2, C] when it is an array: a State.Cpu or a State.Gpu."""
 
-    def __init__(self, state: anser.State, device: StateDevice = StateDevice.Cpu) -> None:
+    Cpu: ClassVar[type[State]]
+    """The states that were asked to lie in main memory."""
+    Gpu: ClassVar[type[State]]
+    """The states that were asked to lie on the GPU."""
+
+    _device: ClassVar[StateDevice]
+
+    def __init__(self, state: anser.State) -> None:
+        if type(self) is State:
+            raise TypeError("a state comes from Model.back_state() or Model.init_state()")
         self._state = state
-        self._device = device
 
     def deep_clone(self) -> State:
         """A copy."""
-        return State(self._state.copy(), self._device)
+        return type(self)(self._state.copy())
 
     def device(self) -> StateDevice:
         """Where it was asked to lie."""
@@ -70,7 +98,7 @@ class State:
 
     def to(self, device: StateDevice) -> State:
         """The same state."""
-        return State(self._state, device)
+        return _state(self._state, device)
 
     def to_numpy(self) -> NDArray[np.float32]:
         """All numbers, flat, in web-rwkv's order: of every layer the attention's shift, a row for every key column of
@@ -88,14 +116,35 @@ class State:
         return numbers
 
 
+class _CpuState(State):
+    _device = StateDevice.Cpu
+
+
+class _GpuState(State):
+    _device = StateDevice.Gpu
+
+
+State.Cpu, State.Gpu = _CpuState, _GpuState
+
+
+def _state(state: anser.State, device: StateDevice) -> State:
+    return State.Cpu(state) if device == StateDevice.Cpu else State.Gpu(state)
+
+
 class ModelInfo:
-    """Sizes of a model."""
+    """Version and sizes of a model."""
 
     def __init__(self, model: anser.Model) -> None:
+        self.version = ModelVersion.V7
         self.num_layer = model.n_layer
         self.num_emb = model.n_embd
+        self.num_hidden = model.n_ffn
         self.num_head = model.n_head
         self.num_vocab = model.n_vocab
+        self.time_mix_adapter_size = 0
+        """Width of the low-rank pair of RWKV-6's token shift; RWKV-7's has none."""
+        self.time_decay_adapter_size = model.ranks["w"]
+        """Width of the decay's low-rank pair."""
 
 
 class Model:
@@ -113,7 +162,7 @@ class Model:
 
     def init_state(self) -> State:
         """The state before any token."""
-        return State(self._model.new_state())
+        return _state(self._model.new_state(), StateDevice.Cpu)
 
     def clear_state(self) -> None:
         """Back to the state before any token."""
@@ -121,7 +170,7 @@ class Model:
 
     def back_state(self, device: StateDevice = StateDevice.Cpu) -> State:
         """A copy of the state."""
-        return State(self._session.state(), device)
+        return _state(self._session.state(), device)
 
     def back_state_numpy(self, device: StateDevice = StateDevice.Cpu) -> NDArray[np.float32]:
         """A copy of the state, flat."""
@@ -187,8 +236,7 @@ class Tokenizer:
 
     def decode(self, tokens: Sequence[int]) -> list[int]:
         """Bytes, as a list of ints."""
-        text = self._tokenizer.decode(tokens)
-        return list(text.encode() if isinstance(text, str) else text)
+        return list(self._tokenizer.decode_bytes(tokens))
 
 
 _MAX_ID = 1 << 20
