@@ -16,7 +16,7 @@ use std::time::Duration;
 /// there: the rest is streamed from the file in every step, with the same results. progress is called as (done, total)
 /// in bytes of weights, or is a bar such as tqdm's; with it, load() returns when all of them are there, without it as
 /// soon as the model can be asked, and what needs weights waits for them. threads are those of the CPU, one per core by
-/// default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's own shall not be used.
+/// default. vocabulary names a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, where the model's own shall not be used.
 /// embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not read again.
 #[pyfunction]
 #[pyo3(signature = (

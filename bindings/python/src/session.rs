@@ -6,7 +6,7 @@ use crate::generation::Generation;
 use crate::model::Model;
 use crate::options::generate_options;
 use crate::progress::Progress;
-use crate::state::State;
+use crate::state::{self, State};
 use crate::tokens;
 use anser::{Want, Which};
 use pyo3::prelude::*;
@@ -177,10 +177,12 @@ impl Session {
         self.with(py, |session| session.save_state(path))?.map_err(exception)
     }
 
-    /// Goes on from a file that save() wrote.
+    /// Goes on from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
+    /// A state of another file of the model, or of a fine-tune, is taken with a UserWarning.
     #[pyo3(signature = (path: "StrPath"))]
     fn load(&self, py: Python<'_>, path: PathBuf) -> PyResult<()> {
-        self.with(py, |session| session.load_state(path))?.map_err(exception)
+        let origin = self.with(py, |session| session.load_state(&path))?.map_err(exception)?;
+        state::warn_of_origin(py, &path, origin)
     }
 
     /// Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation

@@ -32,8 +32,10 @@ mod progress;
 mod session;
 mod state_file;
 mod state_import;
+mod vocabulary;
 
 pub mod chat;
+pub mod files;
 pub mod sampler;
 pub mod stop;
 
@@ -41,7 +43,7 @@ pub mod stop;
 pub use anser_gpu::{
     AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, switch,
 };
-pub use anser_model::{Config, Plan, State, StateLayout, Version};
+pub use anser_model::{Config, Identity, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::CacheStats;
 pub use conversation::{Answer, AnswerPiece, Conversation, ConversationOptions};
@@ -61,3 +63,5 @@ pub use prefix::PrefixCache;
 pub use progress::{LoadProgress, OnLoad};
 pub use sampler::{Sampler, SamplerOptions, SamplerOrder};
 pub use session::{Activation, Fed, Session, Want, Which};
+pub use state_file::{LoadedState, StateOrigin};
+pub use vocabulary::{MAX_VOCABULARY_N_BYTES, read_vocabulary};

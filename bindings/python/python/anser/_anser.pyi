@@ -193,7 +193,8 @@ class Model:
         """
     def load_state(self, /, path: StrPath) -> State:
         """
-        Reads a state of this model that save_state() or Session.save() wrote.
+        Reads a state of this model that save_state() or Session.save() wrote, or a state-tuned file. A state of
+        another file of the model, or of a fine-tune, is taken with a UserWarning.
         """
     @property
     def n_embd(self, /) -> int:
@@ -272,7 +273,8 @@ class Session:
         """
     def load(self, /, path: StrPath) -> None:
         """
-        Goes on from a file that save() wrote.
+        Goes on from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
+        A state of another file of the model, or of a fine-tune, is taken with a UserWarning.
         """
     def logits(self, /) -> NDArray[float32]:
         """
@@ -365,7 +367,8 @@ class Tokenizer:
     """
     Encodes text as token ids by greedy longest match, and decodes them.
 
-    Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt. Model.encode() and
+    Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt, or a
+    vocabulary in JSON as web-rwkv reads it. Model.encode() and
     Model.decode() use the model's own.
     """
     def __new__(cls, /, path: StrPath | None = None) -> Tokenizer: ...
@@ -401,6 +404,6 @@ def load(path: StrPath | None = None, device: str = ..., gpu_memory: int | None 
     there: the rest is streamed from the file in every step, with the same results. progress is called as (done, total)
     in bytes of weights, or is a bar such as tqdm's; with it, load() returns when all of them are there, without it as
     soon as the model can be asked, and what needs weights waits for them. threads are those of the CPU, one per core by
-    default. vocabulary names a file like rwkv_vocab_v20230424.txt, where the model's own shall not be used.
+    default. vocabulary names a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, where the model's own shall not be used.
     embedding_cache is how many bytes of embeddings to keep, so that a text embedded again is not read again.
     """
