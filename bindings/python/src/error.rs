@@ -31,7 +31,10 @@ pub(crate) fn exception(error: anser::Error) -> PyErr {
         }
     }
     match error {
-        Error::Format(_) | Error::Model(_) | Error::Tokenizer { .. } => ModelError::new_err(message),
+        Error::Format(_) | Error::Model(_) | Error::Tokenizer { .. } | Error::NotFinite { .. } => {
+            ModelError::new_err(message)
+        }
+        Error::Output { .. } => FileError::new_err(message),
         Error::Gpu(anser::GpuError::Switch { .. }) => OptionError::new_err(message),
         Error::Cpu(_) | Error::Gpu(_) | Error::Forked => DeviceError::new_err(message),
         Error::Step(_) | Error::Decode(_) => TokenError::new_err(message),

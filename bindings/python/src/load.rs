@@ -21,7 +21,7 @@ use std::time::Duration;
 /// - progress: called as (done, total) in bytes of weights, or a bar such as tqdm's. With it, load() returns when all
 ///   weights are there; without it as soon as the model can be asked, and what needs weights waits for them.
 /// - threads: threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
-/// - vocabulary: a file like rwkv_vocab_v20230424.txt, used instead of the model's own vocabulary.
+/// - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own vocabulary.
 /// - embedding_cache: bytes of embeddings to keep, so that a text embedded again is not read again; default: 0.
 /// - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
 ///   ANSER_EXACT, else False.

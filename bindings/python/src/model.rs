@@ -7,7 +7,7 @@ use crate::generation::{self, Generation};
 use crate::options::{self, generate_options};
 use crate::progress::Progress;
 use crate::session::Session;
-use crate::state::State;
+use crate::state::{self, State};
 use crate::values::Given;
 use crate::{progress, tokenizer, tokens, values};
 use anser::chat::Thinking;
@@ -291,16 +291,14 @@ impl Model {
         py.detach(|| session.save_state(path)).map_err(exception)
     }
 
-    /// Reads a state of this model that save_state() or Session.save() wrote.
+    /// Reads a state of this model that save_state() or Session.save() wrote, or a state-tuned file. A state of
+    /// another file of the model, or of a fine-tune, is taken with a UserWarning.
     #[pyo3(signature = (path: "StrPath"))]
     fn load_state(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<State> {
         let path = values::path("path", path)?;
-        let state = py.detach(|| {
-            let mut session = self.0.session()?;
-            session.load_state(path)?;
-            session.state()
-        });
-        Ok(State::new(py, state.map_err(exception)?, &self.0))
+        let loaded = py.detach(|| self.0.load_state(&path)).map_err(exception)?;
+        state::warn_of_origin(py, &path, loaded.origin)?;
+        Ok(State::new(py, loaded.state, &self.0))
     }
 
     /// The state that another program made: an array in web-rwkv's layout, [L, N + 2, C] (row 0 the attention's shift,

@@ -7,7 +7,7 @@ use crate::generation::Generation;
 use crate::model::Model;
 use crate::options::generate_options;
 use crate::progress::{self, Progress};
-use crate::state::State;
+use crate::state::{self, State};
 use crate::values::Given;
 use crate::{tokens, values};
 use anser::{Want, Which};
@@ -203,11 +203,13 @@ impl Session {
         self.with(py, |session| session.save_state(path))?.map_err(exception)
     }
 
-    /// Goes on from a file that save() wrote.
+    /// Goes on from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
+    /// A state of another file of the model, or of a fine-tune, is taken with a UserWarning.
     #[pyo3(signature = (path: "StrPath"))]
     fn load(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<()> {
         let path = values::path("path", path)?;
-        self.with(py, |session| session.load_state(path))?.map_err(exception)
+        let origin = self.with(py, |session| session.load_state(&path))?.map_err(exception)?;
+        state::warn_of_origin(py, &path, origin)
     }
 
     /// Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation

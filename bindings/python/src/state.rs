@@ -3,10 +3,14 @@
 use crate::arrays::{Array, ArrayLike};
 use crate::error::{StateError, exception};
 use crate::values::wrong_type;
+use anser::{Identity, StateOrigin};
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyUserWarning};
 use pyo3::prelude::*;
 use pyo3::types::{PyEllipsis, PySlice, PyTuple};
+use std::ffi::CString;
+use std::path::Path;
+use std::sync::Arc;
 
 /// What a model remembers of the tokens it has read, as one float32 buffer.
 ///
@@ -16,6 +20,8 @@ use pyo3::types::{PyEllipsis, PySlice, PyTuple};
 pub(crate) struct State {
     model: String,
     fingerprint: String,
+    /// What the engine knows of the model; lost when the state is pickled.
+    identity: Option<Arc<Identity>>,
     /// Name and shape `[L, …]` of the parts, in the order of the buffer.
     parts: Vec<Part>,
     buffer: Py<PyArray1<f32>>,
@@ -29,6 +35,7 @@ impl State {
         State {
             model: model.plan().title.clone(),
             fingerprint: model.fingerprint().to_owned(),
+            identity: state.model().cloned(),
             parts: parts(state.layout()),
             buffer: PyArray1::from_vec(py, state.into_vec()).unbind(),
         }
@@ -37,7 +44,12 @@ impl State {
     /// The engine's state with these numbers. They are copied: Python may write to the buffer from another thread while
     /// the engine works without the GIL.
     pub(crate) fn to_engine(&self, py: Python<'_>, model: &anser::Model) -> PyResult<anser::State> {
-        if self.fingerprint != model.fingerprint() {
+        let is_other = match &self.identity {
+            // Of models of equal sizes the engine compares more.
+            Some(identity) => identity.title() != model.plan().title,
+            None => self.fingerprint != model.fingerprint(),
+        };
+        if is_other {
             return Err(StateError::new_err(format!(
                 "a state of another model: expected {} ({}), found {} ({})",
                 model.plan().title,
@@ -48,7 +60,11 @@ impl State {
         }
         let numbers = self.buffer.bind(py).try_readonly()?.as_slice()?.to_vec();
         let layout = model.state_layout().clone();
-        py.detach(|| anser::State::from_vec(layout, numbers)).map_err(|e| exception(e.into()))
+        let state = py.detach(|| anser::State::from_vec(layout, numbers)).map_err(|e| exception(e.into()))?;
+        Ok(match &self.identity {
+            Some(identity) => state.made_by(identity.clone()),
+            None => state,
+        })
     }
 
     /// The part called `name`, `[L, …]`, as a view of the buffer.
@@ -98,6 +114,13 @@ fn parts(layout: &anser::StateLayout) -> Vec<Part> {
     layout.parts.iter().map(|part| (part.name.to_owned(), shape(&part.shape))).collect()
 }
 
+/// Warns if a state from a file may be another model's.
+pub(crate) fn warn_of_origin(py: Python<'_>, path: &Path, origin: StateOrigin) -> PyResult<()> {
+    let Some(remark) = origin.remark() else { return Ok(()) };
+    let warning = CString::new(format!("{}: {remark}", path.display())).unwrap_or_default();
+    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &warning, 1)
+}
+
 /// The first letters of a fingerprint, to tell models apart in messages.
 fn short(fingerprint: &str) -> &str {
     fingerprint.get(..8).unwrap_or(fingerprint)
@@ -119,7 +142,7 @@ impl State {
             let found = buffer.len();
             return Err(StateError::new_err(format!("the parts have {n_parts} numbers, the buffer {found}")));
         }
-        Ok(State { model, fingerprint, parts, buffer: buffer.clone().unbind() })
+        Ok(State { model, fingerprint, identity: None, parts, buffer: buffer.clone().unbind() })
     }
 
     /// Name of the model's kind, e.g. "rwkv7 6x256".
@@ -177,7 +200,8 @@ impl State {
     fn copy(&self, py: Python<'_>) -> PyResult<State> {
         let copy = self.buffer.bind(py).as_any().call_method0("copy")?.cast_into::<PyArray1<f32>>()?;
         let (model, fingerprint) = (self.model.clone(), self.fingerprint.clone());
-        Ok(State { model, fingerprint, parts: self.parts.clone(), buffer: copy.unbind() })
+        let (identity, parts) = (self.identity.clone(), self.parts.clone());
+        Ok(State { model, fingerprint, identity, parts, buffer: copy.unbind() })
     }
 
     #[pyo3(signature = () -> "tuple[type[State], tuple[str, str, list[tuple[str, list[int]]], NDArray[float32]]]")]

@@ -1,7 +1,7 @@
 //! Tokenizers without a model.
 
 use crate::arrays::Array;
-use crate::error::{FileError, MissingFileError, ModelError, exception};
+use crate::error::{ModelError, exception};
 use crate::{tokens, values};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -9,7 +9,8 @@ use pyo3::types::{PyBytes, PyString};
 
 /// Encodes text as token ids by greedy longest match, and decodes them.
 ///
-/// Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt. Model.encode() and
+/// Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt, or a
+/// vocabulary in JSON as web-rwkv reads it. Model.encode() and
 /// Model.decode() use the model's own.
 #[pyclass(frozen, module = "anser")]
 pub(crate) struct Tokenizer(anser::Tokenizer);
@@ -21,15 +22,7 @@ impl Tokenizer {
     fn new(py: Python<'_>, path: Option<&Bound<'_, PyAny>>) -> PyResult<Tokenizer> {
         let Some(path) = path else { return Ok(Tokenizer(anser::Tokenizer::world())) };
         let path = values::path("path", path)?;
-        py.detach(|| {
-            let name = path.display();
-            let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
-                std::io::ErrorKind::NotFound => MissingFileError::new_err(format!("{name}: {e}")),
-                _ => FileError::new_err(format!("{name}: {e}")),
-            })?;
-            let tokenizer = anser::Tokenizer::from_vocab_text(&text);
-            tokenizer.map(Tokenizer).map_err(|e| ModelError::new_err(format!("{name}: {e}")))
-        })
+        py.detach(|| anser::read_vocabulary(path)).map(Tokenizer).map_err(exception)
     }
 
     /// A tokenizer for tokens in the order of their ids; None is an id without text.

@@ -3,6 +3,7 @@
 import copy
 import pickle
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,25 @@ def write_time_states(path: Path, matrices: NDArray[np.float32]) -> None:
         at += matrix.nbytes
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + matrices.tobytes())
+
+
+def test_a_state_of_another_file_is_taken_with_a_warning(
+    demo: anser.Model, demo_f16: anser.Model, tmp_path: Path
+) -> None:
+    state = demo.state("Once upon a time")
+    demo.save_state(state, tmp_path / "s.st")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        demo.load_state(tmp_path / "s.st")
+    with pytest.warns(UserWarning, match="s.st: this state was made with another model file"):
+        loaded = demo_f16.load_state(tmp_path / "s.st")
+    assert np.array_equal(loaded.buffer, state.buffer)
+    with pytest.warns(UserWarning, match="another quantization"):
+        demo_f16.session().load(tmp_path / "s.st")
+
+
+def test_a_model_is_not_overwritten_by_a_state(demo_f16: anser.Model, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(FIXTURES / "unpacked" / "demo-f16.gguf")
+    with pytest.raises(anser.FileError, match="this is the model that is read"):
+        demo_f16.session().save(link)

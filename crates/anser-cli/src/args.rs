@@ -80,7 +80,7 @@ pub(crate) struct GenerateArgs {
     /// Print one JSON object at the end instead of streaming text; see below
     #[arg(long)]
     pub(crate) json: bool,
-    /// Go on from a state that `anser state`, or /save in a chat, wrote
+    /// Go on from a state that `anser state`, or /save in a chat, wrote, or begin with a state-tuned file
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
     /// The text to continue; - reads standard input. Without one the model begins a document (token 0), or goes on from
@@ -128,7 +128,7 @@ pub(crate) struct ChatArgs {
     /// Whether the model thinks before it answers; fake shows it an empty thought
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub(crate) think: Think,
-    /// Go on from a state that /save or `anser state` wrote
+    /// Go on from a state that /save or `anser state` wrote, or begin with a state-tuned file
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
@@ -173,7 +173,7 @@ pub(crate) struct TokenizeArgs {
     /// The tokenizer of this model file; without it the RWKV World vocabulary
     #[arg(short, long, value_name = "PATH", conflicts_with = "vocab")]
     pub(crate) model: Option<PathBuf>,
-    /// A vocabulary file like rwkv_vocab_v20230424.txt
+    /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
     /// Turn ids into the bytes they stand for; ids may be a JSON array or separated by commas or spaces
@@ -258,13 +258,14 @@ pub(crate) enum Pooling {
 /// Read a text and save what the model remembers of it
 ///
 /// The file, safetensors, has the size of the model's state however long the text is. `--from` of generate, chat and this
-/// command goes on from it.
+/// command goes on from it. The same options take the initial states that state tuning makes, as safetensors files with
+/// tensors blocks.N.att.time_state.
 #[derive(Debug, Args)]
 #[command(after_help = STATE_HELP)]
 pub(crate) struct StateArgs {
     #[command(flatten)]
     pub(crate) tokens: TokensArgs,
-    /// Go on from this state instead of a fresh one
+    /// Go on from this state, or begin with a state-tuned file, instead of a fresh one
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
     /// Where to save the state

@@ -55,6 +55,11 @@ pub(crate) fn file(path: &Path) -> Result<Vec<u8>, Failure> {
     std::fs::read(path).map_err(|e| Failure::about(path.display(), format!("cannot read: {e}")))
 }
 
+/// Standard input, if `path` is `-`.
+pub(crate) fn stdin_named_by(path: &Path) -> Option<std::io::StdinLock<'static>> {
+    (path.as_os_str() == STDIN).then(|| std::io::stdin().lock())
+}
+
 fn stdin() -> Result<Vec<u8>, Failure> {
     let mut bytes = vec![];
     let read = std::io::stdin().lock().read_to_end(&mut bytes);

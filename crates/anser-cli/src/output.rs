@@ -5,7 +5,6 @@ use crate::report::Failure;
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
-use std::path::Path;
 
 /// Standard output, written through: its reader gets every piece at once. A file or pipe gets the bytes as they are, a
 /// terminal gets what can be shown of them.
@@ -80,9 +79,4 @@ impl Formatter for Harmless {
         }
         writer.write_all(rest.as_bytes())
     }
-}
-
-/// Writes a whole file.
-pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    std::fs::write(path, bytes).map_err(|e| Failure::about(path.display(), format!("cannot write: {e}")))
 }

@@ -1,5 +1,6 @@
 //! The recurrent state: what a model remembers of the tokens it has read.
 
+use crate::identity::Identity;
 use std::ops::Range;
 use std::sync::Arc;
 use thiserror::Error;
@@ -127,20 +128,35 @@ pub enum StateError {
         /// The number.
         value: f32,
     },
+    /// A state that a model of the same sizes and with other weights made.
+    #[error("a state of another model: it has the same sizes ({title}), but other weights")]
+    OtherModel {
+        /// Version and sizes of both.
+        title: String,
+    },
 }
 
-/// The state of one sequence, owned: one buffer in the order of its [`StateLayout`].
-#[derive(Debug, Clone, PartialEq)]
+/// The state of one sequence, owned: one buffer in the order of its [`StateLayout`]. States are equal if layout and
+/// numbers are.
+#[derive(Debug, Clone)]
 pub struct State {
     layout: Arc<StateLayout>,
     data: Vec<f32>,
+    /// The model that made it, where that is known.
+    model: Option<Arc<Identity>>,
+}
+
+impl PartialEq for State {
+    fn eq(&self, other: &State) -> bool {
+        self.layout == other.layout && self.data == other.data
+    }
 }
 
 impl State {
     /// The state before any token.
     pub fn zeros(layout: Arc<StateLayout>) -> State {
         let data = vec![0.0; layout.len()];
-        State { layout, data }
+        State { layout, data, model: None }
     }
 
     /// Takes over `data`, in the order of `layout`.
@@ -149,7 +165,7 @@ impl State {
     /// A wrong length, or a number that is not finite.
     pub fn from_vec(layout: Arc<StateLayout>, data: Vec<f32>) -> Result<State, StateError> {
         layout.check(&data)?;
-        Ok(State { layout, data })
+        Ok(State { layout, data, model: None })
     }
 
     /// Takes over `data`, in the order of `layout`, that whoever wrote it has found to be finite.
@@ -158,9 +174,19 @@ impl State {
     /// A wrong length.
     pub fn from_finite(layout: Arc<StateLayout>, data: Vec<f32>) -> Result<State, StateError> {
         match data.len() == layout.len() {
-            true => Ok(State { layout, data }),
+            true => Ok(State { layout, data, model: None }),
             false => Err(StateError::Length { expected: layout.len(), found: data.len() }),
         }
+    }
+
+    /// The same state, made by `model`.
+    pub fn made_by(self, model: Arc<Identity>) -> State {
+        State { model: Some(model), ..self }
+    }
+
+    /// The model that made it; `None` for numbers that came from elsewhere.
+    pub fn model(&self) -> Option<&Arc<Identity>> {
+        self.model.as_ref()
     }
 
     /// How the numbers lie.

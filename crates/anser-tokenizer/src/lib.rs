@@ -56,6 +56,7 @@ mod index;
 mod index_build;
 mod tokenizer;
 mod utf8_stream;
+mod vocab_json;
 mod vocab_text;
 mod vocabulary;
 mod world;

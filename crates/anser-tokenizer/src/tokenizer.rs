@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::escape::unescape_gguf_token;
 use crate::index::{Index, IndexBuf};
 use crate::vocabulary::{Vocabulary, VocabularyBuf, VocabularyError};
-use crate::{encode, index_build, vocab_text, world};
+use crate::{encode, index_build, vocab_json, vocab_text, world};
 
 /// GGUF `tokenizer.ggml.token_type` of tokens that steer a model; their text never stands for them.
 const GGUF_TYPE_CONTROL: i32 = 3;
@@ -18,6 +18,8 @@ const GGUF_TYPE_UNUSED: i32 = 5;
 
 /// Bytes of text that [`Tokenizer::encode_for`] encodes between two calls of its callback.
 const PROGRESS_N_BYTES: usize = 4 << 20;
+/// What some editors put in front of a text in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Encodes bytes as token ids by greedy longest match, and decodes them.
 ///
@@ -78,14 +80,33 @@ impl Tokenizer {
         Self::from_vocabulary(VocabularyBuf::collect(tokens)?)
     }
 
-    /// A tokenizer for the text of a vocabulary file like `rwkv_vocab_v20230424.txt`: one `ID LITERAL LENGTH` per
-    /// line, the literal in Python's notation. The vocabulary ends with the highest id named; ids left out have no
-    /// text.
+    /// A tokenizer for the text of a vocabulary file. Two formats are told apart by their first character:
+    ///
+    /// - lines, as in `rwkv_vocab_v20230424.txt`: one `ID LITERAL LENGTH` per line, the literal in Python's notation;
+    /// - JSON, as web-rwkv and its server read it: one object from ids to tokens, each a text or a list of bytes.
+    ///
+    /// The vocabulary ends with the highest id named; ids left out have no text. A byte order mark, empty lines at the
+    /// end and the kind of line ends do not matter.
     ///
     /// # Errors
-    /// As [`from_tokens`](Self::from_tokens), and with its number when a line cannot be read.
+    /// As [`from_tokens`](Self::from_tokens), and with its number when a line cannot be read, or with line and column where JSON cannot be.
     pub fn from_vocab_text(text: &str) -> Result<Self, VocabularyError> {
-        Self::from_tokens(vocab_text::parse(text)?)
+        let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+        let is_json = text.trim_start().starts_with(['{', '[']);
+        Self::from_tokens(if is_json { vocab_json::parse(text)? } else { vocab_text::parse(text)? })
+    }
+
+    /// A tokenizer for the bytes of a vocabulary file; see [`from_vocab_text`](Self::from_vocab_text).
+    ///
+    /// # Errors
+    /// As [`from_vocab_text`](Self::from_vocab_text), and when the bytes are not UTF-8.
+    pub fn from_vocab_file(bytes: &[u8]) -> Result<Self, VocabularyError> {
+        if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
+            return Err(VocabularyError::NotUtf8 { found: "the byte order mark of UTF-16", at: 0 });
+        }
+        let text = std::str::from_utf8(bytes);
+        let text = text.map_err(|e| VocabularyError::NotUtf8 { found: "other bytes", at: e.valid_up_to() })?;
+        Self::from_vocab_text(text)
     }
 
     fn from_vocabulary(vocabulary: VocabularyBuf) -> Result<Self, VocabularyError> {

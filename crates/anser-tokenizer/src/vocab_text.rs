@@ -6,6 +6,8 @@ use crate::vocabulary::{LineError, MAX_VOCAB_SIZE, VocabularyError};
 /// The tokens by id. Ids that no line names have no text; the list ends with the highest id named.
 pub(crate) fn parse(text: &str) -> Result<Vec<Option<Vec<u8>>>, VocabularyError> {
     let mut tokens = Vec::new();
+    // Editors leave empty lines at the end; between tokens an empty line is a fault.
+    let text = text.trim_end_matches(['\r', '\n']);
     for (i, line) in text.lines().enumerate() {
         let (id, token) = parse_line(line).map_err(|problem| VocabularyError::Line { line: i + 1, problem })?;
         if tokens.len() <= id {

@@ -49,6 +49,20 @@ pub enum VocabularyError {
         /// What is wrong with its text.
         source: EscapeError,
     },
+    /// A vocabulary file is not text in UTF-8.
+    #[error("a vocabulary file must be UTF-8 text, found {found} at byte {at}; save it as UTF-8")]
+    NotUtf8 {
+        /// What is there instead.
+        found: &'static str,
+        /// Where it stands, in bytes from 0.
+        at: usize,
+    },
+    /// A vocabulary file in JSON cannot be read.
+    #[error("not a vocabulary in JSON: {problem}")]
+    Json {
+        /// What is wrong, and at which line and column.
+        problem: String,
+    },
     /// A line of a vocabulary file cannot be read.
     #[error("vocabulary line {line}: {problem}")]
     Line {

@@ -149,7 +149,8 @@ fn vocabulary_file_errors_name_the_line() {
     let id = |found: &str| LineError::Id { found: found.to_owned() };
     let length = |n_bytes, found: &str| LineError::Length { n_bytes, found: found.to_owned() };
     let cases = [
-        ("", LineError::Shape),
+        ("\n2 'a' 1", LineError::Shape),
+        ("\r\n2 'a' 1", LineError::Shape),
         ("2", LineError::Shape),
         ("2 'a'", LineError::Shape),
         ("x 'a' 1", id("x")),
@@ -175,6 +176,87 @@ fn vocabulary_file_errors_name_the_line() {
         assert_eq!(error, VocabularyError::Line { line: 2, problem }, "{line}");
         assert!(error.to_string().starts_with("vocabulary line 2: "), "{error}");
     }
+}
+
+/// All single bytes from id 1 on, and then `more`, as lines of a vocabulary file.
+fn byte_lines(more: &str) -> String {
+    (0..=255).map(|byte| format!("{} b'\\x{byte:02x}' 1\n", byte + 1)).collect::<String>() + more
+}
+
+#[test]
+fn what_editors_do_to_a_vocabulary_file_does_not_matter() {
+    let lines = byte_lines("257 'ab' 2\n");
+    let expected = Tokenizer::from_vocab_text(&lines).unwrap();
+    let text = b"abba\xff";
+    assert_eq!(expected.encode(text), [257, 99, 98, 256]);
+    for changed in [
+        lines.trim_end().to_owned(),
+        lines.clone() + "\n",
+        lines.clone() + "\r\n\r\n\n",
+        lines.replace('\n', "\r\n"),
+        format!("\u{feff}{lines}"),
+    ] {
+        let tokenizer = Tokenizer::from_vocab_file(changed.as_bytes()).unwrap();
+        assert_eq!((tokenizer.vocab_size(), tokenizer.encode(text)), (258, expected.encode(text)), "{changed:.20}");
+    }
+    let utf16: Vec<u8> = [0xfeff].into_iter().chain(lines.encode_utf16()).flat_map(u16::to_le_bytes).collect();
+    let error = Tokenizer::from_vocab_file(&utf16).unwrap_err().to_string();
+    assert!(error.contains("UTF-16") && error.contains("save it as UTF-8"), "{error}");
+    let error = Tokenizer::from_vocab_file(b"1 'a' 1\n2 '\xc4' 1\n").unwrap_err();
+    assert_eq!(error, VocabularyError::NotUtf8 { found: "other bytes", at: 11 });
+}
+
+/// The World vocabulary as web-rwkv's JSON has it, written by this test's own words and not by the reader's library.
+#[test]
+fn a_vocabulary_in_json() {
+    let world = Tokenizer::world();
+    let entry = |id: u32| {
+        let token = world.token_bytes(id).unwrap();
+        let value = match std::str::from_utf8(token) {
+            Ok(text) => {
+                let unit = |unit: u16| format!("\\u{unit:04x}");
+                format!("\"{}\"", text.encode_utf16().map(unit).collect::<String>())
+            }
+            Err(_) => format!("{token:?}"),
+        };
+        format!("\"{id}\": {value}")
+    };
+    let json = format!("{{{}}}", (1..65530).map(entry).collect::<Vec<_>>().join(",\n"));
+    for json in [format!("\u{feff}{json}"), format!("\n  {json}\n\n")] {
+        let tokenizer = Tokenizer::from_vocab_file(json.as_bytes()).unwrap();
+        assert_eq!(tokenizer.vocab_size(), 65530);
+        assert!((0..65530).all(|id| tokenizer.token_bytes(id) == world.token_bytes(id)));
+        assert_eq!(tokenizer.encode(WORLD_FILE.as_bytes()), world.encode(WORLD_FILE.as_bytes()));
+    }
+}
+
+#[test]
+fn hostile_json_is_refused_and_the_place_named() {
+    let long = format!(r#"{{"1": [{}]}}"#, vec!["7"; MAX_TOKEN_LEN + 1].join(","));
+    let cases = [
+        ("{", "EOF"),
+        ("[1, 2]", "an object from ids to tokens"),
+        ("[[[[", "an object from ids to tokens"),
+        (r#"{"1": "a"} x"#, "trailing characters"),
+        (r#"{"x": "a"}"#, "expected an id from 0 to 1048575, found \"x\""),
+        (r#"{"-1": "a"}"#, "found \"-1\""),
+        (r#"{"1048576": "a"}"#, "found \"1048576\""),
+        (r#"{"1": "a", "01": "b"}"#, "id 1 was already given"),
+        (r#"{"1": 7}"#, "a text or a list of bytes as token 1"),
+        (r#"{"1": {"a": 1}}"#, "a text or a list of bytes as token 1"),
+        (r#"{"1": null}"#, "a text or a list of bytes as token 1"),
+        (r#"{"1": [256]}"#, "256"),
+        (r#"{"1": [[1]]}"#, "u8"),
+        (r#"{"1": "\ud800"}"#, "hex escape"),
+        (&long, "token 1 has more than 255 bytes"),
+    ];
+    for (json, expected) in cases {
+        let error = Tokenizer::from_vocab_text(json).unwrap_err().to_string();
+        let is_clear = error.contains(expected) && error.contains("line 1 column") && error.len() < 200;
+        assert!(is_clear, "{json:.60}: {error}");
+    }
+    let error = Tokenizer::from_vocab_text(r#"{"1": "a"}"#).unwrap_err();
+    assert_eq!(error, VocabularyError::ByteNotCovered { byte: 0 });
 }
 
 #[test]

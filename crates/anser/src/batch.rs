@@ -21,7 +21,8 @@ impl Model {
     /// sessions, see [`Session::logits`].
     ///
     /// # Errors
-    /// An id that is out of range, before anything is read; a session of another model; a device that fails.
+    /// An id that is out of range, before anything is read; a session of another model; a device that fails;
+    /// [`Error::NotFinite`] if the model computed a number that is not finite.
     pub fn feed_batch(&self, feeds: &mut [(&mut Session, &[u32])], want: Want) -> Result<Vec<Fed>, Error> {
         self.feed_batch_for(feeds, want, |_, _| ControlFlow::Continue(()))
     }
@@ -102,7 +103,30 @@ impl Model {
                 return Err(Error::Cancelled);
             }
         }
+        for ((session, _), fed) in feeds.iter().zip(&fed) {
+            self.check_finite(session, fed)?;
+        }
         Ok(fed)
+    }
+
+    /// Errors: [`Error::NotFinite`] if something that a session or its caller is handed is not a finite number.
+    fn check_finite(&self, session: &Session, fed: &Fed) -> Result<(), Error> {
+        let check = |numbers: &[f32], n_cols: usize, what: &str| {
+            if anser_model::all_finite(numbers) {
+                return Ok(());
+            }
+            match numbers.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+                None => Ok(()),
+                Some((i, &value)) => {
+                    let what = format!("{what} {}", i % n_cols);
+                    Err(Error::NotFinite { file: self.name().into(), what, value })
+                }
+            }
+        };
+        let (n_vocab, n_embd) = (self.config().n_vocab, self.config().n_embd);
+        check(session.logits(), n_vocab, "the logit of token")?;
+        check(&fed.logits, n_vocab, "the logit of token")?;
+        check(&fed.hidden, n_embd, "the hidden row's element")
     }
 }
 

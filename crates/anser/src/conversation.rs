@@ -5,6 +5,7 @@ use crate::error::Error;
 use crate::generate::{FinishReason, GenerateOptions, Generation};
 use crate::model::Model;
 use crate::session::{Session, Want};
+use crate::state_file::StateOrigin;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -108,8 +109,9 @@ impl Conversation {
     /// remembers of it.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written, or is one that the model is read from.
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.session.model().check_output(&path)?;
         self.drop_thought()?;
         if !self.session.is_fresh() && !self.read.ends_with(TURN_END) {
             self.feed(TURN_END)?;
@@ -117,14 +119,15 @@ impl Conversation {
         self.session.save_state(path)
     }
 
-    /// Goes on from a saved state, taken to stand at the end of a turn.
+    /// Goes on from a saved state, taken to stand at the end of a turn, or begins with a tuned initial state; see
+    /// [`Session::load_state`].
     ///
     /// # Errors
     /// If the file is damaged or of another model; the conversation is unchanged then.
-    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
-        self.session.load_state(path)?;
-        self.begin_anew(TURN_END.into());
-        Ok(())
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<StateOrigin, Error> {
+        let origin = self.session.load_state(path)?;
+        self.begin_anew(if self.session.is_fresh() { String::new() } else { TURN_END.into() });
+        Ok(origin)
     }
 
     /// Says `text` and generates the answer.

@@ -66,7 +66,7 @@ impl Model {
     /// The embedding `[C]` of `tokens`, read from a fresh state. An empty list is read as token 0.
     ///
     /// # Errors
-    /// An id or a layer out of range.
+    /// An id or a layer out of range; [`Error::NotFinite`] if the model computed a number that is not finite.
     pub fn embed(&self, tokens: &[u32], options: &EmbedOptions) -> Result<Vec<f32>, Error> {
         self.embed_batch(&[tokens], options)
     }
@@ -163,7 +163,17 @@ impl<'a> Reader<'a> {
         }
         self.read()?;
         let done = self.reading.extract_if(.., |r| r.n_read == r.tokens.len());
-        Ok(Some(done.map(|r| (r.text, r.pooled(self.options.normalize))).collect()))
+        let mut embedded = vec![];
+        for reading in done {
+            let text = reading.text;
+            let embedding = reading.pooled(self.options.normalize);
+            if let Some((i, &value)) = embedding.iter().enumerate().find(|(_, x)| !x.is_finite()) {
+                let what = format!("element {i} of the embedding of text {text}");
+                return Err(Error::NotFinite { file: self.model.name().into(), what, value });
+            }
+            embedded.push((text, embedding));
+        }
+        Ok(Some(embedded))
     }
 
     /// One step of at most about `step_len` tokens, shared evenly; sequences with fewer tokens leave theirs to others.
@@ -222,10 +232,11 @@ impl Reading<'_> {
         let length = self.sum.iter().map(|x| x * x).sum::<f64>().sqrt();
         let scale = if !normalize {
             1.0 / self.n_rows as f64
-        } else if length > 0.0 {
-            1.0 / length
-        } else {
+        } else if length == 0.0 {
             0.0
+        } else {
+            // Sums that are not finite stay so, or become NaN.
+            1.0 / length
         };
         self.sum.into_iter().map(|x| (x * scale) as f32).collect()
     }

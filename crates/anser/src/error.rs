@@ -60,6 +60,24 @@ pub enum Error {
     /// its GPU.
     #[error("this process was forked after the model was opened: load it here")]
     Forked,
+    /// The model computed a number that is not finite.
+    #[error("{file}: {what} is {value}: the weights are damaged, or left their number format")]
+    NotFinite {
+        /// Name of the model file.
+        file: String,
+        /// Which number.
+        what: String,
+        /// NaN or an infinity.
+        value: f32,
+    },
+    /// An output would overwrite a file that is read.
+    #[error("{file}: {reason}")]
+    Output {
+        /// Name of the output.
+        file: String,
+        /// Which input it is, and what to do.
+        reason: String,
+    },
     /// Reading or writing a file failed.
     #[error("{file}: {source}")]
     Io {

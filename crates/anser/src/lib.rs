@@ -34,9 +34,11 @@ mod progress;
 mod session;
 mod state_file;
 mod state_import;
+mod vocabulary;
 
 pub mod chat;
 pub mod environment;
+pub mod files;
 pub mod sampler;
 pub mod stop;
 
@@ -44,7 +46,7 @@ pub mod stop;
 pub use anser_gpu::{
     AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, switch,
 };
-pub use anser_model::{Config, Plan, State, StateLayout, Version};
+pub use anser_model::{Config, Identity, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::CacheStats;
 pub use conversation::{Answer, AnswerPiece, Conversation, ConversationOptions};
@@ -65,3 +67,5 @@ pub use prefix::PrefixCache;
 pub use progress::{LoadProgress, OnLoad};
 pub use sampler::{Sampler, SamplerOptions, SamplerOrder};
 pub use session::{Activation, Fed, Session, Want, Which};
+pub use state_file::{LoadedState, StateOrigin};
+pub use vocabulary::{MAX_VOCABULARY_N_BYTES, read_vocabulary};

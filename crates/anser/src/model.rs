@@ -4,14 +4,15 @@ use crate::cache::{CacheStats, EmbeddingCache};
 use crate::device::{Device, Executor, Opening};
 use crate::environment;
 use crate::error::Error;
+use crate::files::{self, FileId};
 use crate::process::OfProcess;
 use crate::progress::OnLoad;
 use crate::session::Session;
 use anser_format::{FileKind, MetaValue, ModelFile};
-use anser_model::{Config, Plan, State, StateLayout};
+use anser_model::{Config, Identity, Plan, State, StateLayout};
 use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// How to load a model.
@@ -24,7 +25,7 @@ pub struct Options {
     pub n_threads: Option<usize>,
     /// Bytes of embeddings to keep, so that a text embedded again is not read again; 0, the default, keeps none.
     pub embedding_cache_n_bytes: usize,
-    /// A vocabulary in the format of `rwkv_vocab_v20230424.txt`, instead of the file's own.
+    /// A vocabulary file, instead of the file's own; see [`read_vocabulary`](crate::read_vocabulary).
     pub vocabulary: Option<PathBuf>,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are. Without it,
     /// products of quantized weights take activations in 8 bits (`docs/performance.md` says what that costs).
@@ -61,6 +62,10 @@ struct Inner {
     tokenizer: OnceLock<Result<Tokenizer, String>>,
     fingerprint: OnceLock<String>,
     executor: OfProcess<Mutex<Executor>>,
+    identity: OnceLock<Arc<Identity>>,
+    digest: OnceLock<String>,
+    /// The files that the model is read from: description, name and identity of each.
+    inputs: Vec<(&'static str, String, FileId)>,
     embeddings: Mutex<EmbeddingCache>,
     /// The device and why.
     chosen: String,
@@ -89,8 +94,13 @@ impl Model {
     /// If the file is no RWKV model that can be run, or the device cannot be used.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn load(path: impl AsRef<std::path::Path>, options: &Options) -> Result<Model, Error> {
-        let file = if options.in_memory { ModelFile::read(path) } else { ModelFile::open(path) };
-        Model::from_file(file?, options)
+        let path = path.as_ref();
+        let file = if options.in_memory { ModelFile::read(path)? } else { ModelFile::open(path)? };
+        // The path may be that of an index, which is none of the parts.
+        let paths = std::iter::once(path).chain(file.part_names().map(Path::new));
+        let input = |path: &Path| Some(("the model", path.display().to_string(), FileId::of(path).ok()??));
+        let inputs = paths.filter_map(input).collect();
+        Model::new(file, inputs, options)
     }
 
     /// The demo model that is compiled into the library: small, trained on synthetic stories, chats and e-mails.
@@ -108,6 +118,19 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn from_file(file: Arc<ModelFile>, options: &Options) -> Result<Model, Error> {
+        Model::new(file, vec![], options)
+    }
+
+    /// A model in an open file that was read from `inputs`.
+    fn new(
+        file: Arc<ModelFile>,
+        mut inputs: Vec<(&'static str, String, FileId)>,
+        options: &Options,
+    ) -> Result<Model, Error> {
+        if let Some(path) = &options.vocabulary {
+            let id = FileId::of(path).ok().flatten();
+            inputs.extend(id.map(|id| ("the vocabulary", path.display().to_string(), id)));
+        }
         let (config, plan, executor, chosen) = set_up(&file, options)?;
         let model = Model {
             inner: Arc::new(Inner {
@@ -119,6 +142,9 @@ impl Model {
                 tokenizer: OnceLock::new(),
                 fingerprint: OnceLock::new(),
                 executor: OfProcess::new(Mutex::new(executor)),
+                identity: OnceLock::new(),
+                digest: OnceLock::new(),
+                inputs,
                 embeddings: Mutex::new(EmbeddingCache::new(options.embedding_cache_n_bytes)),
                 chosen,
                 device: OnceLock::new(),
@@ -232,8 +258,7 @@ impl Model {
     fn make_tokenizer(&self) -> Result<Tokenizer, String> {
         let n_vocab = self.inner.config.n_vocab;
         let tokenizer = if let Some(path) = &self.inner.vocabulary {
-            let text = std::fs::read_to_string(path).map_err(|e| format!("vocabulary {}: {e}", path.display()))?;
-            Tokenizer::from_vocab_text(&text).map_err(|e| format!("vocabulary {}: {e}", path.display()))?
+            crate::vocabulary::read_vocabulary(path).map_err(|e| format!("vocabulary {e}"))?
         } else if let Some(tokens) = self.inner.file.metadata("tokenizer.ggml.tokens") {
             gguf_tokenizer(&self.inner.file, tokens)?
         } else if n_vocab == Tokenizer::world().vocab_size() {
@@ -260,8 +285,9 @@ impl Model {
         Ok(self.tokenizer()?.encode(text.as_ref()))
     }
 
-    /// Tells models apart, whatever file type or quantization they are stored in: SHA-256 over the sizes and the final
-    /// norm, whose numbers no converter quantizes (rounded to bf16, which F16, BF16 and F32 files share).
+    /// A name for the model that all its file types and quantizations share: SHA-256 over the sizes and the final norm,
+    /// whose numbers no converter quantizes (rounded to bf16, which F16, BF16 and F32 files of a model that was trained in
+    /// bf16 share). Fine-tunes that leave this norm alone have the same; [`Model::identity`] tells more of them apart.
     pub fn fingerprint(&self) -> &str {
         self.inner.fingerprint.get_or_init(|| {
             let mut hash = Sha256::new();
@@ -273,8 +299,51 @@ impl Model {
                 });
                 hash.update(bf16.collect::<Vec<u8>>());
             }
-            hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+            hex(&hash.finalize())
         })
+    }
+
+    /// What tells the model from others of its sizes, whatever file type or quantization it is stored in. States carry it.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or was changed.
+    pub fn identity(&self) -> Result<&Arc<Identity>, Error> {
+        if let Some(identity) = self.inner.identity.get() {
+            return Ok(identity);
+        }
+        let identity = Arc::new(Identity::of(&self.inner.plan)?);
+        Ok(self.inner.identity.get_or_init(|| identity))
+    }
+
+    /// Tells the very file, quantization included: SHA-256 over types, shapes and some rows of all weights.
+    pub(crate) fn digest(&self) -> Result<&str, Error> {
+        /// Rows of every matrix that count.
+        const N_ROWS: usize = 4;
+
+        if let Some(digest) = self.inner.digest.get() {
+            return Ok(digest);
+        }
+        let mut hash = Sha256::new();
+        let mut scratch = vec![];
+        for weight in &self.inner.plan.weights {
+            let (n_rows, n_cols) = (weight.n_rows(), weight.n_cols());
+            hash.update(format!("{} {} {n_rows} {n_cols}\n", weight.name(), weight.dtype().name()));
+            for i in 0..N_ROWS.min(n_rows) {
+                let row = (2 * i + 1) * n_rows / (2 * N_ROWS.min(n_rows));
+                hash.update(weight.fetch_rows(row..row + 1, &mut scratch)?);
+            }
+        }
+        let digest = hex(&hash.finalize());
+        Ok(self.inner.digest.get_or_init(|| digest))
+    }
+
+    /// Whether an output may be written to `path`: it must lead to none of the files that this model is read from,
+    /// whatever they are called. [`Session::save_state`] looks at that by itself.
+    ///
+    /// # Errors
+    /// [`Error::Output`] names the file.
+    pub fn check_output(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        files::check_output_by_id(path.as_ref(), self.inner.inputs.iter().cloned())
     }
 
     /// How the cache of embeddings has done.
@@ -309,6 +378,10 @@ impl Model {
     pub(crate) fn executor(&self) -> Result<MutexGuard<'_, Executor>, Error> {
         Ok(self.inner.executor.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The plan of `file` and its executor, while the device starts and the file is read into the system's cache.

@@ -96,8 +96,13 @@ impl PrefixCache {
     /// Remembers `session`'s state as the one after `tokens`, which it must have read from a fresh state.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If the device fails; a session of another model.
     pub fn insert(&mut self, tokens: &[u32], session: &mut Session) -> Result<(), Error> {
+        if !session.model().is(&self.model) {
+            let (found, expected) = (session.model().name(), self.model.name());
+            let reason = format!("it is a session of {found}, this is a cache for {expected}");
+            return Err(Error::Option { option: "session", reason });
+        }
         session.flush()?;
         let n_bytes = 4 * (tokens.len() + self.model.state_layout().len() + session.logits().len());
         if tokens.is_empty() || !self.states.has_room_for(n_bytes) {

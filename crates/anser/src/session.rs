@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::model::Model;
+use crate::state_file::StateOrigin;
 use anser_model::{Sequence, State, Step};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -60,7 +61,8 @@ pub struct Session {
     model: Model,
     slot: usize,
     n_tokens: usize,
-    /// Whether the session stands at the beginning of a document: nothing read, nothing restored.
+    /// Whether the session stands at the beginning of a document: nothing read, nothing but a tuned initial state
+    /// restored.
     fresh: bool,
     /// Tokens that belong to the text but have not been read: what a generation sampled last.
     pending: Vec<u32>,
@@ -88,7 +90,8 @@ impl Session {
         self.n_tokens
     }
 
-    /// Whether the session stands at the beginning of a document: nothing read, nothing restored.
+    /// Whether the session stands at the beginning of a document: nothing read, nothing but a tuned initial state
+    /// restored.
     pub fn is_fresh(&self) -> bool {
         self.fresh
     }
@@ -232,20 +235,35 @@ impl Session {
     /// A copy of the state, pending tokens included.
     ///
     /// # Errors
-    /// If the device fails.
+    /// If the device fails; [`Error::NotFinite`] if a number of the state is not finite.
     pub fn state(&mut self) -> Result<State, Error> {
         self.flush()?;
-        self.model.executor()?.read_state(self.slot, self.model.state_layout())
+        let read = self.model.executor()?.read_state(self.slot, self.model.state_layout());
+        let state = read.map_err(|error| match error {
+            Error::State(anser_model::StateError::NotFinite { part, layer, index, value }) => Error::NotFinite {
+                file: self.model.name().into(),
+                what: format!("element {index} of {part} in the state of layer {layer}"),
+                value,
+            },
+            error => error,
+        })?;
+        Ok(state.made_by(self.model.identity()?.clone()))
     }
 
     /// Goes on from `state`. Logits are unknown until a token is read.
     ///
     /// # Errors
-    /// A state of another shape; the session is unchanged then.
+    /// A state of another shape or, where the state knows who made it, of another model; the session is unchanged then.
     pub fn restore(&mut self, state: &State) -> Result<(), Error> {
         if state.layout() != self.model.state_layout() {
             let (expected, found) = (self.model.state_layout().len(), state.data().len());
             return Err(anser_model::StateError::Length { expected, found }.into());
+        }
+        if let Some(made_by) = state.model() {
+            let identity = self.model.identity()?;
+            if !std::sync::Arc::ptr_eq(made_by, identity) && !made_by.is_same_model(identity) {
+                return Err(anser_model::StateError::OtherModel { title: identity.title().into() }.into());
+            }
         }
         self.overwrite(state.data())
     }
@@ -302,19 +320,24 @@ impl Session {
     /// go along if they are known, so that a generation can go on without another token.
     ///
     /// # Errors
-    /// If the file cannot be written.
+    /// If the file cannot be written; see [`files::write_with`](crate::files::write_with) for how it is. [`Error::Output`] if
+    /// it is a file that the model is read from.
     pub fn save_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.model.check_output(&path)?;
         let state = self.state()?;
         crate::state_file::save(path.as_ref(), &state, &self.logits, &self.model)
     }
 
-    /// Goes on from a state that [`Session::save_state`] wrote.
+    /// Goes on from a state that [`Session::save_state`] wrote, or begins with a tuned initial state; see
+    /// [`Model::load_state`]. [`StateOrigin::remark`] tells if the state may be another model's.
     ///
     /// # Errors
     /// If the file is damaged or its state is another model's; the session is unchanged then.
-    pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
-        let (state, logits) = crate::state_file::load(path.as_ref(), &self.model)?;
-        self.resume(&state, &logits)
+    pub fn load_state(&mut self, path: impl AsRef<Path>) -> Result<StateOrigin, Error> {
+        let loaded = self.model.load_state(path)?;
+        self.resume(&loaded.state, &loaded.logits)?;
+        self.fresh = loaded.origin == StateOrigin::Tuned;
+        Ok(loaded.origin)
     }
 }
 

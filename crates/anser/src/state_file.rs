@@ -1,51 +1,216 @@
-//! States as safetensors files: one f32 tensor per part, `[L, …shape]`, the last token's logits `[V]` where they are
-//! known, and a header that names format and model.
+//! State files: Anser's own, and the initial states of state tuning.
+//!
+//! Anser's are safetensors files: one F32 tensor per part, `[L, …shape]`, the last token's logits `[V]` where they are
+//! known, samples of the model's vectors ([`Identity`]), and a header with format, version and model. The header's
+//! `fingerprint` is all that older versions of Anser knew of the model, `digest` tells the very file. Equal states have
+//! equal bytes.
 
 use crate::error::Error;
+use crate::files;
 use crate::model::Model;
-use anser_model::{State, StatePart};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
-use std::collections::HashMap;
+use anser_format::{DType, FileKind, MetaValue, ModelFile, quant};
+use anser_model::{Identity, State};
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 const FORMAT: &str = "anser-state";
 const VERSION: &str = "1";
 const LOGITS: &str = "logits";
-/// Room for a state file's header.
-const MAX_OVERHEAD_N_BYTES: u64 = 1 << 20;
+const SAMPLES: &str = "model_samples";
+/// Bytes that a state file may have beside state and logits: its header and the samples.
+const MAX_OVERHEAD_N_BYTES: u64 = 2 << 20;
+/// A safetensors header is padded with spaces to a multiple of this.
+const HEADER_ALIGNMENT: usize = 8;
 
-/// Writes `state` beside `path` first and renames it, so that an interrupted save leaves the old file.
-pub(crate) fn save(path: &Path, state: &State, logits: &[f32], model: &Model) -> Result<(), Error> {
-    let io = |e| Error::io(path, e);
-    let bytes = encode(state, logits, model).map_err(|reason| damaged(path, reason))?;
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    std::fs::write(&partial, bytes).map_err(io)?;
-    std::fs::rename(&partial, path).map_err(io)
+/// What a state file tells of the model that made it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StateOrigin {
+    /// The file of this model, or a copy of it.
+    SameFile,
+    /// Another file whose sizes and vectors are those of this model.
+    OtherFile,
+    /// A model of the same sizes and final norm; an older version of Anser did not write down more.
+    Unverified,
+    /// State tuning: an initial state, at which a text begins.
+    Tuned,
 }
 
-fn encode(state: &State, logits: &[f32], model: &Model) -> Result<Vec<u8>, String> {
-    let layout = state.layout();
-    let to_bytes = |data: &[f32]| data.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let part = |(i, part): (usize, &StatePart)| {
-        (part.name, stacked(layout.n_layer, &part.shape), to_bytes(&state.data()[layout.part_range(i)]))
-    };
-    let mut parts: Vec<_> = layout.parts.iter().enumerate().map(part).collect();
-    if !logits.is_empty() {
-        parts.push((LOGITS, vec![logits.len()], to_bytes(logits)));
+impl StateOrigin {
+    /// What a person should be told: the state may be another model's.
+    pub fn remark(self) -> Option<&'static str> {
+        match self {
+            StateOrigin::SameFile | StateOrigin::Tuned => None,
+            StateOrigin::OtherFile => Some(
+                "this state was made with another model file of the same sizes: the same model in another quantization, \
+                 or a fine-tune of it",
+            ),
+            StateOrigin::Unverified => Some(
+                "this state was saved by an older version of Anser, which did not tell a model from its fine-tunes: it \
+                 may be that of another model of the same sizes",
+            ),
+        }
     }
-    let views = parts
-        .iter()
-        .map(|(name, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (*name, view)));
-    let views: Vec<_> = views.collect::<Result<_, _>>().map_err(|e| e.to_string())?;
-    let header = [
+}
+
+/// A state from a file.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LoadedState {
+    /// The state.
+    pub state: State,
+    /// Logits `[V]` of the token that follows; empty where they are not known.
+    pub logits: Vec<f32>,
+    /// What the file tells of the model that made it.
+    pub origin: StateOrigin,
+}
+
+impl Model {
+    /// The state in the file at `path`, which [`Session::save_state`](crate::Session::save_state) or state tuning (see
+    /// [`Model::import_state`]) wrote; the file's content tells which. It may be a pipe.
+    ///
+    /// # Errors
+    /// If the file cannot be read, has more bytes than a state of this model, is damaged, or has a state of another model.
+    pub fn load_state(&self, path: impl AsRef<Path>) -> Result<LoadedState, Error> {
+        let path = path.as_ref();
+        let numbers = self.state_layout().len() + self.config().n_vocab;
+        let limit = MAX_OVERHEAD_N_BYTES + 4 * numbers as u64;
+        let read = files::read_at_most(path, limit, "not a state of this model: such a file");
+        let bytes = read.map_err(|error| match error {
+            Error::Io { file, source } if source.kind() == io::ErrorKind::FileTooLarge => {
+                Error::StateFile { file, reason: source.to_string() }
+            }
+            error => error,
+        })?;
+        self.state_from_bytes(&path.display().to_string(), bytes)
+    }
+
+    /// [`Model::load_state`] of a file's bytes; `name` is what messages call it.
+    ///
+    /// # Errors
+    /// As [`Model::load_state`].
+    pub fn state_from_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<LoadedState, Error> {
+        let refuse = |reason: String| Error::StateFile { file: name.into(), reason };
+        let file = ModelFile::from_bytes(name, bytes).map_err(|error| {
+            let error = error.to_string();
+            let cause = error.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&error);
+            refuse(format!("not a state file: {cause}"))
+        })?;
+        match file.kind() {
+            FileKind::Safetensors => {}
+            FileKind::Gguf { .. } => return Err(refuse("not a state file: it is a GGUF file".into())),
+        }
+        if entry(&file, "format") == FORMAT {
+            return self.decode(&file);
+        }
+        if file.tensors().any(|tensor| tensor.name.ends_with(".att.time_state")) {
+            let state = self.state_from_tuned(&file)?;
+            return Ok(LoadedState { state, logits: vec![], origin: StateOrigin::Tuned });
+        }
+        Err(refuse(
+            "not a state file: neither does its header say so, nor has it tensors blocks.N.att.time_state, as files of \
+             state tuning have; `anser state` writes state files"
+                .into(),
+        ))
+    }
+
+    fn decode(&self, file: &ModelFile) -> Result<LoadedState, Error> {
+        let refuse = |reason: String| Error::StateFile { file: file.name().into(), reason };
+        let version = entry(file, "version");
+        if version != VERSION {
+            return Err(refuse(format!("a state file of version {version:?}; this version of Anser reads {VERSION}")));
+        }
+        let identity = self.identity()?;
+        let origin = self.origin(file, identity)?;
+        let layout = self.state_layout();
+        let mut data = Vec::with_capacity(layout.len());
+        for part in &layout.parts {
+            let shape = stacked(layout.n_layer, &part.shape);
+            let numbers = floats(file, part.name, Some(&shape)).map_err(refuse)?;
+            data.extend(numbers.ok_or_else(|| refuse(format!("tensor {} is missing", part.name)))?);
+        }
+        let logits = floats(file, LOGITS, Some(&[self.config().n_vocab])).map_err(refuse)?.unwrap_or_default();
+        if let Some(x) = logits.iter().find(|x| !x.is_finite()) {
+            return Err(refuse(format!("{LOGITS}: {x} is not a finite number")));
+        }
+        let state = State::from_vec(layout.clone(), data).map_err(|e| refuse(e.to_string()))?;
+        Ok(LoadedState { state: state.made_by(identity.clone()), logits, origin })
+    }
+
+    /// Which model the file names.
+    ///
+    /// Errors: another model.
+    fn origin(&self, file: &ModelFile, identity: &Identity) -> Result<StateOrigin, Error> {
+        let refuse = |reason: String| Error::StateFile { file: file.name().into(), reason };
+        let title = entry(file, "model");
+        let expected = identity.title();
+        if title != expected {
+            return Err(refuse(format!("a state of another model: expected {expected}, found {title:?}")));
+        }
+        let samples = floats(file, SAMPLES, None).map_err(refuse)?;
+        let origin = match samples.map(|samples| Identity::new(title.into(), samples)) {
+            Some(other) if !identity.is_same_model(&other) => None,
+            Some(_) if entry(file, "digest") == self.digest()? => Some(StateOrigin::SameFile),
+            Some(_) => Some(StateOrigin::OtherFile),
+            None => (entry(file, "fingerprint") == self.fingerprint()).then_some(StateOrigin::Unverified),
+        };
+        origin.ok_or_else(|| {
+            refuse(format!(
+                "a state of another model, one of the same sizes ({title}) whose weights are not those of this"
+            ))
+        })
+    }
+}
+
+/// Writes `state` of `model`, and the logits of the token that follows if there are any.
+pub(crate) fn save(path: &Path, state: &State, logits: &[f32], model: &Model) -> Result<(), Error> {
+    let identity: &Arc<Identity> = model.identity()?;
+    let layout = state.layout();
+    let part = |(i, part): (usize, &anser_model::StatePart)| {
+        (part.name, stacked(layout.n_layer, &part.shape), &state.data()[layout.part_range(i)])
+    };
+    let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = layout.parts.iter().enumerate().map(part).collect();
+    tensors.push((SAMPLES, vec![identity.samples().len()], identity.samples()));
+    if !logits.is_empty() {
+        tensors.push((LOGITS, vec![logits.len()], logits));
+    }
+    let entries = [
         ("format", FORMAT),
         ("version", VERSION),
-        ("model", &model.plan().title),
+        ("model", identity.title()),
         ("fingerprint", model.fingerprint()),
+        ("digest", model.digest()?),
     ];
-    let header: HashMap<String, String> = header.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-    safetensors::serialize(views, Some(header)).map_err(|e| e.to_string())
+    let header = header(&entries, &tensors);
+    files::write_with(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        tensors.iter().try_for_each(|(_, _, numbers)| numbers.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))
+    })
+}
+
+/// The header of a safetensors file with these entries and F32 tensors, in this order.
+fn header(entries: &[(&str, &str)], tensors: &[(&str, Vec<usize>, &[f32])]) -> String {
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let entries: Vec<String> =
+        entries.iter().map(|(key, value)| format!("{}:{}", quoted(key), quoted(value))).collect();
+    let mut header = format!("{{\"__metadata__\":{{{}}}", entries.join(","));
+    let mut start = 0;
+    for (name, shape, numbers) in tensors {
+        let end = start + 4 * numbers.len();
+        let shape: Vec<String> = shape.iter().map(usize::to_string).collect();
+        header += &format!(
+            ",{}:{{\"dtype\":\"F32\",\"shape\":[{}],\"data_offsets\":[{start},{end}]}}",
+            quoted(name),
+            shape.join(",")
+        );
+        start = end;
+    }
+    header.push('}');
+    let n_padded = header.len().next_multiple_of(HEADER_ALIGNMENT);
+    header.extend(std::iter::repeat_n(' ', n_padded - header.len()));
+    header
 }
 
 /// `[L, …shape]`
@@ -53,59 +218,21 @@ fn stacked(n_layer: usize, shape: &[usize]) -> Vec<usize> {
     [&[n_layer], shape].concat()
 }
 
-/// Reads a state of `model`, and the logits if the file has them.
-pub(crate) fn load(path: &Path, model: &Model) -> Result<(State, Vec<f32>), Error> {
-    let io = |e| Error::io(path, e);
-    let limit = MAX_OVERHEAD_N_BYTES + 4 * (model.state_layout().len() + model.config().n_vocab) as u64;
-    let n_bytes = std::fs::metadata(path).map_err(io)?.len();
-    if n_bytes > limit {
-        return Err(damaged(path, format!("a state file of this model has at most {limit} bytes, this one {n_bytes}")));
-    }
-    let bytes = std::fs::read(path).map_err(io)?;
-    let (data, logits) = decode(&bytes, model).map_err(|reason| damaged(path, reason))?;
-    let state = State::from_vec(model.state_layout().clone(), data).map_err(|e| damaged(path, e.to_string()))?;
-    Ok((state, logits))
+/// The text at `key` of the header; empty if there is none.
+fn entry<'a>(file: &'a ModelFile, key: &str) -> &'a str {
+    file.metadata(key).and_then(MetaValue::as_str).unwrap_or_default()
 }
 
-fn decode(bytes: &[u8], model: &Model) -> Result<(Vec<f32>, Vec<f32>), String> {
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| format!("not a state file: {e}"))?;
-    let file = SafeTensors::deserialize(bytes).map_err(|e| format!("not a state file: {e}"))?;
-    let entry = |key: &str| header.metadata().as_ref().and_then(|m| m.get(key)).map_or("", String::as_str);
-    if entry("format") != FORMAT {
-        return Err("not a state file: its header does not say so; `anser state` writes such files".into());
-    }
-    if entry("version") != VERSION {
-        return Err(format!("a state file of version {:?}; this version of Anser reads {VERSION}", entry("version")));
-    }
-    if entry("fingerprint") != model.fingerprint() {
-        return Err(format!(
-            "a state of another model: expected {} ({}…), found {} ({}…)",
-            model.plan().title,
-            &model.fingerprint()[..8],
-            entry("model"),
-            entry("fingerprint").get(..8).unwrap_or_default()
-        ));
-    }
-    let tensor = |name: &str, shape: &[usize]| {
-        let view = file.tensor(name).map_err(|_| format!("tensor {name} is missing"))?;
-        if view.dtype() != Dtype::F32 || view.shape() != shape {
-            return Err(format!("{name}: expected F32 {shape:?}, found {:?} {:?}", view.dtype(), view.shape()));
-        }
-        Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<f32>>())
+/// The numbers of the F32 tensor `name`, which has one dimension if no shape is expected; `None` if there is no such tensor.
+fn floats(file: &ModelFile, name: &str, shape: Option<&[usize]>) -> Result<Option<Vec<f32>>, String> {
+    let Some(tensor) = file.info(name) else { return Ok(None) };
+    let is_expected = shape.map_or(tensor.shape.len() == 1, |shape| tensor.shape == shape);
+    let view = tensor.view().filter(|view| view.dtype == DType::F32 && is_expected);
+    let Some(view) = view else {
+        let expected = shape.map_or("[_]".into(), |shape| format!("{shape:?}"));
+        return Err(format!("{name}: expected F32 {expected}, found {} {:?}", tensor.stored, tensor.shape));
     };
-    let layout = model.state_layout();
-    let mut data = Vec::with_capacity(layout.len());
-    for part in &layout.parts {
-        data.extend(tensor(part.name, &stacked(layout.n_layer, &part.shape))?);
-    }
-    let has_logits = file.names().contains(&LOGITS);
-    let logits = if has_logits { tensor(LOGITS, &[model.config().n_vocab])? } else { vec![] };
-    match logits.iter().find(|x| !x.is_finite()) {
-        Some(x) => Err(format!("{LOGITS}: {x} is not a finite number")),
-        None => Ok((data, logits)),
-    }
-}
-
-fn damaged(path: &Path, reason: String) -> Error {
-    Error::StateFile { file: path.display().to_string(), reason }
+    let mut numbers = vec![0.0; view.bytes.len() / size_of::<f32>()];
+    quant::dequantize(view.dtype, view.bytes, &mut numbers);
+    Ok(Some(numbers))
 }

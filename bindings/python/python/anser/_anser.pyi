@@ -312,7 +312,8 @@ class Model:
         """
     def load_state(self, /, path: StrPath) -> State:
         """
-        Reads a state of this model that save_state() or Session.save() wrote.
+        Reads a state of this model that save_state() or Session.save() wrote, or a state-tuned file. A state of
+        another file of the model, or of a fine-tune, is taken with a UserWarning.
         """
     def memory(self, /) -> MemoryUse:
         """
@@ -435,7 +436,8 @@ class Session:
         """
     def load(self, /, path: StrPath) -> None:
         """
-        Goes on from a file that save() wrote.
+        Goes on from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
+        A state of another file of the model, or of a fine-tune, is taken with a UserWarning.
         """
     def logits(self, /) -> NDArray[float32]:
         """
@@ -528,7 +530,8 @@ class Tokenizer:
     """
     Encodes text as token ids by greedy longest match, and decodes them.
 
-    Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt. Model.encode() and
+    Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt, or a
+    vocabulary in JSON as web-rwkv reads it. Model.encode() and
     Model.decode() use the model's own.
     """
     def __new__(cls, /, path: StrPath | None = None) -> Tokenizer: ...

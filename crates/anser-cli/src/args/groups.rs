@@ -22,7 +22,7 @@ pub(crate) struct ModelArgs {
     /// A GGUF or safetensors file of an RWKV-7 model, or demo: the built-in one. Of a model in several files name any part
     #[arg(short, long, value_name = "PATH", default_value = DEMO)]
     pub(crate) model: PathBuf,
-    /// A vocabulary file like rwkv_vocab_v20230424.txt, instead of the model's own
+    /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it, instead of the model's own
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
     /// Where to run it: auto, cpu, gpu, gpu:NUMBER or gpu:NAME [env: ANSER_DEVICE] [default: auto]
@@ -49,6 +49,13 @@ impl ModelArgs {
     /// Loads the model, with a bar if that takes long.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
         load(&self.model, &Options { on_load: Some(bar()), ..self.options()? })
+    }
+
+    /// Whether a command may write to `out`: it must be neither the model nor the vocabulary.
+    pub(crate) fn check_output(&self, out: &Path) -> Result<(), Failure> {
+        let model = Some(&self.model).filter(|model| model.as_os_str() != DEMO).map(|model| ("the model", &**model));
+        let vocab = self.vocab.as_deref().map(|vocab| ("the vocabulary", vocab));
+        Ok(anser::files::check_output(out, &model.into_iter().chain(vocab).collect::<Vec<_>>())?)
     }
 
     /// What the arguments ask for, and the environment where they are silent.

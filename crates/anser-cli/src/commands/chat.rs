@@ -6,6 +6,7 @@ mod slash;
 mod terminal;
 
 use crate::args::{ChatArgs, GenerationArgs, Think};
+use crate::commands;
 use crate::interrupt;
 use crate::output::Output;
 use crate::printable::printable;
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
     let options = ConversationOptions { thinking, system: args.system.clone(), generate, ..Default::default() };
     let mut conversation = Conversation::new(&model, options)?;
     if let Some(state) = &args.from {
-        conversation.load(state)?;
+        commands::tell_origin(state, conversation.load(state)?);
     }
     let mut chat = Chat { conversation, cancel, sampling: &args.generation };
     let mut reader = Reader::new()?;
@@ -125,7 +126,7 @@ impl Chat<'_> {
                 let file = printable(&file.display().to_string());
                 term::remark(&format!("saved; /load {file} goes on from here"));
             }
-            Slash::Load(file) => self.conversation.load(file)?,
+            Slash::Load(file) => commands::tell_origin(&file, self.conversation.load(&file)?),
         }
         Ok(ControlFlow::Continue(()))
     }

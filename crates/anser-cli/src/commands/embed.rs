@@ -1,14 +1,14 @@
 //! `anser embed`
 
 use crate::args::{EmbedArgs, Pooling};
-use crate::output::{self, Output};
+use crate::output::Output;
 use crate::report::Failure;
 use crate::term::Spinner;
-use crate::{input, npy};
-use anser::EmbedOptions;
+use crate::{commands, input, npy};
+use anser::{EmbedOptions, files};
 
 pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
-    let model = args.model.load()?;
+    let model = commands::load_for(&args.model, args.out.as_deref())?;
     let pooling = match args.pooling {
         Pooling::Last => anser::Pooling::Last,
         Pooling::Mean => anser::Pooling::Mean,
@@ -23,7 +23,7 @@ pub(crate) fn run(args: &EmbedArgs) -> Result<(), Failure> {
     drop(spinner);
     let n_embd = model.config().n_embd;
     if let Some(path) = &args.out {
-        output::write_file(path, &npy::encode(&rows, &[texts.len(), n_embd]))?;
+        files::write_with(path, |out| npy::write(out, &rows, &[texts.len(), n_embd]))?;
     }
     let mut output = Output::new();
     rows.chunks_exact(n_embd).try_for_each(|row| output.write_json(&row))

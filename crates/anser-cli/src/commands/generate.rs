@@ -5,7 +5,7 @@ use crate::output::Output;
 use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Progress};
-use crate::{input, interrupt};
+use crate::{commands, input, interrupt};
 use anser::{CancelToken, Error, FinishReason, GenerateOptions, SamplerOptions, Session, Want};
 use serde::Serialize;
 use std::ops::ControlFlow;
@@ -36,7 +36,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let model = args.model.load()?;
     let mut session = model.session()?;
     if let Some(state) = &args.from {
-        session.load_state(state)?;
+        commands::tell_origin(state, session.load_state(state)?);
     }
     let load_ms = elapsed_ms(started);
     term::remark(&format!("{} on {}", printable(model.name()), printable(model.device())));

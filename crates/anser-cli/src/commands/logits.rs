@@ -1,9 +1,10 @@
 //! `anser logits`
 
 use crate::args::LogitsArgs;
-use crate::output::{self, Output};
+use crate::output::Output;
 use crate::report::Failure;
 use crate::{commands, input, npy};
+use anser::files;
 use serde::Serialize;
 
 /// What is printed; described in the help.
@@ -14,20 +15,13 @@ struct Logits {
 }
 
 pub(crate) fn run(args: &LogitsArgs) -> Result<(), Failure> {
-    let model = args.model.load()?;
+    let model = commands::load_for(&args.model, args.out.as_deref())?;
     let tokens = input::or_document_start(args.tokens.resolve(&model)?);
     let mut session = model.session()?;
     commands::read(&mut session, &tokens)?;
     let logits = session.logits();
-    if let Some(position) = logits.iter().position(|x| !x.is_finite()) {
-        let found = logits[position];
-        return Err(Failure::about(
-            model.name(),
-            format!("the logit of token {position} is {found}: the weights are damaged, or left their number format"),
-        ));
-    }
     if let Some(path) = &args.out {
-        output::write_file(path, &npy::encode(logits, &[logits.len()]))?;
+        files::write_with(path, |out| npy::write(out, logits, &[logits.len()]))?;
     }
     Output::new().write_json(&Logits { n: tokens.len(), top: largest(logits, args.top) })
 }

@@ -13,11 +13,13 @@ mod perplexity;
 mod state;
 mod tokenize;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, ModelArgs};
+use crate::printable::printable;
 use crate::report::Failure;
-use crate::term::Progress;
-use anser::{Session, Want};
+use crate::term::{self, Progress};
+use anser::{Model, Session, StateOrigin, Want};
 use std::ops::ControlFlow;
+use std::path::Path;
 
 /// Runs what was asked for; nothing if it was help.
 pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
@@ -35,6 +37,26 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Devices(args) => devices::run(&args),
         Command::DebugPlan(args) => debug_plan::run(&args),
         Command::Completions(args) => completions::run(&args),
+    }
+}
+
+/// Loads the model of a command that writes the file `out`, if it does: that must be none of the model's own files.
+fn load_for(model: &ModelArgs, out: Option<&Path>) -> Result<Model, Failure> {
+    if let Some(out) = out {
+        model.check_output(out)?;
+    }
+    let model = model.load()?;
+    if let Some(out) = out {
+        // The model may lie in more files than were named.
+        model.check_output(out)?;
+    }
+    Ok(model)
+}
+
+/// Tells on standard error if a state may be another model's.
+fn tell_origin(file: impl AsRef<Path>, origin: StateOrigin) {
+    if let Some(remark) = origin.remark() {
+        term::note(&printable(&format!("{}: {remark}", file.as_ref().display())));
     }
 }
 

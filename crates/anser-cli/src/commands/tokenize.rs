@@ -4,7 +4,7 @@ use crate::args::{TokenizeArgs, load, not_run};
 use crate::input::{self, TokenIds};
 use crate::output::Output;
 use crate::report::Failure;
-use anser::Tokenizer;
+use anser::{MAX_VOCABULARY_N_BYTES, Tokenizer, files};
 use serde::Serialize;
 
 /// What `--json` prints; described in the help.
@@ -44,10 +44,14 @@ pub(crate) fn run(args: &TokenizeArgs) -> Result<(), Failure> {
 
 fn tokenizer(args: &TokenizeArgs) -> Result<Tokenizer, Failure> {
     if let Some(path) = &args.vocab {
-        let file = path.display();
-        let text = String::from_utf8(input::file(path)?);
-        let text = text.map_err(|_| Failure::about(&file, "a vocabulary file must be UTF-8 text"))?;
-        return Tokenizer::from_vocab_text(&text).map_err(|e| Failure::about(&file, e));
+        return Ok(match input::stdin_named_by(path) {
+            Some(stdin) => {
+                let bytes = files::read_stream(stdin, MAX_VOCABULARY_N_BYTES, "a vocabulary file");
+                let bytes = bytes.map_err(|e| Failure::about("standard input", e))?;
+                Tokenizer::from_vocab_file(&bytes).map_err(|e| Failure::about("standard input", e))?
+            }
+            None => anser::read_vocabulary(path)?,
+        });
     }
     match &args.model {
         Some(path) => Ok(load(path, &not_run())?.tokenizer()?.clone()),

@@ -1,6 +1,6 @@
 //! `anser state` and `--from`: going on from a state equals never having stopped.
 
-use crate::harness::{fixture, run};
+use crate::harness::{fixture, run, run_with};
 
 /// Token boundaries fall between these parts in the whole text too.
 const PARTS: [&str; 3] = ["User: What is the capital", " of Norway?", "\n\nAssistant:"];
@@ -57,4 +57,65 @@ fn wrong_files_are_refused_by_name() {
     assert!(run(&["generate", "--from", "/no/such/state", "a"]).failure(1).contains("/no/such/state"));
     assert!(run(&["state", "--text", "a", "--out", "/no/such/dir/s"]).failure(1).contains("/no/such/dir/s"));
     run(&["state", "--text", "a"]).failure(2);
+}
+
+/// A tiny model in a folder of its own, and its name.
+fn tiny_in(folder: &std::path::Path) -> String {
+    let model = folder.join("m.gguf");
+    std::fs::copy(fixture("tiny/tiny-v7mini-f16.gguf"), &model).unwrap();
+    model.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn no_output_overwrites_what_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+    let (model, vocabulary, state) = (tiny_in(directory.path()), file("v.txt"), file("s"));
+    let lines: String = (0..=255).map(|byte| format!("{} b'\\x{byte:02x}' 1\n", byte + 1)).collect();
+    std::fs::write(&vocabulary, &lines).unwrap();
+    run(&["state", "-m", &model, "--text", "a", "--out", &state]).quiet();
+    let before = [&model, &vocabulary, &state].map(|path| std::fs::read(path).unwrap());
+    std::fs::hard_link(&model, file("hard")).unwrap();
+    let commands = [
+        ["state", "--tokens", "97", "--from", &state],
+        ["logits", "--tokens", "97", "--vocab", &vocabulary],
+        ["embed", "a", "--normalize", "--vocab", &vocabulary],
+    ];
+    for command in commands {
+        for out in [&model, &file("hard"), &file("./m.gguf")] {
+            let line = run(&[&command[..], &["-m", &model, "--out", out]].concat()).failure(1);
+            assert!(line.contains(out) && line.contains("this is the model that is read"), "{line}");
+        }
+        let input = command[4];
+        let line = run(&[&command[..], &["-m", &model, "--out", input]].concat()).failure(1);
+        let what = if input == state { "the state" } else { "the vocabulary" };
+        assert!(line.contains(input) && line.contains(&format!("this is {what} that is read")), "{line}");
+    }
+    assert_eq!([&model, &vocabulary, &state].map(|path| std::fs::read(path).unwrap()), before);
+    // A chat has read its state, and may save over it.
+    let chat = ["chat", "-m", &model, "--from", &state, "-n", "1"];
+    run_with(&chat, format!("/save {state}\n").as_bytes()).quiet();
+    let ran = run_with(&chat, format!("/save {model}\n/load /dev/zero\n/save {state}\n").as_bytes());
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("this is the model that is read") && ran.stderr.contains("/dev/zero"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(std::fs::read(&model).unwrap(), before[0]);
+}
+
+#[test]
+fn a_state_of_another_file_is_remarked_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path().join("s").to_str().unwrap().to_owned();
+    let model = tiny_in(directory.path());
+    let converted = fixture("tiny/tiny-v7mini.st").to_str().unwrap().to_owned();
+    run(&["state", "-m", &model, "--tokens", "97,98", "--out", &state]).quiet();
+    let next = directory.path().join("t").to_str().unwrap().to_owned();
+    let ran = run(&["state", "-m", &converted, "--from", &state, "--tokens", "1", "--out", &next]);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains(&state) && ran.stderr.contains("another model file"), "{}", ran.stderr);
+    run(&["state", "-m", &model, "--from", &state, "--tokens", "1", "--out", &next]).quiet();
 }

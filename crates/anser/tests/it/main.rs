@@ -1,6 +1,7 @@
 //! The library end to end, on the trained demo model and on broken files.
 
 mod embeddings;
+mod files;
 mod fixtures;
 mod generations;
 mod golden;
@@ -8,3 +9,4 @@ mod gpu;
 mod loading;
 mod malformed;
 mod sessions;
+mod states;
