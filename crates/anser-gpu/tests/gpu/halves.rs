@@ -64,8 +64,11 @@ fn scaled(kind: &Kind) -> Arc<Plan> {
             }
         }
     };
-    let tensors: Vec<_> =
-        source.tensors().map(|tensor| (tensor.name, tensor.shape.to_vec(), bytes_of(&tensor))).collect();
+    let tensors: Vec<_> = source
+        .tensors()
+        .filter_map(|info| info.view())
+        .map(|tensor| (tensor.name, tensor.shape.to_vec(), bytes_of(&tensor)))
+        .collect();
     let found = |end| tensors.iter().any(|(name, ..)| name.ends_with(end));
     assert!(kind.scales.iter().all(|(end, _)| found(end)), "{}: a tensor is missing", kind.name);
     let views = tensors
