@@ -147,8 +147,9 @@ impl States {
     /// A new slot with a zero state, and whether the buffers are new ones.
     pub(crate) fn create(&mut self, device: &Device) -> Result<(SlotId, bool), GpuError> {
         let slot = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let is_taken = |row: &usize| self.slots.iter().flatten().any(|slot| slot.row == *row);
-        let row = (0..self.capacity).find(|row| !is_taken(row));
+        let mut is_taken = vec![false; self.capacity];
+        self.slots.iter().flatten().for_each(|slot| is_taken[slot.row] = true);
+        let row = is_taken.iter().position(|is_taken| !is_taken);
         let (row, grows) = (row.unwrap_or(self.capacity), row.is_none());
         if grows {
             self.grow(device, row + 1)?;

@@ -69,6 +69,7 @@ impl Model {
         let total = rest.iter().map(Vec::len).sum();
         let mut fed = vec![Fed::default(); feeds.len()];
         let mut n_read = vec![0; feeds.len()];
+        let mut all_finite = true;
         loop {
             let mut room = step_len.max(1);
             let (mut parts, mut numbers) = (vec![], vec![]);
@@ -89,7 +90,8 @@ impl Model {
                 break;
             }
             let lengths: Vec<usize> = parts.iter().map(|part| part.tokens.len()).collect();
-            let read = feed_step(&mut parts)?;
+            let (read, is_finite) = feed_step(&mut parts)?;
+            all_finite &= is_finite;
             for ((i, n_tokens), read) in numbers.into_iter().zip(lengths).zip(read) {
                 let session = &mut feeds[i].0;
                 let pending = session.pending();
@@ -103,8 +105,10 @@ impl Model {
                 return Err(Error::Cancelled);
             }
         }
-        for ((session, _), fed) in feeds.iter().zip(&fed) {
-            self.check_finite(session, fed)?;
+        if !all_finite {
+            for ((session, _), fed) in feeds.iter().zip(&fed) {
+                self.check_finite(session, fed)?;
+            }
         }
         Ok(fed)
     }
@@ -131,11 +135,12 @@ impl Model {
 }
 
 /// Reads the tokens of several sessions of one model in one step; results in their order. Logits of last tokens are the
-/// sessions' afterwards, and only there; where none are wanted, they have none.
+/// sessions' afterwards, and only there; where none are wanted, they have none. Beside the results: whether all numbers are
+/// finite.
 ///
 /// Errors as [`Session::feed`]. The caller splits long token lists.
-pub(crate) fn feed_step(parts: &mut [Part]) -> Result<Vec<Fed>, Error> {
-    let Some(first) = parts.first() else { return Ok(vec![]) };
+pub(crate) fn feed_step(parts: &mut [Part]) -> Result<(Vec<Fed>, bool), Error> {
+    let Some(first) = parts.first() else { return Ok((vec![], true)) };
     let model = first.session.model().clone();
     let plan = model.plan();
     let tokens: Vec<u32> = parts.iter().flat_map(|part| part.tokens.iter().copied()).collect();
@@ -153,17 +158,18 @@ pub(crate) fn feed_step(parts: &mut [Part]) -> Result<Vec<Fed>, Error> {
     let reads: Vec<_> = logits.into_iter().chain(hidden).collect();
     let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
     let mut fed = vec![Fed::default(); parts.len()];
-    model.executor_for_step()?.step_for(&step, |values| {
+    let all_finite = model.executor_for_step()?.step_for(&step, |values| {
         let mut values = values.iter().copied();
         let logits = logits.and_then(|_| values.next()).unwrap_or_default();
         let hidden = hidden.and_then(|_| values.next()).unwrap_or_default();
-        hand_out(parts, &mut fed, logits, hidden, outputs.len());
+        hand_out(parts, &mut fed, logits, hidden, outputs.len())
     })?;
-    Ok(fed)
+    Ok((fed, all_finite))
 }
 
-/// Copies the rows that a step computed, `n_rows` for all parts together, to whom they belong.
-fn hand_out(parts: &mut [Part], fed: &mut [Fed], logits: &[f32], hidden: &[f32], n_rows: usize) {
+/// Copies the rows that a step computed, `n_rows` for all parts together, to the sessions and results they belong to. Returns
+/// whether all their numbers are finite.
+fn hand_out(parts: &mut [Part], fed: &mut [Fed], logits: &[f32], hidden: &[f32], n_rows: usize) -> bool {
     let widths = [logits, hidden].map(|values| values.len().checked_div(n_rows).unwrap_or(0));
     let mut copies: Vec<Copy> = vec![];
     let mut row = 0;
@@ -188,24 +194,28 @@ fn hand_out(parts: &mut [Part], fed: &mut [Fed], logits: &[f32], hidden: &[f32],
         }
         row = end;
     }
-    copy_all(&mut copies);
+    copy_all(&mut copies)
 }
 
 /// Where numbers go, and where they are.
 type Copy<'a> = (&'a mut Vec<f32>, &'a [f32]);
 
 /// Copies numbers to memory that is used again where it is large enough, by several threads where they are many: those of a
-/// large batch take one thread some milliseconds.
-fn copy_all(copies: &mut [Copy]) {
+/// large batch take one thread some milliseconds. Returns whether all are finite: it costs least to look while they are in a
+/// core's cache.
+fn copy_all(copies: &mut [Copy]) -> bool {
     /// Fewer are copied sooner than a thread starts.
     const MIN_LEN: usize = 1 << 19;
     const MAX_THREADS: usize = 8;
 
     let copy = |copies: &mut [Copy]| {
+        let mut all_finite = true;
         for (to, from) in copies {
             to.clear();
             to.extend_from_slice(from);
+            all_finite &= anser_model::all_finite(to);
         }
+        all_finite
     };
     let len: usize = copies.iter().map(|(_, from)| from.len()).sum();
     let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -216,9 +226,14 @@ fn copy_all(copies: &mut [Copy]) {
     let mut shares = copies.chunks_mut(copies.len().div_ceil(n_threads));
     let first = shares.next();
     std::thread::scope(|scope| {
-        shares.for_each(|share| drop(scope.spawn(|| copy(share))));
-        first.into_iter().for_each(copy);
-    });
+        let threads: Vec<_> = shares.map(|share| scope.spawn(|| copy(share))).collect();
+        let mut all_finite = first.is_none_or(copy);
+        for thread in threads {
+            // A thread that panicked has told why; its numbers count as not finite, which is looked into.
+            all_finite &= thread.join().unwrap_or(false);
+        }
+        all_finite
+    })
 }
 
 impl Part<'_> {

@@ -96,11 +96,12 @@ pub(crate) fn gemm(op: &MatMul, shape: GemmShape) -> KernelSpec {
 ///
 /// Bindings: sums, sizes, bias, residual, out, step, target rows.
 pub(crate) fn sum(op: &MatMul) -> KernelSpec {
-    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")];
+    let mut modules =
+        vec![wgsl!("step.wgsl"), wgsl!("halves.wgsl"), wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")];
     match op.in_halves[1] {
         true => {
             modules.insert(0, wgsl!("enable/f16.wgsl"));
-            modules.extend([wgsl!("halves.wgsl"), wgsl!("gemm/out_halves.wgsl")]);
+            modules.push(wgsl!("gemm/out_halves.wgsl"));
         }
         false => modules.push(wgsl!("gemm/out_floats.wgsl")),
     }

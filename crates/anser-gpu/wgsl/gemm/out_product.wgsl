@@ -1,4 +1,5 @@
-// The sums are those of whole rows: the rest of the product follows at once. Follows matmul/epilogue.wgsl.
+// The sums are those of whole rows: the rest of the product follows at once. Follows halves.wgsl and
+// matmul/epilogue.wgsl.
 
 const TAKES_ALL_MATRICES: bool = false;
 
@@ -22,7 +23,7 @@ fn finish(sums: MatC, place: Place, i: u32, j: u32) {
         let r = place.row + 16u * i + at % 16u;
         let t = place.token + 16u * j + at / 16u;
         if r < target_rows.n_rows && t < n_tokens() {
-            let sum = staging[place.staging + at];
+            let sum = finite_sum(staging[place.staging + at]);
             write_out(out_index(r, t), load_residual(r, t) + activate(sum + load_bias(r)));
         }
     }

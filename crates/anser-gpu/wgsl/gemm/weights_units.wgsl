@@ -1,5 +1,6 @@
 // Weights as they are stored, decoded on their way to workgroup memory. A step covers four pieces of 16 columns; a thread
-// has every other one of a row, which many types keep in one unit. Follows halves.wgsl and weight/*.wgsl.
+// has every other one of a row, which many types keep in one unit. A weight that is
+// too large for a half becomes infinite, and so do its sums, which gemm/out_product.wgsl and gemm/sum.wgsl find. Follows weight/*.wgsl.
 
 override UNIT_ROWS: u32 = WORKGROUP / 2u;       // rows from one of a thread's to the next
 override SHARES_M: u32 = TILE_M / UNIT_ROWS; // rows that a thread has of a step: 1 or 2
@@ -38,10 +39,10 @@ fn put_weights(unit: Unit, piece: u32, at: u32) {
     if piece >= N_PIECES {
         values = Piece();
     }
-    weight_tile[at] = vec4<f16>(for_halves(values.a));
-    weight_tile[at + 1u] = vec4<f16>(for_halves(values.b));
-    weight_tile[at + 2u] = vec4<f16>(for_halves(values.c));
-    weight_tile[at + 3u] = vec4<f16>(for_halves(values.d));
+    weight_tile[at] = vec4<f16>(values.a);
+    weight_tile[at + 1u] = vec4<f16>(values.b);
+    weight_tile[at + 2u] = vec4<f16>(values.c);
+    weight_tile[at + 3u] = vec4<f16>(values.d);
 }
 
 fn commit_weights(units: Units, s: u32, local: u32) {
