@@ -14,7 +14,7 @@ use std::time::Duration;
 /// Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
 ///
 /// - path: the file; default: the demo model.
-/// - device: "auto" (the best GPU if the model fits, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
+/// - device: "auto" (the best GPU, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
 ///   several; default: the environment variable ANSER_DEVICE, else "auto".
 /// - gpu_memory: most bytes of weights that are kept on the GPU; the rest is streamed from the file in every step, with the
 ///   same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all there is.

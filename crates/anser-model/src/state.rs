@@ -97,11 +97,13 @@ const CHUNK: usize = 4096;
 
 /// Whether every number is finite.
 pub fn all_finite(numbers: &[f32]) -> bool {
-    const INFINITY_BITS: u32 = 0x7f80_0000;
+    const EXPONENT_BITS: u32 = 0x7f80_0000;
 
-    // Without their signs, bits are in the order of the numbers; infinities and NaNs come last.
-    let largest = |chunk: &[f32]| chunk.iter().fold(0, |max, x| (x.to_bits() & 0x7fff_ffff).max(max));
-    numbers.chunks(CHUNK).all(|chunk| largest(chunk) < INFINITY_BITS)
+    // Infinities and NaNs, and no other numbers, have all bits of the exponent set. Comparing and collecting bits are
+    // instructions that every x86-64 processor has for four numbers at a time.
+    let has_other =
+        |chunk: &[f32]| chunk.iter().fold(false, |bad, x| bad | (x.to_bits() & EXPONENT_BITS == EXPONENT_BITS));
+    !numbers.chunks(CHUNK).any(has_other)
 }
 
 /// Why numbers are not a state of this model.

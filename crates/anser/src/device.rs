@@ -21,7 +21,7 @@ use std::sync::{Mutex, PoisonError, Weak};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Device {
-    /// The best hardware GPU if there is one and the model fits; else the processor.
+    /// The best hardware GPU if there is one, else the processor. Weights that its memory does not hold stream from the file.
     #[default]
     Auto,
     /// The processor.

@@ -247,7 +247,9 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
         model.feed_batch(&mut feeds, Want::LOGITS)?;
         Ok(())
     };
-    // The first step makes what steps of so many sequences need.
+    // The first step makes the kernels that steps of so many sequences need. The second makes room for a second state of each,
+    // on a GPU whose products round to halves.
+    step()?;
     step()?;
     let began = Instant::now();
     for _ in 0..BATCH_STEPS {
