@@ -57,7 +57,7 @@ fn arguments_that_cannot_be_followed_are_named_in_one_line() {
         (&["generate", "--top-k", "-1", "a"], "'--top-k <K>': expected a whole number from 0"),
         (&["generate", "--seed", "-1", "a"], "'--seed <S>': expected a whole number from 0"),
         (&["generate", "--temperature", "warm", "a"], "expected a number"),
-        (&["generate", "--threads", "-1", "a"], "from 1 to 1024"),
+        (&["generate", "--threads", "-1", "a"], "expected a whole number from 1 to "),
         (&["generate", "--gpu-memory", "-1", "a"], "like 500M or 4G"),
         (&["generate", "--device", "", "a"], "--device"),
         (&["logits", "ab"], "--text, or token ids with --tokens"),
