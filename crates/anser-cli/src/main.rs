@@ -1,5 +1,8 @@
 //! `anser`: RWKV models at a terminal. Flags and glue; the work is done by the `anser` library.
 
+// As in the library: wgpu's types are nested more than 128 levels deep.
+#![recursion_limit = "256"]
+
 mod args;
 #[cfg(target_os = "linux")]
 mod bus_error;
