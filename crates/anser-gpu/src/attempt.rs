@@ -38,7 +38,13 @@ impl Gpu {
                 attempt.spares.push(None);
                 continue;
             }
-            match self.create_state() {
+            let spare = self.create_state().and_then(|spare| {
+                if self.states.is_partial() {
+                    self.copy_state(sequence.slot, spare)?;
+                }
+                Ok(spare)
+            });
+            match spare {
                 Ok(spare) => attempt.spares.push(Some(spare)),
                 Err(error) => {
                     log::info!("a step is computed in floats, as there is no room for a second state: {error}");

@@ -5,6 +5,7 @@ use crate::device::Device;
 use crate::error::GpuError;
 use crate::readback::Pieces;
 use anser_model::{Op, Plan, StateLayout, StatePart, StateRef};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,6 +46,8 @@ pub(crate) struct States {
     /// `[L][parts]`: whether rows have two halves, `[2, part]`. Those of token shifts do: their kernels may then read
     /// the old row and write the new one in any order.
     halved: Vec<Vec<bool>>,
+    /// Whether a step leaves some of the parts alone: so do plans of single operations.
+    is_partial: bool,
     /// `[L][parts]`, each `[capacity, row]`, f32. Rows belong to slots in any order.
     buffers: Vec<Vec<wgpu::Buffer>>,
     /// Rows of every buffer.
@@ -66,8 +69,12 @@ impl States {
                 halved[state.layer][state.part] = true;
             }
         }
+        let written = plan.nodes.iter().filter_map(|node| node.op.state()).map(|at| [at.layer, at.part]);
+        let written: HashSet<[usize; 2]> = written.collect();
+        let is_partial = written.len() < layout.n_layer * layout.parts.len();
         let (buffers, slots) = (vec![], vec![]);
-        let mut states = States { layout, halved, buffers, capacity: 0, slots, max_binding_n_bytes, pieces: None };
+        let mut states =
+            States { layout, halved, is_partial, buffers, capacity: 0, slots, max_binding_n_bytes, pieces: None };
         states.grow(device, 1)?;
         Ok(states)
     }
@@ -131,6 +138,11 @@ impl States {
                 *slot = before;
             }
         }
+    }
+
+    /// Whether a step leaves some of the parts alone. A state that goes to another row then has to be copied there before.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.is_partial
     }
 
     /// Largest buffer that may be bound.
