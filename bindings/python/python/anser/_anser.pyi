@@ -561,22 +561,24 @@ class Tokenizer:
         V, number of ids.
         """
 
-def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, cache_folder: StrPath | None = None) -> Model:
+def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, read_file: bool | None = None, cache_folder: StrPath | None = None) -> Model:
     """
     Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
 
     - path: the file; default: the demo model.
-    - device: "auto" (the best GPU if the model fits, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
+    - device: "auto" (the best GPU, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
       several; default: the environment variable ANSER_DEVICE, else "auto".
     - gpu_memory: most bytes of weights that are kept on the GPU; the rest is streamed from the file in every step, with the
       same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all there is.
     - progress: called as (done, total) in bytes of weights, or a bar such as tqdm's. With it, load() returns when all
       weights are there; without it as soon as the model can be asked, and what needs weights waits for them.
     - threads: threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
-    - vocabulary: a file like rwkv_vocab_v20230424.txt, used instead of the model's own vocabulary.
+    - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own vocabulary.
     - embedding_cache: bytes of embeddings to keep, so that a text embedded again is not read again; default: 0.
     - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
       ANSER_EXACT, else False.
+    - read_file: whether to read the file into memory instead of mapping it, for files on a network or that other programs
+      write; it takes as much memory as the file has bytes; default: ANSER_READ_FILE, else False.
     - cache_folder: a folder of your own for compiled GPU kernels, with which the next process starts faster; default: none
       are kept.
 
