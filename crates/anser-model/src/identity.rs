@@ -13,7 +13,7 @@ const N_SAMPLES: usize = 8;
 const MAX_ROUNDING: f32 = 1.0 / 256.0 + 1.0 / 1024.0;
 /// A whole step of BF16: so much one number in 32 changes when it is rounded to F16 first and then to BF16.
 const MAX_TWO_ROUNDINGS: f32 = 1.0 / 128.0;
-/// One sample in so many may differ by a whole step.
+/// Samples per one that may differ by a whole step of BF16.
 const MIN_N_PER_STEP: usize = 16;
 /// The absolute difference that counts as none: a step of F16 near zero.
 const MAX_ABSOLUTE: f32 = 1.0 / (1 << 24) as f32;

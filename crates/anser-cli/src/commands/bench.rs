@@ -247,8 +247,8 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
         model.feed_batch(&mut feeds, Want::LOGITS)?;
         Ok(())
     };
-    // The first step makes the kernels that steps of so many sequences need. The second makes room for a second state of each,
-    // on a GPU whose products round to halves.
+    // The first step makes the kernels for steps of `n` sequences. On a GPU whose products round to halves, the second step
+    // makes room for a second state of each sequence.
     step()?;
     step()?;
     let began = Instant::now();
