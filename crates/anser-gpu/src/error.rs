@@ -130,6 +130,18 @@ pub enum GpuError {
         /// The driver's word.
         reason: String,
     },
+    /// A kernel cannot compute operations that it was chosen for: a fault of this program.
+    #[error(
+        "the GPU's kernel {kernel} cannot compute {operations}: {reason}; please report this, and run on the CPU with --device cpu"
+    )]
+    NoKernel {
+        /// Name of the kernel's rule.
+        kernel: &'static str,
+        /// Names of the operations in the plan.
+        operations: String,
+        /// What it lacks.
+        reason: String,
+    },
     /// The device cannot time its kernels.
     #[error("{adapter} has no timestamps, so its kernels cannot be timed one by one; profile on another device")]
     NoTimestamps {

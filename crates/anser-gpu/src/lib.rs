@@ -1,71 +1,40 @@
 //! Runs an RWKV [`Plan`](anser_model::Plan) on a GPU, through wgpu.
 //!
-//! [`Device`] finds and opens an adapter; [`Gpu`] holds a plan's weights there and runs steps. The path of a step:
-//! `lower` turns each operation into dispatches of `kernels` (plain data, WGSL in `wgsl/`), `replay` binds them to
-//! buffers once for each class of steps, and the executor replays that list in one compute pass and one submission.
-//! Weights become resident in the background, block by block (`blocks`, `order`, `cargo`, `residency`); a step that comes
-//! earlier is submitted in parts, each as soon as its weights are on their way. This is the only crate that names wgpu.
+//! [`Device`] finds and opens an adapter; [`Gpu`] holds a plan's weights there and runs steps. Each folder knows those before
+//! it, and none after it:
+//!
+//! - `device/`: adapters, opened devices, compiled kernels;
+//! - `quant/`: how matrices lie on the device, for each storage type;
+//! - `memory/`: weights and states on the device, and how weights get there;
+//! - `compile/`: from a plan to dispatches, as plain data;
+//! - `kernels/`: a rule for each kernel, with its WGSL in `wgsl/`;
+//! - `run/`: steps, and sequences that draw their own tokens.
+//!
+//! This is the only crate that names wgpu.
 
-mod attempt;
-mod blocks;
-mod buffers;
-mod cargo;
-mod choice;
-#[cfg(not(target_arch = "wasm32"))]
-mod copy;
+mod compile;
 mod device;
-mod drivers;
-mod environment;
 mod error;
-mod executor;
-mod fuse;
 mod kernels;
-mod lower;
-mod mapping;
-mod matmul;
-mod order;
-mod parallel;
-#[cfg(not(target_arch = "wasm32"))]
-mod per_process;
-#[cfg(not(target_arch = "wasm32"))]
-mod pipeline_cache;
-mod pipelines;
-mod profile;
-mod readback;
-mod recorder;
-mod replay;
-#[cfg_attr(target_arch = "wasm32", path = "residency_web.rs")]
-mod residency;
+mod memory;
+mod quant;
 mod run;
-mod sample;
-mod schedule;
-mod state;
-mod upload;
-#[cfg(not(target_arch = "wasm32"))]
-#[doc(hidden)]
-pub mod upload_bench;
-mod usage;
-mod waves;
-mod weights;
 
-pub use cargo::{OnProgress, Progress};
-pub use choice::DeviceChoice;
-pub use device::{AdapterReport, Device, DeviceKind};
-pub use environment::switch;
+#[cfg(not(target_arch = "wasm32"))]
+pub use device::PerProcess;
+pub use device::{AdapterReport, Device, DeviceChoice, DeviceKind, switch};
 pub use error::GpuError;
-pub use executor::{Gpu, GpuOptions};
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use matmul::bench as matmul_bench;
-#[cfg(not(target_arch = "wasm32"))]
-pub use per_process::PerProcess;
-pub use profile::KernelTime;
+pub use kernels::matmul::bench as matmul_bench;
+pub use memory::{OnProgress, Progress, SlotId};
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub use sample::draw_rows;
-pub use sample::{DrawOptions, Drawer, Drawing, Shares};
-pub use state::SlotId;
-pub use usage::MemoryUse;
+pub use run::draw_rows;
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub use run::upload_bench;
+pub use run::{DrawOptions, Drawer, Drawing, Gpu, GpuOptions, KernelTime, MemoryUse, Shares};
 
 #[cfg(test)]
 mod tests;

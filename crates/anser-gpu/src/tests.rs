@@ -1,16 +1,19 @@
 //! Schedules and kernels, checked without a device. Every kernel that lowering can ask for parses, is valid, has the
 //! bindings that are declared for it, and can be written for Vulkan, Metal and Direct3D.
 
-use crate::blocks::MatrixKinds;
-use crate::fuse::fuse;
-use crate::kernels::{Access, Binding, Dispatch, Features, KernelSpec, RowClass};
-use crate::lower::{Lowering, Steps, fusion};
-use crate::matmul::{Precision, reads_panels, row_class};
-use crate::pipelines::source;
-use crate::run::StepKind;
-use crate::schedule::{Cell, Region, Schedule, Unit};
-use crate::waves::reads_ahead;
-use crate::weights::WeightLayout;
+use crate::compile::dispatch::{Binding, Dispatch};
+use crate::compile::fuse;
+use crate::compile::lowering::Lowering;
+use crate::compile::rule::Unit;
+use crate::compile::schedule::{Cell, Region, Schedule};
+use crate::compile::target::{Precision, RowClass, Target};
+use crate::compile::waves::reads_ahead;
+use crate::device::features::Features;
+use crate::device::kernel::{Access, KernelSpec};
+use crate::kernels::matmul::reads_panels;
+use crate::kernels::sample::all_kernels;
+use crate::kernels::{RULES, target};
+use crate::memory::layout::{MatrixKinds, WeightLayout};
 use anser_format::ModelFile;
 use anser_model::{Plan, ValueId, cases};
 use naga::back::{PipelineConstants, hlsl, msl, pipeline_constants::process_overrides, spv};
@@ -72,17 +75,28 @@ fn layout(plan: &Plan, features: Features, max_buffer_n_bytes: u64) -> WeightLay
 }
 
 /// Steps of all kinds.
-fn kinds(features: &Features, weights: &WeightLayout) -> Vec<StepKind> {
-    let mut kinds = vec![];
+fn targets(features: &Features, weights: &WeightLayout) -> Vec<Target> {
+    let mut targets = vec![];
     for precision in [Precision::Exact, Precision::Int8] {
-        for class in [1, 3, 8, 9, 100, 1000].map(row_class) {
+        for class in [1, 3, 8, 9, 100, 1000].map(RowClass::of) {
             for one_token_each in [true, false] {
-                let kind = StepKind::new(features, weights, precision, [class, RowClass(1)], one_token_each);
-                kinds.extend([kind, kind.unfused()]);
+                let target = target(features, weights, precision, [class, RowClass(1)], one_token_each);
+                targets.extend([target, target.unfused()]);
             }
         }
     }
-    kinds
+    targets
+}
+
+/// The schedule of a plan.
+fn schedule(plan: &Plan, target: &Target) -> Schedule {
+    Schedule::for_target(plan, target, &RULES)
+}
+
+/// The dispatches of a plan.
+fn dispatches(plan: &Plan, weights: &WeightLayout, schedule: &Schedule, target: Target) -> Vec<Dispatch> {
+    let lowering = Lowering { plan, weights, schedule, target };
+    lowering.dispatches().unwrap().into_iter().map(|(_, dispatch)| dispatch).collect()
 }
 
 /// The distinct kernels of all plans on all devices, by a readable key.
@@ -91,14 +105,12 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
     for plan in plans() {
         for features in devices() {
             let weights = layout(&plan, features, 128 << 20);
-            for kernel in crate::sample::all_kernels(&plan, &features) {
+            for kernel in all_kernels(&plan, &features) {
                 let modules: Vec<_> = kernel.modules.iter().map(|m| m.name).collect();
                 kernels.insert(format!("{} {modules:?} {:?}", kernel.label, kernel.constants), kernel);
             }
-            for kind in kinds(&features, &weights) {
-                let schedule = &kind.schedule(&plan);
-                let lowering = Lowering { plan: &plan, weights: &weights, schedule, features, kind };
-                for dispatch in schedule.units.iter().flat_map(|unit| lowering.unit(unit)) {
+            for target in targets(&features, &weights) {
+                for dispatch in dispatches(&plan, &weights, &schedule(&plan, &target), target) {
                     let modules: Vec<_> = dispatch.kernel.modules.iter().map(|m| m.name).collect();
                     let key = format!("{} {modules:?} {:?}", dispatch.kernel.label, dispatch.kernel.constants);
                     kernels.insert(key, dispatch.kernel);
@@ -125,7 +137,7 @@ fn declared_access(module: &naga::Module) -> BTreeMap<u32, Access> {
 }
 
 fn check(key: &str, spec: &KernelSpec) {
-    let source = source(spec);
+    let source = spec.source();
     let module =
         naga::front::wgsl::parse_str(&source).unwrap_or_else(|e| panic!("{key}: {}", e.emit_to_string(&source)));
     assert!(!module.overrides.is_empty(), "{key}: without an override, pipeline options are ignored on Vulkan");
@@ -199,7 +211,7 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
             let is_there = in_halves || cell.floats.is_some() || cell.bytes.is_some();
             assert!(is_there, "{name} reads {}", plan.value(*id).name);
         }
-        for id in unit.outputs(plan) {
+        for &id in &unit.outputs {
             let cell = schedule.cell(id).unwrap();
             if let Region::Shared { rows, n_cols, .. } = cell.region {
                 assert_eq!((rows, n_cols), (plan.value(id).rows, plan.value(id).n_cols));
@@ -207,7 +219,7 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
             // One dispatch cannot read and write a buffer.
             let reads = |input: &ValueId| schedule.cell(*input).map(|input| input.region) == Some(cell.region);
             assert!(!inputs.iter().any(reads), "{name} overwrites its input");
-            let others = unit.outputs(plan).into_iter().filter(|other| *other != id);
+            let others = unit.outputs.iter().copied().filter(|other| *other != id);
             for other in others.filter_map(|other| schedule.cell(other)) {
                 assert!(spans(plan, id, cell).iter().all(|a| {
                     spans(plan, id, other).iter().all(|b| a.0 != b.0 || a.1.end <= b.1.start || b.1.end <= a.1.start)
@@ -215,7 +227,7 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
             }
             memory.insert(cell, id);
         }
-        n_nodes += unit.nodes().len();
+        n_nodes += unit.nodes.len();
     }
     assert_eq!(n_nodes, plan.nodes.len());
 }
@@ -233,8 +245,8 @@ fn schedules_keep_values_until_they_are_read() {
     for plan in plans() {
         for features in devices() {
             let weights = layout(&plan, features, 128 << 20);
-            for kind in kinds(&features, &weights) {
-                check_memory(&plan, &kind.schedule(&plan));
+            for target in targets(&features, &weights) {
+                check_memory(&plan, &schedule(&plan, &target));
             }
         }
     }
@@ -243,10 +255,9 @@ fn schedules_keep_values_until_they_are_read() {
 /// The dispatches of a step of one token.
 fn decoding(plan: &Plan, features: Features, precision: Precision) -> (Schedule, Vec<Dispatch>) {
     let weights = layout(plan, features, 128 << 20);
-    let kind = StepKind::new(&features, &weights, precision, [RowClass(1), RowClass(1)], true);
-    let schedule = kind.schedule(plan);
-    let lowering = Lowering { plan, weights: &weights, schedule: &schedule, features, kind };
-    let dispatches = schedule.units.iter().flat_map(|unit| lowering.unit(unit)).collect();
+    let target = target(&features, &weights, precision, [RowClass(1), RowClass(1)], true);
+    let schedule = schedule(plan, &target);
+    let dispatches = dispatches(plan, &weights, &schedule, target);
     (schedule, dispatches)
 }
 
@@ -280,11 +291,9 @@ fn what_was_made_is_read_before_it_is_made_anew() {
     for plan in &plans()[..3] {
         for features in devices() {
             let weights = layout(plan, features, 70_000);
-            for kind in kinds(&features, &weights) {
-                let schedule = &kind.schedule(plan);
-                let lowering = Lowering { plan, weights: &weights, schedule, features, kind };
+            for target in targets(&features, &weights) {
                 let mut was_read = HashMap::new();
-                for dispatch in schedule.units.iter().flat_map(|unit| lowering.unit(unit)) {
+                for dispatch in dispatches(plan, &weights, &schedule(plan, &target), target) {
                     for (access, binding) in dispatch.kernel.access.iter().zip(&dispatch.bindings) {
                         if !matches!(binding, Binding::Scratch { .. } | Binding::Expanded { .. }) {
                             continue;
@@ -322,14 +331,11 @@ fn a_layer_takes_few_dispatches() {
 fn a_layer_takes_few_units() {
     let plan = &plans()[0];
     let features = Features { max_bindings: 16, ..devices()[0] };
-    let steps = |one_token_each| Steps {
-        has_few_rows: true,
-        holds: false,
-        one_token_each,
-        is_one_token: false,
-        quantized: true,
+    let weights = layout(plan, features, 128 << 20);
+    let units = |one_token_each| {
+        let classes = [RowClass(2), RowClass(1)];
+        fuse::units(plan, &target(&features, &weights, Precision::Int8, classes, one_token_each), &RULES)
     };
-    let units = |one_token_each| fuse(plan, fusion(&features, steps(one_token_each), true));
     let of_layer = |units: Vec<Unit>| units.iter().filter(|unit| unit.name(plan).contains("blocks.1.")).count();
     // norm and shift, products, head, output, norm and shift, key, value
     assert_eq!(of_layer(units(true)), 7);

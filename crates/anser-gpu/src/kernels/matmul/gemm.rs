@@ -1,0 +1,279 @@
+//! Products by cooperative matrices: which kernel, in which shape, and how weights become halves for it.
+
+use super::form::Form;
+use super::{MatMul, spec, target_rows};
+use crate::compile::dispatch::{Binding, Dispatch, Extent};
+use crate::device::features::Features;
+use crate::device::kernel::{Access, KernelSpec, wgsl};
+use crate::quant::PIECE_LEN;
+use anser_format::DType;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Subgroups and tiles of a cooperative-matrix kernel, see `wgsl/gemm/gemm.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct GemmShape {
+    /// Threads of a subgroup.
+    pub(crate) subgroup_len: u32,
+    /// Subgroups over the rows and over the tokens.
+    pub(crate) subgroups: [u32; 2],
+    /// Matrices of a subgroup over the rows and over the tokens: 1, 2 or 4 each.
+    pub(crate) fragments: [u32; 2],
+    /// Columns of a step.
+    pub(crate) k_step: u32,
+    /// Workgroups that share the columns.
+    pub(crate) n_splits: u32,
+    /// Whether weights are decoded on their way, instead of being expanded to halves first.
+    pub(crate) decodes: bool,
+}
+
+impl GemmShape {
+    /// Rows and tokens of a workgroup.
+    pub(crate) fn tile(self) -> [u32; 2] {
+        [0, 1].map(|i| 16 * self.fragments[i] * self.subgroups[i])
+    }
+
+    /// Threads of a workgroup.
+    fn workgroup(self) -> u32 {
+        self.subgroup_len * self.subgroups[0] * self.subgroups[1]
+    }
+
+    /// Workgroups that a product of so many rows and tokens has, before they share columns.
+    fn n_tiles(self, n_rows: usize, n_tokens: u32) -> u32 {
+        let [tile_rows, tile_tokens] = self.tile();
+        n_rows.div_ceil(tile_rows as usize) as u32 * n_tokens.div_ceil(tile_tokens)
+    }
+
+    /// Steps for so many columns.
+    fn n_steps(self, n_cols: usize) -> u32 {
+        n_cols.next_multiple_of(PIECE_LEN).div_ceil(self.k_step as usize) as u32
+    }
+
+    /// This shape with the columns shared among about `n_splits` workgroups, none of which is left without a step.
+    pub(crate) fn split(self, n_cols: usize, n_splits: u32) -> GemmShape {
+        let n_steps = self.n_steps(n_cols);
+        let per_split = n_steps.div_ceil(n_splits.clamp(1, n_steps));
+        GemmShape { n_splits: n_steps.div_ceil(per_split), ..self }
+    }
+
+    /// Whether a device has the threads and the memory for a workgroup, and every thread its share of a step.
+    pub(crate) fn fits(self, features: &Features) -> bool {
+        let ([tile_rows, tile_tokens], workgroup) = (self.tile(), self.workgroup());
+        let n_bytes = 2 * (self.k_step + 8) * (tile_rows + tile_tokens) + 4 * 256 * (workgroup / self.subgroup_len);
+        let has_share = |rows: u32| {
+            [1, 2, 4].contains(&(rows * self.k_step / 8 / workgroup))
+                && (rows * self.k_step / 8).is_multiple_of(workgroup)
+        };
+        let has_units = self.k_step == 64 && [1, 2].map(|n| n * workgroup / 2).contains(&tile_rows);
+        let has_weights = if self.decodes { has_units } else { has_share(tile_rows) };
+        let fits_device = workgroup <= features.max_workgroup_len && n_bytes <= features.max_workgroup_n_bytes;
+        fits_device && has_weights && has_share(tile_tokens)
+    }
+
+    /// For a matrix `[n_rows, n_cols]`.
+    fn choose([n_rows, n_cols]: [usize; 2], n_tokens: u32, decodes: bool, features: &Features) -> Option<GemmShape> {
+        /// With fewer steps a workgroup is hardly worth its start.
+        const MIN_STEPS: u32 = 3;
+        /// Workgroups that keep a large device busy,
+        const MANY: u32 = 160;
+        /// and that do so if others run beside them.
+        const SOME: u32 = 64;
+        /// With so many columns, workgroups that are alone on a core keep all others waiting: it takes more of them.
+        const LONG: usize = 8192;
+        const MANY_LONG: u32 = 512;
+        /// With so few tokens a workgroup waits for its weights and does little else: it takes as many to ask for enough of them.
+        const FEW_TOKENS: u32 = 64;
+        /// From so many tokens on, up to FEW_TOKENS, tiles are square: their sums take longer to write, so fewer workgroups share
+        /// columns,
+        const SQUARE: u32 = 33;
+        const MANY_SQUARE: u32 = 480;
+        /// and with so many columns still fewer: not more than two for each of a large device's cores.
+        const MANY_SQUARE_LONG: u32 = 240;
+        /// So many workgroups keep some cores of a large device busy twice as long as others: half as long each, they even out,
+        const UNEVEN: Range<u32> = 140..200;
+        /// where sums are soon written, of few tokens or after many columns.
+        const MANY_TOKENS: u32 = 256;
+        /// Rows of a matrix that has no others beside it.
+        const TALL: usize = 4096;
+        /// With so few columns, writing takes longer than summing, and small tiles are written by more threads.
+        const SHORT: usize = 512;
+
+        // Subgroups, their matrices, columns of a step, and the tiles that they must come to: from large tiles, which read
+        // less, to small ones, of which there are more.
+        let shapes: &[_] = match (decodes, n_tokens) {
+            (_, ..=16) => &[([4, 1], [1, 1], 64, 1)],
+            (_, ..=32) => &[([4, 1], [1, 2], 64, 1)],
+            (_, ..=64) => &[([2, 2], [2, 2], 64, 1)],
+            _ if n_cols <= SHORT => &[([2, 2], [2, 2], 64, 1)],
+            (true, _) => &[([2, 4], [4, 2], 64, 20), ([2, 2], [2, 2], 64, 1)],
+            (false, _) => &[
+                ([2, 4], [4, 4], 32, 128),
+                ([2, 4], [4, 2], 64, 20),
+                ([2, 4], [4, 2], 32, 20),
+                ([2, 2], [2, 2], 64, 1),
+            ],
+        };
+        let subgroup_len = features.subgroup_size[1];
+        let shape = |&(subgroups, fragments, k_step, min_tiles): &_| {
+            let shape = GemmShape { subgroup_len, subgroups, fragments, k_step, n_splits: 1, decodes };
+            (shape, min_tiles)
+        };
+        let fitting: Vec<(GemmShape, u32)> =
+            shapes.iter().map(shape).filter(|(shape, _)| shape.fits(features)).collect();
+        let reaches = |&&(shape, min_tiles): &&(GemmShape, u32)| shape.n_tiles(n_rows, n_tokens) >= min_tiles;
+        let (shape, _) = *fitting.iter().find(reaches).or(fitting.last())?;
+        let n_tiles = shape.n_tiles(n_rows, n_tokens);
+        let is_square = (SQUARE..=FEW_TOKENS).contains(&n_tokens);
+        let wanted = match n_cols >= LONG {
+            true if is_square => MANY_SQUARE_LONG / n_tiles,
+            false if is_square && n_rows > TALL => MANY_SQUARE / n_tiles,
+            _ if n_tokens <= FEW_TOKENS && n_rows > TALL => MANY_LONG.div_ceil(n_tiles),
+            true if n_tiles < MANY => MANY_LONG.div_ceil(n_tiles),
+            false if n_tiles < SOME => MANY.div_ceil(n_tiles),
+            _ if UNEVEN.contains(&n_tiles) && (n_tokens <= MANY_TOKENS || n_cols >= LONG) => 2,
+            _ => 1,
+        };
+        let max_splits = (shape.n_steps(n_cols) / MIN_STEPS).clamp(1, 16);
+        Some(shape.split(n_cols, wanted.min(max_splits)))
+    }
+}
+
+/// Whether products of more tokens than mat-vec kernels take multiply halves: the device has matrices of the right kind,
+/// subgroups of a fixed size, and room for every tile.
+pub(crate) fn multiplies_halves(features: &Features) -> bool {
+    let [smallest, largest] = features.subgroup_size;
+    let fits = |decodes| GemmShape::choose([64, 64], 128, decodes, features).is_some();
+    features.coop_f16_16 && smallest == largest && fits(true) && fits(false)
+}
+
+/// The form with cooperative matrices; `None` if the device has none of the right kind.
+pub(super) fn choose(op: &MatMul, n_tokens: u32, features: &Features) -> Option<Form> {
+    /// Up to so many tokens it costs less to decode every weight a few times on its way than to expand it once.
+    const MAX_DECODE_TOKENS: u32 = 1024;
+    /// Matrices that are larger in halves are not expanded: not every device can bind them.
+    const MAX_EXPANDED_N_BYTES: usize = 128 << 20;
+
+    if !multiplies_halves(features) {
+        return None;
+    }
+    let is_large = op.n_rows * op.n_cols * 2 > MAX_EXPANDED_N_BYTES;
+    let decodes = op.layout.dtype != DType::F16 && (n_tokens <= MAX_DECODE_TOKENS || is_large);
+    GemmShape::choose([op.n_rows, op.n_cols], n_tokens, decodes, features).map(|shape| Form::Gemm { shape })
+}
+
+/// Memory for the sums of row ranges, in turn.
+const SUMS: [&str; 2] = ["sums", "sums of another row range"];
+
+/// The dispatches of a product.
+pub(super) fn lower(op: &MatMul, shape: GemmShape) -> Vec<Dispatch> {
+    let halved = (!op.in_halves[0]).then(|| halve(op));
+    let x = halved.as_ref().map_or(Binding::Region(op.x), |(_, halves)| halves.clone());
+    let mut dispatches: Vec<Dispatch> = halved.into_iter().map(|(dispatch, _)| dispatch).collect();
+    dispatches.extend(expansions(op, shape));
+    let ranges: Vec<_> = op.splits.iter().enumerate().collect();
+    // Two row ranges at a time: so many have memory for their sums.
+    for ranges in ranges.chunks(SUMS.len()) {
+        dispatches.extend(ranges.iter().map(|&(split, rows)| multiply(op, shape, x.clone(), split, rows)));
+        if shape.n_splits > 1 {
+            dispatches.extend(ranges.iter().map(|&(split, rows)| sum(op, shape, split, rows)));
+        }
+    }
+    dispatches
+}
+
+/// Where the result goes.
+fn out(op: &MatMul) -> Binding {
+    if op.in_halves[1] { Binding::Region(op.out) } else { Binding::Value(op.out) }
+}
+
+/// The dispatch that brings the input into halves, and the buffer it writes.
+fn halve(op: &MatMul) -> (Dispatch, Binding) {
+    /// Threads, each with a piece.
+    const WORKGROUP: u32 = 64;
+
+    let n_pieces = op.n_cols.div_ceil(PIECE_LEN);
+    let (name, row_n_bytes) = ("halves", 2 * n_pieces * PIECE_LEN);
+    let halves = Binding::Scratch { name, rows: op.rows, row_n_bytes, product: 0 };
+    let modules = vec![
+        wgsl!("weight/piece.wgsl"),
+        spec::input_module(op.n_cols),
+        wgsl!("halves.wgsl"),
+        wgsl!("matmul/halve.wgsl"),
+    ];
+    let kernel = KernelSpec::new("halve", modules)
+        .access(&[Access::ReadWrite, Access::Read])
+        .constant("N_COLS", op.n_cols as f64)
+        .constant("WORKGROUP", f64::from(WORKGROUP));
+    let per_row = Extent::Fixed((n_pieces as u32).div_ceil(WORKGROUP));
+    let grid = [per_row, Extent::Rows { rows: op.rows, per_workgroup: 1 }, Extent::Fixed(1)];
+    (kernel.dispatch(vec![halves.clone(), Binding::Value(op.x)], grid), halves)
+}
+
+/// The kernel that multiplies a row range of the matrix.
+fn multiply(op: &MatMul, shape: GemmShape, x: Binding, split: usize, rows: &Range<usize>) -> Dispatch {
+    let stored = Binding::Matrix { weight: op.weight, split };
+    let matrix = if expands(op, shape) { expanded(op, split, rows) } else { stored };
+    let bias = op.bias.map_or(matrix.clone(), Binding::Vector);
+    let residual = op.residual.map_or(matrix.clone(), Binding::Value);
+    let out = if shape.n_splits > 1 { sums(op, shape, split, rows) } else { out(op) };
+    let bindings = vec![matrix, x, bias, residual, out, Binding::Step, target_rows(op, rows)];
+    let [tile_rows, tile_tokens] = shape.tile();
+    let tokens = Extent::Rows { rows: op.rows, per_workgroup: tile_tokens };
+    let grid = [tokens, Extent::Fixed((rows.len() as u32).div_ceil(tile_rows)), Extent::Fixed(shape.n_splits)];
+    spec::gemm(op, shape).dispatch(bindings, grid)
+}
+
+/// The kernel that adds up what the workgroups which share columns have summed.
+fn sum(op: &MatMul, shape: GemmShape, split: usize, rows: &Range<usize>) -> Dispatch {
+    /// Threads, each with an element.
+    const WORKGROUP: u32 = 256;
+
+    let [tile_rows, tile_tokens] = shape.tile();
+    let sums = sums(op, shape, split, rows);
+    let sizes = Binding::Constants(Arc::from([tile_rows, tile_tokens, shape.n_splits, 0]));
+    let bias = op.bias.map_or(sums.clone(), Binding::Vector);
+    let residual = op.residual.map_or(sums.clone(), Binding::Value);
+    let bindings = vec![sums, sizes, bias, residual, out(op), Binding::Step, target_rows(op, rows)];
+    let tokens = Extent::Rows { rows: op.rows, per_workgroup: 1 };
+    let grid = [Extent::Fixed((rows.len() as u32).div_ceil(WORKGROUP)), tokens, Extent::Fixed(1)];
+    spec::sum(op).constant("WORKGROUP", f64::from(WORKGROUP)).dispatch(bindings, grid)
+}
+
+/// Memory for the sums of workgroups that share columns.
+fn sums(op: &MatMul, shape: GemmShape, split: usize, rows: &Range<usize>) -> Binding {
+    let n_rows = rows.len().next_multiple_of(shape.tile()[0] as usize);
+    let row_n_bytes = 4 * n_rows * shape.n_splits as usize;
+    Binding::Scratch { name: SUMS[split % SUMS.len()], rows: op.rows, row_n_bytes, product: 0 }
+}
+
+/// Whether the weights must become halves before they are multiplied.
+fn expands(op: &MatMul, shape: GemmShape) -> bool {
+    !shape.decodes && op.layout.dtype != DType::F16
+}
+
+/// Memory for a row range of the matrix in halves.
+fn expanded(op: &MatMul, split: usize, rows: &Range<usize>) -> Binding {
+    let n_bytes = rows.len() * op.n_cols.next_multiple_of(PIECE_LEN) * 2;
+    Binding::Expanded { n_bytes, split, product: 0 }
+}
+
+/// The dispatches that bring the matrix into halves, if it is to be expanded.
+fn expansions(op: &MatMul, shape: GemmShape) -> Vec<Dispatch> {
+    let each = op.splits.iter().enumerate().filter(|_| expands(op, shape));
+    each.map(|(split, rows)| expand(op, split, rows)).collect()
+}
+
+/// Brings a row range of the matrix into halves.
+fn expand(op: &MatMul, split: usize, rows: &Range<usize>) -> Dispatch {
+    /// Threads, each with a unit.
+    const WORKGROUP: u32 = 128;
+    /// GRID_WIDTH of `wgsl/matmul/expand.wgsl`.
+    const GRID_WIDTH: u32 = 1 << 15;
+
+    let kernel = spec::expand(op).constant("WORKGROUP", f64::from(WORKGROUP));
+    let sizes = Binding::Constants(Arc::from([rows.len() as u32, 0, 0, 0]));
+    let n_units = rows.len() * op.n_units();
+    let n = n_units.div_ceil(WORKGROUP as usize) as u32;
+    let grid = [Extent::Fixed(n.min(GRID_WIDTH)), Extent::Fixed(n.div_ceil(GRID_WIDTH)), Extent::Fixed(1)];
+    kernel.dispatch(vec![Binding::Matrix { weight: op.weight, split }, expanded(op, split, rows), sizes], grid)
+}

@@ -1,0 +1,50 @@
+//! The kernels, one [`Rule`] each: the file of a rule has the name of the kernel's file or folder in `wgsl/`.
+
+mod common;
+mod embed;
+mod head7;
+mod key_control;
+mod layer_norm;
+pub(crate) mod matmul;
+mod norm_bonus_gate;
+mod norm_shift;
+mod recurrence;
+pub(crate) mod sample;
+mod select;
+mod select_norm;
+mod target;
+mod token_shift;
+mod value_residual;
+mod wkv7;
+
+pub(crate) use target::{multiplies_halves, target};
+
+use crate::compile::rule::{Rule, Rules};
+use anser_model::Op;
+
+/// All kernels of plans.
+pub(crate) static RULES: Rules = Rules { plain, fused: FUSED };
+
+/// Kernels that compute several operations together, the better ones first.
+static FUSED: &[&Rule] = &[
+    &matmul::shifted::SHIFTED_PRODUCTS,
+    &norm_shift::NORM_SHIFT,
+    &head7::WITH_LOW_RANK,
+    &head7::OF_VALUES,
+    &select_norm::SELECT_NORM,
+];
+
+/// The kernel that computes an operation by itself.
+fn plain(op: &Op) -> &'static Rule {
+    match op {
+        Op::Embed { .. } => &embed::EMBED,
+        Op::LayerNorm { .. } => &layer_norm::LAYER_NORM,
+        Op::TokenShift { .. } => &token_shift::TOKEN_SHIFT,
+        Op::MatMul { .. } => &matmul::PRODUCTS,
+        Op::ValueResidual { .. } => &value_residual::VALUE_RESIDUAL,
+        Op::KeyControl { .. } => &key_control::KEY_CONTROL,
+        Op::Wkv7 { .. } => &wkv7::WKV7,
+        Op::NormBonusGate { .. } => &norm_bonus_gate::NORM_BONUS_GATE,
+        Op::Select { .. } => &select::SELECT,
+    }
+}

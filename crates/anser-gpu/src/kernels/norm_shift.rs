@@ -1,0 +1,115 @@
+//! A layer norm and the token shift of its result. See `wgsl/norm_shift/norm_shift.wgsl`.
+
+use super::common::{OTHER_OPERATIONS, add_out, max_norm_cols, norm_workgroup, reduce_module};
+use crate::compile::dispatch::Binding::{self, State, Tokens, Value, Vectors};
+use crate::compile::dispatch::{Dispatch, Extent};
+use crate::compile::graph::Graph;
+use crate::compile::lowering::Lowering;
+use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
+use crate::compile::schedule::Region;
+use crate::compile::target::{RowClass, Target};
+use crate::device::features::Features;
+use crate::device::kernel::Access::{Read, ReadWrite};
+use crate::device::kernel::{KernelSpec, wgsl};
+use anser_model::Op;
+
+pub(crate) static NORM_SHIFT: Rule = Rule {
+    name: "norm_shift",
+    pattern: Pattern::Around(matches),
+    fits,
+    forms: Forms { all_alike: true, ..Forms::ANY },
+    lower,
+};
+
+/// Numbers of mixes that there is a kernel for.
+const N_MIXES: [usize; 2] = [1, 6];
+
+/// `[norm, shift]`, around the shift.
+fn matches(graph: &Graph, shift: usize) -> Option<Vec<usize>> {
+    let Op::TokenShift { x, mix, .. } = graph.op(shift) else { return None };
+    let norm = graph.maker(*x)?;
+    let is_norm = matches!(graph.op(norm), Op::LayerNorm { .. });
+    (N_MIXES.contains(&mix.len()) && is_norm && graph.only(*x, &[shift])).then(|| vec![norm, shift])
+}
+
+fn fits(graph: &Graph, nodes: &[usize], target: &Target) -> bool {
+    let Op::TokenShift { x, mix, .. } = graph.op(nodes[1]) else { return false };
+    // Where the results do not lie in one buffer, each has a binding of its own, besides five others.
+    let max_mixes = if target.has_few_rows { 6 } else { target.features.max_bindings.saturating_sub(5) as usize };
+    mix.len() <= max_mixes && graph.plan.value(*x).n_cols <= max_norm_cols(&target.features)
+}
+
+/// The first words of the place of each result of a token shift in `wgsl/norm_shift/mixes_together.wgsl`.
+const MIX_PLACES: [[&str; 3]; 6] = [
+    ["MIX_0_FLOATS", "MIX_0_BYTES", "MIX_0_SCALES"],
+    ["MIX_1_FLOATS", "MIX_1_BYTES", "MIX_1_SCALES"],
+    ["MIX_2_FLOATS", "MIX_2_BYTES", "MIX_2_SCALES"],
+    ["MIX_3_FLOATS", "MIX_3_BYTES", "MIX_3_SCALES"],
+    ["MIX_4_FLOATS", "MIX_4_BYTES", "MIX_4_SCALES"],
+    ["MIX_5_FLOATS", "MIX_5_BYTES", "MIX_5_SCALES"],
+];
+
+/// Threads of a workgroup, and columns that it writes.
+fn shape(n_cols: usize, n_tokens: RowClass, features: &Features) -> (u32, u32) {
+    /// With as many tokens, one workgroup for each row keeps the device busy.
+    const MIN_WHOLE_ROWS: u32 = 256;
+
+    let workgroup = norm_workgroup(n_cols, features);
+    match n_tokens.0 < MIN_WHOLE_ROWS {
+        true => (workgroup, workgroup),
+        false => (workgroup, n_cols as u32),
+    }
+}
+
+fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
+    let [Op::LayerNorm { x, weight, bias, eps, .. }, Op::TokenShift { state, mix, out, .. }] =
+        [0, 1].map(|i| lowering.op(unit.nodes[i]))
+    else {
+        return Err(OTHER_OPERATIONS);
+    };
+    let (&[first, ..], &[.., last], &[first_out, ..]) = (&mix[..], &mix[..], &out[..]) else {
+        return Err(Unlowered("a token shift has no mixes"));
+    };
+    let (target, n_cols) = (&lowering.target, lowering.n_cols(*x));
+    let (workgroup, slice_len) = shape(n_cols, target.classes[0], &target.features);
+    let mut modules = vec![wgsl!("step.wgsl"), reduce_module(&target.features)];
+    let mut access = vec![Read, Read, Read, Read, ReadWrite];
+    let vectors = [Vectors { first: *weight, last: *bias }, Vectors { first, last }];
+    let mut bindings: Vec<Binding> = [Tokens, Value(*x)].into_iter().chain(vectors).chain([State(*state)]).collect();
+    let mut constants = vec![];
+    match lowering.region(first_out) {
+        Some(Region::Own { .. }) => {
+            modules.extend([wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl"), wgsl!("halves.wgsl"), wgsl!("place.wgsl")]);
+            modules.push(wgsl!("norm_shift/mixes_together.wgsl"));
+            access.push(ReadWrite);
+            bindings.push(Binding::Region(first_out));
+            for (names, &id) in MIX_PLACES.into_iter().zip(out) {
+                constants.extend(names.into_iter().zip(lowering.place(id).map(f64::from)));
+            }
+            constants.push(("N_MIXES", mix.len() as f64));
+        }
+        Some(Region::Shared { .. }) => {
+            let in_halves = out.iter().all(|&id| lowering.schedule.is_in_halves(id));
+            modules.push(match mix.len() {
+                1 => wgsl!("norm_shift/mixes_1.wgsl"),
+                _ => wgsl!("norm_shift/mixes_6.wgsl"),
+            });
+            add_out(&mut modules, in_halves);
+            access.extend(out.iter().map(|_| ReadWrite));
+            bindings.extend(out.iter().map(|&id| lowering.value(id)));
+        }
+        None => return Err(Unlowered("a result has no memory")),
+    }
+    modules.push(wgsl!("norm_shift/norm_shift.wgsl"));
+    let mut kernel = KernelSpec::new("norm_shift", modules)
+        .constant("WORKGROUP", f64::from(workgroup))
+        .constant("N_COLS", n_cols as f64)
+        .constant("SLICE_LEN", f64::from(slice_len))
+        .constant("ONE_EACH", f64::from(target.one_token_each))
+        .constant("EPS", f64::from(*eps))
+        .constant("VECTOR_STRIDE", lowering.vector_stride(n_cols))
+        .access(&access);
+    kernel.constants.extend(constants);
+    let n_slices = (n_cols as u32).div_ceil(slice_len);
+    Ok(vec![kernel.dispatch(bindings, [lowering.rows(*x), Extent::Fixed(n_slices), Extent::Fixed(1)])])
+}

@@ -1,0 +1,26 @@
+//! See `wgsl/token_shift.wgsl`: one dispatch for each mix.
+
+use super::common::{OTHER_OPERATIONS, always};
+use crate::compile::dispatch::Binding::{State, Tokens, Value, Vector};
+use crate::compile::dispatch::Dispatch;
+use crate::compile::lowering::Lowering;
+use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
+use crate::device::kernel::Access::{Read, ReadWrite};
+use crate::device::kernel::{KernelSpec, wgsl};
+use anser_model::Op;
+
+pub(super) static TOKEN_SHIFT: Rule =
+    Rule { name: "token_shift", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };
+
+fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
+    let Op::TokenShift { x, state, mix, out } = lowering.op(unit.nodes[0]) else { return Err(OTHER_OPERATIONS) };
+    let each = mix.iter().zip(out).enumerate().map(|(i, (mix, out))| {
+        let kernel = KernelSpec::new("token_shift", vec![wgsl!("step.wgsl"), wgsl!("token_shift.wgsl")])
+            .constant("N_COLS", lowering.n_cols(*out) as f64)
+            .constant("WRITES_STATE", f64::from(i == 0))
+            .access(&[Read, Read, Read, ReadWrite, ReadWrite]);
+        let bindings = vec![Tokens, Value(*x), Vector(*mix), State(*state), Value(*out)];
+        kernel.dispatch(bindings, lowering.elementwise(*out))
+    });
+    Ok(each.collect())
+}

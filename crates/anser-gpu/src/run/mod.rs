@@ -1,0 +1,25 @@
+//! Running steps: the executor, its working memory, what is recorded for the device, and sequences that draw their own tokens.
+
+mod attempt;
+mod buffers;
+mod drawing;
+mod embed_table;
+mod executor;
+mod profile;
+mod recorder;
+mod replay;
+mod sampling;
+mod step;
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub mod upload_bench;
+mod usage;
+
+pub use drawing::{Drawer, Drawing, Shares};
+pub use executor::{Gpu, GpuOptions};
+pub use profile::KernelTime;
+pub use sampling::DrawOptions;
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+pub use sampling::draw_rows;
+pub use usage::MemoryUse;
