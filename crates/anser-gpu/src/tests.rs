@@ -106,19 +106,22 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
         for features in devices() {
             let weights = layout(&plan, features, 128 << 20);
             for kernel in all_kernels(&plan, &features) {
-                let modules: Vec<_> = kernel.modules.iter().map(|m| m.name).collect();
-                kernels.insert(format!("{} {modules:?} {:?}", kernel.label, kernel.constants), kernel);
+                kernels.insert(key(&kernel), kernel);
             }
             for target in targets(&features, &weights) {
                 for dispatch in dispatches(&plan, &weights, &schedule(&plan, &target), target) {
-                    let modules: Vec<_> = dispatch.kernel.modules.iter().map(|m| m.name).collect();
-                    let key = format!("{} {modules:?} {:?}", dispatch.kernel.label, dispatch.kernel.constants);
-                    kernels.insert(key, dispatch.kernel);
+                    kernels.insert(key(&dispatch.kernel), dispatch.kernel);
                 }
             }
         }
     }
     kernels
+}
+
+/// What tells kernels apart, readable.
+fn key(kernel: &KernelSpec) -> String {
+    let modules: Vec<_> = kernel.modules.iter().map(|module| module.name).collect();
+    format!("{} {modules:?} {:?} {:?}", kernel.label, kernel.arguments, kernel.constants)
 }
 
 /// What each binding of group 0 is declared as.

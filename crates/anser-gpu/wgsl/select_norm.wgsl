@@ -1,5 +1,5 @@
 // The rows of x that the step wants outputs for, normalised: one workgroup per row. A thread holds up to MAX_HELD elements.
-// Follows reduce/*.wgsl, bytes_out.wgsl, place.wgsl and out_place.wgsl.
+// Follows reduce/*.wgsl, bytes_out.wgsl, place.wgsl and place.wgsl.
 
 override N_COLS: u32; // C
 override EPS: f32;
@@ -8,7 +8,7 @@ override VECTOR_STRIDE: u32; // elements between the vectors of a run
 @group(0) @binding(0) var<storage, read> outputs: array<u32>;      // [O] rows of x
 @group(0) @binding(1) var<storage, read> x: array<f32>;            // [T, C]
 @group(0) @binding(2) var<storage, read> norm: array<f32>;         // [2, C] scale and offset
-@group(0) @binding(3) var<storage, read_write> out: array<u32>;    // the result [O, C], see out_place.wgsl
+@group(0) @binding(3) var<storage, read_write> out: array<u32>;    // the result [O, C], see place.wgsl
 
 const MAX_HELD: u32 = 16u;
 override N_HELD: u32 = (N_COLS + WORKGROUP - 1u) / WORKGROUP;
@@ -44,12 +44,12 @@ fn run(workgroup: vec3<u32>, local: u32) {
         if c < N_COLS {
             let value = (held[i] - mean) * scale * norm[c] + norm[VECTOR_STRIDE + c];
             staged[c / 16u * PITCH + c % 16u] = value;
-            if OUT_FLOATS != NOTHING {
-                out[OUT_FLOATS + o * N_COLS + c] = bitcast<u32>(value);
+            if OUT.floats != NOTHING {
+                out[OUT.floats + o * N_COLS + c] = bitcast<u32>(value);
             }
         }
     }
-    if OUT_BYTES == NOTHING {
+    if OUT.bytes == NOTHING {
         return;
     }
     workgroupBarrier();
@@ -57,7 +57,7 @@ fn run(workgroup: vec3<u32>, local: u32) {
         let at = PITCH * p;
         let bytes = to_bytes(staged4(at), staged4(at + 4u), staged4(at + 8u), staged4(at + 12u));
         let to = o * (N_COLS / 16u) + p;
-        write_bytes(OUT_BYTES, OUT_SCALES, to, bytes);
+        write_bytes(OUT.bytes, OUT.scales, to, bytes);
     }
 }
 

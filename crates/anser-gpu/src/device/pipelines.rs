@@ -1,6 +1,6 @@
 //! Compiled kernels, each compiled once per device.
 
-use super::kernel::{Access, KernelSpec};
+use super::kernel::{Access, Argument, KernelSpec};
 use super::parallel::for_each_parallel;
 use crate::device::Device;
 #[cfg(not(target_arch = "wasm32"))]
@@ -12,14 +12,14 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// The files of a kernel.
-type Text = Vec<&'static str>;
+/// What a kernel's text is made of: its files and its arguments.
+type Text = (Vec<&'static str>, Vec<Argument>);
 
 fn text(spec: &KernelSpec) -> Text {
-    spec.modules.iter().map(|m| m.name).collect()
+    (spec.modules.iter().map(|m| m.name).collect(), spec.arguments.clone())
 }
 
-/// What tells kernels apart: their files and the bits of their constants.
+/// What tells kernels apart: their text and the bits of their constants.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
     text: Text,

@@ -3,7 +3,7 @@
 use crate::compile::lowering::Lowering;
 use crate::compile::rule::Unlowered;
 use crate::device::features::Features;
-use crate::device::kernel::{KernelSpec, Module, wgsl};
+use crate::device::kernel::{Argument, KernelSpec, Module, wgsl};
 use anser_model::ValueId;
 
 /// The error of a rule that was given operations which its pattern does not match.
@@ -38,10 +38,9 @@ pub(crate) fn add_out(modules: &mut Vec<&'static Module>, in_halves: bool) {
     }
 }
 
-/// The constants of `wgsl/out_place.wgsl`: where a result lies.
-pub(crate) fn out_place(lowering: &Lowering, id: ValueId) -> impl Iterator<Item = (&'static str, f64)> + use<> {
-    let place = lowering.place(id).map(f64::from);
-    ["OUT_FLOATS", "OUT_BYTES", "OUT_SCALES", "OUT_HALVES"].into_iter().zip(place)
+/// The argument OUT: where a kernel's only result lies.
+pub(crate) fn out_place(lowering: &Lowering, id: ValueId) -> Argument {
+    Argument::one("OUT", "Place", &lowering.place(id))
 }
 
 /// Elements of a row that one thread of `wgsl/norm_shift/norm_shift.wgsl` or `wgsl/select_norm.wgsl` keeps.

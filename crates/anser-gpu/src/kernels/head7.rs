@@ -15,7 +15,7 @@ use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
 use crate::compile::target::{RowClass, Target};
 use crate::device::features::Features;
 use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
+use crate::device::kernel::{Argument, KernelSpec, wgsl};
 use crate::quant::{PIECE_LEN, is_quantized};
 use anser_model::{Activation, Op, ValueId};
 
@@ -181,7 +181,6 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     let mut modules = shape.modules([
         wgsl!("halves.wgsl"),
         wgsl!("place.wgsl"),
-        wgsl!("out_place.wgsl"),
         wgsl!("bytes.wgsl"),
         wgsl!("bytes_out.wgsl"),
         wgsl!("wkv7/state_vec4.wgsl"),
@@ -194,10 +193,10 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     let mut bindings = vec![State(*state), Tokens, Binding::Region(*out)];
     bindings.extend(vectors);
     let n_quads = head_size.div_ceil(4 * shape.n_lanes);
+    let mut arguments = vec![out_place(lowering, *out)];
     let (mut n_weight_bytes, mut constants) = (0, vec![("QUADS", n_quads as f64)]);
-    constants.extend(out_place(lowering, *out));
     if let Some(first) = low_rank.first() {
-        constants.extend(low_rank_operands(lowering, [*r, *k, *v], &low_rank)?);
+        arguments.extend(low_rank_operands(lowering, [*r, *k, *v], &low_rank)?);
         modules.extend([
             wgsl!("matmul/activation.wgsl"),
             wgsl!("wkv7/head_low_rank.wgsl"),
@@ -224,44 +223,36 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
         .constant("VECTOR_STRIDE", lowering.vector_stride(n_cols))
         .constant("IS_MIXED", f64::from(mixed.is_some()))
         .access(&access);
+    kernel.arguments = arguments;
     kernel.constants.extend(constants);
     Ok(vec![Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, lowering.heads(*out, *head_size)) }])
 }
 
-/// The places of operands in `wgsl/wkv7/head_low_rank.wgsl`.
+/// The arguments of `wgsl/wkv7/head_low_rank.wgsl`: where its operands lie.
 ///
 /// # Errors
 /// If something is not where that kernel reaches it.
 fn low_rank_operands(
     lowering: &Lowering,
-    values: [ValueId; 3],
+    [r, k, v]: [ValueId; 3],
     low_rank: &[MatMul],
-) -> Result<Vec<(&'static str, f64)>, Unlowered> {
-    /// Bytes of the places' unit, a vec4.
-    const VEC4: u64 = 16;
-    const VALUES: [&str; 3] = ["RECEPTANCE", "KEY", "VALUE"];
-    const PAIRS: [[&str; 6]; 4] = [
-        ["W_WEIGHTS", "W_KIND", "W_INPUT", "W_BIAS", "W_RANK", "W_FIRST"],
-        ["A_WEIGHTS", "A_KIND", "A_INPUT", "A_BIAS", "A_RANK", "A_FIRST"],
-        ["G_WEIGHTS", "G_KIND", "G_INPUT", "G_BIAS", "G_RANK", "G_FIRST"],
-        ["V_WEIGHTS", "V_KIND", "V_INPUT", "V_BIAS", "V_RANK", "V_FIRST"],
-    ];
-    let mut constants = vec![];
-    for (name, id) in VALUES.into_iter().zip(values) {
-        constants.push((name, lowering.floats(id)? / VEC4));
+) -> Result<[Argument; 2], Unlowered> {
+    /// Pairs of w, a, g and the gate of the value residual.
+    const N_PAIRS: usize = 4;
+
+    let vec4 = |n_bytes: u64| (n_bytes / 16) as u32;
+    let floats = |id: ValueId| Ok(vec4(lowering.floats(id)?));
+    let (mut first, mut pairs) = (0, vec![]);
+    for pair in low_rank {
+        let kind = pair.layout.device_type().float_kind.ok_or(Unlowered("a low-rank matrix is quantized"))?;
+        let weights = vec4(lowering.offset(pair.weight, 0)?);
+        pairs.push([weights, kind, floats(pair.x)?, lowering.bias(pair.bias)?, pair.n_cols as u32, first]);
+        first += pair.n_cols.div_ceil(PIECE_LEN) as u32;
     }
-    let mut first = 0;
-    for (i, names) in PAIRS.into_iter().enumerate() {
-        // A pair that is not there begins after all others.
-        let mut words = [0, 0, 0, u64::from(NOTHING), 0, first];
-        if let Some(pair) = low_rank.get(i) {
-            let kind = pair.layout.device_type().float_kind.ok_or(Unlowered("a low-rank matrix is quantized"))?;
-            let [weights, input] = [lowering.offset(pair.weight, 0)?, lowering.floats(pair.x)?].map(|at| at / VEC4);
-            let bias = lowering.bias(pair.bias)?;
-            words = [weights, kind.into(), input, bias.into(), pair.n_cols as u64, first];
-            first += pair.n_cols.div_ceil(PIECE_LEN) as u64;
-        }
-        constants.extend(names.into_iter().zip(words));
-    }
-    Ok(constants.into_iter().map(|(name, word)| (name, word as f64)).collect())
+    // A pair that there is not begins after all others.
+    pairs.resize(N_PAIRS, [0, 0, 0, NOTHING, 0, first]);
+    Ok([
+        Argument::one("VALUES", "Values", &[floats(r)?, floats(k)?, floats(v)?]),
+        Argument::array("PAIRS", "Pair", pairs, N_PAIRS),
+    ])
 }

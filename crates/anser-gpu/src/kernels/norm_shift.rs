@@ -10,7 +10,7 @@ use crate::compile::schedule::Region;
 use crate::compile::target::{RowClass, Target};
 use crate::device::features::Features;
 use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
+use crate::device::kernel::{Argument, KernelSpec, wgsl};
 use anser_model::Op;
 
 pub(crate) static NORM_SHIFT: Rule = Rule {
@@ -24,6 +24,9 @@ pub(crate) static NORM_SHIFT: Rule = Rule {
 /// Numbers of mixes that there is a kernel for.
 const N_MIXES: [usize; 2] = [1, 6];
 
+/// Places of `wgsl/norm_shift/mixes_together.wgsl`.
+const MAX_MIXES: usize = 6;
+
 /// `[norm, shift]`, around the shift.
 fn matches(graph: &Graph, shift: usize) -> Option<Vec<usize>> {
     let Op::TokenShift { x, mix, .. } = graph.op(shift) else { return None };
@@ -35,19 +38,10 @@ fn matches(graph: &Graph, shift: usize) -> Option<Vec<usize>> {
 fn fits(graph: &Graph, nodes: &[usize], target: &Target) -> bool {
     let Op::TokenShift { x, mix, .. } = graph.op(nodes[1]) else { return false };
     // Where the results do not lie in one buffer, each has a binding of its own, besides five others.
-    let max_mixes = if target.has_few_rows { 6 } else { target.features.max_bindings.saturating_sub(5) as usize };
+    let max_mixes =
+        if target.has_few_rows { MAX_MIXES } else { target.features.max_bindings.saturating_sub(5) as usize };
     mix.len() <= max_mixes && graph.plan.value(*x).n_cols <= max_norm_cols(&target.features)
 }
-
-/// The first words of the place of each result of a token shift in `wgsl/norm_shift/mixes_together.wgsl`.
-const MIX_PLACES: [[&str; 3]; 6] = [
-    ["MIX_0_FLOATS", "MIX_0_BYTES", "MIX_0_SCALES"],
-    ["MIX_1_FLOATS", "MIX_1_BYTES", "MIX_1_SCALES"],
-    ["MIX_2_FLOATS", "MIX_2_BYTES", "MIX_2_SCALES"],
-    ["MIX_3_FLOATS", "MIX_3_BYTES", "MIX_3_SCALES"],
-    ["MIX_4_FLOATS", "MIX_4_BYTES", "MIX_4_SCALES"],
-    ["MIX_5_FLOATS", "MIX_5_BYTES", "MIX_5_SCALES"],
-];
 
 /// Threads of a workgroup, and columns that it writes.
 fn shape(n_cols: usize, n_tokens: RowClass, features: &Features) -> (u32, u32) {
@@ -76,16 +70,15 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
     let mut access = vec![Read, Read, Read, Read, ReadWrite];
     let vectors = [Vectors { first: *weight, last: *bias }, Vectors { first, last }];
     let mut bindings: Vec<Binding> = [Tokens, Value(*x)].into_iter().chain(vectors).chain([State(*state)]).collect();
-    let mut constants = vec![];
+    let (mut arguments, mut constants) = (vec![], vec![]);
     match lowering.region(first_out) {
         Some(Region::Own { .. }) => {
             modules.extend([wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl"), wgsl!("halves.wgsl"), wgsl!("place.wgsl")]);
             modules.push(wgsl!("norm_shift/mixes_together.wgsl"));
             access.push(ReadWrite);
             bindings.push(Binding::Region(first_out));
-            for (names, &id) in MIX_PLACES.into_iter().zip(out) {
-                constants.extend(names.into_iter().zip(lowering.place(id).map(f64::from)));
-            }
+            let places = out.iter().map(|&id| lowering.place(id));
+            arguments.push(Argument::array("MIXES", "Place", places, MAX_MIXES));
             constants.push(("N_MIXES", mix.len() as f64));
         }
         Some(Region::Shared { .. }) => {
@@ -109,6 +102,7 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
         .constant("EPS", f64::from(*eps))
         .constant("VECTOR_STRIDE", lowering.vector_stride(n_cols))
         .access(&access);
+    kernel.arguments = arguments;
     kernel.constants.extend(constants);
     let n_slices = (n_cols as u32).div_ceil(slice_len);
     Ok(vec![kernel.dispatch(bindings, [lowering.rows(*x), Extent::Fixed(n_slices), Extent::Fixed(1)])])

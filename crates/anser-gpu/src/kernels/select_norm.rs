@@ -34,14 +34,14 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
     };
     let (features, n_cols) = (&lowering.target.features, lowering.n_cols(*out));
     let mut modules = vec![reduce_module(features), wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl")];
-    modules.extend([wgsl!("halves.wgsl"), wgsl!("place.wgsl"), wgsl!("out_place.wgsl"), wgsl!("select_norm.wgsl")]);
-    let mut kernel = KernelSpec::new("select_norm", modules)
+    modules.extend([wgsl!("halves.wgsl"), wgsl!("place.wgsl"), wgsl!("select_norm.wgsl")]);
+    let kernel = KernelSpec::new("select_norm", modules)
+        .argument(out_place(lowering, *out))
         .constant("WORKGROUP", f64::from(norm_workgroup(n_cols, features)))
         .constant("N_COLS", n_cols as f64)
         .constant("EPS", f64::from(*eps))
         .constant("VECTOR_STRIDE", lowering.vector_stride(n_cols))
         .access(&[Read, Read, Read, ReadWrite]);
-    kernel.constants.extend(out_place(lowering, *out));
     let bindings = vec![Outputs, Value(*x), Vectors { first: *weight, last: *bias }, Region(*out)];
     Ok(vec![kernel.dispatch(bindings, lowering.by_rows(*out))])
 }

@@ -9,45 +9,26 @@ const PITCH: u32 = 17u; // from one staged piece to the next: a number of banks 
 
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
 
-// Where the result of each mix is in out, see place.wgsl.
-override MIX_0_FLOATS: u32 = NOTHING;
-override MIX_0_BYTES: u32 = NOTHING;
-override MIX_0_SCALES: u32 = NOTHING;
-override MIX_1_FLOATS: u32 = NOTHING;
-override MIX_1_BYTES: u32 = NOTHING;
-override MIX_1_SCALES: u32 = NOTHING;
-override MIX_2_FLOATS: u32 = NOTHING;
-override MIX_2_BYTES: u32 = NOTHING;
-override MIX_2_SCALES: u32 = NOTHING;
-override MIX_3_FLOATS: u32 = NOTHING;
-override MIX_3_BYTES: u32 = NOTHING;
-override MIX_3_SCALES: u32 = NOTHING;
-override MIX_4_FLOATS: u32 = NOTHING;
-override MIX_4_BYTES: u32 = NOTHING;
-override MIX_4_SCALES: u32 = NOTHING;
-override MIX_5_FLOATS: u32 = NOTHING;
-override MIX_5_BYTES: u32 = NOTHING;
-override MIX_5_SCALES: u32 = NOTHING;
-
+// Where the result of a mix is in out, see place.wgsl: MIXES is the kernel's argument, an array of six places.
 fn place_of(m: u32) -> Place {
     switch m {
         case 0u: {
-            return Place(MIX_0_FLOATS, MIX_0_BYTES, MIX_0_SCALES, NOTHING);
+            return MIXES[0];
         }
         case 1u: {
-            return Place(MIX_1_FLOATS, MIX_1_BYTES, MIX_1_SCALES, NOTHING);
+            return MIXES[1];
         }
         case 2u: {
-            return Place(MIX_2_FLOATS, MIX_2_BYTES, MIX_2_SCALES, NOTHING);
+            return MIXES[2];
         }
         case 3u: {
-            return Place(MIX_3_FLOATS, MIX_3_BYTES, MIX_3_SCALES, NOTHING);
+            return MIXES[3];
         }
         case 4u: {
-            return Place(MIX_4_FLOATS, MIX_4_BYTES, MIX_4_SCALES, NOTHING);
+            return MIXES[4];
         }
         default: {
-            return Place(MIX_5_FLOATS, MIX_5_BYTES, MIX_5_SCALES, NOTHING);
+            return MIXES[5];
         }
     }
 }

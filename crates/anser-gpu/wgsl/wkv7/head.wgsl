@@ -1,6 +1,6 @@
 // All that happens to one head of one token between its projections and the output projection: the mix with the first
 // layer's value, key control, the recurrence, norm, bonus and gate. For steps whose sequences have one token each; one
-// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, out_place.wgsl, bytes_out.wgsl, lanes/*.wgsl,
+// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, place.wgsl, bytes_out.wgsl, lanes/*.wgsl,
 // wkv7/state_vec4.wgsl, wkv7/rows.wgsl and weight/piece.wgsl (N_COLS = C); wkv7/head_values.wgsl or wkv7/head_low_rank.wgsl, which follows, has the
 // operands.
 //
@@ -132,20 +132,20 @@ fn run(workgroup: vec3<u32>, index: u32) {
     let scale = inverseSqrt(lanes_sum(variance, index) / f32(HEAD_SIZE) + EPS);
     let normed = (staged_y[column] - mean) * scale * norm_weight + norm_bias;
     let result = (normed + bonus * value) * rates[column].g;
-    if index < HEAD_SIZE && OUT_FLOATS != NOTHING {
-        out[OUT_FLOATS + t * N_COLS + head + index] = bitcast<u32>(result);
+    if index < HEAD_SIZE && OUT.floats != NOTHING {
+        out[OUT.floats + t * N_COLS + head + index] = bitcast<u32>(result);
     }
-    if OUT_BYTES != NOTHING || OUT_HALVES != NOTHING {
+    if OUT.bytes != NOTHING || OUT.halves != NOTHING {
         workgroupBarrier(); // all have read y
         if index < HEAD_SIZE {
             staged_y[index] = result;
         }
         workgroupBarrier();
-        if OUT_BYTES != NOTHING && index < HEAD_SIZE / 16u {
+        if OUT.bytes != NOTHING && index < HEAD_SIZE / 16u {
             store_bytes((t * N_COLS + head) / 16u + index, 16u * index);
         }
-        if OUT_HALVES != NOTHING && index < HEAD_SIZE / 2u {
-            let to = OUT_HALVES + (t * N_COLS + head) / 2u + index;
+        if OUT.halves != NOTHING && index < HEAD_SIZE / 2u {
+            let to = OUT.halves + (t * N_COLS + head) / 2u + index;
             out[to] = to_halves(staged_y[2u * index], staged_y[2u * index + 1u]);
         }
     }
@@ -177,5 +177,5 @@ fn y4(at: u32) -> vec4<f32> {
 // A piece of the result, from element `at` of the head.
 fn store_bytes(piece: u32, at: u32) {
     let bytes = to_bytes(y4(at), y4(at + 4u), y4(at + 8u), y4(at + 12u));
-    write_bytes(OUT_BYTES, OUT_SCALES, piece, bytes);
+    write_bytes(OUT.bytes, OUT.scales, piece, bytes);
 }

@@ -6,10 +6,12 @@
 @group(0) @binding(7) var<storage, read> bias: array<f32>;          // the layer's vectors
 @group(0) @binding(8) var<storage, read> v_first: array<f32>;       // [T, C], if values are mixed
 
-// First vec4 of values, [T, C / 4] each.
-override RECEPTANCE: u32;
-override KEY: u32;
-override VALUE: u32;
+// First vec4 of r, k and v among the values, [T, C / 4] each: VALUES is the kernel's argument.
+struct Values {
+    receptance: u32,
+    key: u32,
+    value: u32,
+}
 
 // The second matrix of a low-rank pair, [C, RANK], and its input.
 struct Pair {
@@ -21,50 +23,12 @@ struct Pair {
     first: u32,   // number of its first piece of 16 columns among those of all pairs
 }
 
-// The pairs of w, a, g and v are constants: their weights are asked for without a look at a table.
-override W_WEIGHTS: u32;
-override W_KIND: u32;
-override W_INPUT: u32;
-override W_BIAS: u32;
-override W_RANK: u32;
-override W_FIRST: u32;
-
-override A_WEIGHTS: u32;
-override A_KIND: u32;
-override A_INPUT: u32;
-override A_BIAS: u32;
-override A_RANK: u32;
-override A_FIRST: u32;
-
-override G_WEIGHTS: u32;
-override G_KIND: u32;
-override G_INPUT: u32;
-override G_BIAS: u32;
-override G_RANK: u32;
-override G_FIRST: u32;
-
-override V_WEIGHTS: u32;
-override V_KIND: u32;
-override V_INPUT: u32;
-override V_BIAS: u32;
-override V_RANK: u32;
-override V_FIRST: u32;
-
-fn decay_pair() -> Pair {
-    return Pair(W_WEIGHTS, W_KIND, W_INPUT, W_BIAS, W_RANK, W_FIRST);
-}
-
-fn rate_pair() -> Pair {
-    return Pair(A_WEIGHTS, A_KIND, A_INPUT, A_BIAS, A_RANK, A_FIRST);
-}
-
-fn gate_pair() -> Pair {
-    return Pair(G_WEIGHTS, G_KIND, G_INPUT, G_BIAS, G_RANK, G_FIRST);
-}
-
-fn value_pair() -> Pair {
-    return Pair(V_WEIGHTS, V_KIND, V_INPUT, V_BIAS, V_RANK, V_FIRST);
-}
+// The pairs of w, a, g and v are the kernel's argument PAIRS, a constant: a thread asks for its weights without waiting for a
+// table. A pair that there is not begins after all others.
+const W: u32 = 0u;
+const A: u32 = 1u;
+const G: u32 = 2u;
+const V: u32 = 3u;
 
 override N_PAIR_PIECES: u32; // pieces of all pairs
 override N_ROUNDS: u32 = (N_PAIR_PIECES + N_LANES - 1u) / N_LANES;
@@ -74,15 +38,15 @@ const BF16: u32 = 2u;
 const F32: u32 = 3u;
 
 fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
-    return values[RECEPTANCE + t * (N_COLS / 4u) + column4];
+    return values[VALUES.receptance + t * (N_COLS / 4u) + column4];
 }
 
 fn load_key(t: u32, column4: u32) -> vec4<f32> {
-    return values[KEY + t * (N_COLS / 4u) + column4];
+    return values[VALUES.key + t * (N_COLS / 4u) + column4];
 }
 
 fn load_value(t: u32, column: u32) -> f32 {
-    return values[VALUE + (t * N_COLS + column) / 4u][column % 4u];
+    return values[VALUES.value + (t * N_COLS + column) / 4u][column % 4u];
 }
 
 fn load_first_value(t: u32, column: u32) -> f32 {
@@ -110,10 +74,10 @@ fn fetch_rates(head: u32, index: u32) {
         fetched[i] = array<vec4<u32>, 2>(weights[at], weights[at + 1u]);
     }
     biases = vec4<f32>(
-        load_bias(decay_pair(), row),
-        load_bias(rate_pair(), row),
-        load_bias(gate_pair(), row),
-        load_bias(value_pair(), row),
+        load_bias(PAIRS[W], row),
+        load_bias(PAIRS[A], row),
+        load_bias(PAIRS[G], row),
+        load_bias(PAIRS[V], row),
     );
 }
 
@@ -168,8 +132,8 @@ fn load_bias(pair: Pair, row: u32) -> f32 {
 }
 
 fn pair_of(j: u32) -> Pair {
-    let low = select_pair(decay_pair(), rate_pair(), j == 1u);
-    let high = select_pair(gate_pair(), value_pair(), j == 3u);
+    let low = select_pair(PAIRS[W], PAIRS[A], j == 1u);
+    let high = select_pair(PAIRS[G], PAIRS[V], j == 3u);
     return select_pair(low, high, j >= 2u);
 }
 
@@ -187,11 +151,11 @@ fn select_pair(a: Pair, b: Pair, takes_b: bool) -> Pair {
 // The pair of piece `p` of all pairs.
 fn pair_number(p: u32) -> u32 {
     var j = 3u;
-    if p < A_FIRST {
+    if p < PAIRS[A].first {
         j = 0u;
-    } else if p < G_FIRST {
+    } else if p < PAIRS[G].first {
         j = 1u;
-    } else if p < V_FIRST {
+    } else if p < PAIRS[V].first {
         j = 2u;
     }
     return j;

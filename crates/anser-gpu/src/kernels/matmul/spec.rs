@@ -217,7 +217,7 @@ pub(super) fn vec(
     modules.push(wgsl!("matmul/vec.wgsl"));
     let labels = &quantized.unwrap_or(kept(DType::F16).on_device).labels;
     let label = if reads_bytes { labels.vec_int8 } else { labels.vec_f32 };
-    KernelSpec { label, modules, constants, access: input.access(jobs) }
+    KernelSpec { label, modules, arguments: vec![], constants, access: input.access(jobs) }
 }
 
 /// The kernel that holds its inputs, for weights of type `quantized` or else for float ones, see `wgsl/matmul/held.wgsl`.
@@ -257,6 +257,7 @@ pub(super) fn held(
     KernelSpec {
         label: quantized.unwrap_or(kept(DType::F16).on_device).labels.held,
         modules,
+        arguments: vec![],
         constants,
         access: input.access(jobs),
     }

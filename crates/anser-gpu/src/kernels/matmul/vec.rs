@@ -11,45 +11,18 @@ use crate::compile::lowering::Lowering;
 use crate::compile::rule::Unlowered;
 use crate::compile::schedule::Region;
 use crate::compile::target::Precision;
-use crate::device::kernel::{Access, KernelSpec, wgsl};
+use crate::device::kernel::{Access, Argument, KernelSpec, wgsl};
 use crate::memory::layout::Place;
 use crate::quant::{DeviceType, PIECE_LEN};
 use anser_model::Rows;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// `MAX_JOBS` of `wgsl/matmul/job_table.wgsl`.
+/// `MAX_JOBS` of `wgsl/matmul/job_constants.wgsl` and `wgsl/matmul/job_table.wgsl`.
 const MAX_JOBS: usize = 8;
 
 /// Words of `Job` of `wgsl/matmul/jobs.wgsl`.
 const JOB_LEN: usize = 16;
-
-/// The words of each job in `wgsl/matmul/job_constants.wgsl`.
-const JOB_CONSTANTS: [[&str; JOB_LEN]; MAX_JOBS] = {
-    macro_rules! words {
-        ($($job:literal)*) => {
-            [$([
-                concat!("JOB_", $job, "_FIRST_WORKGROUP"),
-                concat!("JOB_", $job, "_N_ROWS"),
-                concat!("JOB_", $job, "_WEIGHTS"),
-                concat!("JOB_", $job, "_KIND"),
-                concat!("JOB_", $job, "_X"),
-                concat!("JOB_", $job, "_SCALES"),
-                concat!("JOB_", $job, "_BIAS"),
-                concat!("JOB_", $job, "_EPILOGUE"),
-                concat!("JOB_", $job, "_N_TOTAL"),
-                concat!("JOB_", $job, "_FIRST_ROW"),
-                concat!("JOB_", $job, "_OUT"),
-                concat!("JOB_", $job, "_OUT_BYTES"),
-                concat!("JOB_", $job, "_OUT_SCALES"),
-                concat!("JOB_", $job, "_N_COLS"),
-                concat!("JOB_", $job, "_NORM_SCALE"),
-                concat!("JOB_", $job, "_NORM_OFFSET"),
-            ],)*]
-        };
-    }
-    words!(0 1 2 3 4 5 6 7)
-};
 
 /// `Job::kind` of quantized types in `wgsl/matmul/jobs.wgsl`.
 const QUANTIZED: u32 = 0;
@@ -251,10 +224,10 @@ fn dispatch(
         _ => VecShape::choose(n_rows, n_units, writes_bytes, features),
     };
     let n_rows_each = held.map_or(shape.workgroup / shape.n_lanes, |held| held.n_rows);
-    let mut words = vec![];
+    let mut table = vec![];
     let mut n_workgroups = 0;
     for job in jobs {
-        words.extend(job_words(job, n_workgroups, lowering)?);
+        table.push(job_words(job, n_workgroups, lowering)?);
         n_workgroups += (job.rows.len() as u32).div_ceil(n_rows_each);
     }
     let same_cols = jobs.iter().all(|job| job.op.n_cols == first.op.n_cols);
@@ -270,19 +243,16 @@ fn dispatch(
         (None, true) => VecInput::Vec4s,
         (None, false) => VecInput::Scalars,
     };
-    // Constants are part of a pipeline's identity: there are few pipelines if all layers lie alike.
+    // Arguments are part of a pipeline's identity: there are few pipelines if all layers lie alike.
     let jobs_are = if lowering.weights.has_whole_layers() { Jobs::Constants } else { Jobs::Table };
     constants.push(("N_JOBS", jobs.len() as f64));
-    if jobs_are == Jobs::Constants {
-        constants.extend(JOB_CONSTANTS.into_iter().flatten().zip(words.iter().map(|&word| f64::from(word))));
-    }
     if held.is_none() {
         constants.push(("AHEAD", f64::from(ahead(first.op.n_cols, shape.n_lanes))));
     }
     if let Some(shift) = shift {
         constants.extend([("EPS", f64::from(shift.eps)), ("READS_BYTES", f64::from(reads_bytes))]);
     }
-    let kernel = match held {
+    let mut kernel = match held {
         Some(held) => spec::held(quantized, input, jobs_are, held, constants),
         None => {
             let has_floats = jobs.iter().any(|job| job.quantized().is_none());
@@ -304,9 +274,12 @@ fn dispatch(
         Binding::Region(first.op.out),
         Binding::Step,
     ];
-    if jobs_are == Jobs::Table {
-        words.resize(MAX_JOBS * JOB_LEN, 0);
-        bindings.push(Binding::Constants(Arc::from(words)));
+    match jobs_are {
+        Jobs::Constants => kernel.arguments.push(Argument::array("JOBS", "Job", table, MAX_JOBS)),
+        Jobs::Table => {
+            table.resize(MAX_JOBS, [0; JOB_LEN]);
+            bindings.push(Binding::Constants(Arc::from(table.concat())));
+        }
     }
     let grid = [n_workgroups.min(WIDTH), n_workgroups.div_ceil(WIDTH), 1].map(Extent::Fixed);
     let n_weight_bytes = jobs.iter().map(|job| job.place.n_bytes).sum();
