@@ -9,7 +9,8 @@
 //! then go on in the spare slots, where they disturb nobody.
 
 use super::embed_table::EmbedTable;
-use super::sampling::{Launch, Memory, Place, drawn_tokens, largest_row_n_bytes, of_32_bits};
+use super::program::Bound;
+use super::sampling::{Memory, Place, drawn_tokens, largest_row_n_bytes, of_32_bits};
 use crate::compile::dispatch::Binding;
 use crate::compile::schedule::Reads;
 use crate::compile::target::Target;
@@ -19,7 +20,7 @@ use crate::kernels::sample::{MAX_VOCAB, N_SHARES};
 use crate::memory::state::{Passage, SlotId};
 use crate::run::buffers::Sizes;
 use crate::run::executor::Gpu;
-use crate::run::recorder::{Recipe, Recorder};
+use crate::run::recorder::{Recorder, RepeatedStep};
 use crate::run::sampling::DrawOptions;
 use anser_model::{Sequence, Step, ValueId};
 use std::fmt;
@@ -91,7 +92,7 @@ pub struct Drawing {
     ahead: Option<Flight>,
     /// Half of [`Memory::kept`] with the logits of the last step that counts.
     half: Option<usize>,
-    bound: Option<Bound>,
+    steps: Option<BoundSteps>,
 }
 
 /// A sequence among others that draw.
@@ -130,7 +131,7 @@ struct Flight {
 
 /// The commands of its steps.
 #[derive(Debug)]
-struct Bound {
+struct BoundSteps {
     epoch: u64,
     target: Target,
     /// Of steps by half.
@@ -199,7 +200,7 @@ impl Gpu {
         let n_bytes = (size_of::<Place>() * drawers.len()) as u64;
         let staging = || self.device.create_buffer("drawn tokens", n_bytes, usage);
         let staging = [staging()?, staging()?];
-        Ok(Drawing { rows: vec![], memory, staging, n_steps: 0, ahead: None, half: None, bound: None })
+        Ok(Drawing { rows: vec![], memory, staging, n_steps: 0, ahead: None, half: None, steps: None })
     }
 
     fn drop_spares(&mut self, drawing: &Drawing) {
@@ -343,9 +344,9 @@ impl Gpu {
         let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, ..Step::default() };
         let target = self.prepare(&step)?;
         let half = drawing.n_steps % 2;
-        let last = drawing.bound.take().filter(|bound| bound.epoch == self.sampling.epoch && bound.target == target);
-        let bound = match last {
-            Some(bound) => bound,
+        let last = drawing.steps.take().filter(|steps| steps.epoch == self.sampling.epoch && steps.target == target);
+        let steps = match last {
+            Some(steps) => steps,
             None => self.bind_drawing(drawing, target, &step)?,
         };
         let passage = |row: &Row| {
@@ -366,21 +367,21 @@ impl Gpu {
                 self.device.queue.write_buffer(&drawing.memory.shares, offset, bytemuck::cast_slice(&shares));
             }
         }
-        let commands = bound.recorder.take(half)?;
+        let commands = steps.recorder.take(half)?;
         let submission = self.device.guard(|| "a step".into(), || self.device.queue.submit([commands]))?;
         self.sampling.next = Some(passages.into_iter().map(Passage::turned).collect());
         for row in drawing.rows.iter().filter(|row| !row.draws()) {
             self.states.advance(row.spare);
         }
-        drawing.bound = Some(bound);
+        drawing.steps = Some(steps);
         drawing.n_steps += 1;
         let n_bytes = drawing.places_n_bytes();
         Ok(Flight { mapping: Mapping::start(&drawing.staging[half], wgpu::MapMode::Read, n_bytes, submission), half })
     }
 
     /// Binds the kernels around steps of `target`.
-    fn bind_drawing(&self, drawing: &Drawing, target: Target, step: &Step) -> Result<Bound, GpuError> {
-        let schedule = &self.replay(target)?.schedule;
+    fn bind_drawing(&self, drawing: &Drawing, target: Target, step: &Step) -> Result<BoundSteps, GpuError> {
+        let schedule = &self.program(target)?.schedule;
         let memory = |id: Option<ValueId>| id.and_then(|id| self.buffers.value(schedule, id));
         let (Table::There(table), Some(logits)) = (&self.sampling.table, memory(self.plan.logits)) else {
             return Err(self.device.failed("drawing", "the embeddings or logits have no memory"));
@@ -393,40 +394,38 @@ impl Gpu {
         let greedy = drawing.rows.iter().all(|row| row.greedy);
         let tables = [sequences, tokens];
         let sample =
-            |half| drawing.memory.launches(&self.device, &self.features, logits.clone(), tables.clone(), greedy, half);
-        let embed = table.launches(&self.device, &drawing.memory.places, embedded, drawing.rows.len())?;
-        let recipe = |half: usize| self.recipe(drawing, target, step, &embed, &sample(half)?, half);
-        let recorder = Recorder::new(&self.device, [recipe(0)?, recipe(1)?]);
-        Ok(Bound { epoch: self.sampling.epoch, target, recorder })
+            |half| drawing.memory.bind(&self.device, &self.features, logits.clone(), tables.clone(), greedy, half);
+        let embed = table.bind(&self.device, &drawing.memory.places, embedded, drawing.rows.len())?;
+        let repeated = |half: usize| self.repeated_step(drawing, target, step, &embed, &sample(half)?, half);
+        let recorder = Recorder::new(&self.device, [repeated(0)?, repeated(1)?]);
+        Ok(BoundSteps { epoch: self.sampling.epoch, target, recorder })
     }
 
     /// The commands of steps of `target` between what embeds its tokens and what draws the next ones.
-    fn recipe(
+    fn repeated_step(
         &self,
         drawing: &Drawing,
         target: Target,
         step: &Step,
-        embed: &[Launch],
-        sample: &[Launch],
+        embed: &[Bound],
+        sample: &[Bound],
         half: usize,
-    ) -> Result<Recipe, GpuError> {
-        let replay = self.replay(target)?;
-        let sizes = Sizes::new(step);
-        let launch = |launches: &[Launch]| launches.iter().map(Launch::command).collect::<Vec<_>>();
-        let mut passes = vec![launch(embed)];
+    ) -> Result<RepeatedStep, GpuError> {
+        let program = self.program(target)?;
+        let mut passes = vec![embed.to_vec()];
         let mut start = 0;
-        for stop in &Reads::new(&self.plan, &replay.schedule, step).stops {
-            let end = replay.n_dispatches(stop.n_units);
-            passes.push(replay.dispatches[start..end].iter().map(|dispatch| dispatch.command(sizes)).collect());
+        for stop in &Reads::new(&self.plan, &program.schedule, step).stops {
+            let end = program.n_dispatches(stop.n_units);
+            passes.push(program.bound[start..end].to_vec());
             start = end;
         }
-        passes.push(launch(sample));
+        passes.push(sample.to_vec());
         // Each pass makes a small model's step longer by some 2 µs; why large steps have one for each layer, see
         // [`Schedule::segments`].
-        if replay.schedule.segments.is_empty() {
+        if program.schedule.segments.is_empty() {
             passes = vec![passes.concat()];
         }
         let copy = (drawing.memory.places.clone(), drawing.staging[half].clone(), drawing.places_n_bytes());
-        Ok(Recipe { passes, copy })
+        Ok(RepeatedStep { passes, sizes: Sizes::new(step), copy })
     }
 }

@@ -1,7 +1,8 @@
 //! The embedding table on the device, for sequences that draw their own tokens. Others need a row of it at a time, which
 //! the host gathers from the file.
 
-use super::sampling::Launch;
+use super::program::Bound;
+use crate::compile::dispatch::Extent;
 use crate::device::Device;
 use crate::error::GpuError;
 use crate::kernels::sample::{embed, table_of};
@@ -44,20 +45,20 @@ impl EmbedTable {
     }
 
     /// The dispatches that write the rows of the tokens at `places` to `out`, `[n_rows, C]`.
-    pub(super) fn launches(
+    pub(super) fn bind(
         &self,
         device: &Device,
         places: &wgpu::Buffer,
         out: wgpu::BufferBinding,
         n_rows: usize,
-    ) -> Result<Vec<Launch>, GpuError> {
+    ) -> Result<Vec<Bound>, GpuError> {
         const PIECES_OF_A_WORKGROUP: usize = 64;
         let n = self.n_cols.div_ceil(16).div_ceil(PIECES_OF_A_WORKGROUP) as u32;
-        let launch = |(rows, buffer): &(Range<usize>, wgpu::Buffer)| {
+        let bind = |(rows, buffer): &(Range<usize>, wgpu::Buffer)| {
             let spec = embed(&self.layout, self.n_cols, rows);
             let buffers = vec![buffer.as_entire_buffer_binding(), places.as_entire_buffer_binding(), out.clone()];
-            Launch::new(device, &spec, buffers, [n, n_rows as u32, 1])
+            Bound::new(device, &spec, buffers, [n, n_rows as u32, 1].map(Extent::Fixed))
         };
-        self.parts.iter().map(launch).collect()
+        self.parts.iter().map(bind).collect()
     }
 }

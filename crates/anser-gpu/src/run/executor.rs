@@ -2,7 +2,7 @@
 
 use super::buffers::Buffers;
 use super::drawing::Sampling;
-use super::replay::Replay;
+use super::program::Program;
 use super::step::Recording;
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::Schedule;
@@ -96,8 +96,8 @@ pub struct Gpu {
     pub(crate) weights: Loading,
     pub(crate) states: States,
     pub(crate) buffers: Buffers,
-    /// Lowered plans by kind of steps. Whoever replaces buffers that they bind calls [`Gpu::forget_replays`].
-    pub(crate) replays: HashMap<Target, Replay>,
+    /// Lowered plans by kind of steps. Whoever replaces buffers that they bind calls [`Gpu::forget_programs`].
+    pub(crate) programs: HashMap<Target, Program>,
     /// Where results wait to be read; grows, never shrinks.
     pub(crate) staging: Option<wgpu::Buffer>,
     /// The last step's commands, recorded again for the next one.
@@ -162,7 +162,7 @@ impl Gpu {
         let weights = Loading::start(request, compile)?;
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
-        let (device, replays, staging, recording) = (device.clone(), HashMap::new(), None, None);
+        let (device, programs, staging, recording) = (device.clone(), HashMap::new(), None, None);
         let sampling = Sampling::default();
         Ok(Gpu {
             plan,
@@ -173,7 +173,7 @@ impl Gpu {
             weights,
             states,
             buffers,
-            replays,
+            programs,
             staging,
             recording,
             sampling,
@@ -228,7 +228,7 @@ impl Gpu {
     pub fn create_state(&mut self) -> Result<SlotId, GpuError> {
         let (slot, moved) = self.states.create(&self.device)?;
         if moved {
-            self.forget_replays();
+            self.forget_programs();
         }
         Ok(slot)
     }
@@ -269,8 +269,8 @@ impl Gpu {
     }
 
     /// Forgets what binds buffers that are replaced.
-    pub(crate) fn forget_replays(&mut self) {
-        self.replays.clear();
+    pub(crate) fn forget_programs(&mut self) {
+        self.programs.clear();
         self.recording = None;
         self.sampling.epoch += 1;
         self.sampling.next = None;

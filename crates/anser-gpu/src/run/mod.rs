@@ -6,8 +6,8 @@ mod drawing;
 mod embed_table;
 mod executor;
 mod profile;
+mod program;
 mod recorder;
-mod replay;
 mod sampling;
 mod step;
 #[cfg(not(target_arch = "wasm32"))]

@@ -1,12 +1,12 @@
 //! Twins of [`Gpu::step`] for people: one hands out what every operation computed, one times every kernel.
 
 use crate::compile::dispatch::Binding;
+use crate::compile::dispatch::Dispatch;
 use crate::compile::schedule::Reads;
 use crate::device::kernel::Access;
 use crate::error::GpuError;
 use crate::run::buffers::Sizes;
 use crate::run::executor::Gpu;
-use crate::run::replay::{Recorded, Replay};
 use anser_model::{Node, Step, ValueId};
 
 /// One run of one kernel.
@@ -73,15 +73,15 @@ impl Gpu {
         let target = self.prepare(step)?;
         self.write_tables(step);
         let device = self.device().clone();
-        let Replay { schedule, dispatches } = self.replay(target)?;
-        let reads = Reads::new(self.plan(), schedule, step);
-        let n_units = reads.stops.last().map_or(0, |stop| stop.n_units);
-        let dispatches: Vec<&Recorded> = dispatches.iter().filter(|d| d.unit < n_units).collect();
+        let program = self.program(target)?;
+        let reads = Reads::new(self.plan(), &program.schedule, step);
+        let n = program.n_dispatches(reads.stops.last().map_or(0, |stop| stop.n_units));
+        let all: Vec<usize> = (0..n).collect();
         let sizes = Sizes::new(step);
         let resolved = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
         let staging = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
         let mut times = vec![];
-        for (i, dispatches) in dispatches.chunks(PER_SET).enumerate() {
+        for (i, dispatches) in all.chunks(PER_SET).enumerate() {
             let (n, n_bytes) = (2 * dispatches.len() as u32, 16 * dispatches.len() as u64);
             let resolved = device.create_buffer("timestamps", n_bytes, resolved)?;
             let staging = device.create_buffer("timestamps", n_bytes, staging)?;
@@ -89,17 +89,17 @@ impl Gpu {
                 let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: n };
                 let queries = device.inner.create_query_set(&descriptor);
                 if i == 0 {
-                    self.write_inputs(step, schedule);
+                    self.write_inputs(step, &program.schedule);
                 }
                 let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                for (begin, dispatch) in (0..).step_by(2).zip(dispatches) {
+                for (begin, &at) in (0..).step_by(2).zip(dispatches) {
                     let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
                         query_set: &queries,
                         beginning_of_pass_write_index: Some(begin),
                         end_of_pass_write_index: Some(begin + 1),
                     });
                     let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                    dispatch.encode(&mut encoder.begin_compute_pass(&descriptor), sizes);
+                    program.bound[at].encode(&mut encoder.begin_compute_pass(&descriptor), sizes);
                 }
                 encoder.resolve_query_set(&queries, 0..n, &resolved, 0);
                 encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, n_bytes);
@@ -110,12 +110,12 @@ impl Gpu {
             let take = |bytes: &[u8]| ticks = bytemuck::pod_collect_to_vec(bytes);
             crate::device::mapping::read(&device, &staging, n_bytes, submission, take).await?;
             let tick_ns = f64::from(device.queue.get_timestamp_period());
-            for (dispatch, [begin, end]) in dispatches.iter().zip(ticks.as_chunks().0) {
+            for (&at, [begin, end]) in dispatches.iter().zip(ticks.as_chunks().0) {
                 times.push(KernelTime {
-                    label: dispatch.dispatch.kernel.label,
-                    node: schedule.units[dispatch.unit].name(self.plan()),
+                    label: program.dispatches[at].kernel.label,
+                    node: program.schedule.units[program.units[at]].name(self.plan()),
                     elapsed_us: end.saturating_sub(*begin) as f64 * tick_ns / 1000.0,
-                    n_bytes: self.n_bytes(dispatch, sizes)?,
+                    n_bytes: self.n_bytes(&program.dispatches[at], sizes)?,
                 });
             }
         }
@@ -124,9 +124,9 @@ impl Gpu {
     }
 
     /// Bytes that a dispatch has to move.
-    fn n_bytes(&self, recorded: &Recorded, sizes: Sizes) -> Result<u64, GpuError> {
+    fn n_bytes(&self, dispatch: &Dispatch, sizes: Sizes) -> Result<u64, GpuError> {
         let (plan, weights) = (self.plan(), &self.weights.get()?.layout);
-        let kernel = &recorded.dispatch.kernel;
+        let kernel = &dispatch.kernel;
         let binding = |(access, binding): (&Access, &Binding)| match *binding {
             Binding::Value(id) | Binding::Region(id) => {
                 let value = plan.value(id);
@@ -149,9 +149,9 @@ impl Gpu {
             | Binding::Constants(_) => 0,
         };
         // A buffer may be bound twice, where a kernel leaves a binding unused.
-        let bindings = &recorded.dispatch.bindings;
+        let bindings = &dispatch.bindings;
         let distinct = (0..bindings.len()).filter(|&i| !bindings[..i].contains(&bindings[i]));
         let bound: u64 = distinct.map(|i| binding((&kernel.access[i], &bindings[i]))).sum();
-        Ok(bound + recorded.dispatch.n_weight_bytes)
+        Ok(bound + dispatch.n_weight_bytes)
     }
 }

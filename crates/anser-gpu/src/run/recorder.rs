@@ -1,52 +1,30 @@
 //! The commands of steps that repeat, recorded ahead by threads of their own: a dispatch takes some 5 µs to record, a small
 //! model's less to run.
 
+use super::buffers::Sizes;
+use super::program::Bound;
 use crate::device::Device;
 use crate::error::GpuError;
 use std::sync::Arc;
 
-/// What a pass does at one point: a dispatch, and the buffers that become readable before it.
-#[derive(Debug, Clone)]
-pub(crate) struct Command {
-    pub(crate) ahead: Vec<wgpu::Buffer>,
-    pub(crate) pipeline: wgpu::ComputePipeline,
-    pub(crate) bind_group: wgpu::BindGroup,
-    pub(crate) grid: [u32; 3],
-}
-
-impl Command {
-    /// Records the dispatch; nothing to do is fine.
-    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass) {
-        let readable = |buffer| wgpu::BufferTransition { buffer, state: wgpu::BufferUses::STORAGE_READ_ONLY };
-        if !self.ahead.is_empty() {
-            pass.transition_resources(self.ahead.iter().map(readable), std::iter::empty());
-        }
-        let [x, y, z] = self.grid;
-        if x > 0 && y > 0 && z > 0 {
-            pass.set_pipeline(&self.pipeline);
-            pass.set_bind_group(0, &self.bind_group, &[]);
-            pass.dispatch_workgroups(x, y, z);
-        }
-    }
-}
-
-/// All commands of a step.
+/// A step that is submitted again and again.
 #[derive(Debug)]
-pub(crate) struct Recipe {
-    /// In order; each is a pass.
-    pub(crate) passes: Vec<Vec<Command>>,
+pub(crate) struct RepeatedStep {
+    /// What it runs, pass by pass.
+    pub(crate) passes: Vec<Vec<Bound>>,
+    pub(crate) sizes: Sizes,
     /// What is copied at the end, where to, and how many bytes.
     pub(crate) copy: (wgpu::Buffer, wgpu::Buffer, u64),
 }
 
-impl Recipe {
+impl RepeatedStep {
     fn record(&self, device: &Device) -> Result<wgpu::CommandBuffer, GpuError> {
         let record = || {
             let descriptor = wgpu::CommandEncoderDescriptor { label: Some("a repeated step") };
             let mut encoder = device.inner.create_command_encoder(&descriptor);
-            for commands in &self.passes {
+            for bound in &self.passes {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                commands.iter().for_each(|command| command.encode(&mut pass));
+                bound.iter().for_each(|bound| bound.encode(&mut pass, self.sizes));
             }
             let (from, to, n_bytes) = &self.copy;
             encoder.copy_buffer_to_buffer(from, 0, to, 0, *n_bytes);
@@ -61,17 +39,18 @@ pub(crate) use inline::Recorder;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use threads::Recorder;
 
-/// Two kinds of steps take turns.
-type Recipes = [Recipe; 2];
+/// Two steps that are submitted in turn: they write to buffers of their own, so that the host can read those of one while the
+/// device runs the other.
+type Steps = [RepeatedStep; 2];
 
 #[cfg(not(target_arch = "wasm32"))]
 mod threads {
-    use super::{Arc, Device, GpuError, Recipes};
+    use super::{Arc, Device, GpuError, Steps};
     use std::collections::VecDeque;
     use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
     use std::thread::JoinHandle;
 
-    type Recorded = Result<wgpu::CommandBuffer, GpuError>;
+    type Commands = Result<wgpu::CommandBuffer, GpuError>;
 
     /// Steps of each kind that are recorded ahead.
     const DEPTH: usize = 2;
@@ -86,14 +65,14 @@ mod threads {
     #[derive(Debug)]
     struct Shared {
         device: Arc<Device>,
-        recipes: Recipes,
+        steps: Steps,
         stock: Mutex<Stock>,
         changed: Condvar,
     }
 
     #[derive(Debug, Default)]
     struct Stock {
-        ready: [VecDeque<Recorded>; 2],
+        ready: [VecDeque<Commands>; 2],
         /// Those that are being recorded.
         n_begun: [usize; 2],
         ends: bool,
@@ -114,7 +93,7 @@ mod threads {
                     Some(kind) => {
                         stock.n_begun[kind] += 1;
                         drop(stock);
-                        let recorded = self.recipes[kind].record(&self.device);
+                        let recorded = self.steps[kind].record(&self.device);
                         stock = self.stock();
                         stock.n_begun[kind] -= 1;
                         stock.ready[kind].push_back(recorded);
@@ -126,12 +105,12 @@ mod threads {
     }
 
     impl Recorder {
-        pub(crate) fn new(device: &Arc<Device>, recipes: Recipes) -> Recorder {
+        pub(crate) fn new(device: &Arc<Device>, steps: Steps) -> Recorder {
             /// With more, a step waits for the device.
             const MAX_THREADS: usize = 3;
 
             let (device, stock, changed) = (device.clone(), Mutex::default(), Condvar::new());
-            let shared = Arc::new(Shared { device, recipes, stock, changed });
+            let shared = Arc::new(Shared { device, steps, stock, changed });
             let n_cores = std::thread::available_parallelism().map_or(1, usize::from);
             let start = |_| {
                 let shared = shared.clone();
@@ -142,10 +121,10 @@ mod threads {
         }
 
         /// The commands of a step of kind 0 or 1. Where none are in stock, the caller records them: so it depends on no thread.
-        pub(crate) fn take(&self, kind: usize) -> Recorded {
+        pub(crate) fn take(&self, kind: usize) -> Commands {
             let ready = self.shared.stock().ready[kind].pop_front();
             self.shared.changed.notify_all();
-            ready.unwrap_or_else(|| self.shared.recipes[kind].record(&self.shared.device))
+            ready.unwrap_or_else(|| self.shared.steps[kind].record(&self.shared.device))
         }
     }
 
@@ -162,22 +141,22 @@ mod threads {
 /// A browser's worker has one thread.
 #[cfg(target_arch = "wasm32")]
 mod inline {
-    use super::{Arc, Device, GpuError, Recipes};
+    use super::{Arc, Device, GpuError, Steps};
 
     #[derive(Debug)]
     pub(crate) struct Recorder {
         device: Arc<Device>,
-        recipes: Recipes,
+        steps: Steps,
     }
 
     impl Recorder {
-        pub(crate) fn new(device: &Arc<Device>, recipes: Recipes) -> Recorder {
-            Recorder { device: device.clone(), recipes }
+        pub(crate) fn new(device: &Arc<Device>, steps: Steps) -> Recorder {
+            Recorder { device: device.clone(), steps }
         }
 
         /// The commands of a step of kind 0 or 1.
         pub(crate) fn take(&self, kind: usize) -> Result<wgpu::CommandBuffer, GpuError> {
-            self.recipes[kind].record(&self.device)
+            self.steps[kind].record(&self.device)
         }
     }
 }

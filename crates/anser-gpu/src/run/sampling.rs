@@ -4,10 +4,11 @@
 //! `argmax` takes the most likely token, or `weigh` lists the candidates that can still be drawn and `choose` draws one.
 //! The steps and their order are those of the sampler in crate `anser`, which tests compare them with.
 
-use super::recorder::Command;
+use super::buffers::Sizes;
+use super::program::Bound;
+use crate::compile::dispatch::Extent;
 use crate::device::Device;
 use crate::device::features::Features;
-use crate::device::kernel::KernelSpec;
 use crate::error::GpuError;
 use crate::kernels::sample::{CHUNK_LEN, N_SHARES, kernels};
 use bytemuck::{Pod, Zeroable};
@@ -202,7 +203,7 @@ impl Memory {
 
     /// The dispatches that draw from `logits` `[O, V]`, keep them in half `half` of [`Memory::kept`], and turn `tables`, of
     /// sequences and of tokens. `greedy`: no row draws otherwise.
-    pub(super) fn launches(
+    pub(super) fn bind(
         &self,
         device: &Device,
         features: &Features,
@@ -210,12 +211,12 @@ impl Memory {
         tables: [wgpu::BufferBinding; 2],
         greedy: bool,
         half: usize,
-    ) -> Result<Vec<Launch>, GpuError> {
+    ) -> Result<Vec<Bound>, GpuError> {
         let (n_rows, n_chunks) = (self.n_rows as u32, self.n_vocab.div_ceil(CHUNK_LEN) as u32);
         let Memory { draws, places, shares, bias, counts, adjusted, kept, chunks, candidates, totals, .. } = self;
         let rest = whole(&[draws, places, bias, counts, adjusted, &kept[half % 2], chunks]);
         let scan = [vec![logits], rest].concat();
-        let (of_chunks, of_rows) = ([n_chunks, n_rows, 1], [n_rows, 1, 1]);
+        let (of_chunks, of_rows) = ([n_chunks, n_rows, 1].map(Extent::Fixed), [n_rows, 1, 1].map(Extent::Fixed));
         let bound = match greedy {
             true => vec![(scan, of_chunks), ([whole(&[chunks, places]), tables.to_vec()].concat(), of_rows)],
             false => vec![
@@ -226,45 +227,13 @@ impl Memory {
         };
         let specs = kernels(self.n_vocab, features, greedy);
         device.compile_all(specs.iter())?;
-        specs.iter().zip(bound).map(|(spec, (buffers, grid))| Launch::new(device, spec, buffers, grid)).collect()
+        specs.iter().zip(bound).map(|(spec, (buffers, grid))| Bound::new(device, spec, buffers, grid)).collect()
     }
 }
 
 /// All of every buffer.
 fn whole<'a>(buffers: &[&'a wgpu::Buffer]) -> Vec<wgpu::BufferBinding<'a>> {
     buffers.iter().map(|buffer| buffer.as_entire_buffer_binding()).collect()
-}
-
-/// A kernel with its buffers and grid.
-#[derive(Debug)]
-pub(super) struct Launch {
-    pipeline: wgpu::ComputePipeline,
-    bind_group: wgpu::BindGroup,
-    grid: [u32; 3],
-}
-
-impl Launch {
-    pub(super) fn new(
-        device: &Device,
-        spec: &KernelSpec,
-        buffers: Vec<wgpu::BufferBinding>,
-        grid: [u32; 3],
-    ) -> Result<Launch, GpuError> {
-        let pipeline = device.pipeline(spec)?;
-        let (layout, _) = device.layouts(&spec.access);
-        let resources = buffers.into_iter().map(wgpu::BindingResource::Buffer);
-        let entries = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource });
-        let entries: Vec<wgpu::BindGroupEntry> = entries.collect();
-        let descriptor = wgpu::BindGroupDescriptor { label: Some(spec.label), layout: &layout, entries: &entries };
-        let what = || format!("binding the kernel {}", spec.label);
-        let bind_group = device.guard(what, || device.inner.create_bind_group(&descriptor))?;
-        Ok(Launch { pipeline, bind_group, grid })
-    }
-
-    pub(super) fn command(&self) -> Command {
-        let Launch { pipeline, bind_group, grid } = self;
-        Command { ahead: vec![], pipeline: pipeline.clone(), bind_group: bind_group.clone(), grid: *grid }
-    }
 }
 
 /// Draws one token from each row of `logits`, `[O, V]`, by its options and with its random number, as generations do;
@@ -283,10 +252,12 @@ pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) 
     let tables = device.create_buffer("step", 64 * rows.len() as u64, usage)?;
     let tables = [tables.as_entire_buffer_binding(), tables.as_entire_buffer_binding()];
     let greedy = rows.iter().all(|(options, _)| options.greedy);
-    let launches = memory.launches(device, &device.features(), buffer.as_entire_buffer_binding(), tables, greedy, 0)?;
+    let drawing = memory.bind(device, &device.features(), buffer.as_entire_buffer_binding(), tables, greedy, 0)?;
     let n_bytes = (size_of::<Place>() * rows.len()) as u64;
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let staging = device.create_buffer("drawn tokens", n_bytes, usage)?;
+    let n_rows = rows.len() as u32;
+    let sizes = Sizes { n_tokens: n_rows, n_outputs: n_rows, n_sequences: n_rows };
     let submit = || {
         device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(logits));
         for (row, &(_, share)) in rows.iter().enumerate() {
@@ -296,7 +267,7 @@ pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) 
         let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {
             let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            launches.iter().for_each(|launch| launch.command().encode(&mut pass));
+            drawing.iter().for_each(|bound| bound.encode(&mut pass, sizes));
         }
         encoder.copy_buffer_to_buffer(&memory.places, 0, &staging, 0, n_bytes);
         device.queue.submit([encoder.finish()])

@@ -3,7 +3,7 @@
 use super::attempt::Witness;
 use super::buffers::Sizes;
 use super::executor::Gpu;
-use super::replay::Replay;
+use super::program::Program;
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::{Reads, Schedule};
 use crate::compile::target::{Precision, RowClass, Target};
@@ -118,22 +118,22 @@ impl Gpu {
         let staging = self.staging(reads_n_bytes + room)?;
         self.buffers.write_tables(&self.device, step, passages);
         self.sampling.next = None;
-        let replay = self.replay(target)?;
+        let program = self.program(target)?;
         let weights = self.weights.get()?;
         let is_settled = weights.residency.is_settled()?;
         let recurs = step.tokens.len() <= MAX_RECORDED_TOKENS || step.sequences.len() == step.tokens.len();
         let submit = || {
-            self.write_inputs(step, &replay.schedule);
+            self.write_inputs(step, &program.schedule);
             if !is_settled {
-                return self.submit_as_resident(weights, replay, &recording, staging.as_ref());
+                return self.submit_as_resident(weights, program, &recording, staging.as_ref());
             }
             if !recurs {
-                return Ok(self.submit_in_parts(replay, &recording, staging.as_ref()));
+                return Ok(self.submit_in_parts(program, &recording, staging.as_ref()));
             }
             let recorded = recording.commands.take();
             let record = || {
-                let part = |dispatches| self.record(replay, &recording, staging.as_ref(), dispatches);
-                each_part(replay.dispatches.len(), part)
+                let part = |dispatches| self.record(program, &recording, staging.as_ref(), dispatches);
+                each_part(program.bound.len(), part)
             };
             let commands = recorded.unwrap_or_else(record);
             let submission = self.device.queue.submit(commands);
@@ -182,13 +182,13 @@ impl Gpu {
         match self.recording.take() {
             Some(last) if last.target == target && last.sizes == sizes && last.wanted == step.reads => Ok(last),
             _ => {
-                let reads = Reads::new(&self.plan, &self.replay(target)?.schedule, step);
+                let reads = Reads::new(&self.plan, &self.program(target)?.schedule, step);
                 Ok(Recording { target, sizes, wanted: step.reads.to_vec(), reads, commands: None })
             }
         }
     }
 
-    /// Checks the step and makes sure that there are buffers and a replay for it.
+    /// Checks the step and makes sure that there are buffers and a program for it.
     pub(crate) fn prepare(&mut self, step: &Step) -> Result<Target, GpuError> {
         self.prepare_as(step, self.precision)
     }
@@ -205,7 +205,7 @@ impl Gpu {
         }
         let classes = found.map(RowClass::of);
         if self.buffers.grow(&self.device, classes)? {
-            self.forget_replays();
+            self.forget_programs();
         }
         let one_token_each = step.sequences.len() == step.tokens.len();
         let weights = &self.weights.get()?.layout;
@@ -220,27 +220,27 @@ impl Gpu {
     fn keeps(&self, target: Target, values: &[ValueId]) -> bool {
         let keeps =
             |schedule: &Schedule| values.iter().all(|&id| schedule.cell(id).is_some_and(|cell| cell.floats.is_some()));
-        match self.replays.get(&target) {
-            Some(replay) => keeps(&replay.schedule),
+        match self.programs.get(&target) {
+            Some(program) => keeps(&program.schedule),
             None => keeps(&Schedule::for_target(&self.plan, &target, &RULES)),
         }
     }
 
-    /// Makes the replay for steps of `target`, unless there is one.
+    /// Makes the program for steps of `target`, unless there is one.
     fn lower(&mut self, target: Target) -> Result<(), GpuError> {
-        if self.replays.contains_key(&target) {
+        if self.programs.contains_key(&target) {
             return Ok(());
         }
         let (plan, weights) = (&self.plan, self.weights.get()?);
         let schedule = &Schedule::for_target(plan, &target, &RULES);
         let lowering = Lowering { plan, weights: &weights.layout, schedule, target };
-        match Replay::new(&lowering, &self.device, weights, &self.states, &mut self.buffers) {
-            Ok(replay) => {
-                self.replays.insert(target, replay);
+        match Program::new(&lowering, &self.device, weights, &self.states, &mut self.buffers) {
+            Ok(program) => {
+                self.programs.insert(target, program);
                 Ok(())
             }
             Err(error) => {
-                self.forget_replays();
+                self.forget_programs();
                 self.buffers.shrink(&self.device)?;
                 Err(error)
             }
@@ -248,8 +248,8 @@ impl Gpu {
     }
 
     /// The lowered plan that [`Gpu::prepare`] found or made.
-    pub(crate) fn replay(&self, target: Target) -> Result<&Replay, GpuError> {
-        self.replays.get(&target).ok_or_else(|| self.device.failed("a step", "it was not lowered"))
+    pub(crate) fn program(&self, target: Target) -> Result<&Program, GpuError> {
+        self.programs.get(&target).ok_or_else(|| self.device.failed("a step", "it was not lowered"))
     }
 
     /// Sends the tables that describe the step.
@@ -303,7 +303,7 @@ impl Gpu {
     /// Submits a step layer by layer: the device begins with the first ones while the others are recorded.
     fn submit_in_parts(
         &self,
-        replay: &Replay,
+        program: &Program,
         recording: &Recording,
         staging: Option<&wgpu::Buffer>,
     ) -> wgpu::SubmissionIndex {
@@ -311,33 +311,33 @@ impl Gpu {
         const PART: usize = 3;
 
         let stops = recording.reads.stops.iter().skip(PART - 1).step_by(PART);
-        let ends = stops.map(|stop| replay.n_dispatches(stop.n_units));
+        let ends = stops.map(|stop| program.n_dispatches(stop.n_units));
         let mut start = 0;
         let mut submit = |end: usize| {
             let dispatches = std::mem::replace(&mut start, end)..end;
-            self.device.queue.submit([self.record(replay, recording, staging, dispatches)])
+            self.device.queue.submit([self.record(program, recording, staging, dispatches)])
         };
         for end in ends {
             submit(end);
         }
-        submit(replay.dispatches.len())
+        submit(program.bound.len())
     }
 
     /// Submits the dispatches that a step needs, each as soon as the weights that it reads are on their way.
     fn submit_as_resident(
         &self,
         weights: &Weights,
-        replay: &Replay,
+        program: &Program,
         recording: &Recording,
         staging: Option<&wgpu::Buffer>,
     ) -> Result<wgpu::SubmissionIndex, GpuError> {
-        let needs = replay.weights_needed(&weights.layout, &recording.reads);
+        let needs = program.weights_needed(&weights.layout, &recording.reads);
         let pass = weights.residency.pass();
         let mut start = 0;
         loop {
             let n_readable = pass.wait_for(needs.get(start).map_or(0, |needed| needed.end))?;
             let n = needs[start..].iter().take_while(|needed| needed.end <= n_readable).count();
-            let commands = self.record(replay, recording, staging, start..start + n);
+            let commands = self.record(program, recording, staging, start..start + n);
             let submission = self.device.queue.submit([commands]);
             start += n;
             match needs.get(start) {
@@ -350,15 +350,15 @@ impl Gpu {
     /// Records those of `dispatches` that a step needs, and the copies of what it reads there.
     fn record(
         &self,
-        replay: &Replay,
+        program: &Program,
         recording: &Recording,
         staging: Option<&wgpu::Buffer>,
         dispatches: Range<usize>,
     ) -> wgpu::CommandBuffer {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("step") };
         let mut encoder = self.device.inner.create_command_encoder(&descriptor);
-        self.encode(&mut encoder, replay, &recording.reads, dispatches, recording.sizes, |encoder, i| {
-            let source = self.buffers.value(&replay.schedule, recording.wanted[i]);
+        self.encode(&mut encoder, program, &recording.reads, dispatches, recording.sizes, |encoder, i| {
+            let source = self.buffers.value(&program.schedule, recording.wanted[i]);
             let range = &recording.reads.ranges[i];
             if let (Some(source), Some(staging), false) = (source, staging, range.is_empty()) {
                 encoder.copy_buffer_to_buffer(
@@ -377,7 +377,7 @@ impl Gpu {
     pub(crate) fn encode(
         &self,
         encoder: &mut wgpu::CommandEncoder,
-        replay: &Replay,
+        program: &Program,
         reads: &Reads,
         dispatches: Range<usize>,
         sizes: Sizes,
@@ -385,11 +385,11 @@ impl Gpu {
     ) {
         let mut start = dispatches.start;
         for stop in &reads.stops {
-            let stop_at = replay.n_dispatches(stop.n_units);
+            let stop_at = program.n_dispatches(stop.n_units);
             let end = stop_at.clamp(start, dispatches.end);
             if start < end {
                 let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-                replay.dispatches[start..end].iter().for_each(|dispatch| dispatch.encode(&mut pass, sizes));
+                program.bound[start..end].iter().for_each(|bound| bound.encode(&mut pass, sizes));
             }
             start = end;
             if stop_at == end && (stop_at > dispatches.start || dispatches.start == 0) {

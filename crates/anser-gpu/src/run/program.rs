@@ -1,59 +1,84 @@
-//! A plan lowered for one class of steps: the flat list of dispatches that every such step replays.
+//! Kernels with their buffers, and a plan lowered for one target: the flat list of them that every such step runs.
 
+use super::buffers::{Buffers, Sizes};
 use crate::compile::dispatch::{Binding, Dispatch, Extent};
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::{Reads, Schedule};
 use crate::compile::waves::reads_ahead;
 use crate::device::Device;
+use crate::device::kernel::KernelSpec;
 use crate::error::GpuError;
 use crate::memory::layout::WeightLayout;
 use crate::memory::state::States;
 use crate::memory::weights::Weights;
-use crate::run::buffers::{Buffers, Sizes};
-use crate::run::recorder::Command;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// A dispatch with all that the device needs to run it.
-#[derive(Debug)]
-pub(crate) struct Recorded {
-    /// Index of the schedule's unit.
-    pub(crate) unit: usize,
-    /// Where it came from.
-    pub(crate) dispatch: Dispatch,
+/// A kernel with its buffers: all that the device needs to run it.
+#[derive(Debug, Clone)]
+pub(crate) struct Bound {
     pipeline: wgpu::ComputePipeline,
     bind_group: wgpu::BindGroup,
+    /// Workgroups in x, y, z.
+    grid: [Extent; 3],
     /// Buffers that become readable before it.
     ahead: Vec<wgpu::Buffer>,
 }
 
-impl Recorded {
-    /// What a step of `sizes` does here.
-    pub(crate) fn command(&self, sizes: Sizes) -> Command {
-        let grid = self.dispatch.grid.map(|extent| match extent {
+impl Bound {
+    /// Binds `buffers`, as many as the kernel declares.
+    ///
+    /// # Errors
+    /// If the driver refuses the kernel or a binding.
+    pub(crate) fn new<'a>(
+        device: &Device,
+        kernel: &KernelSpec,
+        buffers: impl IntoIterator<Item = wgpu::BufferBinding<'a>>,
+        grid: [Extent; 3],
+    ) -> Result<Bound, GpuError> {
+        let pipeline = device.pipeline(kernel)?;
+        let (layout, _) = device.layouts(&kernel.access);
+        let resources = buffers.into_iter().map(wgpu::BindingResource::Buffer);
+        let entries = (0..).zip(resources).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource });
+        let entries: Vec<wgpu::BindGroupEntry> = entries.collect();
+        let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.label), layout: &layout, entries: &entries };
+        let what = || format!("binding the kernel {}", kernel.label);
+        let bind_group = device.guard(what, || device.inner.create_bind_group(&descriptor))?;
+        Ok(Bound { pipeline, bind_group, grid, ahead: vec![] })
+    }
+
+    /// Records a run in a step of `sizes`; nothing if it has no workgroups there.
+    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass, sizes: Sizes) {
+        let readable = |buffer| wgpu::BufferTransition { buffer, state: wgpu::BufferUses::STORAGE_READ_ONLY };
+        if !self.ahead.is_empty() {
+            pass.transition_resources(self.ahead.iter().map(readable), std::iter::empty());
+        }
+        let [x, y, z] = self.grid.map(|extent| match extent {
             Extent::Fixed(n) => n,
             Extent::Rows { rows, per_workgroup } => sizes.rows(rows).div_ceil(per_workgroup),
             Extent::Sequences => sizes.n_sequences,
         });
-        let (pipeline, bind_group) = (self.pipeline.clone(), self.bind_group.clone());
-        Command { ahead: self.ahead.clone(), pipeline, bind_group, grid }
-    }
-
-    /// Records it.
-    pub(crate) fn encode(&self, pass: &mut wgpu::ComputePass, sizes: Sizes) {
-        self.command(sizes).encode(pass);
+        if x > 0 && y > 0 && z > 0 {
+            pass.set_pipeline(&self.pipeline);
+            pass.set_bind_group(0, &self.bind_group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
     }
 }
 
-/// The dispatches of a plan for one kind of steps, in order.
+/// The dispatches of a plan for one target, in the order of execution.
 #[derive(Debug)]
-pub(crate) struct Replay {
+pub(crate) struct Program {
     pub(crate) schedule: Schedule,
-    pub(crate) dispatches: Vec<Recorded>,
+    /// What each of [`Program::bound`] was made of.
+    pub(crate) dispatches: Vec<Dispatch>,
+    pub(crate) bound: Vec<Bound>,
+    /// For each of them, the index of the schedule's unit.
+    pub(crate) units: Vec<usize>,
 }
 
-impl Replay {
+impl Program {
     /// Lowers the plan, compiles its kernels and binds its buffers.
     ///
     /// # Errors
@@ -64,7 +89,7 @@ impl Replay {
         weights: &Weights,
         states: &States,
         buffers: &mut Buffers,
-    ) -> Result<Replay, GpuError> {
+    ) -> Result<Program, GpuError> {
         let schedule = lowering.schedule;
         let (units, lowered): (Vec<usize>, Vec<Dispatch>) = lowering.dispatches()?.into_iter().unzip();
         buffers.reserve(device, schedule)?;
@@ -75,36 +100,33 @@ impl Replay {
         let constants = Constants::new(device, lowered.iter().flat_map(|dispatch| &dispatch.bindings))?;
         let memory = Memory { schedule, weights, states, buffers, constants: &constants };
         let ahead = reads_ahead(&lowered, schedule);
-        let record = |((unit, dispatch), ahead): ((usize, Dispatch), Vec<Binding>)| {
-            let pipeline = device.pipeline(&dispatch.kernel)?;
-            let bind_group = memory.bind(device, &dispatch)?;
-            let ahead =
-                ahead.into_iter().filter_map(|binding| Some(memory.resolve(&binding)?.buffer.clone())).collect();
-            Ok(Recorded { unit, dispatch, pipeline, bind_group, ahead })
+        let bind = |(dispatch, ahead): (&Dispatch, Vec<Binding>)| {
+            let bound = memory.bind(device, dispatch)?;
+            let ahead = ahead.iter().filter_map(|binding| Some(memory.resolve(binding)?.buffer.clone())).collect();
+            Ok(Bound { ahead, ..bound })
         };
-        let dispatches = units.into_iter().zip(lowered).zip(ahead).map(record).collect::<Result<_, GpuError>>()?;
-        Ok(Replay { schedule: schedule.clone(), dispatches })
+        let bound = lowered.iter().zip(ahead).map(bind).collect::<Result<_, GpuError>>()?;
+        Ok(Program { schedule: schedule.clone(), dispatches: lowered, bound, units })
     }
 
     /// How many dispatches, from the first, the first `n_units` units have.
     pub(crate) fn n_dispatches(&self, n_units: usize) -> usize {
-        self.dispatches.partition_point(|dispatch| dispatch.unit < n_units)
+        self.units.partition_point(|&unit| unit < n_units)
     }
 
     /// For each dispatch that `reads` needs, the buffers of weights from the first that it or a later one reads to the last
     /// that it or an earlier one reads.
     pub(crate) fn weights_needed(&self, layout: &WeightLayout, reads: &Reads) -> Vec<Range<usize>> {
         let n_units = reads.stops.last().map_or(0, |stop| stop.n_units);
-        let needed = self.dispatches.iter().take_while(|dispatch| dispatch.unit < n_units);
-        let bound = |recorded: &Recorded| {
+        let bound = |dispatch: &Dispatch| {
             let mut all = Range { start: usize::MAX, end: 0 };
-            for place in recorded.dispatch.bindings.iter().filter_map(|binding| binding.weights(layout)) {
+            for place in dispatch.bindings.iter().filter_map(|binding| binding.weights(layout)) {
                 let number = layout.number(place);
                 all = all.start.min(number)..all.end.max(number + 1);
             }
             all
         };
-        let mut needed: Vec<Range<usize>> = needed.map(bound).collect();
+        let mut needed: Vec<Range<usize>> = self.dispatches[..self.n_dispatches(n_units)].iter().map(bound).collect();
         let mut last = 0;
         for range in &mut needed {
             last = last.max(range.end);
@@ -148,22 +170,17 @@ impl Memory<'_> {
         }
     }
 
-    fn bind(&self, device: &Device, dispatch: &Dispatch) -> Result<wgpu::BindGroup, GpuError> {
-        let mut entries = vec![];
-        for (i, binding) in dispatch.bindings.iter().enumerate() {
+    fn bind(&self, device: &Device, dispatch: &Dispatch) -> Result<Bound, GpuError> {
+        let resolve = |binding| {
             let missing = || device.failed(dispatch.kernel.label, &format!("{binding:?} has no memory"));
-            let resource = wgpu::BindingResource::Buffer(self.resolve(binding).ok_or_else(missing)?);
-            entries.push(wgpu::BindGroupEntry { binding: i as u32, resource });
-        }
-        let (layout, _) = device.layouts(&dispatch.kernel.access);
-        let label = Some(dispatch.kernel.label);
-        let descriptor = wgpu::BindGroupDescriptor { label, layout: &layout, entries: &entries };
-        let what = || format!("binding the kernel {}", dispatch.kernel.label);
-        device.guard(what, || device.inner.create_bind_group(&descriptor))
+            self.resolve(binding).ok_or_else(missing)
+        };
+        let buffers = dispatch.bindings.iter().map(resolve).collect::<Result<Vec<_>, GpuError>>()?;
+        Bound::new(device, &dispatch.kernel, buffers, dispatch.grid)
     }
 }
 
-/// The distinct [`Binding::Constants`] of a replay, in one buffer.
+/// The distinct [`Binding::Constants`] of a program, in one buffer.
 struct Constants {
     /// Where each starts.
     offsets: BTreeMap<Arc<[u32]>, u64>,
