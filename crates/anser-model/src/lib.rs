@@ -26,11 +26,13 @@ mod builder;
 pub mod cases;
 
 pub mod config;
+mod dialect;
 mod dump;
 mod error;
 mod identity;
 mod names;
 pub mod plan;
+mod source;
 pub mod state;
 pub mod step;
 pub mod v7;

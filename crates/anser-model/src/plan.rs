@@ -376,7 +376,7 @@ impl Plan {
     pub fn n_bytes_per_token(&self) -> usize {
         let read = |op: &Op| match op {
             Op::Embed { table, .. } => self.weight(*table).row_n_bytes(),
-            op => op.weights().iter().map(|&w| self.weight(w).bytes().len()).sum(),
+            op => op.weights().iter().map(|&w| self.weight(w).n_bytes()).sum(),
         };
         self.nodes.iter().map(|n| read(&n.op)).sum()
     }

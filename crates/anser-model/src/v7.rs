@@ -12,13 +12,11 @@ use crate::builder::PlanBuilder;
 use crate::config::Config;
 use crate::error::ModelError;
 use crate::plan::{Activation, Plan, ValueId};
+use crate::source::Source;
 use crate::state::{StateLayout, StatePart, StateRef};
-use crate::weights::{Source, Weight};
+use crate::weights::Weight;
 use anser_format::ModelFile;
 use std::sync::Arc;
-
-/// Epsilon of the norm after the recurrence: 64·1e-5 in every published model, whatever the head size.
-const GROUP_NORM_EPS: f32 = 64e-5;
 
 const ATT_SHIFT: usize = 0;
 const WKV: usize = 1;
@@ -43,7 +41,11 @@ pub fn plan(file: &Arc<ModelFile>, config: &Config) -> Result<Plan, ModelError> 
     let source = Source::new(file);
 
     let x = p.embed("emb", source.matrix("emb.weight", [v, c])?); // [T, C]
-    let mut x = p.layer_norm("ln0", x, norm(&source, "blocks.0.ln0", c)?, config.layer_norm_eps);
+    // Some files have LN(emb; ln0) in the table.
+    let mut x = match source.has("blocks.0.ln0.weight") || !source.dialect().is_hugging_face() {
+        true => p.layer_norm("ln0", x, norm(&source, "blocks.0.ln0", c)?, config.layer_norm_eps),
+        false => x,
+    };
     let mut v_first = None;
     for layer in 0..n_layer {
         let block = Block { source: &source, config, layer };
@@ -96,7 +98,7 @@ impl Block<'_> {
         v_first: &mut Option<ValueId>,
     ) -> Result<ValueId, ModelError> {
         use Activation::{Decay, Identity, Sigmoid, Tanh};
-        let Config { n_embd: c, head_size: n, layer_norm_eps, .. } = *self.config;
+        let Config { n_embd: c, head_size: n, layer_norm_eps, group_norm_eps, .. } = *self.config;
         let name = |part: &str| self.name(&format!("att.{part}"));
 
         let xx = p.layer_norm(&self.name("ln1"), x, norm(self.source, &self.name("ln1"), c)?, layer_norm_eps);
@@ -128,7 +130,7 @@ impl Block<'_> {
         let y = p.wkv7(&name("wkv"), [r, w, k, v, kk, a], self.state(WKV), n);
         let [ln_weight, ln_bias] = norm(self.source, &name("ln_x"), c)?;
         let weights = [self.vector("att.r_k")?, ln_weight, ln_bias];
-        let y = p.norm_bonus_gate(&name("y"), [y, r, k, v, g], weights, GROUP_NORM_EPS, n);
+        let y = p.norm_bonus_gate(&name("y"), [y, r, k, v, g], weights, group_norm_eps, n);
 
         let output = self.matrix("att.output.weight", [c, c])?;
         Ok(p.matmul_with(&name("x"), output, y, None, Identity, Some(x)))
@@ -159,7 +161,7 @@ impl Block<'_> {
         outer: Activation,
     ) -> Result<ValueId, ModelError> {
         let part = |i: usize| self.name(&format!("att.{which}{i}"));
-        let (down, up) = self.source.low_rank(&part(1), &part(2), self.config.n_embd)?;
+        let (down, up) = self.source.low_rank(&part(1), &part(2), [self.config.n_embd; 2])?;
         let z = p.matmul_with(&part(1), down, x, None, inner, None); // [T, R]
         let name = self.name(&format!("att.{which}{}", if which == "v" { "_gate" } else { "" }));
         Ok(p.matmul_with(&name, up, z, bias, outer, None))
