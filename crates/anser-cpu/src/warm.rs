@@ -161,6 +161,12 @@ fn matrix(op: &Op) -> Option<WeightId> {
         | Op::KeyControl { .. }
         | Op::Wkv7 { .. }
         | Op::NormBonusGate { .. }
+        | Op::Mix { .. }
+        | Op::Wkv4 { .. }
+        | Op::Wkv6 { .. }
+        | Op::NormGate { .. }
+        | Op::Gate { .. }
+        | Op::TokenMatrix { .. }
         | Op::Select { .. } => None,
     }
 }

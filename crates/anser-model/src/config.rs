@@ -11,8 +11,16 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Version {
+    /// RWKV-4.
+    V4,
+    /// RWKV-5 "Eagle", also as 5.1 and 5.2.
+    V5,
+    /// RWKV-6 "Finch".
+    V6,
     /// RWKV-7 "Goose".
     V7,
+    /// RWKV-7a: RWKV-7 with token embeddings in its feed-forward layers.
+    V7a,
 }
 
 /// Sizes and constants that the plan of a model is built from.
@@ -24,7 +32,7 @@ pub struct Config {
     pub n_layer: usize,
     /// C, width of the residual stream.
     pub n_embd: usize,
-    /// H, number of heads.
+    /// H, number of heads; 1 for RWKV-4, which has none.
     pub n_head: usize,
     /// N, size of a head; C = H·N.
     pub head_size: usize,
@@ -36,6 +44,8 @@ pub struct Config {
     pub layer_norm_eps: f32,
     /// Epsilon of the norm after the recurrence, which has a group per head.
     pub group_norm_eps: f32,
+    /// After how many layers llama.cpp halves the residual stream, for which the file has smaller matrices; 0 for never.
+    pub rescale_every: usize,
     /// Who wrote the file, in words: how it spells the tensors' names.
     pub dialect: String,
 }
@@ -63,8 +73,11 @@ impl Config {
         let n_layer = n_layer(file, dialect)?;
         let [n_vocab, n_embd] = source.matrix_shape("emb.weight")?;
         let [n_ffn, _] = source.matrix_shape("blocks.0.ffn.key.weight")?;
-        let head_size = head_size(file, &source)?;
-        let valid = HEAD_SIZES.contains(&head_size) && n_embd % head_size == 0;
+        let head_size = match version {
+            Version::V4 => n_embd,
+            Version::V5 | Version::V6 | Version::V7 | Version::V7a => head_size(file, &source, version, n_embd)?,
+        };
+        let valid = version == Version::V4 || HEAD_SIZES.contains(&head_size) && n_embd % head_size == 0;
         if !valid {
             return Err(ModelError::Metadata {
                 file: file.name().into(),
@@ -76,7 +89,7 @@ impl Config {
         check_length(file, "embedding_length", n_embd)?;
         check_length(file, "feed_forward_length", n_ffn)?;
         let layer_norm_eps = match dialect {
-            Dialect::Gguf => epsilon(file, "rwkv7.attention.layer_norm_epsilon")?,
+            Dialect::Gguf => epsilon(file, &arch_key(file, "attention.layer_norm_epsilon"))?,
             Dialect::Fla => epsilon(file, "config.norm_eps")?,
             Dialect::Transformers { .. } | Dialect::Attention => epsilon(file, "config.layer_norm_epsilon")?,
             Dialect::Blink | Dialect::WebRwkv => None,
@@ -89,6 +102,8 @@ impl Config {
             Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Attention => GROUP_NORM_EPS,
         };
         let n_head = n_embd / head_size;
+        let rescale_every = arch_u64(file, "rescale_every_n_layers")?;
+        let rescale_every = rescale_every.map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
         let dialect = dialect.to_string();
         Ok(Config {
             version,
@@ -100,6 +115,7 @@ impl Config {
             n_vocab,
             layer_norm_eps,
             group_norm_eps,
+            rescale_every,
             dialect,
         })
     }
@@ -124,9 +140,15 @@ fn refuse_converted(file: &ModelFile) -> Result<(), ModelError> {
     }
 }
 
-/// `{arch}.{key}` of a GGUF file, as an unsigned number.
+/// `{arch}.{key}` of a GGUF file.
+fn arch_key(file: &ModelFile, key: &str) -> String {
+    let arch = file.metadata("general.architecture").and_then(|arch| arch.as_str()).unwrap_or_default();
+    format!("{arch}.{key}")
+}
+
+/// The value of that key, as an unsigned number.
 fn arch_u64(file: &ModelFile, key: &str) -> Result<Option<u64>, ModelError> {
-    let key = format!("rwkv7.{key}");
+    let key = arch_key(file, key);
     match file.metadata(&key) {
         None => Ok(None),
         Some(value) => value.as_u64().map(Some).ok_or_else(|| ModelError::Metadata {
@@ -143,7 +165,7 @@ fn check_length(file: &ModelFile, key: &str, expected: usize) -> Result<(), Mode
     match arch_u64(file, key)? {
         Some(found) if found != expected as u64 => Err(ModelError::Metadata {
             file: file.name().into(),
-            key: format!("rwkv7.{key}"),
+            key: arch_key(file, key),
             expected: format!("{expected}, as the tensors have it"),
             found: found.to_string(),
         }),
@@ -156,14 +178,15 @@ fn version(file: &Arc<ModelFile>, source: &Source) -> Result<Version, ModelError
     let unsupported = |what: String| ModelError::Unsupported {
         file: file.name().into(),
         what,
-        advice: "this version of Anser runs RWKV-7".into(),
+        advice: "Anser runs RWKV-4, 5, 6, 7 and 7a".into(),
     };
     if let FileKind::Gguf { .. } = file.kind() {
         let key = "general.architecture";
         let arch = file.metadata(key).ok_or_else(|| not_rwkv(format!("it has no {key}")))?;
         return match arch.as_str() {
+            Some("rwkv6") => Ok(Version::V6),
             Some("rwkv7") => Ok(Version::V7),
-            Some(arch @ ("rwkv6" | "rwkv6qwen2" | "arwkv7")) => Err(unsupported(format!("architecture {arch}"))),
+            Some(arch @ ("rwkv6qwen2" | "arwkv7")) => Err(unsupported(format!("architecture {arch}"))),
             Some(arch) => Err(not_rwkv(format!("its architecture is {arch:?}"))),
             None => Err(not_rwkv(format!("{key} is {arch}, but a text in UTF-8 is needed"))),
         };
@@ -171,13 +194,16 @@ fn version(file: &Arc<ModelFile>, source: &Source) -> Result<Version, ModelError
     let has = |name: &str| source.has(&format!("blocks.0.{name}"));
     let marks = ["att.x_r", "att.w1", "att.a1", "att.g1", "att.r_k", "att.k_k"];
     if marks.iter().all(|m| has(m)) {
-        Ok(Version::V7)
+        if file.tensors().any(|tensor| tensor.name.starts_with("blocks.0.qkv.")) {
+            return Err(unsupported("RWKV-7b, which attends to all tokens before".into()));
+        }
+        Ok(if has("ffn.s_emb.weight") { Version::V7a } else { Version::V7 })
     } else if has("att.time_maa_x") {
-        Err(unsupported("RWKV-6".into()))
+        Ok(Version::V6)
     } else if has("att.time_decay") && has("att.ln_x.weight") {
-        Err(unsupported("RWKV-5".into()))
+        Ok(Version::V5)
     } else if has("att.time_decay") {
-        Err(unsupported("RWKV-4".into()))
+        Ok(Version::V4)
     } else if let Some(missing) = marks.iter().find(|m| !has(m)).filter(|_| marks.iter().any(|m| has(m))) {
         let tensor = source.spelled(&format!("blocks.0.{missing}"));
         Err(ModelError::MissingTensor { file: file.name().into(), tensor })
@@ -221,13 +247,19 @@ fn n_layer(file: &ModelFile, dialect: Dialect) -> Result<usize, ModelError> {
     Ok(found)
 }
 
-/// N from the metadata, else from `r_k` [H, N], else 64 as in every published model so far.
-fn head_size(file: &ModelFile, source: &Source) -> Result<usize, ModelError> {
+/// N from the metadata, else from a tensor `[H, N]` or `[H]`, else 64 as in every published model so far.
+fn head_size(file: &ModelFile, source: &Source, version: Version, n_embd: usize) -> Result<usize, ModelError> {
     if let Some(n) = arch_u64(file, "wkv.head_size")? {
         return Ok(usize::try_from(n).unwrap_or(usize::MAX));
     }
-    match source.shape("blocks.0.att.r_k")?[..] {
-        [_, n] => Ok(n),
+    let name = match version {
+        Version::V4 | Version::V7 | Version::V7a => "blocks.0.att.r_k",
+        Version::V5 => "blocks.0.att.time_decay",
+        Version::V6 => "blocks.0.att.time_faaaa",
+    };
+    match source.shape(name)?[..] {
+        [h, 1] | [h, 1, 1] | [h] if version == Version::V5 && h > 0 => Ok(n_embd / h),
+        [_, n] | [_, n, 1] => Ok(n),
         _ => Ok(64),
     }
 }

@@ -87,8 +87,13 @@ impl Model {
     fn state_sizes(&self) -> Result<(usize, usize, usize, usize), Error> {
         let config = self.config();
         match config.version {
-            Version::V7 => Ok((config.n_layer, config.n_embd, config.n_head, config.head_size)),
-            _ => Err(Error::Option { option: "state", reason: "only states of RWKV-7 can be imported".into() }),
+            Version::V5 | Version::V6 | Version::V7 | Version::V7a => {
+                Ok((config.n_layer, config.n_embd, config.n_head, config.head_size))
+            }
+            _ => Err(Error::Option {
+                option: "state",
+                reason: "only states of RWKV-5, 6 and 7 can be imported: those of RWKV-4 have no matrices".into(),
+            }),
         }
     }
 
