@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-/// Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
+/// Opens a GGUF, safetensors or .pth file, or a folder of Hugging Face's; without a path, the demo model that is part of the package.
 ///
 /// - path: the file; default: the demo model.
 /// - device: "auto" (the best GPU, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 /// Run RWKV language models: generate text, chat, embed, inspect, measure.
 ///
 /// Results go to standard output, everything else to standard error. Without --model the built-in demo model is used: it
-/// is small and trained on synthetic stories, chats and e-mails. Real models are GGUF or safetensors files of RWKV-7.
+/// is small and trained on synthetic stories, chats and e-mails. Real models are GGUF, safetensors or .pth files of RWKV-4 to RWKV-7.
 #[derive(Debug, Parser)]
 #[command(name = "anser", version, after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(subcommand_required = true, args_override_self = true)]

@@ -9,6 +9,7 @@ mod arch;
 mod executor;
 mod kernels;
 mod matmul;
+mod older;
 pub mod ops;
 mod schedule;
 mod tiles;

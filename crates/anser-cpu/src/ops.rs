@@ -14,6 +14,8 @@ pub fn activate(activation: Activation, z: f32) -> f32 {
         Activation::Sigmoid => sigmoid(z),
         Activation::ReluSquared => z.max(0.0) * z.max(0.0),
         Activation::Decay => (-0.606_531 * sigmoid(z)).exp(),
+        Activation::Silu => z * sigmoid(z),
+        Activation::Decay6 => (-z.exp()).exp(),
     }
 }
 
@@ -169,5 +171,101 @@ pub fn norm_bonus_gate(row: NormBonusGate, eps: f32, head_size: usize, out: &mut
         for i in head {
             out[i] = ((y[i] - mean) * scale * weight[i] + bias[i] + bonus * v[i]) * g[i];
         }
+    }
+}
+
+/// [`Op::Mix`](anser_model::Op::Mix), any number of elements.
+pub fn mix(x: &[f32], x_prev: &[f32], mix: &[f32], out: &mut [f32]) {
+    for (((o, &x), &prev), &m) in out.iter_mut().zip(x).zip(x_prev).zip(mix) {
+        *o = x + (prev - x) * m;
+    }
+}
+
+/// One token of [`Op::Wkv4`](anser_model::Op::Wkv4); k, v, w, u, the parts a, b, p of the state, out: any number of channels.
+pub fn wkv4([k, v, w, u]: [&[f32]; 4], [a, b, p]: [&mut [f32]; 3], out: &mut [f32]) {
+    for i in 0..out.len() {
+        let (k, v) = (k[i], v[i]);
+        let before = if b[i] == 0.0 { f32::NEG_INFINITY } else { p[i] };
+        let q = before.max(u[i] + k);
+        let (past, present) = ((before - q).exp(), (u[i] + k - q).exp());
+        out[i] = (past * a[i] + present * v) / (past * b[i] + present);
+        let q = (before + w[i]).max(k);
+        let (past, present) = ((before + w[i] - q).exp(), (k - q).exp());
+        a[i] = past * a[i] + present * v;
+        b[i] = past * b[i] + present;
+        p[i] = q;
+    }
+}
+
+/// One token's operands of [`wkv6`] for one head, `[N]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct Wkv6Token<'a> {
+    /// Receptance.
+    pub r: &'a [f32],
+    /// Decay.
+    pub w: &'a [f32],
+    /// Key.
+    pub k: &'a [f32],
+    /// Value.
+    pub v: &'a [f32],
+    /// Bonus of the current token.
+    pub u: &'a [f32],
+}
+
+/// One token of one head of [`Op::Wkv6`](anser_model::Op::Wkv6): `s` `[N, N]` (value row, key column), `out` `[N]`.
+pub fn wkv6(token: Wkv6Token, s: &mut [f32], out: &mut [f32]) {
+    let Wkv6Token { r, w, k, v, u } = token;
+    let n = out.len();
+    for ((row, out), &v) in s.chunks_exact_mut(n).zip(out.iter_mut()).zip(v) {
+        let mut y = 0.0;
+        for (i, s) in row.iter_mut().enumerate() {
+            y += (*s + v * u[i] * k[i]) * r[i];
+            *s = *s * w[i] + v * k[i];
+        }
+        *out = y;
+    }
+}
+
+/// One row's operands of [`norm_gate`], `[C]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct NormGate<'a> {
+    /// Output of the recurrence.
+    pub y: &'a [f32],
+    /// Gate.
+    pub g: Option<&'a [f32]>,
+    /// Scale of the norm.
+    pub weight: &'a [f32],
+    /// Offset of the norm.
+    pub bias: &'a [f32],
+}
+
+/// One row of [`Op::NormGate`](anser_model::Op::NormGate); `out` `[C]`.
+pub fn norm_gate(row: NormGate, eps: f32, head_size: usize, out: &mut [f32]) {
+    let NormGate { y, g, weight, bias } = row;
+    for start in (0..out.len()).step_by(head_size) {
+        let head = start..start + head_size;
+        let (mean, scale) = mean_and_scale(&y[head.clone()], eps);
+        for i in head {
+            out[i] = ((y[i] - mean) * scale * weight[i] + bias[i]) * g.map_or(1.0, |g| g[i]);
+        }
+    }
+}
+
+/// [`Op::Gate`](anser_model::Op::Gate), any number of elements.
+pub fn gate(gate: &[f32], x: &[f32], factor: f32, residual: Option<&[f32]>, out: &mut [f32]) {
+    for ((o, &x), &g) in out.iter_mut().zip(x).zip(gate) {
+        *o = factor * g * x;
+    }
+    if let Some(residual) = residual {
+        out.iter_mut().zip(residual).for_each(|(o, &r)| *o += r);
+    }
+}
+
+/// One row of [`Op::TokenMatrix`](anser_model::Op::TokenMatrix); x and out `[n]`, matrix `[n, n]`.
+pub fn token_matrix(x: &[f32], matrix: &[f32], out: &mut [f32]) {
+    let n = out.len();
+    out.fill(0.0);
+    for (&x, row) in x.iter().zip(matrix.chunks_exact(n)) {
+        out.iter_mut().zip(row).for_each(|(o, &m)| *o += x * m);
     }
 }

@@ -18,7 +18,7 @@ use std::time::Instant;
 /// Elements up to which an operation between products is computed on the calling thread.
 const MIN_PARALLEL_ELEMENTS: usize = 1 << 14;
 /// Tokens of a task between products; where activations are rearranged, a multiple of every kernel's largest group.
-const TASK_N_TOKENS: usize = 16;
+pub(crate) const TASK_N_TOKENS: usize = 16;
 
 /// The threads, and what they compute with.
 pub(crate) struct Threads<'a> {
@@ -28,12 +28,12 @@ pub(crate) struct Threads<'a> {
 
 impl Threads<'_> {
     /// Tasks into which a long list is divided.
-    fn n_tasks(&self) -> usize {
+    pub(crate) fn n_tasks(&self) -> usize {
         self.pool.n_threads() * TASKS_PER_THREAD
     }
 
     /// Calls `f` with every item: on all threads if there are `n_elements` enough to compute.
-    fn each<T: Send>(&mut self, n_elements: usize, items: Vec<T>, f: impl Fn(T) + Sync) {
+    pub(crate) fn each<T: Send>(&mut self, n_elements: usize, items: Vec<T>, f: impl Fn(T) + Sync) {
         if n_elements < MIN_PARALLEL_ELEMENTS {
             items.into_iter().for_each(f);
         } else {
@@ -68,16 +68,16 @@ struct MatMul {
     out: ValueId,
 }
 
-/// A head of a sequence, in `Op::Wkv7`.
-struct Head<'a> {
+/// A head of a sequence, in `Op::Wkv6` and `Op::Wkv7`.
+pub(crate) struct Head<'a> {
     /// Its first column.
-    first: usize,
+    pub(crate) first: usize,
     /// The sequence's tokens.
-    tokens: Range<usize>,
+    pub(crate) tokens: Range<usize>,
     /// State `[N, N]`.
-    s: &'a mut [f32],
+    pub(crate) s: &'a mut [f32],
     /// One piece `[N]` per token.
-    out: Vec<&'a mut [f32]>,
+    pub(crate) out: Vec<&'a mut [f32]>,
 }
 
 impl Walk<'_> {
@@ -180,7 +180,17 @@ impl Walk<'_> {
                 self.values.put(*out, o);
             }
             Op::LayerNorm { x, weight, bias, eps, out } => self.layer_norm(*x, [*weight, *bias], *eps, *out, run),
-            Op::TokenShift { x, state, mix, out } => self.token_shift(*x, *state, mix, out, run),
+            Op::TokenShift { x, state, mix, out, prev } => self.token_shift(*x, *state, mix, out, *prev, run),
+            Op::Mix { x, x_prev, mix, out } => self.mix([*x, *x_prev, *mix], *out, run),
+            Op::Wkv4 { k, v, w, u, state, out } => self.wkv4([*k, *v], [*w, *u], *state, *out, run),
+            Op::Wkv6 { r, w, k, v, u, state, head_size, out } => {
+                self.wkv6([*r, *k, *v], (*w, *u), *state, *head_size, *out, run);
+            }
+            Op::NormGate { y, g, weight, bias, eps, head_size, out } => {
+                self.norm_gate(*y, *g, [*weight, *bias], (*eps, *head_size), *out, run);
+            }
+            Op::Gate { gate, x, factor, residual, out } => self.gate([*gate, *x], *factor, *residual, *out, run),
+            Op::TokenMatrix { x, matrix, out } => self.token_matrix(*x, *matrix, *out, run),
             Op::MatMul { weight, x, bias, activation, residual, out } => {
                 let (activation, bias, residual) = (*activation, *bias, *residual);
                 self.plain_matmul(&MatMul { weight: *weight, x: *x, bias, activation, residual, out: *out }, run);
@@ -224,10 +234,19 @@ impl Walk<'_> {
         self.values.put(out, o);
     }
 
-    fn token_shift(&mut self, x: ValueId, state: StateRef, mix: &[WeightId], out: &[ValueId], run: &mut Run) {
+    fn token_shift(
+        &mut self,
+        x: ValueId,
+        state: StateRef,
+        mix: &[WeightId],
+        out: &[ValueId],
+        prev: Option<ValueId>,
+        run: &mut Run,
+    ) {
         let range = self.values.plan.state.range(state);
         let c = range.len();
         let mut outs: Vec<Vec<f32>> = out.iter().map(|&id| self.values.take(id, run.step)).collect();
+        let mut prev = prev.map(|id| (id, self.values.take(id, run.step)));
         let x = self.values.get(x);
         let reference = self.threads.mode == Mode::Reference;
         let tiles = outs.iter_mut().zip(mix).flat_map(|(out, &mix)| {
@@ -250,10 +269,16 @@ impl Walk<'_> {
                 }
             }
         });
+        if let Some((_, prev)) = &mut prev {
+            prev[c..].copy_from_slice(&x[..x.len() - c]);
+            for (rows, state) in run.rows.iter().zip(&run.states) {
+                prev[rows.start * c..][..c].copy_from_slice(&state[range.clone()]);
+            }
+        }
         for (rows, state) in run.rows.iter().zip(&mut run.states) {
             state[range.clone()].copy_from_slice(&x[(rows.end - 1) * c..][..c]);
         }
-        for (&id, out) in out.iter().zip(outs) {
+        for (id, out) in out.iter().copied().zip(outs).chain(prev) {
             self.values.put(id, out);
         }
     }
@@ -291,34 +316,13 @@ impl Walk<'_> {
         self.values.put(out[1], k_out);
     }
 
-    /// Heads and sequences are independent. A task has some heads of a sequence, whose states follow each other in memory.
+    /// Heads and sequences are independent.
     fn wkv7(&mut self, inputs: [ValueId; 6], state: StateRef, n: usize, out: ValueId, run: &mut Run) {
         let mut o = self.values.take(out, run.step);
         let values = inputs.map(|id| self.values.get(id));
-        let layout = &self.values.plan.state;
-        let (c, range) = (layout.parts[state.part].layer_len() / n, layout.range(state));
-        // Per sequence and head: the head, its state, and a piece per token.
-        let mut heads: Vec<Vec<Head>> = run.rows.iter().map(|_| Vec::with_capacity(c / n)).collect();
-        let states = run.states.iter_mut().map(|s| &mut s[range.clone()]).map(|s| s.chunks_exact_mut(n * n));
-        let mut states: Vec<_> = states.collect();
+        let c = self.values.n_cols(out);
         let n_elements = o.len() * n;
-        for (head, mut pieces) in column_tiles(&mut o, c, n).into_iter().enumerate() {
-            for ((rows, states), heads) in run.rows.iter().zip(&mut states).zip(&mut heads) {
-                let rest = pieces.split_off(rows.len());
-                let out = std::mem::replace(&mut pieces, rest);
-                heads.extend(states.next().map(|s| Head { first: head * n, tokens: rows.clone(), s, out }));
-            }
-        }
-        let mut heads = heads.into_iter().flatten();
-        let n_heads = (run.rows.len() * c / n / self.threads.n_tasks()).max(1);
-        let mut tasks = vec![];
-        loop {
-            let task: Vec<Head> = heads.by_ref().take(n_heads).collect();
-            if task.is_empty() {
-                break;
-            }
-            tasks.push(task);
-        }
+        let tasks = self.heads(&mut o, state, n, run);
         let reference = self.threads.mode == Mode::Reference;
         self.threads.each(n_elements, tasks, |heads| {
             for Head { first, tokens, s, mut out } in heads {
@@ -333,6 +337,40 @@ impl Walk<'_> {
             }
         });
         self.values.put(out, o);
+    }
+
+    /// Tasks of a recurrence that writes `out` `[T, C]`: each has some heads of a sequence, whose states follow each other in
+    /// memory.
+    pub(crate) fn heads<'b>(
+        &self,
+        out: &'b mut [f32],
+        state: StateRef,
+        n: usize,
+        run: &'b mut Run,
+    ) -> Vec<Vec<Head<'b>>> {
+        let layout = &self.values.plan.state;
+        let (c, range) = (layout.parts[state.part].layer_len() / n, layout.range(state));
+        // Per sequence and head: the head, its state, and a piece per token.
+        let mut heads: Vec<Vec<Head>> = run.rows.iter().map(|_| Vec::with_capacity(c / n)).collect();
+        let states = run.states.iter_mut().map(|s| &mut s[range.clone()]).map(|s| s.chunks_exact_mut(n * n));
+        let mut states: Vec<_> = states.collect();
+        for (head, mut pieces) in column_tiles(out, c, n).into_iter().enumerate() {
+            for ((rows, states), heads) in run.rows.iter().zip(&mut states).zip(&mut heads) {
+                let rest = pieces.split_off(rows.len());
+                let out = std::mem::replace(&mut pieces, rest);
+                heads.extend(states.next().map(|s| Head { first: head * n, tokens: rows.clone(), s, out }));
+            }
+        }
+        let mut heads = heads.into_iter().flatten();
+        let n_heads = (run.rows.len() * c / n / self.threads.n_tasks()).max(1);
+        let mut tasks = vec![];
+        loop {
+            let task: Vec<Head> = heads.by_ref().take(n_heads).collect();
+            if task.is_empty() {
+                return tasks;
+            }
+            tasks.push(task);
+        }
     }
 
     fn norm_bonus_gate(

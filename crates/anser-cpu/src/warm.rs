@@ -135,7 +135,7 @@ impl Work {
 fn pieces(plan: &Plan) -> Vec<Piece> {
     let mut pieces = vec![];
     for weight in plan.nodes.iter().filter_map(|node| matrix(&node.op)) {
-        let n_bytes = plan.weight(weight).bytes().len();
+        let n_bytes = plan.weight(weight).n_bytes();
         let starts = (0..n_bytes).step_by(PIECE_N_BYTES);
         pieces.extend(starts.map(|start| Piece { weight, bytes: start..n_bytes.min(start + PIECE_N_BYTES) }));
     }
@@ -161,6 +161,12 @@ fn matrix(op: &Op) -> Option<WeightId> {
         | Op::KeyControl { .. }
         | Op::Wkv7 { .. }
         | Op::NormBonusGate { .. }
+        | Op::Mix { .. }
+        | Op::Wkv4 { .. }
+        | Op::Wkv6 { .. }
+        | Op::NormGate { .. }
+        | Op::Gate { .. }
+        | Op::TokenMatrix { .. }
         | Op::Select { .. } => None,
     }
 }

@@ -11,8 +11,9 @@ use crate::metadata::MetaValue;
 use crate::parts;
 use crate::sniff::{Sniffed, sniff};
 use crate::stored::StoredType;
+use crate::strided::{Strided, row_major};
 use crate::tensor::{DType, TensorInfo, TensorView};
-use crate::{gguf, safetensors};
+use crate::{gguf, safetensors, torch};
 
 /// The format of a [`ModelFile`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,17 @@ pub enum FileKind {
     },
     /// safetensors.
     Safetensors,
+    /// PyTorch's own format (`.pth`, `.pt`, `.bin`).
+    Torch(TorchContainer),
+}
+
+/// How a PyTorch file holds its pickle and its tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TorchContainer {
+    /// A zip archive of entries that are stored as they are: since PyTorch 1.6.
+    Zip,
+    /// Five pickles, then the tensors: before PyTorch 1.6.
+    Legacy,
 }
 
 impl std::fmt::Display for FileKind {
@@ -31,6 +43,8 @@ impl std::fmt::Display for FileKind {
         match self {
             FileKind::Gguf { version } => write!(f, "GGUF version {version}"),
             FileKind::Safetensors => f.write_str("safetensors"),
+            FileKind::Torch(TorchContainer::Zip) => f.write_str("PyTorch (zip)"),
+            FileKind::Torch(TorchContainer::Legacy) => f.write_str("PyTorch (before version 1.6)"),
         }
     }
 }
@@ -74,6 +88,7 @@ pub(crate) struct Parsed {
 }
 
 /// One tensor of the index.
+#[derive(Debug)]
 pub(crate) struct TensorEntry {
     pub(crate) name: Box<str>,
     pub(crate) stored: StoredType,
@@ -83,14 +98,17 @@ pub(crate) struct TensorEntry {
     pub(crate) part: usize,
     /// Where the data starts, in bytes from the start of the part.
     pub(crate) start: usize,
-    /// Bytes of data; `None` if the size of such elements is not known.
+    /// Bytes of the elements; `None` if the size of such elements is not known.
     pub(crate) n_bytes: Option<usize>,
+    /// How the elements lie, if not in row-major order; only floats and integers may lie so.
+    pub(crate) strided: Option<Arc<Strided>>,
 }
 
 impl TensorEntry {
     /// Where the data lies, in bytes from the start of the part; empty if its size is not known.
     fn range(&self) -> Range<usize> {
-        self.start..self.start + self.n_bytes.unwrap_or(0)
+        let n_bytes = self.strided.as_ref().map(|strided| strided.span_n_bytes()).or(self.n_bytes);
+        self.start..self.start + n_bytes.unwrap_or(0)
     }
 }
 
@@ -100,9 +118,14 @@ impl ReadPart {
         let parsed = match sniff(&bytes) {
             Sniffed::Gguf => gguf::read(&name, &bytes)?,
             Sniffed::Safetensors => safetensors::read(&name, &bytes)?,
+            Sniffed::Zip => torch::read_zip(&name, &bytes)?,
+            Sniffed::TorchLegacy => torch::read_legacy(&name, &bytes)?,
             Sniffed::Other { found, advice } => return Err(FormatError::NotAModel { file: name, found, advice }),
         };
-        check_overlap(&name, &parsed.tensors)?;
+        match parsed.kind {
+            FileKind::Gguf { .. } | FileKind::Safetensors => check_overlap(&name, &parsed.tensors)?,
+            FileKind::Torch(_) => {} // Tensors may be views of one storage.
+        }
         Ok(ReadPart { part: Part { name, bytes }, parsed })
     }
 
@@ -116,7 +139,8 @@ impl ModelFile {
     ///
     /// A model in several files opens as one. Of a GGUF model split into parts, `path` names any part: the others lie
     /// beside it under names that end in `-00001-of-00003.gguf`. Of a safetensors model in shards, `path` names the index
-    /// (`model.safetensors.index.json`) or any shard beside it.
+    /// (`model.safetensors.index.json`) or any shard beside it. `path` may also name the folder of one model; the entries of
+    /// its `config.json` are metadata then, under names that begin with `config.`.
     ///
     /// No tensor data is read. While the files are open they must not be changed or truncated by anybody: they are used in
     /// place, so a change would change the weights, and reading a part that was cut off ends the process (SIGBUS).
@@ -262,8 +286,8 @@ impl ModelFile {
         self.parts.iter().for_each(|part| part.bytes.read_ahead());
     }
 
-    /// All tensors of any type, part by part, in the order of the part's tensor table (GGUF) or of their data
-    /// (safetensors).
+    /// All tensors of any type, part by part, in the order of the part's tensor table (GGUF), of their data (safetensors)
+    /// or of the saved dictionary (PyTorch).
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorInfo<'_>> {
         self.tensors.iter().map(|entry| self.entry_info(entry))
     }
@@ -279,7 +303,7 @@ impl ModelFile {
     pub fn tensor(self: &Arc<Self>, name: &str) -> Option<Tensor> {
         let index = self.tensor_index.find(&self.tensors, tensor_name, name)?;
         let dtype = self.tensors[index].stored.computed()?;
-        Some(Tensor { file: Arc::clone(self), index, dtype })
+        Some(Tensor { file: Arc::clone(self), index, dtype, form: Form::AsStored })
     }
 
     /// The metadata value under `key`.
@@ -299,11 +323,19 @@ impl ModelFile {
             stored: &entry.stored,
             shape: &entry.shape,
             n_bytes: entry.n_bytes,
-            bytes: self.entry_bytes(entry),
+            file: self,
+            entry,
         }
     }
 
-    fn entry_bytes(&self, entry: &TensorEntry) -> &[u8] {
+    /// The elements in row-major order.
+    pub(crate) fn entry_bytes<'a>(&'a self, entry: &'a TensorEntry) -> &'a [u8] {
+        let span = self.entry_span(entry);
+        entry.strided.as_ref().map_or(span, |strided| strided.bytes(span))
+    }
+
+    /// The bytes from the first element to the end of the last one.
+    fn entry_span(&self, entry: &TensorEntry) -> &[u8] {
         &self.parts[entry.part].bytes[entry.range()] // In bounds: checked by the reader, and the length is fixed.
     }
 }
@@ -326,6 +358,24 @@ pub struct Tensor {
     file: Arc<ModelFile>,
     index: usize,
     dtype: DType,
+    form: Form,
+}
+
+/// How a [`Tensor`] differs from what the file has under its name.
+#[derive(Clone)]
+enum Form {
+    /// Not at all.
+    AsStored,
+    /// The elements in another order.
+    Strided(Arc<Strided>),
+    /// Numbers that were computed from the file's.
+    Computed(Arc<Computed>),
+}
+
+/// Elements in memory.
+struct Computed {
+    shape: Box<[usize]>,
+    bytes: Box<[u8]>,
 }
 
 impl Tensor {
@@ -341,16 +391,70 @@ impl Tensor {
 
     /// Slowest dimension first (row-major).
     pub fn shape(&self) -> &[usize] {
-        &self.entry().shape
+        match &self.form {
+            Form::AsStored => &self.entry().shape,
+            Form::Strided(strided) => &strided.shape,
+            Form::Computed(computed) => &computed.shape,
+        }
     }
 
-    /// The stored elements, unaligned, in row-major order.
+    /// Bytes of the elements.
+    pub fn n_bytes(&self) -> usize {
+        match &self.form {
+            Form::AsStored => self.entry().n_bytes.unwrap_or(0),
+            Form::Strided(strided) => strided.n_bytes(),
+            Form::Computed(computed) => computed.bytes.len(),
+        }
+    }
+
+    /// The stored elements, unaligned, in row-major order. Where the file has them in another order, the first call makes a
+    /// copy, which is kept.
     pub fn bytes(&self) -> &[u8] {
-        self.file.entry_bytes(self.entry())
+        match &self.form {
+            Form::AsStored => self.file.entry_bytes(self.entry()),
+            Form::Strided(strided) => strided.bytes(self.file.entry_span(self.entry())),
+            Form::Computed(computed) => &computed.bytes,
+        }
     }
 
-    /// The stored elements in `range`, counted in bytes. Those of a file on disk are read into `scratch`, so that they do not
-    /// become part of the process's memory as those of [`Tensor::bytes`] do; others are borrowed.
+    /// The same tensor with its last two dimensions exchanged. No element is touched until somebody asks for them; then they
+    /// are copied, unless they lie in the new order already.
+    ///
+    /// `None` for a tensor of one dimension, or of a quantized type, whose blocks cannot be taken apart.
+    pub fn transposed(&self) -> Option<Tensor> {
+        if self.dtype.is_quantized() {
+            return None;
+        }
+        let size = self.dtype.block_n_bytes();
+        let of = |shape: &[usize]| Strided::new(shape.into(), row_major(shape), size).transposed();
+        let form = match (&self.form, &self.entry().strided) {
+            (Form::AsStored, None) => Form::Strided(Arc::new(of(&self.entry().shape)?)),
+            (Form::AsStored, Some(strided)) | (Form::Strided(strided), _) => {
+                Form::Strided(Arc::new(strided.transposed()?))
+            }
+            (Form::Computed(computed), _) => {
+                let strided = of(&computed.shape)?;
+                let (shape, bytes) = (strided.shape.clone(), strided.bytes(&computed.bytes).into());
+                Form::Computed(Arc::new(Computed { shape, bytes }))
+            }
+        };
+        Some(Tensor { form, ..self.clone() })
+    }
+
+    /// Numbers that were computed from this tensor and stand for it, in F32: for vectors, since they are kept in memory.
+    ///
+    /// # Panics
+    /// If there are not as many numbers as `shape` says.
+    pub fn replaced(&self, shape: &[usize], numbers: &[f32]) -> Tensor {
+        assert_eq!(shape.iter().product::<usize>(), numbers.len(), "{}", self.name());
+        let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let form = Form::Computed(Arc::new(Computed { shape: shape.into(), bytes }));
+        Tensor { dtype: DType::F32, form, ..self.clone() }
+    }
+
+    /// The stored elements in `range`, counted in bytes of their row-major order. Those of a file on disk are read into
+    /// `scratch`, so that they do not become part of the process's memory as those of [`Tensor::bytes`] do; others are
+    /// borrowed. Elements that the file has in another order are gathered from the mapped file.
     ///
     /// # Errors
     /// If the operating system cannot read them, or the file was cut short after it was opened.
@@ -358,10 +462,18 @@ impl Tensor {
     /// # Panics
     /// If `range` goes beyond the tensor.
     pub fn fetch<'a>(&'a self, range: Range<usize>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], FormatError> {
-        let whole = self.entry().range();
-        assert!(range.start <= range.end && range.end <= whole.len(), "{range:?} of {}", self.name());
+        assert!(range.start <= range.end && range.end <= self.n_bytes(), "{range:?} of {}", self.name());
+        let strided = match &self.form {
+            Form::AsStored => self.entry().strided.as_ref(),
+            Form::Strided(strided) => Some(strided),
+            Form::Computed(computed) => return Ok(&computed.bytes[range]),
+        };
+        if let Some(strided) = strided.filter(|strided| !strided.is_contiguous()) {
+            return Ok(strided.fetch(self.file.entry_span(self.entry()), range, scratch));
+        }
+        let start = self.entry().start;
         let part = &self.file.parts[self.entry().part];
-        part.bytes.fetch(whole.start + range.start..whole.start + range.end, scratch).map_err(|source| {
+        part.bytes.fetch(start + range.start..start + range.end, scratch).map_err(|source| {
             let file = part.name.clone();
             match source.kind() {
                 std::io::ErrorKind::UnexpectedEof => FormatError::Changed { file, found: "it was cut short".into() },

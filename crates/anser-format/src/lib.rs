@@ -1,8 +1,9 @@
 //! Model files as named, validated, borrowed tensor views.
 //!
-//! [`ModelFile::open`] maps a GGUF or safetensors file, whatever its name, checks its header once and then hands out
+//! [`ModelFile::open`] maps a GGUF, safetensors or PyTorch file, whatever its name, checks its header once and then hands out
 //! [`TensorView`]s that borrow from the mapping. Nothing is copied and no tensor data is touched by opening: a file of
-//! several gigabytes needs memory for its index only. A model in several files is one [`ModelFile`] over several mappings.
+//! several gigabytes needs memory for its index only. Only tensors that a PyTorch file has in another than row-major order
+//! are copied, when they are first asked for. A model in several files is one [`ModelFile`] over several mappings; a folder may be named instead of the files in it.
 //! This crate knows files, not models: which tensors a model needs, and of which shapes, is decided above. Tensors may
 //! have any type; those of a type that the engine does not compute with are listed ([`StoredType`]) and not handed out.
 //!
@@ -17,6 +18,8 @@
 mod bytes;
 mod error;
 mod file;
+#[cfg(not(target_arch = "wasm32"))]
+mod folder;
 mod gguf;
 mod index;
 mod metadata;
@@ -30,10 +33,12 @@ mod safetensors;
 mod shards;
 mod sniff;
 mod stored;
+mod strided;
 mod tensor;
+mod torch;
 
 pub use error::{FormatError, TensorProblem};
-pub use file::{FileKind, ModelFile, Tensor};
+pub use file::{FileKind, ModelFile, Tensor, TorchContainer};
 pub use gguf::{GgufDataWriter, GgufWriteError, GgufWriter};
 pub use metadata::{BytesArray, MetaArray, MetaValue, StrArray};
 pub use stored::StoredType;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::bytes::FileBytes;
 use crate::error::FormatError;
 use crate::file::{FileKind, ModelFile, ReadPart};
+use crate::folder;
 use crate::gguf::split::{MAX_PARTS, Split};
 use crate::mmap::{Copied, Mapping};
 use crate::shards::{MAX_INDEX_N_BYTES, ShardIndex};
@@ -23,15 +24,30 @@ pub(crate) enum Access {
 }
 
 /// The name of an index that lists shards under names without numbers, too.
-const USUAL_INDEX: &str = "model.safetensors.index.json";
+pub(crate) const USUAL_INDEX: &str = "model.safetensors.index.json";
 
 /// What the name of an index ends in.
 const INDEX_ENDING: &str = ".index.json";
 
-/// Opens the model that the file at `path` is, or is a part or the index of.
+/// Opens the model that the file at `path` is, or is a part or the index of, or that lies in the folder at `path`.
 pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<ModelFile>, FormatError> {
+    if path.is_dir() {
+        let mut parts = all_parts(&folder::model_in(path)?, access)?;
+        folder::add_settings(path, &mut parts)?;
+        return ModelFile::assemble(shown(path), parts);
+    }
+    let mut parts = all_parts(path, access)?;
+    if folder::has_usual_name(path) {
+        // Settings that cannot be read may be another model's.
+        let _ = folder::add_settings(path.parent().unwrap_or(Path::new("")), &mut parts);
+    }
+    ModelFile::assemble(shown(path), parts)
+}
+
+/// The parts of the model that the file at `path` is, or is a part or the index of.
+fn all_parts(path: &Path, access: Access) -> Result<Vec<ReadPart>, FormatError> {
     if let Some(index) = as_index(path)? {
-        return ModelFile::assemble(shown(path), shards(path, &index, None, access)?);
+        return shards(path, &index, None, access);
     }
     let first = ReadPart::new(shown(path), load(path, access)?)?;
     let parts = match first.parsed.kind {
@@ -43,8 +59,9 @@ pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<ModelFile>, Format
                 None => vec![first],
             },
         },
+        FileKind::Torch(_) => vec![first],
     };
-    ModelFile::assemble(shown(path), parts)
+    Ok(parts)
 }
 
 /// The bytes of the file at `path`.
@@ -54,7 +71,7 @@ fn load(path: &Path, access: Access) -> Result<FileBytes, FormatError> {
     // Asked before opening: opening a named pipe would wait for a writer.
     let kind = std::fs::metadata(path).map_err(io)?.file_type();
     if kind.is_dir() {
-        return refuse("a directory", "name the model file in it");
+        return refuse("a directory", "a file is needed here");
     }
     if !kind.is_file() {
         return refuse("a device, socket or pipe", "a model must be a regular file");
@@ -156,7 +173,7 @@ fn as_index(path: &Path) -> Result<Option<ShardIndex>, FormatError> {
     let file = File::open(path).map_err(io)?;
     file.take(MAX_INDEX_N_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
     match sniff(&bytes) {
-        Sniffed::Gguf | Sniffed::Safetensors => Ok(None),
+        Sniffed::Gguf | Sniffed::Safetensors | Sniffed::Zip | Sniffed::TorchLegacy => Ok(None),
         Sniffed::Other { .. } => ShardIndex::parse(&shown(path), &bytes).map(Some),
     }
 }
@@ -209,7 +226,7 @@ fn numbered(path: &Path) -> Option<NumberedName> {
     NumberedName::parse(path.file_name()?.to_str()?)
 }
 
-fn shown(path: &Path) -> String {
+pub(crate) fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 

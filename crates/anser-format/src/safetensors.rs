@@ -97,7 +97,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
         }
         let (stored, shape) = (entry.stored(), entry.shape.into());
         let (start, n_bytes) = (data_start + start, Some(end - start));
-        Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes })
+        Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes, strided: None })
     };
     let tensors = tensors.into_iter().map(place).collect::<Result<_, _>>()?;
     Ok(Parsed { kind: FileKind::Safetensors, tensors, metadata })
@@ -129,8 +129,8 @@ fn header<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
 }
 
 /// The header's entries in the order of the file, as slices of its text.
-struct Header<'a> {
-    entries: Vec<(String, &'a RawValue)>,
+pub(crate) struct Header<'a> {
+    pub(crate) entries: Vec<(String, &'a RawValue)>,
 }
 
 impl<'de> Deserialize<'de> for Header<'de> {
@@ -257,7 +257,7 @@ fn read_metadata(file: &str, json: &RawValue) -> Result<Vec<(String, MetaValue)>
 }
 
 /// A text, number or boolean as such, anything else as its JSON text.
-fn metadata_value(json: &RawValue) -> MetaValue {
+pub(crate) fn metadata_value(json: &RawValue) -> MetaValue {
     let text = json.get();
     let number = || {
         let number = serde_json::from_str::<Number>(text).ok()?;

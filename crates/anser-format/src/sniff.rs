@@ -1,5 +1,7 @@
 //! Telling formats apart by content, since names and extensions lie.
 
+use crate::torch::LEGACY_MAGIC;
+
 /// What the first bytes of a file announce.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Sniffed {
@@ -7,6 +9,10 @@ pub(crate) enum Sniffed {
     Gguf,
     /// A length followed by a JSON object.
     Safetensors,
+    /// A zip archive, as PyTorch's files are.
+    Zip,
+    /// The magic of PyTorch's files before version 1.6.
+    TorchLegacy,
     /// Something else.
     Other {
         /// What it seems to be.
@@ -18,15 +24,15 @@ pub(crate) enum Sniffed {
 
 const GET_AGAIN: &str = "the download failed or is incomplete, get the file again";
 const UNPACK: &str = "unpack it first";
-const CONVERT_TORCH: &str = "convert it to .safetensors or GGUF first";
-const NEED: &str = "a GGUF or safetensors model is needed";
+const SAVE_AGAIN: &str = "save a dictionary of the model's tensors with torch.save";
+const NEED: &str = "a GGUF, safetensors or PyTorch model is needed";
 
 /// Magics at the start of files that people mistake for models, each with what it means and what to do.
 const MAGICS: [(&[u8], &str, &str); 15] = [
-    (b"PK\x03\x04", "a PyTorch .pth file or another zip archive", CONVERT_TORCH),
-    (b"\x80\x02", "a Python pickle, as old PyTorch .pth files are", CONVERT_TORCH),
-    (b"\x80\x03", "a Python pickle", CONVERT_TORCH),
-    (b"\x80\x04", "a Python pickle", CONVERT_TORCH),
+    (b"PK\x05\x06", "an empty zip archive", GET_AGAIN),
+    (b"\x80\x02", "a Python pickle that torch.save did not write", SAVE_AGAIN),
+    (b"\x80\x03", "a Python pickle that torch.save did not write", SAVE_AGAIN),
+    (b"\x80\x04", "a Python pickle that torch.save did not write", SAVE_AGAIN),
     (b"\x1f\x8b", "a gzip archive", UNPACK),
     (b"\xfd7zXZ\0", "an xz archive", UNPACK),
     (b"\x28\xb5\x2f\xfd", "a zstd archive", UNPACK),
@@ -56,11 +62,20 @@ pub(crate) fn sniff(bytes: &[u8]) -> Sniffed {
     if bytes.get(4..9) == Some(b"\0\0\0\0{") {
         return Sniffed::Safetensors;
     }
+    if bytes.starts_with(b"PK\x03\x04") {
+        return Sniffed::Zip;
+    }
+    if bytes.starts_with(LEGACY_MAGIC) {
+        return Sniffed::TorchLegacy;
+    }
     if let Some(&(_, found, advice)) = MAGICS.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
         return other(found, advice);
     }
     if bytes.get(257..262) == Some(b"ustar") {
-        return other("a tar archive", UNPACK);
+        return other(
+            "a tar archive, as PyTorch wrote before version 0.1.10",
+            "load it with PyTorch and save it again, or unpack it",
+        );
     }
     let head = &bytes[..bytes.len().min(HEAD_N_BYTES)];
     if let Some(text) = as_text(head) {
@@ -77,7 +92,7 @@ pub(crate) fn sniff(bytes: &[u8]) -> Sniffed {
     if head.iter().all(|&byte| byte == 0) {
         return other("a file that starts with zeros only", GET_AGAIN);
     }
-    other("neither a GGUF nor a safetensors file", "check that it is the model's weight file and is complete")
+    other("no GGUF, safetensors or PyTorch file", "check that it is the model's weight file and is complete")
 }
 
 /// The bytes as text, if they are UTF-8 (a character cut off at the end aside) without control characters.
@@ -100,6 +115,8 @@ mod tests {
             Sniffed::Other { found, .. } => found,
             Sniffed::Gguf => "gguf",
             Sniffed::Safetensors => "safetensors",
+            Sniffed::Zip => "zip",
+            Sniffed::TorchLegacy => "legacy",
         }
     }
 
@@ -108,7 +125,8 @@ mod tests {
         assert_eq!(found(b"GGUF\x03\0\0\0"), "gguf");
         assert_eq!(found(b"\x40\x01\0\0\0\0\0\0{\"emb\":"), "safetensors");
         assert_eq!(found(b"\x80\x02\0\0\0\0\0\0{\"emb\":"), "safetensors");
-        assert_eq!(found(b"\x80\x02}q\0X\x05\0\0"), "a Python pickle, as old PyTorch .pth files are");
+        assert_eq!(found(b"\x80\x02}q\0X\x05\0\0"), "a Python pickle that torch.save did not write");
+        assert_eq!(found(LEGACY_MAGIC), "legacy");
         assert_eq!(found(b""), "an empty file");
         assert_eq!(found(b"\n <!DOCTYPE html><html>"), "an HTML page");
         assert_eq!(found(b"<HTML>"), "an HTML page");
@@ -116,8 +134,8 @@ mod tests {
         assert_eq!(found("12345678{ é".as_bytes()), "a text file");
         assert_eq!(found(b"version https://git-lfs.example/spec/v1\noid"), "a Git LFS pointer");
         assert_eq!(found(&[0; 4096]), "a file that starts with zeros only");
-        assert_eq!(found(&[0xff; 600]), "neither a GGUF nor a safetensors file");
-        assert_eq!(found(b"PK\x03\x04\0\0"), "a PyTorch .pth file or another zip archive");
+        assert_eq!(found(&[0xff; 600]), "no GGUF, safetensors or PyTorch file");
+        assert_eq!(found(b"PK\x03\x04\0\0"), "zip");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::file::{ModelFile, TensorEntry};
 use crate::stored::StoredType;
 
 /// How the elements of a tensor are stored.
@@ -184,15 +185,16 @@ pub struct TensorInfo<'a> {
     pub shape: &'a [usize],
     /// Bytes of the stored elements; `None` if the size of such elements is not known.
     pub n_bytes: Option<usize>,
-    /// The stored elements; empty if their size is not known.
-    pub(crate) bytes: &'a [u8],
+    pub(crate) file: &'a ModelFile,
+    pub(crate) entry: &'a TensorEntry,
 }
 
 impl<'a> TensorInfo<'a> {
-    /// The tensor with its elements, if their type is one that the engine computes with.
+    /// The tensor with its elements, if their type is one that the engine computes with. Elements that a file has in another
+    /// than row-major order are copied by the first call.
     pub fn view(&self) -> Option<TensorView<'a>> {
         let dtype = self.stored.computed()?;
-        Some(TensorView { name: self.name, dtype, shape: self.shape, bytes: self.bytes })
+        Some(TensorView { name: self.name, dtype, shape: self.shape, bytes: self.file.entry_bytes(self.entry) })
     }
 }
 

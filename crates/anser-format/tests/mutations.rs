@@ -89,7 +89,12 @@ fn damage() -> impl Strategy<Value = Damage> {
 
 #[test]
 fn damaged_files_open_or_fail_cleanly() {
-    let bases = [("tiny-v7mini-f16.gguf", 10_240), ("tiny-v7mini.st", 6_000), ("tiny-v7c256-q4_0.gguf", 10_240)];
+    let bases = [
+        ("tiny-v7mini-f16.gguf", 10_240),
+        ("tiny-v7mini.st", 6_000),
+        ("tiny-v7c256-q4_0.gguf", 10_240),
+        ("tiny-v7mini.pth", 6_900),
+    ];
     for (name, n_header) in bases {
         let good = std::fs::read(fixture("tiny").join(name)).unwrap();
         let (n_opened, n_refused) = (Cell::new(0), Cell::new(0));

@@ -4,7 +4,7 @@ mod common;
 
 use std::sync::Arc;
 
-use anser_format::{DType, FileKind, FormatError, ModelFile, TensorProblem};
+use anser_format::{DType, FileKind, FormatError, ModelFile, TensorProblem, TorchContainer};
 use common::{fixture, walk};
 
 fn open(name: &str) -> Arc<ModelFile> {
@@ -19,6 +19,7 @@ fn every_tiny_model_opens() {
         ("tiny-v7n32.st", FileKind::Safetensors),
         ("tiny-v7mini.st", FileKind::Safetensors),
         ("tiny-v7mini.blink.safetensors", FileKind::Safetensors),
+        ("tiny-v7mini.pth", FileKind::Torch(TorchContainer::Zip)),
         ("tiny-v7mini-f16.gguf", gguf),
         ("tiny-v7c256-q4_0.gguf", gguf),
     ];

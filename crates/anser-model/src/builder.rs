@@ -1,6 +1,6 @@
 //! Writes down a [`Plan`]: one method per operation, values named on the way, memory slots given out at the end.
 
-use crate::plan::{Activation, Node, Op, Plan, Rows, Slot, Value, ValueId, WeightId};
+use crate::plan::{Activation, Decay, Node, Op, Plan, Rows, Slot, Value, ValueId, WeightId};
 use crate::state::{StateLayout, StateRef};
 use crate::weights::Weight;
 
@@ -65,7 +65,97 @@ impl PlanBuilder {
     ) -> [ValueId; K] {
         let out = names.map(|n| self.like(&n, x));
         let mix = mix.map(|w| self.weight(w)).to_vec();
-        self.push(name, Op::TokenShift { x, state, mix, out: out.to_vec() });
+        self.push(name, Op::TokenShift { x, state, mix, out: out.to_vec(), prev: None });
+        out
+    }
+
+    /// See [`Op::TokenShift`]: with one mix and x_prev. The results are called `names`.
+    pub fn token_shift_and_prev(
+        &mut self,
+        name: &str,
+        x: ValueId,
+        state: StateRef,
+        mix: Weight,
+        names: [String; 2],
+    ) -> [ValueId; 2] {
+        let [out, prev] = names.map(|n| self.like(&n, x));
+        let mix = vec![self.weight(mix)];
+        self.push(name, Op::TokenShift { x, state, mix, out: vec![out], prev: Some(prev) });
+        [out, prev]
+    }
+
+    /// See [`Op::Mix`].
+    pub fn mix(&mut self, name: &str, x: ValueId, x_prev: ValueId, mix: ValueId) -> ValueId {
+        let out = self.like(name, x);
+        self.push(name, Op::Mix { x, x_prev, mix, out });
+        out
+    }
+
+    /// See [`Op::Wkv4`]; values k, v and weights w, u.
+    pub fn wkv4(&mut self, name: &str, [k, v]: [ValueId; 2], [w, u]: [Weight; 2], state: StateRef) -> ValueId {
+        let out = self.like(name, k);
+        let [w, u] = [w, u].map(|w| self.weight(w));
+        self.push(name, Op::Wkv4 { k, v, w, u, state, out });
+        out
+    }
+
+    /// See [`Op::Wkv6`] with a decay of every token's own; values r, w, k, v.
+    pub fn wkv6(
+        &mut self,
+        name: &str,
+        [r, w, k, v]: [ValueId; 4],
+        u: Weight,
+        state: StateRef,
+        head_size: usize,
+    ) -> ValueId {
+        let out = self.like(name, r);
+        let u = self.weight(u);
+        self.push(name, Op::Wkv6 { r, w: Decay::OfToken(w), k, v, u, state, head_size, out });
+        out
+    }
+
+    /// See [`Op::Wkv6`] with one decay for all tokens; values r, k, v and weights w, u.
+    pub fn wkv5(
+        &mut self,
+        name: &str,
+        [r, k, v]: [ValueId; 3],
+        [w, u]: [Weight; 2],
+        state: StateRef,
+        head_size: usize,
+    ) -> ValueId {
+        let out = self.like(name, r);
+        let [w, u] = [w, u].map(|w| self.weight(w));
+        self.push(name, Op::Wkv6 { r, w: Decay::Fixed(w), k, v, u, state, head_size, out });
+        out
+    }
+
+    /// See [`Op::NormGate`].
+    pub fn norm_gate(
+        &mut self,
+        name: &str,
+        y: ValueId,
+        g: Option<ValueId>,
+        [weight, bias]: [Weight; 2],
+        eps: f32,
+        head_size: usize,
+    ) -> ValueId {
+        let out = self.like(name, y);
+        let [weight, bias] = [weight, bias].map(|w| self.weight(w));
+        self.push(name, Op::NormGate { y, g, weight, bias, eps, head_size, out });
+        out
+    }
+
+    /// See [`Op::Gate`].
+    pub fn gate(&mut self, name: &str, gate: ValueId, x: ValueId, factor: f32, residual: Option<ValueId>) -> ValueId {
+        let out = self.like(name, x);
+        self.push(name, Op::Gate { gate, x, factor, residual, out });
+        out
+    }
+
+    /// See [`Op::TokenMatrix`].
+    pub fn token_matrix(&mut self, name: &str, x: ValueId, matrix: ValueId) -> ValueId {
+        let out = self.like(name, x);
+        self.push(name, Op::TokenMatrix { x, matrix, out });
         out
     }
 

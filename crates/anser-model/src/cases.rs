@@ -74,6 +74,26 @@ pub fn all() -> Vec<Case> {
     {
         cases.push(wkv7(&lengths, h, n));
     }
+    for (lengths, c) in [(vec![1], 256), (vec![2, 1, 5], 192), (vec![40, 1], 64)] {
+        cases.push(token_shift_and_prev(&lengths, c));
+        cases.push(wkv4(&lengths, c));
+    }
+    for (lengths, h, n) in
+        [(vec![1], 4, 64), (vec![9, 1, 40], 3, 64), (vec![2, 17], 4, 32), (vec![5], 2, 128), (vec![1; 9], 2, 64)]
+    {
+        cases.push(wkv6(&lengths, h, n, true));
+        cases.push(wkv6(&lengths, h, n, false));
+    }
+    for (t, h, n) in [(1, 4, 64), (5, 3, 64), (2, 4, 32), (3, 2, 128)] {
+        cases.push(norm_gate(t, h, n, true));
+        cases.push(norm_gate(t, h, n, false));
+    }
+    for t in [1, 9] {
+        cases.push(mix(t, 192));
+        cases.push(gate(t, 192, true));
+        cases.push(gate(t, 320, false));
+        cases.push(token_matrix(t, 32));
+    }
     cases.push(select(7, 192, &[6]));
     cases.push(select(7, 192, &[0, 2, 3, 6]));
     cases
@@ -220,6 +240,89 @@ fn norm_bonus_gate(t: usize, h: usize, n: usize) -> Case {
     let values = ["y", "r", "k", "v", "g"].map(|name| b.input(name, c, -2.0..2.0));
     let weights = [b.vector("r_k", c, -0.5..0.5), b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -0.5..0.5)];
     let out = b.plan.norm_bonus_gate("out", values, weights, 64e-5, n);
+    b.finish(&[out])
+}
+
+fn token_shift_and_prev(lengths: &[usize], c: usize) -> Case {
+    let part = StatePart { name: "att_shift", shape: vec![c] };
+    let mut b = CaseBuilder::with_state(format!("token_shift with x_prev B×T={lengths:?} C={c}"), lengths, part);
+    let x = b.input("x", c, -2.0..2.0);
+    let mix = b.vector("m", c, 0.0..1.0);
+    let state = StateRef { part: 0, layer: 1 };
+    let out = b.plan.token_shift_and_prev("shift", x, state, mix, ["out".into(), "prev".into()]);
+    b.finish(&out)
+}
+
+fn mix(t: usize, c: usize) -> Case {
+    let mut b = CaseBuilder::new(format!("mix T={t} C={c}"), &[t]);
+    let [x, prev] = ["x", "x_prev"].map(|n| b.input(n, c, -2.0..2.0));
+    let mix = b.input("mix", c, -0.5..1.5);
+    let out = b.plan.mix("out", x, prev, mix);
+    b.finish(&[out])
+}
+
+fn gate(t: usize, c: usize, has_residual: bool) -> Case {
+    let mark = if has_residual { " residual" } else { "" };
+    let mut b = CaseBuilder::new(format!("gate T={t} C={c}{mark}"), &[t]);
+    let [gate, x] = ["gate", "x"].map(|n| b.input(n, c, -2.0..2.0));
+    let residual = has_residual.then(|| b.input("residual", c, -2.0..2.0));
+    let out = b.plan.gate("out", gate, x, if has_residual { 4.0 } else { 1.0 }, residual);
+    b.finish(&[out])
+}
+
+fn token_matrix(t: usize, n: usize) -> Case {
+    let mut b = CaseBuilder::new(format!("token_matrix T={t} n={n}"), &[t]);
+    let x = b.input("x", n, -1.0..1.0);
+    let matrix = b.input("matrix", n * n, -1.0..1.0);
+    let out = b.plan.token_matrix("out", x, matrix);
+    b.finish(&[out])
+}
+
+fn wkv4(lengths: &[usize], c: usize) -> Case {
+    let part = StatePart { name: "wkv", shape: vec![3, c] };
+    let mut b = CaseBuilder::with_state(format!("wkv4 B×T={lengths:?} C={c}"), lengths, part);
+    let values = ["k", "v"].map(|name| b.input(name, c, -2.0..2.0));
+    let weights = [b.vector("w", c, -3.0..-0.01), b.vector("u", c, -1.0..1.0)];
+    let out = b.plan.wkv4("wkv", values, weights, StateRef { part: 0, layer: 1 });
+    let mut case = b.finish(&[out]);
+    // b is a sum of weights, of which the largest is 1; the first sequence is fresh.
+    for (i, state) in case.states.iter_mut().enumerate() {
+        for parts in state.chunks_exact_mut(3 * c) {
+            parts[c..2 * c].iter_mut().for_each(|b| *b = 1.5 + *b / 2.0);
+            if i == 0 {
+                parts.fill(0.0);
+            }
+        }
+    }
+    case
+}
+
+fn wkv6(lengths: &[usize], h: usize, n: usize, has_decay_of_token: bool) -> Case {
+    let c = h * n;
+    let part = StatePart { name: "wkv", shape: vec![h, n, n] };
+    let name = if has_decay_of_token { "wkv6" } else { "wkv5" };
+    let mut b = CaseBuilder::with_state(format!("{name} B×T={lengths:?} H={h} N={n}"), lengths, part);
+    let [r, k, v] = ["r", "k", "v"].map(|name| b.input(name, c, -1.0..1.0));
+    let state = StateRef { part: 0, layer: 1 };
+    let out = if has_decay_of_token {
+        let w = b.input("w", c, 0.3..1.0);
+        let u = b.vector("u", c, -1.0..1.0);
+        b.plan.wkv6("wkv", [r, w, k, v], u, state, n)
+    } else {
+        let weights = [b.vector("w", c, 0.3..1.0), b.vector("u", c, -1.0..1.0)];
+        b.plan.wkv5("wkv", [r, k, v], weights, state, n)
+    };
+    b.finish(&[out])
+}
+
+fn norm_gate(t: usize, h: usize, n: usize, has_gate: bool) -> Case {
+    let c = h * n;
+    let mark = if has_gate { "" } else { " without a gate" };
+    let mut b = CaseBuilder::new(format!("norm_gate T={t} H={h} N={n}{mark}"), &[t]);
+    let y = b.input("y", c, -2.0..2.0);
+    let g = has_gate.then(|| b.input("g", c, -2.0..2.0));
+    let weights = [b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -0.5..0.5)];
+    let out = b.plan.norm_gate("out", y, g, weights, 64e-5, n);
     b.finish(&[out])
 }
 

@@ -1,8 +1,9 @@
 //! Sizes of a model: from the shapes of its tensors, checked against the file's metadata where it has any.
 
+use crate::dialect::Dialect;
 use crate::error::ModelError;
 use crate::names;
-use crate::weights::{Source, squeeze};
+use crate::source::Source;
 use anser_format::{FileKind, ModelFile};
 use std::sync::Arc;
 
@@ -10,8 +11,16 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Version {
+    /// RWKV-4.
+    V4,
+    /// RWKV-5 "Eagle", also as 5.1 and 5.2.
+    V5,
+    /// RWKV-6 "Finch".
+    V6,
     /// RWKV-7 "Goose".
     V7,
+    /// RWKV-7a: RWKV-7 with token embeddings in its feed-forward layers.
+    V7a,
 }
 
 /// Sizes and constants that the plan of a model is built from.
@@ -23,7 +32,7 @@ pub struct Config {
     pub n_layer: usize,
     /// C, width of the residual stream.
     pub n_embd: usize,
-    /// H, number of heads.
+    /// H, number of heads; 1 for RWKV-4, which has none.
     pub n_head: usize,
     /// N, size of a head; C = H·N.
     pub head_size: usize,
@@ -33,7 +42,18 @@ pub struct Config {
     pub n_vocab: usize,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f32,
+    /// Epsilon of the norm after the recurrence, which has a group per head.
+    pub group_norm_eps: f32,
+    /// After how many layers llama.cpp halves the residual stream, for which the file has smaller matrices; 0 for never.
+    pub rescale_every: usize,
+    /// Who wrote the file, in words: how it spells the tensors' names.
+    pub dialect: String,
 }
+
+/// Epsilon of the layer norms, unless the file names another one.
+const LAYER_NORM_EPS: f32 = 1e-5;
+/// Epsilon of the norm after the recurrence: 64·1e-5 in every published model, whatever the head size.
+const GROUP_NORM_EPS: f32 = 64e-5;
 
 /// Layer counts beyond this are refused: the largest published model has 61.
 const MAX_LAYERS: usize = 1024;
@@ -47,12 +67,17 @@ impl Config {
     /// A file of another architecture or RWKV version, sizes that contradict each other or the metadata.
     pub fn from_file(file: &Arc<ModelFile>) -> Result<Config, ModelError> {
         let source = Source::new(file);
-        let version = version(file)?;
-        let n_layer = n_layer(file)?;
+        let dialect = source.dialect();
+        refuse_converted(file)?;
+        let version = version(file, &source)?;
+        let n_layer = n_layer(file, dialect)?;
         let [n_vocab, n_embd] = source.matrix_shape("emb.weight")?;
         let [n_ffn, _] = source.matrix_shape("blocks.0.ffn.key.weight")?;
-        let head_size = head_size(file, &source)?;
-        let valid = HEAD_SIZES.contains(&head_size) && n_embd % head_size == 0;
+        let head_size = match version {
+            Version::V4 => n_embd,
+            Version::V5 | Version::V6 | Version::V7 | Version::V7a => head_size(file, &source, version, n_embd)?,
+        };
+        let valid = version == Version::V4 || HEAD_SIZES.contains(&head_size) && n_embd % head_size == 0;
         if !valid {
             return Err(ModelError::Metadata {
                 file: file.name().into(),
@@ -63,15 +88,67 @@ impl Config {
         }
         check_length(file, "embedding_length", n_embd)?;
         check_length(file, "feed_forward_length", n_ffn)?;
-        let layer_norm_eps = layer_norm_eps(file)?;
+        let layer_norm_eps = match dialect {
+            Dialect::Gguf => epsilon(file, &arch_key(file, "attention.layer_norm_epsilon"))?,
+            Dialect::Fla => epsilon(file, "config.norm_eps")?,
+            Dialect::Transformers { .. } | Dialect::Attention => epsilon(file, "config.layer_norm_epsilon")?,
+            Dialect::Blink | Dialect::WebRwkv => None,
+        }
+        .unwrap_or(LAYER_NORM_EPS);
+        let group_norm_eps = match dialect {
+            // As its own program computes it: equal to the others' for heads of 64.
+            Dialect::Fla => head_size as f32 * layer_norm_eps,
+            Dialect::Transformers { .. } => epsilon(file, "config.group_norm_epsilon")?.unwrap_or(GROUP_NORM_EPS),
+            Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Attention => GROUP_NORM_EPS,
+        };
         let n_head = n_embd / head_size;
-        Ok(Config { version, n_layer, n_embd, n_head, head_size, n_ffn, n_vocab, layer_norm_eps })
+        let rescale_every = arch_u64(file, "rescale_every_n_layers")?;
+        let rescale_every = rescale_every.map_or(0, |n| usize::try_from(n).unwrap_or(usize::MAX));
+        let dialect = dialect.to_string();
+        Ok(Config {
+            version,
+            n_layer,
+            n_embd,
+            n_head,
+            head_size,
+            n_ffn,
+            n_vocab,
+            layer_norm_eps,
+            group_norm_eps,
+            rescale_every,
+            dialect,
+        })
     }
 }
 
-/// `{arch}.{key}` of a GGUF file, as an unsigned number.
+/// Refuses what other programs made of a model, which has its names and other numbers.
+fn refuse_converted(file: &ModelFile) -> Result<(), ModelError> {
+    let marks = [
+        ("_strategy", "a model that package rwkv has converted (convert_and_save)", "load the original .pth file"),
+        (
+            "config.quantization_config",
+            "a folder of quantized weights",
+            "get the model in BF16, F16 or F32, or as GGUF",
+        ),
+        ("rwkvq", "a model that rwkv-quant has quantized", "get the model in BF16, F16 or F32, or as GGUF"),
+    ];
+    match marks.iter().find(|(key, ..)| file.metadata(key).is_some()) {
+        Some((_, what, advice)) => {
+            Err(ModelError::Unsupported { file: file.name().into(), what: (*what).into(), advice: (*advice).into() })
+        }
+        None => Ok(()),
+    }
+}
+
+/// `{arch}.{key}` of a GGUF file.
+fn arch_key(file: &ModelFile, key: &str) -> String {
+    let arch = file.metadata("general.architecture").and_then(|arch| arch.as_str()).unwrap_or_default();
+    format!("{arch}.{key}")
+}
+
+/// The value of that key, as an unsigned number.
 fn arch_u64(file: &ModelFile, key: &str) -> Result<Option<u64>, ModelError> {
-    let key = format!("rwkv7.{key}");
+    let key = arch_key(file, key);
     match file.metadata(&key) {
         None => Ok(None),
         Some(value) => value.as_u64().map(Some).ok_or_else(|| ModelError::Metadata {
@@ -88,7 +165,7 @@ fn check_length(file: &ModelFile, key: &str, expected: usize) -> Result<(), Mode
     match arch_u64(file, key)? {
         Some(found) if found != expected as u64 => Err(ModelError::Metadata {
             file: file.name().into(),
-            key: format!("rwkv7.{key}"),
+            key: arch_key(file, key),
             expected: format!("{expected}, as the tensors have it"),
             found: found.to_string(),
         }),
@@ -96,43 +173,45 @@ fn check_length(file: &ModelFile, key: &str, expected: usize) -> Result<(), Mode
     }
 }
 
-fn version(file: &Arc<ModelFile>) -> Result<Version, ModelError> {
+fn version(file: &Arc<ModelFile>, source: &Source) -> Result<Version, ModelError> {
     let not_rwkv = |reason: String| ModelError::NotRwkv { file: file.name().into(), reason };
     let unsupported = |what: String| ModelError::Unsupported {
         file: file.name().into(),
         what,
-        advice: "this version of Anser runs RWKV-7".into(),
+        advice: "Anser runs RWKV-4, 5, 6, 7 and 7a".into(),
     };
     if let FileKind::Gguf { .. } = file.kind() {
         let key = "general.architecture";
         let arch = file.metadata(key).ok_or_else(|| not_rwkv(format!("it has no {key}")))?;
         return match arch.as_str() {
+            Some("rwkv6") => Ok(Version::V6),
             Some("rwkv7") => Ok(Version::V7),
-            Some(arch @ ("rwkv6" | "rwkv6qwen2" | "arwkv7")) => Err(unsupported(format!("architecture {arch}"))),
+            Some(arch @ ("rwkv6qwen2" | "arwkv7")) => Err(unsupported(format!("architecture {arch}"))),
             Some(arch) => Err(not_rwkv(format!("its architecture is {arch:?}"))),
             None => Err(not_rwkv(format!("{key} is {arch}, but a text in UTF-8 is needed"))),
         };
     }
-    let has = |name: &str| file.info(&format!("blocks.0.{name}")).is_some();
+    let has = |name: &str| source.has(&format!("blocks.0.{name}"));
     let marks = ["att.x_r", "att.w1", "att.a1", "att.g1", "att.r_k", "att.k_k"];
     if marks.iter().all(|m| has(m)) {
-        Ok(Version::V7)
-    } else if has("att.time_mix_x") || has("att.time_maa_x") {
-        Err(unsupported("RWKV-6".into()))
+        if file.tensors().any(|tensor| tensor.name.starts_with("blocks.0.qkv.")) {
+            return Err(unsupported("RWKV-7b, which attends to all tokens before".into()));
+        }
+        Ok(if has("ffn.s_emb.weight") { Version::V7a } else { Version::V7 })
+    } else if has("att.time_maa_x") {
+        Ok(Version::V6)
     } else if has("att.time_decay") && has("att.ln_x.weight") {
-        Err(unsupported("RWKV-5".into()))
+        Ok(Version::V5)
     } else if has("att.time_decay") {
-        Err(unsupported("RWKV-4".into()))
+        Ok(Version::V4)
     } else if let Some(missing) = marks.iter().find(|m| !has(m)).filter(|_| marks.iter().any(|m| has(m))) {
-        Err(ModelError::MissingTensor { file: file.name().into(), tensor: format!("blocks.0.{missing}") })
+        let tensor = source.spelled(&format!("blocks.0.{missing}"));
+        Err(ModelError::MissingTensor { file: file.name().into(), tensor })
     } else if let Some(tensor) = file.tensors().find(|tensor| names::is_hugging_face(tensor.name)) {
         Err(ModelError::Unsupported {
             file: file.name().into(),
-            what: format!("the layout of Hugging Face's transformers (tensor {})", abbreviate(tensor.name)),
-            advice:
-                "convert the model's folder to GGUF with llama.cpp's convert_hf_to_gguf.py, or the .pth file that it \
-                     was made from with web-rwkv's converter"
-                    .into(),
+            what: format!("this layout of Hugging Face's transformers (tensor {})", abbreviate(tensor.name)),
+            advice: "take the .pth file that the model was made from".into(),
         })
     } else {
         Err(not_rwkv("it has no tensors of the names blocks.0.att.*".into()))
@@ -140,14 +219,11 @@ fn version(file: &Arc<ModelFile>) -> Result<Version, ModelError> {
 }
 
 /// Layers are numbered 0 to L-1 without a gap, and the metadata, if any, says the same.
-fn n_layer(file: &ModelFile) -> Result<usize, ModelError> {
-    let prefix = match file.kind() {
-        FileKind::Gguf { .. } => "blk.",
-        FileKind::Safetensors => "blocks.",
-    };
+fn n_layer(file: &ModelFile, dialect: Dialect) -> Result<usize, ModelError> {
+    let prefix = dialect.layer_prefix();
     let mut present = std::collections::BTreeSet::new();
     for view in file.tensors() {
-        let Some((number, _)) = view.name.strip_prefix(prefix).and_then(|rest| rest.split_once('.')) else { continue };
+        let Some((number, _)) = view.name.strip_prefix(&prefix).and_then(|rest| rest.split_once('.')) else { continue };
         let layer = number.parse::<usize>().ok().filter(|&n| n < MAX_LAYERS).ok_or_else(|| ModelError::Metadata {
             file: file.name().into(),
             key: format!("layer number of {}", abbreviate(view.name)),
@@ -171,24 +247,29 @@ fn n_layer(file: &ModelFile) -> Result<usize, ModelError> {
     Ok(found)
 }
 
-/// N from the metadata, else from `r_k` [H, N], else 64 as in every published model so far.
-fn head_size(file: &ModelFile, source: &Source) -> Result<usize, ModelError> {
+/// N from the metadata, else from a tensor `[H, N]` or `[H]`, else 64 as in every published model so far.
+fn head_size(file: &ModelFile, source: &Source, version: Version, n_embd: usize) -> Result<usize, ModelError> {
     if let Some(n) = arch_u64(file, "wkv.head_size")? {
         return Ok(usize::try_from(n).unwrap_or(usize::MAX));
     }
-    let shape = source.shape("blocks.0.att.r_k")?;
-    match squeeze(&shape)[..] {
-        [_, n] => Ok(n),
+    let name = match version {
+        Version::V4 | Version::V7 | Version::V7a => "blocks.0.att.r_k",
+        Version::V5 => "blocks.0.att.time_decay",
+        Version::V6 => "blocks.0.att.time_faaaa",
+    };
+    match source.shape(name)?[..] {
+        [h, 1] | [h, 1, 1] | [h] if version == Version::V5 && h > 0 => Ok(n_embd / h),
+        [_, n] | [_, n, 1] => Ok(n),
         _ => Ok(64),
     }
 }
 
-fn layer_norm_eps(file: &ModelFile) -> Result<f32, ModelError> {
-    let key = "rwkv7.attention.layer_norm_epsilon";
-    let Some(value) = file.metadata(key) else { return Ok(1e-5) };
+/// The epsilon of a norm that the metadata name.
+fn epsilon(file: &ModelFile, key: &str) -> Result<Option<f32>, ModelError> {
+    let Some(value) = file.metadata(key) else { return Ok(None) };
     let eps = value.as_f64().unwrap_or(f64::NAN) as f32;
     if eps > 0.0 && eps < 1.0 {
-        return Ok(eps);
+        return Ok(Some(eps));
     }
     Err(ModelError::Metadata {
         file: file.name().into(),

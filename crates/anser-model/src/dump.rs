@@ -1,6 +1,6 @@
 //! A plan as text, one line per operation: `anser inspect --plan`, and the snapshot that shows a changed architecture.
 
-use crate::plan::{Op, Plan, Rows, ValueId, WeightId};
+use crate::plan::{Decay, Op, Plan, Rows, ValueId, WeightId};
 use std::fmt;
 
 impl fmt::Display for Plan {
@@ -51,6 +51,27 @@ impl Plan {
                 format!("layer_norm({x}, {}, eps={eps:e})", weights(&[*weight, *bias]))
             }
             Op::TokenShift { x, state: at, mix, .. } => format!("token_shift({x}, {}, {})", state(*at), weights(mix)),
+            Op::Mix { x, x_prev, mix, .. } => format!("mix({x}, {x_prev}, {mix})"),
+            Op::Wkv4 { k, v, w, u, state: at, .. } => {
+                format!("wkv4(k={k}, v={v}, {}, {})", weights(&[*w, *u]), state(*at))
+            }
+            Op::Wkv6 { r, w, k, v, u, state: at, head_size, .. } => {
+                let w = match w {
+                    Decay::OfToken(w) => w.to_string(),
+                    Decay::Fixed(w) => self.described(*w),
+                };
+                format!("wkv6(r={r}, w={w}, k={k}, v={v}, {}, {}, N={head_size})", self.described(*u), state(*at))
+            }
+            Op::NormGate { y, g, weight, bias, eps, head_size, .. } => {
+                let g = g.map_or(String::new(), |g| format!("g={g}, "));
+                format!("norm_gate({y}, {g}{}, eps={eps:e}, N={head_size})", weights(&[*weight, *bias]))
+            }
+            Op::Gate { gate, x, factor, residual, .. } => {
+                let residual = residual.map_or(String::new(), |r| format!("{r} + "));
+                let factor = if *factor == 1.0 { String::new() } else { format!("{factor} * ") };
+                format!("{residual}{factor}gate({gate}, {x})")
+            }
+            Op::TokenMatrix { x, matrix, .. } => format!("token_matrix({x}, {matrix})"),
             Op::MatMul { weight, x, bias, activation, residual, .. } => {
                 let bias = bias.map_or(String::new(), |b| format!(" + {}", self.described(b)));
                 let residual = residual.map_or(String::new(), |r| format!("{r} + "));

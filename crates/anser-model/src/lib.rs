@@ -26,13 +26,19 @@ mod builder;
 pub mod cases;
 
 pub mod config;
+mod dialect;
 mod dump;
 mod error;
+mod frame;
 mod identity;
 mod names;
 pub mod plan;
+mod source;
 pub mod state;
 pub mod step;
+pub mod v4;
+pub mod v5;
+pub mod v6;
 pub mod v7;
 pub mod weights;
 
@@ -40,7 +46,7 @@ pub use builder::PlanBuilder;
 pub use config::{Config, Version};
 pub use error::ModelError;
 pub use identity::Identity;
-pub use plan::{Activation, Node, Op, Plan, Rows, Value, ValueId, WeightId};
+pub use plan::{Activation, Decay, Node, Op, Plan, Rows, Value, ValueId, WeightId};
 pub use state::{State, StateError, StateLayout, StatePart, StateRef, all_finite};
 pub use step::{Sequence, Step, StepError};
 pub use weights::Weight;
@@ -54,7 +60,10 @@ use std::sync::Arc;
 pub fn load(file: &Arc<ModelFile>) -> Result<(Config, Plan), ModelError> {
     let config = Config::from_file(file)?;
     let plan = match config.version {
-        Version::V7 => v7::plan(file, &config)?,
+        Version::V4 => v4::plan(file, &config)?,
+        Version::V5 => v5::plan(file, &config)?,
+        Version::V6 => v6::plan(file, &config)?,
+        Version::V7 | Version::V7a => v7::plan(file, &config)?,
     };
     Ok((config, plan))
 }

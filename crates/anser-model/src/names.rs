@@ -1,18 +1,20 @@
-//! BlinkDL's tensor names and those of GGUF files, side by side. Shapes are checked where a weight is used
-//! ([`crate::v7`]), against the letters of the crate's glossary.
+//! Tensor names in the files of different programs, beside BlinkDL's, which the rest of this crate uses. Shapes are checked
+//! where a weight is used (for example in [`crate::v7`]), against the letters of the crate's glossary.
+//!
+//! Tables have BlinkDL's name without `blocks.N.` first. [`crate::dialect`] chooses among them.
 
-/// How a GGUF file spells a tensor.
-pub(crate) enum Gguf {
-    /// A tensor of its own.
+/// Where another program has one of BlinkDL's tensors.
+pub(crate) enum Place {
+    /// In a tensor of its own.
     Tensor(&'static str),
-    /// Row `.1` of a tensor that stacks several vectors.
+    /// In row `.1` of a tensor that stacks several vectors.
     Row(&'static str, usize),
 }
 
-use Gguf::{Row, Tensor};
+use Place::{Row, Tensor};
 
-/// Tensors outside the layers, RWKV-7.
-pub(crate) const V7_MODEL: &[(&str, Gguf)] = &[
+/// Tensors outside the layers in GGUF files.
+pub(crate) const GGUF_MODEL: &[(&str, Place)] = &[
     ("emb.weight", Tensor("token_embd.weight")),
     ("blocks.0.ln0.weight", Tensor("token_embd_norm.weight")),
     ("blocks.0.ln0.bias", Tensor("token_embd_norm.bias")),
@@ -21,8 +23,8 @@ pub(crate) const V7_MODEL: &[(&str, Gguf)] = &[
     ("head.weight", Tensor("output.weight")),
 ];
 
-/// Tensors of one layer, RWKV-7: after `blocks.N.` and after `blk.N.`.
-pub(crate) const V7_BLOCK: &[(&str, Gguf)] = &[
+/// Tensors of one layer in GGUF files, after `blk.N.`: those of RWKV-7, then those that only RWKV-6 has.
+pub(crate) const GGUF_BLOCK: &[(&str, Place)] = &[
     ("ln1.weight", Tensor("attn_norm.weight")),
     ("ln1.bias", Tensor("attn_norm.bias")),
     ("ln2.weight", Tensor("attn_norm_2.weight")),
@@ -56,21 +58,118 @@ pub(crate) const V7_BLOCK: &[(&str, Gguf)] = &[
     ("ffn.x_k", Tensor("channel_mix_lerp_k.weight")),
     ("ffn.key.weight", Tensor("channel_mix_key.weight")),
     ("ffn.value.weight", Tensor("channel_mix_value.weight")),
+    ("ffn.time_maa_k", Tensor("channel_mix_lerp_k.weight")),
+    ("ffn.time_maa_r", Tensor("channel_mix_lerp_r.weight")),
+    ("ffn.receptance.weight", Tensor("channel_mix_receptance.weight")),
+    ("att.gate.weight", Tensor("time_mix_gate.weight")),
+    ("att.time_maa_x", Tensor("time_mix_lerp_x.weight")),
+    ("att.time_maa_w", Row("time_mix_lerp_fused.weight", 0)),
+    ("att.time_maa_k", Row("time_mix_lerp_fused.weight", 1)),
+    ("att.time_maa_v", Row("time_mix_lerp_fused.weight", 2)),
+    ("att.time_maa_r", Row("time_mix_lerp_fused.weight", 3)),
+    ("att.time_maa_g", Row("time_mix_lerp_fused.weight", 4)),
+    ("att.time_maa_w1", Tensor("time_mix_w1.weight")),
+    ("att.time_maa_w2", Tensor("time_mix_w2.weight")),
+    ("att.time_decay", Tensor("time_mix_decay.weight")),
+    ("att.time_decay_w1", Tensor("time_mix_decay_w1.weight")),
+    ("att.time_decay_w2", Tensor("time_mix_decay_w2.weight")),
+    ("att.time_faaaa", Tensor("time_mix_first.weight")),
 ];
 
-/// The name of BlinkDL's tensor `blink` in a GGUF file, and the row to take where the file stacks several.
-/// `None` for a name that is in neither table.
-pub(crate) fn gguf_name(blink: &str) -> Option<(String, Option<usize>)> {
-    let find = |table: &'static [(&str, Gguf)], name: &str| table.iter().find(|(b, _)| *b == name).map(|(_, g)| g);
-    let spell = |prefix: &str, g: &Gguf| match g {
-        Tensor(n) => (format!("{prefix}{n}"), None),
-        Row(n, i) => (format!("{prefix}{n}"), Some(*i)),
-    };
-    if let Some(g) = find(V7_MODEL, blink) {
-        return Some(spell("", g));
-    }
-    let (layer, rest) = blink.strip_prefix("blocks.")?.split_once('.')?;
-    find(V7_BLOCK, rest).map(|g| spell(&format!("blk.{layer}."), g))
+/// The five mixes of RWKV-6 in GGUF files that do not stack them.
+pub(crate) const GGUF_LERPS: &[(&str, Place)] = &[
+    ("att.time_maa_w", Tensor("time_mix_lerp_w.weight")),
+    ("att.time_maa_k", Tensor("time_mix_lerp_k.weight")),
+    ("att.time_maa_v", Tensor("time_mix_lerp_v.weight")),
+    ("att.time_maa_r", Tensor("time_mix_lerp_r.weight")),
+    ("att.time_maa_g", Tensor("time_mix_lerp_g.weight")),
+];
+
+/// Tensors of one layer of flash-linear-attention's RWKV-7, after `model.layers.N.`. The low-rank matrices are those of
+/// linear layers, `[out, in]`.
+pub(crate) const FLA_BLOCK: &[(&str, Place)] = &[
+    ("ln0.weight", Tensor("pre_norm.weight")),
+    ("ln0.bias", Tensor("pre_norm.bias")),
+    ("ln1.weight", Tensor("attn_norm.weight")),
+    ("ln1.bias", Tensor("attn_norm.bias")),
+    ("ln2.weight", Tensor("ffn_norm.weight")),
+    ("ln2.bias", Tensor("ffn_norm.bias")),
+    ("att.x_r", Tensor("attn.x_r")),
+    ("att.x_w", Tensor("attn.x_w")),
+    ("att.x_k", Tensor("attn.x_k")),
+    ("att.x_v", Tensor("attn.x_v")),
+    ("att.x_a", Tensor("attn.x_a")),
+    ("att.x_g", Tensor("attn.x_g")),
+    ("att.w0", Tensor("attn.w_lora.lora.2.bias")),
+    ("att.w1", Tensor("attn.w_lora.lora.0.weight")),
+    ("att.w2", Tensor("attn.w_lora.lora.2.weight")),
+    ("att.a0", Tensor("attn.a_lora.lora.2.bias")),
+    ("att.a1", Tensor("attn.a_lora.lora.0.weight")),
+    ("att.a2", Tensor("attn.a_lora.lora.2.weight")),
+    ("att.v0", Tensor("attn.v_lora.lora.2.bias")),
+    ("att.v1", Tensor("attn.v_lora.lora.0.weight")),
+    ("att.v2", Tensor("attn.v_lora.lora.2.weight")),
+    ("att.g1", Tensor("attn.g_lora.lora.0.weight")),
+    ("att.g2", Tensor("attn.g_lora.lora.2.weight")),
+    ("att.k_k", Tensor("attn.k_k")),
+    ("att.k_a", Tensor("attn.k_a")),
+    ("att.r_k", Tensor("attn.r_k")),
+    ("att.receptance.weight", Tensor("attn.r_proj.weight")),
+    ("att.key.weight", Tensor("attn.k_proj.weight")),
+    ("att.value.weight", Tensor("attn.v_proj.weight")),
+    ("att.output.weight", Tensor("attn.o_proj.weight")),
+    ("att.ln_x.weight", Tensor("attn.g_norm.weight")),
+    ("att.ln_x.bias", Tensor("attn.g_norm.bias")),
+    ("ffn.x_k", Tensor("ffn.x_k")),
+    ("ffn.key.weight", Tensor("ffn.key.weight")),
+    ("ffn.value.weight", Tensor("ffn.value.weight")),
+];
+
+/// The six mixes in older files of flash-linear-attention, which stack them.
+pub(crate) const FLA_STACKED: &[(&str, Place)] = &[
+    ("att.x_r", Row("attn.x_x", 0)),
+    ("att.x_w", Row("attn.x_x", 1)),
+    ("att.x_k", Row("attn.x_x", 2)),
+    ("att.x_v", Row("attn.x_x", 3)),
+    ("att.x_a", Row("attn.x_x", 4)),
+    ("att.x_g", Row("attn.x_x", 5)),
+];
+
+/// Vectors of RWKV-4 and RWKV-5 whose names Hugging Face's transformers write out, after `attention.` or `feed_forward.`.
+pub(crate) const WRITTEN_OUT: &[(&str, &str)] = &[
+    ("time_mix_k", "time_mix_key"),
+    ("time_mix_v", "time_mix_value"),
+    ("time_mix_r", "time_mix_receptance"),
+    ("time_mix_g", "time_mix_gate"),
+];
+
+/// Low-rank matrices, which BlinkDL's files have as `[in, out]` (used from the right, x·W) where all others are
+/// `[out, in]`. Told by name, since the shape of a square pair cannot tell.
+pub(crate) const LOW_RANK: &[&str] = &[
+    "att.w1",
+    "att.w2",
+    "att.a1",
+    "att.a2",
+    "att.v1",
+    "att.v2",
+    "att.g1",
+    "att.g2",
+    "att.time_maa_w1",
+    "att.time_maa_w2",
+    "att.time_decay_w1",
+    "att.time_decay_w2",
+    "ffn.s1",
+    "ffn.s2",
+];
+
+/// The place of BlinkDL's tensor `name` in a table.
+pub(crate) fn find(table: &'static [(&str, Place)], name: &str) -> Option<&'static Place> {
+    table.iter().find(|(blink, _)| *blink == name).map(|(_, place)| place)
+}
+
+/// A name of BlinkDL's apart: the number of the layer as text, and what follows it; `None` outside the layers.
+pub(crate) fn in_layer(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix("blocks.")?.split_once('.')
 }
 
 /// What tensor names of models saved by Hugging Face's transformers begin with, up to the number of the layer. No other

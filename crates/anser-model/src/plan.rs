@@ -71,12 +71,23 @@ pub enum Activation {
     ReluSquared,
     /// exp(−0.606531·σ(z)), the decay of RWKV-7; 0.606531 ≈ e^−½
     Decay,
+    /// z·σ(z)
+    Silu,
+    /// exp(−e^z), the decay of RWKV-6
+    Decay6,
 }
 
 impl Activation {
     /// Every activation, for tables and tests.
-    pub const ALL: [Activation; 5] =
-        [Activation::Identity, Activation::Tanh, Activation::Sigmoid, Activation::ReluSquared, Activation::Decay];
+    pub const ALL: [Activation; 7] = [
+        Activation::Identity,
+        Activation::Tanh,
+        Activation::Sigmoid,
+        Activation::ReluSquared,
+        Activation::Decay,
+        Activation::Silu,
+        Activation::Decay6,
+    ];
 
     /// Name in dumps.
     pub fn name(self) -> &'static str {
@@ -86,8 +97,19 @@ impl Activation {
             Activation::Sigmoid => "sigmoid",
             Activation::ReluSquared => "relu²",
             Activation::Decay => "decay",
+            Activation::Silu => "silu",
+            Activation::Decay6 => "decay6",
         }
     }
+}
+
+/// The decay of RWKV-5 and RWKV-6, per channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decay {
+    /// Every token has its own, `[T, C]`.
+    OfToken(ValueId),
+    /// One for all tokens, `[C]`.
+    Fixed(WeightId),
 }
 
 /// One operation. Matrices `weight` are `[out features, in features]`; vectors apply to every row.
@@ -114,7 +136,7 @@ pub enum Op {
         out: ValueId,
     },
     /// outᵢ `[T, C]` = x + (x_prev − x) ∘ mixᵢ, where x_prev is the row of the sequence's previous token: the state for
-    /// its first token of the step. Afterwards the state is the row of its last token.
+    /// its first token of the step. Afterwards the state is the row of its last token. x_prev itself may be a result, too.
     TokenShift {
         /// Input `[T, C]`.
         x: ValueId,
@@ -124,6 +146,19 @@ pub enum Op {
         mix: Vec<WeightId>,
         /// One result per mix vector.
         out: Vec<ValueId>,
+        /// x_prev, if another operation reads it.
+        prev: Option<ValueId>,
+    },
+    /// out `[T, C]` = x + (x_prev − x) ∘ mix, with a mix of every token's own.
+    Mix {
+        /// Input.
+        x: ValueId,
+        /// The same of the token before.
+        x_prev: ValueId,
+        /// How much of it to take.
+        mix: ValueId,
+        /// Result.
+        out: ValueId,
     },
     /// out `[·, n_rows]` = residual + activation(x · weightᵀ + bias).
     MatMul {
@@ -216,6 +251,83 @@ pub enum Op {
         /// Result.
         out: ValueId,
     },
+    /// Per channel and token, with the channel's state a, b, p, which is `[3, C]`, and b = 0 before the first token:
+    /// q = max(p, u + k), out = (e^(p−q)·a + e^(u+k−q)·v) / (e^(p−q)·b + e^(u+k−q)), then
+    /// q = max(p + w, k), a ← e^(p+w−q)·a + e^(k−q)·v, b ← e^(p+w−q)·b + e^(k−q), p ← q. Where b = 0, p counts as −∞.
+    /// All values `[T, C]`.
+    Wkv4 {
+        /// Key.
+        k: ValueId,
+        /// Value.
+        v: ValueId,
+        /// Logarithm of the decay, negative, `[C]`.
+        w: WeightId,
+        /// Bonus of the current token `[C]`.
+        u: WeightId,
+        /// a, b, p `[3, C]`.
+        state: StateRef,
+        /// Result.
+        out: ValueId,
+    },
+    /// Per head and token, with the head's state S `[N, N]` (value row, key column):
+    /// out = (S + v (u ∘ k)ᵀ)·r, then S ← S·diag(w) + v kᵀ. All values `[T, C]`.
+    Wkv6 {
+        /// Receptance.
+        r: ValueId,
+        /// Decay.
+        w: Decay,
+        /// Key.
+        k: ValueId,
+        /// Value.
+        v: ValueId,
+        /// Bonus of the current token `[C]`.
+        u: WeightId,
+        /// S of every head, `[H, N, N]`.
+        state: StateRef,
+        /// N.
+        head_size: usize,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[T, C]` = (norm(y) ∘ weight + bias) ∘ g, where norm is per head, without g if there is none.
+    NormGate {
+        /// Output of the recurrence.
+        y: ValueId,
+        /// Gate.
+        g: Option<ValueId>,
+        /// Scale of the norm `[C]`.
+        weight: WeightId,
+        /// Offset of the norm `[C]`.
+        bias: WeightId,
+        /// Added to the variance.
+        eps: f32,
+        /// N.
+        head_size: usize,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[T, n]` = residual + factor · gate ∘ x.
+    Gate {
+        /// Gate.
+        gate: ValueId,
+        /// Input.
+        x: ValueId,
+        /// Multiplied with both.
+        factor: f32,
+        /// Added last.
+        residual: Option<ValueId>,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[T, n]` = x `[T, n]` times the token's own matrix `[n, n]`, from the right: outⱼ = Σᵢ xᵢ·matrixᵢⱼ.
+    TokenMatrix {
+        /// Input.
+        x: ValueId,
+        /// The tokens' matrices, `[T, n·n]`, row after row.
+        matrix: ValueId,
+        /// Result.
+        out: ValueId,
+    },
     /// out `[O, C]` = the rows of x `[T, C]` that the step wants outputs for.
     Select {
         /// Input.
@@ -236,6 +348,13 @@ impl Op {
             Op::KeyControl { k, a, .. } => vec![*k, *a],
             Op::Wkv7 { r, w, k, v, kk, a, .. } => vec![*r, *w, *k, *v, *kk, *a],
             Op::NormBonusGate { y, r, k, v, g, .. } => vec![*y, *r, *k, *v, *g],
+            Op::Mix { x, x_prev, mix, .. } => vec![*x, *x_prev, *mix],
+            Op::Wkv4 { k, v, .. } => vec![*k, *v],
+            Op::Wkv6 { r, w: Decay::OfToken(w), k, v, .. } => vec![*r, *w, *k, *v],
+            Op::Wkv6 { r, w: Decay::Fixed(_), k, v, .. } => vec![*r, *k, *v],
+            Op::NormGate { y, g, .. } => std::iter::once(*y).chain(*g).collect(),
+            Op::Gate { gate, x, residual, .. } => [*gate, *x].into_iter().chain(*residual).collect(),
+            Op::TokenMatrix { x, matrix, .. } => vec![*x, *matrix],
         }
     }
 
@@ -248,8 +367,14 @@ impl Op {
             | Op::ValueResidual { out, .. }
             | Op::Wkv7 { out, .. }
             | Op::NormBonusGate { out, .. }
+            | Op::Mix { out, .. }
+            | Op::Wkv4 { out, .. }
+            | Op::Wkv6 { out, .. }
+            | Op::NormGate { out, .. }
+            | Op::Gate { out, .. }
+            | Op::TokenMatrix { out, .. }
             | Op::Select { out, .. } => vec![*out],
-            Op::TokenShift { out, .. } => out.clone(),
+            Op::TokenShift { out, prev, .. } => out.iter().copied().chain(*prev).collect(),
             Op::KeyControl { kk, k_out, .. } => vec![*kk, *k_out],
         }
     }
@@ -263,20 +388,34 @@ impl Op {
             Op::MatMul { weight, bias, .. } => std::iter::once(*weight).chain(*bias).collect(),
             Op::KeyControl { k_k, k_a, .. } => vec![*k_k, *k_a],
             Op::NormBonusGate { r_k, weight, bias, .. } => vec![*r_k, *weight, *bias],
-            Op::ValueResidual { .. } | Op::Wkv7 { .. } | Op::Select { .. } => vec![],
+            Op::Wkv4 { w, u, .. } | Op::Wkv6 { w: Decay::Fixed(w), u, .. } => vec![*w, *u],
+            Op::Wkv6 { w: Decay::OfToken(_), u, .. } => vec![*u],
+            Op::NormGate { weight, bias, .. } => vec![*weight, *bias],
+            Op::ValueResidual { .. }
+            | Op::Wkv7 { .. }
+            | Op::Mix { .. }
+            | Op::Gate { .. }
+            | Op::TokenMatrix { .. }
+            | Op::Select { .. } => vec![],
         }
     }
 
     /// The part of the state that the operation reads and writes.
     pub fn state(&self) -> Option<StateRef> {
         match self {
-            Op::TokenShift { state, .. } | Op::Wkv7 { state, .. } => Some(*state),
+            Op::TokenShift { state, .. } | Op::Wkv4 { state, .. } | Op::Wkv6 { state, .. } | Op::Wkv7 { state, .. } => {
+                Some(*state)
+            }
             Op::Embed { .. }
             | Op::LayerNorm { .. }
             | Op::MatMul { .. }
             | Op::ValueResidual { .. }
             | Op::KeyControl { .. }
             | Op::NormBonusGate { .. }
+            | Op::Mix { .. }
+            | Op::NormGate { .. }
+            | Op::Gate { .. }
+            | Op::TokenMatrix { .. }
             | Op::Select { .. } => None,
         }
     }
@@ -376,7 +515,7 @@ impl Plan {
     pub fn n_bytes_per_token(&self) -> usize {
         let read = |op: &Op| match op {
             Op::Embed { table, .. } => self.weight(*table).row_n_bytes(),
-            op => op.weights().iter().map(|&w| self.weight(w).bytes().len()).sum(),
+            op => op.weights().iter().map(|&w| self.weight(w).n_bytes()).sum(),
         };
         self.nodes.iter().map(|n| read(&n.op)).sum()
     }

@@ -10,7 +10,7 @@ use thiserror::Error;
 pub struct StatePart {
     /// Name in the field's terms: `att_shift`, `wkv`, `ffn_shift`.
     pub name: &'static str,
-    /// Shape in one layer: `[C]`, or `[H, N, N]` (head, value row, key column).
+    /// Shape in one layer: `[C]`, `[H, N, N]` (head, value row, key column) or `[3, C]`.
     pub shape: Vec<usize>,
 }
 
@@ -32,7 +32,8 @@ pub struct StateRef {
 
 /// How the state of one sequence lies in memory: part after part, each `[L, …shape]`, f32, without gaps.
 ///
-/// For RWKV-7: att_shift `[L, C]`, wkv `[L, H, N, N]`, ffn_shift `[L, C]`. A fresh state is all zeros.
+/// att_shift `[L, C]`, wkv, ffn_shift `[L, C]`, where wkv is `[L, H, N, N]` (head, value row, key column) from RWKV-5 on, and
+/// `[L, 3, C]` (a, b, p of every channel) in RWKV-4. A fresh state is all zeros.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StateLayout {
     /// L, number of layers.

@@ -4,7 +4,7 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file cannot be read as GGUF or safetensors.
+    /// The file cannot be read as GGUF, safetensors or PyTorch.
     #[error(transparent)]
     Format(#[from] anser_format::FormatError),
     /// The file holds no model that Anser can run.

@@ -80,8 +80,9 @@ impl std::fmt::Debug for Model {
 }
 
 impl Model {
-    /// Opens the GGUF or safetensors model at `path`. It may lie in several files: then `path` names any part of a split
-    /// GGUF model, or a shard or the index (`model.safetensors.index.json`) of a safetensors model. It returns when the
+    /// Opens the GGUF, safetensors or PyTorch (`.pth`) model at `path`. It may lie in several files: then `path` names any part
+    /// of a split GGUF model, or a shard or the index (`model.safetensors.index.json`) of a safetensors model. `path` may also
+    /// name the folder of a model of Hugging Face's. It returns when the
     /// files are found to be a model and the device is open; weights become resident in the background, and what needs
     /// them waits. The CPU uses the mapped files in place; the GPU gets a copy, of which none stays on the host.
     ///
@@ -152,7 +153,11 @@ impl Model {
             }),
         };
         let is_tuned = model.inner.file.tensors().any(|tensor| is_tuned_state(tensor.name));
-        if is_tuned && model.inner.file.kind() == FileKind::Safetensors {
+        let may_be_tuned = match model.inner.file.kind() {
+            FileKind::Safetensors | FileKind::Torch(_) => true,
+            FileKind::Gguf { .. } => false,
+        };
+        if is_tuned && may_be_tuned {
             let state = model.state_from_tuned(model.file())?;
             model.inner.initial_state.get_or_init(|| state);
         }

@@ -98,7 +98,7 @@ impl Model {
             refuse(format!("not a state file: {cause}"))
         })?;
         match file.kind() {
-            FileKind::Safetensors => {}
+            FileKind::Safetensors | FileKind::Torch(_) => {}
             FileKind::Gguf { .. } => return Err(refuse("not a state file: it is a GGUF file".into())),
         }
         if entry(&file, "format") == FORMAT {

@@ -40,9 +40,9 @@ impl Model {
         Ok(State::from_vec(self.state_layout().clone(), state)?)
     }
 
-    /// The initial state in a state-tuned file: `blocks.L.att.time_state` `[H, N, N]` for every layer, in a safetensors
-    /// file of web-rwkv's converter, which transposes the last two dimensions: head, key column, value row. Shifts are
-    /// zero.
+    /// The initial state in a state-tuned file: `blocks.L.att.time_state` `[H, N, N]` for every layer. Training programs write
+    /// `.pth` files: head, value row, key column. web-rwkv's converter makes safetensors of them and transposes the last two
+    /// dimensions: head, key column, value row. Shifts are zero.
     ///
     /// # Errors
     /// If the file cannot be read or is damaged, if a tensor is missing or has another shape than this model's state.
@@ -58,10 +58,13 @@ impl Model {
     /// As [`Model::import_state`].
     pub fn state_from_tuned(&self, file: &ModelFile) -> Result<State, Error> {
         let refuse = |reason: String| Error::StateFile { file: file.name().into(), reason };
-        match file.kind() {
-            FileKind::Safetensors => {}
-            FileKind::Gguf { .. } => return Err(refuse("a GGUF file; state-tuned files are safetensors".into())),
-        }
+        let is_transposed = match file.kind() {
+            FileKind::Safetensors => true,
+            FileKind::Torch(_) => false,
+            FileKind::Gguf { .. } => {
+                return Err(refuse("a GGUF file; state-tuned files are .pth or safetensors".into()));
+            }
+        };
         let (n_layer, _, n_head, n) = self.state_sizes()?;
         let mut state = vec![0.0; self.state_layout().len()];
         for layer in 0..n_layer {
@@ -73,7 +76,7 @@ impl Model {
             let wkv = &mut state[self.part_of_layer("wkv", layer)];
             for (theirs, ours) in matrices.chunks_exact(n * n).zip(wkv.chunks_exact_mut(n * n)) {
                 for (at, x) in ours.iter_mut().enumerate() {
-                    *x = theirs[at % n * n + at / n];
+                    *x = theirs[if is_transposed { at % n * n + at / n } else { at }];
                 }
             }
         }
@@ -84,8 +87,13 @@ impl Model {
     fn state_sizes(&self) -> Result<(usize, usize, usize, usize), Error> {
         let config = self.config();
         match config.version {
-            Version::V7 => Ok((config.n_layer, config.n_embd, config.n_head, config.head_size)),
-            _ => Err(Error::Option { option: "state", reason: "only states of RWKV-7 can be imported".into() }),
+            Version::V5 | Version::V6 | Version::V7 | Version::V7a => {
+                Ok((config.n_layer, config.n_embd, config.n_head, config.head_size))
+            }
+            _ => Err(Error::Option {
+                option: "state",
+                reason: "only states of RWKV-5, 6 and 7 can be imported: those of RWKV-4 have no matrices".into(),
+            }),
         }
     }
 

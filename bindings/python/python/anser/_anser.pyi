@@ -563,7 +563,7 @@ class Tokenizer:
 
 def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, read_file: bool | None = None, cache_folder: StrPath | None = None) -> Model:
     """
-    Opens a GGUF or safetensors file; without a path, the demo model that is part of the package.
+    Opens a GGUF, safetensors or .pth file, or a folder of Hugging Face's; without a path, the demo model that is part of the package.
 
     - path: the file; default: the demo model.
     - device: "auto" (the best GPU, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of

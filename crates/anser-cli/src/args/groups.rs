@@ -19,7 +19,7 @@ const DEMO: &str = "demo";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A GGUF or safetensors file of an RWKV-7 model, or demo: the built-in one. Of a model in several files name any part
+    /// A GGUF, safetensors or .pth file of an RWKV model, a folder of Hugging Face's, or demo: the built-in one. Of a model in several files name any part
     #[arg(short, long, value_name = "PATH", default_value = DEMO)]
     pub(crate) model: PathBuf,
     /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it, instead of the model's own

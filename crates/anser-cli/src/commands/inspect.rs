@@ -43,6 +43,8 @@ struct Report {
 #[derive(Serialize)]
 struct Sizes {
     title: String,
+    /// Who wrote the file: how it spells the tensors' names.
+    dialect: String,
     n_layer: usize,
     n_embd: usize,
     n_head: usize,
@@ -126,6 +128,7 @@ fn sizes(model: &Model) -> Sizes {
     let (config, plan) = (model.config(), model.plan());
     Sizes {
         title: plan.title.clone(),
+        dialect: config.dialect.clone(),
         n_layer: config.n_layer,
         n_embd: config.n_embd,
         n_head: config.n_head,
@@ -205,6 +208,7 @@ impl Display for Report {
 impl Display for Sizes {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "architecture  {}", self.title)?;
+        writeln!(f, "names         as {}", self.dialect)?;
         writeln!(f, "parameters    {:.1} M", self.n_parameters as f64 / 1e6)?;
         writeln!(f, "per token     {} of weights are read", Bytes(self.n_bytes_per_token))?;
         let start = if self.initial_state { "; it starts as the tuned one in the file" } else { "" };

@@ -59,9 +59,11 @@ fn tensors_and_types_are_those_of_the_safetensors_crate() {
 }
 
 #[test]
-fn the_same_model_has_the_same_fingerprint_in_both_formats() {
+fn the_same_model_has_the_same_fingerprint_in_every_format() {
     let of = |file| inspect(file, &["--json"]).json()["model"]["fingerprint"].clone();
     assert_eq!(of("tiny/tiny-v7mini.st"), of("tiny/tiny-v7mini-f16.gguf"));
+    assert_eq!(of("tiny/tiny-v7mini.st"), of("tiny/tiny-v7mini.pth"));
+    assert_eq!(of("tiny/tiny-v7mini.st"), of("tiny/tiny-v7mini.blink.safetensors"));
     assert_ne!(of("tiny/tiny-v7.st"), of("tiny/tiny-v7n32.st"));
 }
 
@@ -78,9 +80,9 @@ fn long_metadata_is_abbreviated() {
 
 #[test]
 fn files_that_are_no_models_say_what_they_are() {
-    assert!(inspect("tiny/tiny-v7mini.pth", &[]).failure(1).contains(".pth"));
     assert!(inspect("README.md", &[]).failure(1).contains("README.md"));
-    assert!(inspect("tiny", &[]).failure(1).contains("directory"));
+    assert!(inspect("tiny", &[]).failure(1).contains("models in it"));
+    assert!(inspect("tokenizer", &[]).failure(1).contains("there is no model.safetensors"));
     // A readable file that holds no model is shown, with the reason; it has no plan.
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("state.safetensors");
@@ -90,4 +92,27 @@ fn files_that_are_no_models_say_what_they_are() {
     assert!(listing.contains("cannot run    not an RWKV model") && listing.contains("anser-state"), "{listing}");
     assert!(run(&["inspect", state, "--json"]).json()["problem"].as_str().unwrap().contains("not an RWKV model"));
     assert!(run(&["inspect", state, "--plan"]).failure(1).contains("not an RWKV model"));
+}
+
+#[test]
+fn containers_and_dialects_are_named() {
+    let of = |file: &str| inspect(file, &["--json"]).json();
+    let cases = [
+        ("pth/torch-bf16.pth", "PyTorch (zip)", "BlinkDL"),
+        ("pth/torch-f16-legacy.pth", "PyTorch (before version 1.6)", "BlinkDL"),
+        ("m7.safetensors", "safetensors", "BlinkDL"),
+        ("hf/fla", "safetensors", "Hugging Face, flash-linear-attention"),
+        ("hf/rwkv7-hf-sharded", "safetensors", "Hugging Face, flash-linear-attention"),
+        ("hf/transformers-linear", "safetensors", "Hugging Face, model.embeddings.weight"),
+        ("gguf/f7-f16.gguf", "GGUF version 3", "llama.cpp"),
+    ];
+    for (file, format, dialect) in cases {
+        let found = of(&format!("unpacked/formats/{file}"));
+        assert_eq!(
+            (found["format"].as_str(), found["model"]["dialect"].as_str()),
+            (Some(format), Some(dialect)),
+            "{file}"
+        );
+    }
+    assert_eq!(of("unpacked/formats/hf/fla")["metadata"]["config.model_type"], "rwkv7");
 }

@@ -2,7 +2,7 @@
 //! several lanes and exponentials that vectorise.
 
 use crate::arch::{Kernel, Simd};
-use crate::ops::NormBonusGate;
+use crate::ops::{NormBonusGate, NormGate};
 use anser_model::Activation;
 
 /// e^x within 2 units in the last place: 2^n · e^r with |r| ≤ ln 2 / 2 and a polynomial for e^r (Taylor, degree 7).
@@ -62,6 +62,8 @@ impl Kernel for Finish<'_> {
             Activation::Sigmoid => z.iter_mut().for_each(|z| *z = sigmoid(*z)),
             Activation::ReluSquared => z.iter_mut().for_each(|z| *z = z.max(0.0) * z.max(0.0)),
             Activation::Decay => z.iter_mut().for_each(|z| *z = exp(-0.606_531 * sigmoid(*z))),
+            Activation::Silu => z.iter_mut().for_each(|z| *z *= sigmoid(*z)),
+            Activation::Decay6 => z.iter_mut().for_each(|z| *z = exp(-exp(*z))),
         }
         if let Some(residual) = residual {
             z.iter_mut().zip(residual).for_each(|(z, &r)| *z += r);
@@ -190,6 +192,35 @@ impl Kernel for NormBonusGateRow<'_> {
             let bonus = sum(n, |i| r[i] * k[i] * r_k[i]);
             for i in 0..n {
                 out[i] = ((y[i] - mean) * scale * weight[i] + bias[i] + bonus * v[i]) * g[i];
+            }
+        }
+    }
+}
+
+/// [`crate::ops::norm_gate`] of one row.
+pub(crate) struct NormGateRow<'a> {
+    pub(crate) row: NormGate<'a>,
+    pub(crate) eps: f32,
+    pub(crate) head_size: usize,
+    pub(crate) out: &'a mut [f32],
+}
+
+impl Kernel for NormGateRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let NormGate { y, g, weight, bias } = self.row;
+        let n = self.head_size;
+        for (h, out) in self.out.chunks_exact_mut(n).enumerate() {
+            let at = h * n..(h + 1) * n;
+            let (y, weight, bias) = (&y[at.clone()], &weight[at.clone()], &bias[at.clone()]);
+            let (mean, scale) = mean_and_scale(y, self.eps);
+            for (((o, &y), &w), &b) in out.iter_mut().zip(y).zip(weight).zip(bias) {
+                *o = (y - mean) * scale * w + b;
+            }
+            if let Some(g) = g {
+                out.iter_mut().zip(&g[at]).for_each(|(o, &g)| *o *= g);
             }
         }
     }

@@ -11,6 +11,8 @@ pub(crate) mod panel;
 pub(crate) mod quantized;
 pub(crate) mod stretch;
 pub(crate) mod unpack;
+pub(crate) mod wkv4;
+pub(crate) mod wkv6;
 pub(crate) mod wkv7;
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod embeddings;
 mod files;
 mod fixtures;
+mod formats;
 mod generations;
 mod golden;
 mod gpu;

@@ -1,0 +1,227 @@
+//! Every RWKV version from every container, against programs that are not this one: the miniatures of `fixtures/formats` and
+//! what `rwkv` (torch, f32), `rwkv7-hf` or a float64 restatement say about them (`fixtures/README.md`).
+
+use anser_cpu::{Cpu, Mode, Options};
+use anser_format::ModelFile;
+use anser_model::cases::nmse;
+use anser_model::{Plan, Sequence, Step};
+use safetensors::SafeTensors;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The models of versions that run.
+const VERSIONS: [&str; 8] = ["m4", "m50", "m51", "m52", "m6", "m7", "m7a", "f7"];
+
+/// f32 sums in another order than torch's: measured 1e-11 and below.
+const REFERENCE: f64 = 1e-9;
+/// Exponentials and sums of the kernels.
+const FAST: f64 = 1e-6;
+
+fn formats(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/unpacked/formats").join(name)
+}
+
+/// What the oracles say.
+struct Expected(Vec<u8>);
+
+impl Expected {
+    fn read() -> Expected {
+        Expected(std::fs::read(formats("expected.safetensors")).expect("run scripts/prepare"))
+    }
+
+    fn find(&self, name: &str) -> Option<Vec<f32>> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let bytes = file.tensor(name).ok()?.data();
+        Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect())
+    }
+
+    fn get(&self, name: &str) -> Vec<f32> {
+        self.find(name).unwrap_or_else(|| panic!("{name} is missing"))
+    }
+
+    /// The state after prompt 1 in the order of the plan's layout; `None` where the oracle gave none. Its tensors are in
+    /// package rwkv's order, per layer: att_x, then S, or aa, bb and pp, then ffn_x. S is [key, value] before RWKV-7.
+    fn state(&self, plan: &Plan, model: &str) -> Option<Vec<f32>> {
+        let n_layer = plan.state.n_layer;
+        let is_version_4 = plan.title.starts_with("rwkv4");
+        let n_per_layer = if is_version_4 { 5 } else { 3 };
+        let part = |layer: usize, j: usize| self.find(&format!("{model}.p1.state.{}", layer * n_per_layer + j));
+        let mut state = vec![];
+        for (i, layout) in plan.state.parts.iter().enumerate() {
+            for layer in 0..n_layer {
+                match (layout.name, is_version_4) {
+                    ("att_shift", _) => state.extend(part(layer, 0)?),
+                    ("ffn_shift", _) => state.extend(part(layer, n_per_layer - 1)?),
+                    ("wkv", true) => (1..4).try_for_each(|j| part(layer, j).map(|x| state.extend(x)))?,
+                    ("wkv", false) => {
+                        let s = part(layer, 1)?;
+                        let n = layout.shape[2];
+                        if plan.title.starts_with("rwkv7") {
+                            state.extend(s);
+                            continue;
+                        }
+                        for head in s.chunks_exact(n * n) {
+                            state.extend((0..n * n).map(|at| head[at % n * n + at / n]));
+                        }
+                    }
+                    (other, _) => panic!("part {i} is called {other}"),
+                }
+            }
+        }
+        Some(state)
+    }
+}
+
+/// A file, the name of its expected values, and three prompts.
+struct Case {
+    file: String,
+    expect: String,
+    prompts: Vec<Vec<u32>>,
+}
+
+/// The cases of models without a state or an adapter beside them.
+fn cases() -> Vec<Case> {
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(formats("cases.json")).unwrap()).unwrap();
+    let plain = |case: &&serde_json::Value| ["state", "lora"].iter().all(|key| case.get(*key).is_none());
+    let case = |case: &serde_json::Value| Case {
+        file: case["file"].as_str().unwrap().into(),
+        expect: case["expect"].as_str().unwrap().into(),
+        prompts: serde_json::from_value(case["tokens"].clone()).unwrap(),
+    };
+    // Its initial state is not zero, which is the matter of `anser`.
+    let is_tuned = |case: &Case| case.expect.ends_with(".state");
+    let runs = |case: &Case| VERSIONS.iter().any(|version| case.expect.split('.').next() == Some(version));
+    json.as_array().unwrap().iter().filter(plain).map(case).filter(|case| !is_tuned(case) && runs(case)).collect()
+}
+
+fn load(name: &str) -> Arc<Plan> {
+    let file = ModelFile::open(formats(name)).unwrap();
+    Arc::new(anser_model::load(&file).unwrap_or_else(|error| panic!("{error}")).1)
+}
+
+/// All tokens' logits and the final state, fed in chunks of `chunk`.
+fn run(plan: &Arc<Plan>, mode: Mode, tokens: &[u32], chunk: usize) -> (Vec<f32>, Vec<f32>) {
+    let mut cpu = Cpu::new(plan.clone(), Options { mode, ..Options::default() }).unwrap();
+    let slot = cpu.create_state();
+    let mut logits = vec![];
+    for tokens in tokens.chunks(chunk) {
+        let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
+        let sequences = [Sequence { slot, n_tokens: tokens.len() }];
+        let reads = [plan.logits.unwrap()];
+        let step = Step { tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+        logits.extend(cpu.step(&step).unwrap().swap_remove(0));
+    }
+    (logits, cpu.state(slot).unwrap().to_vec())
+}
+
+#[test]
+fn every_version_from_every_container_agrees_with_its_oracle() {
+    let expected = Expected::read();
+    let cases = cases();
+    assert!(cases.len() >= 30, "{} cases", cases.len());
+    let mut failures = vec![];
+    for Case { file, expect, prompts } in cases {
+        let plan = load(&file);
+        let mut worst = 0.0f64;
+        for (mode, bound) in [(Mode::Reference, REFERENCE), (Mode::Fast, FAST)] {
+            for (i, tokens) in prompts.iter().enumerate() {
+                for chunk in [1, 7, 64] {
+                    let (logits, state) = run(&plan, mode, tokens, chunk);
+                    let last = &logits[logits.len() - plan.n_vocab..];
+                    let mut check = |what: &str, actual: &[f32], expected: &[f32]| {
+                        let error = nmse(actual, expected);
+                        worst = worst.max(error);
+                        if error > bound {
+                            failures.push(format!("{file} {mode:?} prompt {i} in {chunk}s: {what}: {error:e}"));
+                        }
+                    };
+                    check("logits", last, &expected.get(&format!("{expect}.p{i}.logits")));
+                    if i != 1 {
+                        continue;
+                    }
+                    if let Some(all) = expected.find(&format!("{expect}.p1.all_logits")) {
+                        check("all logits", &logits, &all);
+                    }
+                    if let Some(expected) = expected.state(&plan, &expect) {
+                        check("state", &state, &expected);
+                    }
+                }
+            }
+        }
+        println!("{file}: {worst:.1e}");
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// Numbers have so few digits that F16, BF16 and F32 files have the same ones: so have their logits.
+#[test]
+fn containers_of_one_model_give_the_same_bits() {
+    let mut seen: BTreeMap<String, (String, Vec<u32>)> = BTreeMap::new();
+    let mut n_twins = 0;
+    for Case { file, expect, prompts } in cases() {
+        let plan = load(&file);
+        let (logits, _) = run(&plan, Mode::Fast, &prompts[2], 64);
+        let bits: Vec<u32> = logits.iter().map(|x| x.to_bits()).collect();
+        match seen.get(&expect) {
+            Some((other, expected)) => {
+                assert!(bits == *expected, "{file} and {other} differ");
+                n_twins += 1;
+            }
+            None => drop(seen.insert(expect, (file, bits))),
+        }
+    }
+    assert!(n_twins > 15, "{n_twins}");
+}
+
+/// The hand-made PyTorch files as models: `load` must give the base model's logits, `reject` must be refused.
+#[test]
+fn hand_made_files_behave_as_their_manifest_says() {
+    let folder = formats("pth/hand");
+    let manifest: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(folder.join("manifest.json")).expect("run scripts/prepare")).unwrap();
+    let base = run(&load("m7.safetensors"), Mode::Fast, &[1, 2, 3, 50, 79], 64);
+    let entries = manifest.as_array().unwrap();
+    assert_eq!(entries.len(), 108);
+    for entry in entries {
+        let (name, expect) = (entry["file"].as_str().unwrap(), entry["expect"].as_str().unwrap());
+        let opened = ModelFile::open(folder.join(name)).map_err(|error| error.to_string());
+        let plan = opened.and_then(|file| anser_model::load(&file).map_err(|error| error.to_string()));
+        match (plan, expect) {
+            (Err(error), "reject" | "either") => assert!(error.contains(name), "{name}: {error}"),
+            (Ok((_, plan)), "load" | "either") if name != "tensor_nan.pth" => {
+                assert!(run(&Arc::new(plan), Mode::Fast, &[1, 2, 3, 50, 79], 64) == base, "{name}");
+            }
+            (Ok(_), "either") => {}
+            (plan, _) => panic!("{name}: {expect} is expected, found {:?}", plan.map(|(config, _)| config)),
+        }
+    }
+}
+
+#[test]
+fn sequences_side_by_side_equal_them_apart() {
+    let names = ["m4.pth", "m50.pth", "m51.pth", "m52.pth", "m6.pth", "m7.safetensors", "m7a.pth"];
+    for Case { file, prompts, .. } in cases().into_iter().filter(|case| names.contains(&&case.file[..])) {
+        let plan = load(&file);
+        let apart: Vec<_> = prompts.iter().map(|tokens| run(&plan, Mode::Reference, tokens, 64)).collect();
+        let mut cpu = Cpu::new(plan.clone(), Options::default()).unwrap();
+        let slots: Vec<usize> = prompts.iter().map(|_| cpu.create_state()).collect();
+        // In another order than the slots were made.
+        let order = [1, 2, 0];
+        let tokens: Vec<u32> = order.iter().flat_map(|&i| prompts[i].clone()).collect();
+        let sequences = order.map(|i| Sequence { slot: slots[i], n_tokens: prompts[i].len() });
+        let outputs: Vec<u32> = (0..tokens.len() as u32).collect();
+        let reads = [plan.logits.unwrap()];
+        let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+        let together = cpu.step(&step).unwrap().swap_remove(0);
+        let mut start = 0;
+        for i in order {
+            let (logits, state) = &apart[i];
+            let error = nmse(&together[start..start + logits.len()], logits);
+            assert!(error <= FAST, "{file}, sequence {i}: logits, nmse {error:e}");
+            let error = nmse(cpu.state(slots[i]).unwrap(), state);
+            assert!(error <= FAST, "{file}, sequence {i}: state, nmse {error:e}");
+            start += logits.len();
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A model file seen through BlinkDL's tensor names: weights by name, shape-checked, in the engine's orientation.
+
+use crate::dialect::{Dialect, Spelled};
+use crate::error::ModelError;
+use crate::weights::Weight;
+use anser_format::{ModelFile, Tensor};
+use std::sync::Arc;
+
+/// A model file, and how it spells BlinkDL's names.
+pub(crate) struct Source<'a> {
+    file: &'a Arc<ModelFile>,
+    dialect: Dialect,
+}
+
+/// A tensor as the engine uses it: matrices are `[out, in]`.
+struct Found {
+    tensor: Tensor,
+    /// The row to take, where the tensor stacks several vectors.
+    row: Option<usize>,
+    /// Whether its last two dimensions are the other way around in the file.
+    is_transposed: bool,
+}
+
+impl<'a> Source<'a> {
+    pub(crate) fn new(file: &'a Arc<ModelFile>) -> Self {
+        Source { file, dialect: Dialect::of(file) }
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Whether the file has a tensor called `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.file.info(&self.dialect.spell(self.file, name).name).is_some()
+    }
+
+    /// How the file spells `name`.
+    pub(crate) fn spelled(&self, name: &str) -> String {
+        self.dialect.spell(self.file, name).name
+    }
+
+    fn find(&self, name: &str) -> Result<Found, ModelError> {
+        let Spelled { name: spelled, row, is_transposed } = self.dialect.spell(self.file, name);
+        match (self.file.tensor(&spelled), self.file.info(&spelled)) {
+            (Some(tensor), _) if is_transposed => match tensor.transposed() {
+                Some(tensor) => Ok(Found { tensor, row, is_transposed }),
+                None => Err(self.wrong_shape(&Found { tensor, row, is_transposed: false }, "[_, _] of floats")),
+            },
+            (Some(tensor), _) => Ok(Found { tensor, row, is_transposed }),
+            (None, Some(info)) => {
+                let found = info.stored.name().into();
+                Err(ModelError::Type { file: self.file.name().into(), tensor: spelled, found })
+            }
+            (None, None) => Err(ModelError::MissingTensor { file: self.file.name().into(), tensor: spelled }),
+        }
+    }
+
+    /// Shape of a tensor in the engine's orientation.
+    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>, ModelError> {
+        Ok(self.find(name)?.tensor.shape().to_vec())
+    }
+
+    /// Shape of a matrix whose sizes are not known yet: both must be positive.
+    pub(crate) fn matrix_shape(&self, name: &str) -> Result<[usize; 2], ModelError> {
+        let found = self.find(name)?;
+        match found.tensor.shape() {
+            &[rows, cols] if rows > 0 && cols > 0 => Ok([rows, cols]),
+            _ => Err(self.wrong_shape(&found, "[_, _]")),
+        }
+    }
+
+    /// Matrix `name` of exactly `n_rows` × `n_cols`.
+    pub(crate) fn matrix(&self, name: &str, [n_rows, n_cols]: [usize; 2]) -> Result<Weight, ModelError> {
+        let found = self.find(name)?;
+        if found.tensor.shape() != [n_rows, n_cols] {
+            return Err(self.wrong_shape(&found, &found.as_in_file(&[n_rows, n_cols])));
+        }
+        self.whole(name, found, n_rows, n_cols)
+    }
+
+    /// Matrices of exactly `n_rows` × `n_cols` that a tensor `[K, n_rows, n_cols]` stacks.
+    pub(crate) fn matrices<const K: usize>(
+        &self,
+        name: &str,
+        [n_rows, n_cols]: [usize; 2],
+    ) -> Result<[Weight; K], ModelError> {
+        let found = self.find(name)?;
+        if found.tensor.shape() != [K, n_rows, n_cols] {
+            return Err(self.wrong_shape(&found, &found.as_in_file(&[K, n_rows, n_cols])));
+        }
+        let all = self.whole(name, found, K * n_rows, n_cols)?;
+        Ok(std::array::from_fn(|i| all.rows(i * n_rows..(i + 1) * n_rows)))
+    }
+
+    /// Vector `name` of length `len`; dimensions of length 1 do not count, and a matrix [H, N] is a vector of H·N.
+    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Weight, ModelError> {
+        let found = self.find(name)?;
+        let Some(row) = found.row else {
+            if found.tensor.shape().iter().product::<usize>() != len {
+                return Err(self.wrong_shape(&found, &format!("[{len}]")));
+            }
+            return self.whole(name, found, 1, len);
+        };
+        match squeeze(found.tensor.shape())[..] {
+            [n_rows, n_cols] if n_cols == len && row < n_rows => {
+                Ok(self.whole(name, found, n_rows, len)?.rows(row..row + 1))
+            }
+            _ => Err(self.wrong_shape(&found, &format!("[{} or more, {len}]", row + 1))),
+        }
+    }
+
+    /// A low-rank pair: down [R, n_in] and up [n_out, R], with R from the file.
+    pub(crate) fn low_rank(
+        &self,
+        down: &str,
+        up: &str,
+        [n_out, n_in]: [usize; 2],
+    ) -> Result<(Weight, Weight), ModelError> {
+        let [rank, n_cols] = self.matrix_shape(down)?;
+        if n_cols != n_in {
+            let found = self.find(down)?;
+            let expected = if found.is_transposed { format!("[{n_in}, _]") } else { format!("[_, {n_in}]") };
+            return Err(self.wrong_shape(&found, &expected));
+        }
+        Ok((self.matrix(down, [rank, n_in])?, self.matrix(up, [n_out, rank])?))
+    }
+
+    fn whole(&self, name: &str, found: Found, n_rows: usize, n_cols: usize) -> Result<Weight, ModelError> {
+        let expected = format!("[{n_rows}, {n_cols}] in whole {} blocks", found.tensor.dtype().name());
+        Weight::from_tensor(name, found.tensor.clone(), n_rows, n_cols)
+            .ok_or_else(|| self.wrong_shape(&found, &expected))
+    }
+
+    fn wrong_shape(&self, found: &Found, expected: &str) -> ModelError {
+        let name = found.tensor.name();
+        // As the file has it.
+        let shape = self.file.info(name).map_or(found.tensor.shape(), |info| info.shape);
+        ModelError::Shape {
+            file: self.file.name().into(),
+            tensor: name.into(),
+            expected: expected.into(),
+            found: shape.to_vec(),
+        }
+    }
+}
+
+impl Found {
+    /// A shape of the engine's in the file's orientation, for messages.
+    fn as_in_file(&self, shape: &[usize]) -> String {
+        let mut shape = shape.to_vec();
+        let n = shape.len();
+        if self.is_transposed && n >= 2 {
+            shape.swap(n - 2, n - 1);
+        }
+        format!("{shape:?}")
+    }
+}
+
+/// A shape without its dimensions of length 1.
+pub(crate) fn squeeze(shape: &[usize]) -> Vec<usize> {
+    shape.iter().copied().filter(|&n| n != 1).collect()
+}

@@ -1,0 +1,101 @@
+//! Every RWKV version as a program uses it: sessions, states in files, tuned initial states; the miniatures of
+//! `fixtures/formats`, on the processor.
+
+use crate::fixtures::root;
+use anser::{Device, Model, Options, Session};
+use anser_model::cases::nmse;
+use safetensors::SafeTensors;
+use std::path::PathBuf;
+
+fn path(name: &str) -> PathBuf {
+    root().join("fixtures/unpacked/formats").join(name)
+}
+
+fn load(name: &str) -> Model {
+    Model::load(path(name), &Options { device: Device::Cpu, ..Options::default() }).unwrap()
+}
+
+/// One model of every version.
+const VERSIONS: [&str; 8] =
+    ["m4.pth", "m50.pth", "m51.st", "m52.pth", "m6.pth", "gguf/m6-rescale2.gguf", "hf/fla", "m7a.pth"];
+
+/// The logits after each of the prompts of `cases.json`, from a fresh session or from a tuned state, are the oracle's.
+#[test]
+fn tuned_states_are_read_from_every_container() {
+    let bytes = std::fs::read(path("expected.safetensors")).expect("run scripts/prepare");
+    let expected = SafeTensors::deserialize(&bytes).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(path("cases.json")).unwrap()).unwrap();
+    let is_tuned = |case: &&serde_json::Value| case["expect"].as_str().unwrap().ends_with(".state");
+    let cases: Vec<_> = json.as_array().unwrap().iter().filter(is_tuned).collect();
+    assert_eq!(cases.len(), 5);
+    for case in cases {
+        let (file, state) = (case["file"].as_str().unwrap(), case.get("state").map(|state| state.as_str().unwrap()));
+        let model = load(file);
+        assert_eq!(model.initial_state().is_some(), state.is_none(), "{file}");
+        let prompts: Vec<Vec<u32>> = serde_json::from_value(case["tokens"].clone()).unwrap();
+        for (i, tokens) in prompts.iter().enumerate() {
+            let mut session = model.session().unwrap();
+            if let Some(state) = state {
+                session.load_state(path(state)).unwrap();
+            }
+            session.feed(tokens).unwrap();
+            let tensor = expected.tensor(&format!("{}.p{i}.logits", case["expect"].as_str().unwrap())).unwrap();
+            let logits: Vec<f32> = tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+            let error = nmse(session.logits(), &logits);
+            assert!(error < 1e-6, "{file} {state:?} prompt {i}: nmse {error:e}");
+        }
+    }
+}
+
+/// The most likely token after each of so many tokens, from `first` on: the session's own greedy text.
+fn greedy(session: &mut Session, first: u32, n: usize) -> Vec<u32> {
+    let mut next = first;
+    let draw = |_| {
+        session.feed(&[next]).unwrap();
+        let largest = session.logits().iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap();
+        next = largest.0 as u32;
+        next
+    };
+    (0..n).map(draw).collect()
+}
+
+/// A text that goes on from a saved state is the one that was never interrupted.
+#[test]
+fn states_of_every_version_are_saved_and_restored() {
+    let folder = tempfile::tempdir().unwrap();
+    for (i, name) in VERSIONS.into_iter().enumerate() {
+        let model = load(name);
+        let mut session = model.session().unwrap();
+        session.feed(&[5, 9, 3, 27]).unwrap();
+        let mut fork = session.fork().unwrap();
+        let whole = greedy(&mut session, 41, 48);
+        let mut parts = greedy(&mut fork, 41, 20);
+        let state = folder.path().join(format!("{i}.safetensors"));
+        fork.save_state(&state).unwrap();
+        let mut other = load(name).session().unwrap();
+        other.load_state(&state).unwrap();
+        parts.extend(greedy(&mut other, parts[19], 28));
+        assert_eq!(parts, whole, "{name}");
+    }
+}
+
+/// A state belongs to its model, whatever file that lies in, and to no other.
+#[test]
+fn states_know_their_model_in_every_container() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.safetensors");
+    for (name, twins, other) in [
+        ("m4.pth", &["m4.st", "hf/rwkv4-hf"][..], "m52.pth"),
+        ("m51.pth", &["m51.st"], "m52.pth"),
+        ("m6.pth", &["m6.st", "hf/rwkv6-hf", "gguf/m6-lerp5.gguf", "gguf/m6-rescale2.gguf"], "m7.safetensors"),
+        ("m7.safetensors", &["pth/torch-f32.pth", "pth/torch-bf16.pth"], "m6.pth"),
+    ] {
+        let mut session = load(name).session().unwrap();
+        session.feed(&[1, 2, 3]).unwrap();
+        session.save_state(&state).unwrap();
+        for twin in twins {
+            load(twin).session().unwrap().load_state(&state).unwrap_or_else(|error| panic!("{twin}: {error}"));
+        }
+        assert!(load(other).session().unwrap().load_state(&state).is_err(), "{name} and {other}");
+    }
+}
