@@ -2,19 +2,25 @@
 
 mod common;
 mod embed;
+mod gate;
 mod head7;
 mod key_control;
 mod layer_norm;
 pub(crate) mod matmul;
+mod mix;
 mod norm_bonus_gate;
+mod norm_gate;
 mod norm_shift;
 mod recurrence;
 pub(crate) mod sample;
 mod select;
 mod select_norm;
 mod target;
+mod token_matrix;
 mod token_shift;
 mod value_residual;
+mod wkv4;
+mod wkv6;
 mod wkv7;
 
 pub(crate) use target::{multiplies_halves, target};
@@ -45,6 +51,12 @@ fn plain(op: &Op) -> &'static Rule {
         Op::KeyControl { .. } => &key_control::KEY_CONTROL,
         Op::Wkv7 { .. } => &wkv7::WKV7,
         Op::NormBonusGate { .. } => &norm_bonus_gate::NORM_BONUS_GATE,
+        Op::Mix { .. } => &mix::MIX,
+        Op::Wkv4 { .. } => &wkv4::WKV4,
+        Op::Wkv6 { .. } => &wkv6::WKV6,
+        Op::NormGate { .. } => &norm_gate::NORM_GATE,
+        Op::Gate { .. } => &gate::GATE,
+        Op::TokenMatrix { .. } => &token_matrix::TOKEN_MATRIX,
         Op::Select { .. } => &select::SELECT,
     }
 }

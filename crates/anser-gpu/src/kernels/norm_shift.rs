@@ -29,7 +29,7 @@ const MAX_MIXES: usize = 6;
 
 /// `[norm, shift]`, around the shift.
 fn matches(graph: &Graph, shift: usize) -> Option<Vec<usize>> {
-    let Op::TokenShift { x, mix, .. } = graph.op(shift) else { return None };
+    let Op::TokenShift { x, mix, prev: None, .. } = graph.op(shift) else { return None };
     let norm = graph.maker(*x)?;
     let is_norm = matches!(graph.op(norm), Op::LayerNorm { .. });
     (N_MIXES.contains(&mix.len()) && is_norm && graph.only(*x, &[shift])).then(|| vec![norm, shift])

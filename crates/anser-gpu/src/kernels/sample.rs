@@ -54,13 +54,15 @@ pub(crate) fn all_kernels(plan: &anser_model::Plan, features: &Features) -> Vec<
     drawing.filter(|_| (1..=MAX_VOCAB).contains(&n_vocab)).chain(embed_of(plan)).collect()
 }
 
-/// The plan's table and the value of its rows; `None` if the device cannot give the host's very numbers.
+/// The plan's table and the value of its rows; `None` if the device cannot give the host's very numbers,
+/// or if there is more than one table.
 pub(crate) fn table_of(plan: &Plan) -> Option<(WeightId, ValueId)> {
     let mut tables = plan.nodes.iter().filter_map(|node| match &node.op {
         Op::Embed { table, out } => Some((*table, *out)),
         _ => None,
     });
-    tables.next().filter(|(table, _)| kept(plan.weight(*table).dtype()).is_exact)
+    let first = tables.next().filter(|(table, _)| kept(plan.weight(*table).dtype()).is_exact);
+    first.filter(|_| tables.next().is_none())
 }
 
 /// The kernel that looks rows of the table up, which lie in one buffer.
