@@ -65,7 +65,7 @@ fn plans() -> Vec<Arc<Plan>> {
         let file = ModelFile::open(format!("{tiny}{name}")).unwrap();
         Arc::new(anser_model::load(&file).unwrap().1)
     };
-    let models = ["tiny-v7.st", "tiny-v7c256-q4_0.gguf", "tiny-v7n32.st"].map(model);
+    let models = ["tiny-v7.st", "tiny-v7c256-q4_0.gguf", "tiny-v7n32.st", "../unpacked/formats/m6.pth"].map(model);
     models.into_iter().chain(cases::all().into_iter().map(|case| case.plan)).collect()
 }
 
@@ -191,9 +191,17 @@ fn every_kernel_is_valid_on_every_backend() {
         check(key, spec);
     }
     let labels = ["layer_norm", "token_shift", "value_residual", "key_control", "wkv7", "norm_bonus_gate", "select"];
-    for label in
-        labels.into_iter().chain(["norm_shift", "head", "embed", "scan", "argmax", "weigh", "choose", "sparse_F16"])
-    {
+    for label in labels.into_iter().chain([
+        "norm_shift",
+        "head",
+        "head6",
+        "embed",
+        "scan",
+        "argmax",
+        "weigh",
+        "choose",
+        "sparse_F16",
+    ]) {
         assert!(kernels.values().any(|k| k.label == label), "{label} was not lowered");
     }
 }

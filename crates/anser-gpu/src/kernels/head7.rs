@@ -1,5 +1,5 @@
 //! All that happens to a head of RWKV-7 between its projections and the output projection, for sequences of one token each.
-//! See `wgsl/wkv7/head.wgsl`.
+//! See `wgsl/head7/head7.wgsl`.
 //!
 //! There are two kernels: one reads w, a, g and the gate of the value residual as values, the other makes them itself, by the
 //! second products of their low-rank pairs.
@@ -12,8 +12,7 @@ use crate::compile::dispatch::Dispatch;
 use crate::compile::graph::Graph;
 use crate::compile::lowering::{Lowering, NOTHING};
 use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::compile::target::{RowClass, Target};
-use crate::device::features::Features;
+use crate::compile::target::Target;
 use crate::device::kernel::Access::{Read, ReadWrite};
 use crate::device::kernel::{Argument, KernelSpec, wgsl};
 use crate::quant::{PIECE_LEN, is_quantized};
@@ -122,18 +121,10 @@ fn matches_with_low_rank(graph: &Graph, wkv: usize) -> Option<Vec<usize>> {
 /// Whether a workgroup can hold a head, in steps whose sequences have one token each.
 fn fits_heads(graph: &Graph, nodes: &[usize], target: &Target) -> bool {
     let is_small = |&node: &usize| match graph.op(node) {
-        Op::Wkv7 { head_size, .. } => *head_size <= max_head_size(&target.features),
+        Op::Wkv7 { head_size, .. } => *head_size <= RecurrenceShape::max_head_size(&target.features),
         _ => true,
     };
     target.one_token_each && nodes.iter().all(is_small)
-}
-
-/// The largest head that a workgroup of the device holds.
-fn max_head_size(features: &Features) -> usize {
-    let fits = |&size: &usize| {
-        RecurrenceShape::of_head(size, RowClass(1), features).workgroup() <= features.max_workgroup_len as usize
-    };
-    [256, 128, 64, 32, 16].into_iter().find(fits).unwrap_or(0)
 }
 
 /// The operations of a unit that either rule has matched.
@@ -178,16 +169,8 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     };
     let n_cols = lowering.n_cols(*out);
     let shape = RecurrenceShape::of_head(*head_size, lowering.target.classes[0], &lowering.target.features);
-    let mut modules = shape.modules([
-        wgsl!("halves.wgsl"),
-        wgsl!("place.wgsl"),
-        wgsl!("bytes.wgsl"),
-        wgsl!("bytes_out.wgsl"),
-        wgsl!("wkv7/state_vec4.wgsl"),
-        wgsl!("wkv7/rows.wgsl"),
-        wgsl!("weight/piece.wgsl"),
-        wgsl!("wkv7/head.wgsl"),
-    ]);
+    let mut modules = shape.head_modules();
+    modules.extend([wgsl!("weight/piece.wgsl"), wgsl!("head7/head7.wgsl")]);
     let mut access = vec![ReadWrite, Read, ReadWrite, Read, Read];
     let vectors = [Vectors { first: *k_k, last: *k_a }, Vectors { first: *r_k, last: *bias }];
     let mut bindings = vec![State(*state), Tokens, Binding::Region(*out)];
@@ -197,11 +180,7 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     let (mut n_weight_bytes, mut constants) = (0, vec![("QUADS", n_quads as f64)]);
     if let Some(first) = low_rank.first() {
         arguments.extend(low_rank_operands(lowering, [*r, *k, *v], &low_rank)?);
-        modules.extend([
-            wgsl!("matmul/activation.wgsl"),
-            wgsl!("wkv7/head_low_rank.wgsl"),
-            wgsl!("matmul/floats.wgsl"),
-        ]);
+        modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("head7/low_rank.wgsl"), wgsl!("matmul/floats.wgsl")]);
         access.extend([Read, Read, Read, Read]);
         let block = Binding::Block { weight: first.weight, split: 0 };
         let v_first = mixed.map_or(block.clone(), |(v_first, _)| Value(*v_first));
@@ -210,7 +189,7 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
         constants.push(("N_PAIR_PIECES", n_pieces as f64));
         n_weight_bytes = low_rank.iter().map(|p| (p.n_rows * p.layout.row_n_bytes) as u64).sum();
     } else {
-        modules.push(wgsl!("wkv7/head_values.wgsl"));
+        modules.push(wgsl!("head7/values.wgsl"));
         access.resize(access.len() + 8, Read);
         bindings.extend([r, w, k, a, v, g].map(|id| Value(*id)));
         let (v_first, gate) = mixed.unwrap_or((v, v));
@@ -228,7 +207,7 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     Ok(vec![Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, lowering.heads(*out, *head_size)) }])
 }
 
-/// The arguments of `wgsl/wkv7/head_low_rank.wgsl`: where its operands lie.
+/// The arguments of `wgsl/head7/low_rank.wgsl`: where its operands lie.
 ///
 /// # Errors
 /// If something is not where that kernel reaches it.

@@ -3,6 +3,7 @@
 mod common;
 mod embed;
 mod gate;
+mod head6;
 mod head7;
 mod key_control;
 mod layer_norm;
@@ -37,6 +38,7 @@ static FUSED: &[&Rule] = &[
     &norm_shift::NORM_SHIFT,
     &head7::WITH_LOW_RANK,
     &head7::OF_VALUES,
+    &head6::HEAD6,
     &select_norm::SELECT_NORM,
 ];
 

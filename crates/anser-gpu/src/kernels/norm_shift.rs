@@ -21,7 +21,8 @@ pub(crate) static NORM_SHIFT: Rule = Rule {
     lower,
 };
 
-/// Numbers of mixes that there is a kernel for.
+/// Numbers of mixes that there is a kernel for where every result has a buffer of its own; where all lie in one, there may be up
+/// to [`MAX_MIXES`].
 const N_MIXES: [usize; 2] = [1, 6];
 
 /// Places of `wgsl/norm_shift/mixes_together.wgsl`.
@@ -32,15 +33,15 @@ fn matches(graph: &Graph, shift: usize) -> Option<Vec<usize>> {
     let Op::TokenShift { x, mix, prev: None, .. } = graph.op(shift) else { return None };
     let norm = graph.maker(*x)?;
     let is_norm = matches!(graph.op(norm), Op::LayerNorm { .. });
-    (N_MIXES.contains(&mix.len()) && is_norm && graph.only(*x, &[shift])).then(|| vec![norm, shift])
+    ((1..=MAX_MIXES).contains(&mix.len()) && is_norm && graph.only(*x, &[shift])).then(|| vec![norm, shift])
 }
 
 fn fits(graph: &Graph, nodes: &[usize], target: &Target) -> bool {
     let Op::TokenShift { x, mix, .. } = graph.op(nodes[1]) else { return false };
-    // Where the results do not lie in one buffer, each has a binding of its own, besides five others.
-    let max_mixes =
-        if target.has_few_rows { MAX_MIXES } else { target.features.max_bindings.saturating_sub(5) as usize };
-    mix.len() <= max_mixes && graph.plan.value(*x).n_cols <= max_norm_cols(&target.features)
+    // Besides its results the kernel binds five buffers.
+    let has_kernel =
+        target.has_few_rows || N_MIXES.contains(&mix.len()) && mix.len() + 5 <= target.features.max_bindings as usize;
+    has_kernel && graph.plan.value(*x).n_cols <= max_norm_cols(&target.features)
 }
 
 /// Threads of a workgroup, and columns that it writes.

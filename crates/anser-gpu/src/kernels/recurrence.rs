@@ -1,4 +1,4 @@
-//! How a recurrence over matrix states is spread over a workgroup, see `wgsl/wkv7/rows.wgsl`.
+//! How a recurrence over matrix states is spread over a workgroup, see `wgsl/head/rows.wgsl`.
 
 use crate::compile::target::RowClass;
 use crate::device::features::Features;
@@ -68,6 +68,28 @@ impl RecurrenceShape {
             false => wgsl!("lanes/workgroup.wgsl"),
         };
         [wgsl!("step.wgsl"), lanes].into_iter().chain(kernel).collect()
+    }
+
+    /// What goes before a kernel that has all rows of a head in a workgroup, and writes its result in several forms.
+    pub(super) fn head_modules(&self) -> Vec<&'static Module> {
+        self.modules([
+            wgsl!("halves.wgsl"),
+            wgsl!("place.wgsl"),
+            wgsl!("bytes.wgsl"),
+            wgsl!("bytes_out.wgsl"),
+            wgsl!("head/state_vec4.wgsl"),
+            wgsl!("head/rows.wgsl"),
+            wgsl!("head/out.wgsl"),
+        ])
+    }
+
+    /// The largest head whose rows a workgroup of the device holds.
+    pub(super) fn max_head_size(features: &Features) -> usize {
+        let fits = |&size: &usize| {
+            let shape = RecurrenceShape::of_head(size, RowClass(1), features);
+            shape.workgroup() <= features.max_workgroup_len as usize
+        };
+        [256, 128, 64, 32, 16].into_iter().find(fits).unwrap_or(0)
     }
 
     pub(super) fn constants(&self, kernel: KernelSpec) -> KernelSpec {

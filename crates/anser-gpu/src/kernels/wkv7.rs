@@ -18,7 +18,7 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
     };
     let shape = RecurrenceShape::of_rows(*head_size, &lowering.target.features);
     let [state_module, inputs_module] = match head_size.is_multiple_of(4) {
-        true => [wgsl!("wkv7/state_vec4.wgsl"), wgsl!("wkv7/inputs_vec4.wgsl")],
+        true => [wgsl!("head/state_vec4.wgsl"), wgsl!("wkv7/inputs_vec4.wgsl")],
         false => [wgsl!("wkv7/state_scalar.wgsl"), wgsl!("wkv7/inputs_scalar.wgsl")],
     };
     let modules = shape.modules([state_module, inputs_module, wgsl!("wkv7/wkv7.wgsl")]);

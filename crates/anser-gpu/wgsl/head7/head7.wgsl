@@ -1,23 +1,18 @@
 // All that happens to one head of one token between its projections and the output projection: the mix with the first
 // layer's value, key control, the recurrence, norm, bonus and gate. For steps whose sequences have one token each; one
-// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, place.wgsl, place.wgsl, bytes_out.wgsl, lanes/*.wgsl,
-// wkv7/state_vec4.wgsl, wkv7/rows.wgsl and weight/piece.wgsl (N_COLS = C); wkv7/head_values.wgsl or wkv7/head_low_rank.wgsl, which follows, has the
-// operands.
+// workgroup per head and token. N is a multiple of 4. Follows step.wgsl, head/*.wgsl
+// and weight/piece.wgsl (N_COLS = C); head7/values.wgsl or head7/low_rank.wgsl, which follows, has the operands.
 //
 // Everything is fetched at the start, so that the device's memory is waited for once.
 
-override EPS: f32;
 override VECTOR_STRIDE: u32; // elements between the vectors of a run
 override IS_MIXED: bool;     // whether values are mixed with the first layer's
 
 @group(0) @binding(1) var<storage, read> tokens: array<Token>;   // [T]
-@group(0) @binding(2) var<storage, read_write> out: array<u32>;
 @group(0) @binding(3) var<storage, read> key: array<vec4<f32>>;  // [2, C / 4] k_k, k_a
 @group(0) @binding(4) var<storage, read> gate: array<f32>;       // [3, C] r_k, norm weight, norm bias
 
 const MIN_LENGTH: f32 = 1e-12;
-
-override N_ROWS: u32 = WORKGROUP / N_LANES; // at least N
 
 // The head's operands by column, padded with zeros.
 var<workgroup> staged_r: array<vec4<f32>, ROW_QUADS>;
@@ -27,7 +22,6 @@ var<workgroup> staged_kk: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_b: array<vec4<f32>, ROW_QUADS>;
 var<workgroup> staged_r_k: array<f32, N_ROWS>;
 var<workgroup> staged_v: array<f32, N_ROWS>;
-var<workgroup> staged_y: array<f32, N_ROWS>;
 
 // What has been made of low-rank products, by column of the head.
 struct Rates {
@@ -118,37 +112,31 @@ fn run(workgroup: vec3<u32>, index: u32) {
     }
     workgroupBarrier();
 
-    // Every group of lanes sums all rows.
-    var sum = 0.0;
-    for (var i = lane; i < HEAD_SIZE; i += N_LANES) {
-        sum += staged_y[i];
+    let normed = norm_of_head(column, lane, index) * norm_weight + norm_bias;
+    store_result(t, head, index, (normed + bonus * value) * rates[column].g);
+}
+
+// One token, whose operands are staged from quad `first`: S ← S·diag(w) − (S·kk)(kk ∘ a)ᵀ + v kᵀ. Returns the row's
+// element of S·r. The whole workgroup must call it.
+fn advance_row(first: u32, index: u32, v: f32) -> f32 {
+    return advance_row_scaled(first, index, v, 1.0);
+}
+
+// The same for staged kk and kk ∘ a whose product has to be multiplied by `scale`.
+fn advance_row_scaled(first: u32, index: u32, v: f32, scale: f32) -> f32 {
+    let at = first + index % N_LANES;
+    var removed = vec4<f32>(0.0);
+    for (var i = 0u; i < QUADS; i++) {
+        removed += s[i] * staged_kk[at + i * N_LANES];
     }
-    let mean = lanes_sum(sum, index) / f32(HEAD_SIZE);
-    var variance = 0.0;
-    for (var i = lane; i < HEAD_SIZE; i += N_LANES) {
-        let d = staged_y[i] - mean;
-        variance += d * d;
+    let s_kk = scale * lanes_sum(sum4(removed), index);
+    var y = vec4<f32>(0.0);
+    for (var i = 0u; i < QUADS; i++) {
+        let q = at + i * N_LANES;
+        s[i] = s[i] * staged_w[q] - s_kk * staged_b[q] + v * staged_k[q];
+        y += s[i] * staged_r[q];
     }
-    let scale = inverseSqrt(lanes_sum(variance, index) / f32(HEAD_SIZE) + EPS);
-    let normed = (staged_y[column] - mean) * scale * norm_weight + norm_bias;
-    let result = (normed + bonus * value) * rates[column].g;
-    if index < HEAD_SIZE && OUT.floats != NOTHING {
-        out[OUT.floats + t * N_COLS + head + index] = bitcast<u32>(result);
-    }
-    if OUT.bytes != NOTHING || OUT.halves != NOTHING {
-        workgroupBarrier(); // all have read y
-        if index < HEAD_SIZE {
-            staged_y[index] = result;
-        }
-        workgroupBarrier();
-        if OUT.bytes != NOTHING && index < HEAD_SIZE / 16u {
-            store_bytes((t * N_COLS + head) / 16u + index, 16u * index);
-        }
-        if OUT.halves != NOTHING && index < HEAD_SIZE / 2u {
-            let to = OUT.halves + (t * N_COLS + head) / 2u + index;
-            out[to] = to_halves(staged_y[2u * index], staged_y[2u * index + 1u]);
-        }
-    }
+    return lanes_sum(sum4(y), index);
 }
 
 // Stages four columns: r, w, the replacement key k, kk and kk ∘ a, both before kk is divided by its length.
@@ -168,14 +156,4 @@ fn stage(quad: u32, r: vec4<f32>, k: vec4<f32>, k_k: vec4<f32>, k_a: vec4<f32>) 
         staged_kk[quad] = k * k_k;
         staged_b[quad] = k * k_k * a;
     }
-}
-
-fn y4(at: u32) -> vec4<f32> {
-    return vec4<f32>(staged_y[at], staged_y[at + 1u], staged_y[at + 2u], staged_y[at + 3u]);
-}
-
-// A piece of the result, from element `at` of the head.
-fn store_bytes(piece: u32, at: u32) {
-    let bytes = to_bytes(y4(at), y4(at + 4u), y4(at + 8u), y4(at + 12u));
-    write_bytes(OUT.bytes, OUT.scales, piece, bytes);
 }
