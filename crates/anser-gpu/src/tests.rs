@@ -206,6 +206,34 @@ fn every_kernel_is_valid_on_every_backend() {
     }
 }
 
+/// Writes the kernels to a folder, for `scripts/check-tint`: texts, and a list of their constants and bindings. Of the kernels with
+/// the same files it takes some that differ in the rest.
+#[test]
+#[ignore = "writes files, for scripts/check-tint"]
+fn write_kernels() {
+    /// Kernels with the same files.
+    const MAX_ALIKE: usize = 3;
+
+    let folder = std::env::var("ANSER_KERNELS_TO").expect("ANSER_KERNELS_TO names a folder");
+    let mut alike: HashMap<Vec<&str>, usize> = HashMap::new();
+    let mut list = vec![];
+    for kernel in kernels().values() {
+        let n = alike.entry(kernel.modules.iter().map(|module| module.name).collect()).or_default();
+        *n += 1;
+        if *n > MAX_ALIKE {
+            continue;
+        }
+        let file = format!("{}-{}.wgsl", kernel.label, list.len());
+        std::fs::write(format!("{folder}/{file}"), kernel.source()).unwrap();
+        let access: Vec<String> = kernel.access.iter().map(|access| format!("{access:?}")).collect();
+        let constants: BTreeMap<&str, f64> = kernel.constants.iter().copied().collect();
+        list.push(serde_json::json!({
+            "file": file, "label": kernel.label, "entry": "main", "constants": constants, "access": access,
+        }));
+    }
+    std::fs::write(format!("{folder}/kernels.json"), serde_json::to_string_pretty(&list).unwrap()).unwrap();
+}
+
 /// Runs a schedule on names instead of numbers: every unit must find in memory what it reads, and write elsewhere.
 fn check_memory(plan: &Plan, schedule: &Schedule) {
     let is_made = |id| plan.nodes.iter().any(|node| node.op.outputs().contains(&id));

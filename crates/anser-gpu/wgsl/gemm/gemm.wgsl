@@ -135,7 +135,7 @@ fn main(
     let is_plain = (target_rows.epilogue & (ACTIVATION_MASK | HAS_BIAS)) == 0u;
     let is_whole = first_row + TILE_M <= target_rows.n_rows && first_token + TILE_N <= n_tokens();
     let is_aligned = (target_rows.n_total | target_rows.first) % 4u == 0u;
-    let is_direct = TAKES_ALL_MATRICES || TAKES_MATRICES && is_plain && is_whole && is_aligned;
+    let is_direct = TAKES_ALL_MATRICES || (TAKES_MATRICES && is_plain && is_whole && is_aligned);
 
     // Sums of fragment column 0, 1, 2, 3.
     var c00 = MatC();

@@ -75,7 +75,7 @@ fn make_input(job: Job, number: u32, index: u32) {
 
 // Puts four columns where the job's weights want them. All invocations must call it: four make a piece of bytes.
 fn put(job: Job, q: u32, value: vec4<f32>) {
-    if !READS_BYTES || HAS_FLOATS && job.kind != QUANTIZED {
+    if !READS_BYTES || (HAS_FLOATS && job.kind != QUANTIZED) {
         if q < ROW_QUADS {
             input[q] = bitcast<vec4<u32>>(value);
         }

@@ -80,7 +80,7 @@ fn nonzero(first: u32, lane: u32) -> u32 {
         let at = (column_token(t) * N_COLS + first) / 4u + lane;
         let a = vec4<u32>(nonzero4(x[at]), nonzero4(x[at + 8u]), nonzero4(x[at + 16u]), nonzero4(x[at + 24u]));
         let b = vec4<u32>(nonzero4(x[at + 32u]), nonzero4(x[at + 40u]), nonzero4(x[at + 48u]), nonzero4(x[at + 56u]));
-        let four = a << vec4<u32>(0u, 4u, 8u, 12u) | b << vec4<u32>(16u, 20u, 24u, 28u);
+        let four = (a << vec4<u32>(0u, 4u, 8u, 12u)) | (b << vec4<u32>(16u, 20u, 24u, 28u));
         bits |= four.x | four.y | four.z | four.w;
     }
     // Eight threads have eight times four bits: each gets its own from all of them.
@@ -97,8 +97,8 @@ fn nonzero4(values: vec4<f32>) -> u32 {
 // Swaps the upper bits of each pair of fields with the lower ones of the thread at a distance; `lower` has the latter set.
 fn exchange(bits: u32, lane: u32, distance: u32, width: u32, lower: u32) -> u32 {
     let other = subgroupShuffleXor(bits, distance);
-    let from_lower = bits & lower | (other & lower) << width;
-    let from_upper = bits & ~lower | other >> width & lower;
+    let from_lower = (bits & lower) | ((other & lower) << width);
+    let from_upper = (bits & ~lower) | ((other >> width) & lower);
     return select(from_lower, from_upper, (lane & distance) != 0u);
 }
 

@@ -38,7 +38,7 @@ struct Candidate {
 
 const SIGN: u32 = 0x80000000u;
 const MIN_POSITIVE: f32 = 1.1754944e-38;
-const LOWEST_LOGIT: f32 = -3.4028235e38;
+const LOWEST_LOGIT: f32 = -0x1.fffffep+127f;
 
 // Bits that sort in descending order of the logits; 0 and −0 are equal.
 fn key_of(logit: f32) -> u32 {
