@@ -14,22 +14,22 @@ use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What `--json` prints.
+/// The JSON object that `--json` prints.
 #[derive(Serialize)]
 struct Report {
     file: String,
     format: String,
-    /// Of all parts together.
+    /// The bytes of all files of the model.
     n_bytes: usize,
-    /// Of all parts together.
+    /// The number of tensors in all files of the model.
     n_tensors: usize,
-    /// The files of a model in several ones; absent for a model in one file.
+    /// The names of the files of a model in several files; absent for a model in one file.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<String>>,
-    /// What the model is; absent if Anser cannot run the file.
+    /// The sizes of the model; absent if Anser cannot run the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<Sizes>,
-    /// Why Anser cannot run the file.
+    /// The reason for which Anser cannot run the file; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
     dtypes: Vec<Share>,
@@ -57,7 +57,7 @@ struct Sizes {
     fingerprint: String,
 }
 
-/// What one storage type takes of the file.
+/// The tensors of one storage type.
 #[derive(Serialize)]
 struct Share {
     dtype: String,
@@ -71,7 +71,7 @@ struct TensorLine {
     name: String,
     dtype: String,
     shape: Vec<usize>,
-    /// Absent where the size of such elements is not known.
+    /// The tensor's bytes; absent if the size of its type is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     n_bytes: Option<usize>,
 }
@@ -116,7 +116,7 @@ fn open(path: &Path) -> Result<(Arc<ModelFile>, Result<Model, anser::Error>), Fa
     Ok((file, model))
 }
 
-/// The reason alone: the file is named beside it.
+/// The reason without the name of the file, which is printed beside it.
 fn without_name(file: &ModelFile, error: &anser::Error) -> String {
     let message = error.to_string();
     message.strip_prefix(&format!("{}: ", file.name())).map(str::to_owned).unwrap_or(message)
@@ -140,7 +140,7 @@ fn sizes(model: &Model) -> Sizes {
     }
 }
 
-/// By type, largest first. Elements of unknown size count no bytes.
+/// The tensors by storage type, the type with the most bytes first. Tensors of unknown size count 0 bytes.
 fn shares(file: &ModelFile) -> Vec<Share> {
     let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
     for tensor in file.tensors() {
@@ -213,7 +213,7 @@ impl Display for Sizes {
     }
 }
 
-/// A number of bytes with the unit that suits it.
+/// A number of bytes, written in the unit that gives a short number.
 struct Bytes(usize);
 
 impl Display for Bytes {
