@@ -1,7 +1,7 @@
 //! Tells the command which commit it is built from, for the results of `anser bench --json`.
 //!
-//! `ANSER_COMMIT` is the first of these that is there: the variable of that name in the build's environment, for builds from an
-//! archive; the commit of the git repository that holds this workspace; the word `unknown`.
+//! `ANSER_COMMIT` is the first of these that is there: the variable of that name in the build's environment, for builds
+//! from an archive; the commit of the git repository that holds this workspace; the word `unknown`.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -14,7 +14,8 @@ fn main() {
     println!("cargo:rustc-env=ANSER_COMMIT={commit}");
 }
 
-/// The first twelve digits of the commit's hash; `+changes` follows if a crate or the manifest of the workspace differs from it.
+/// The first twelve digits of the commit's hash; `+changes` follows if a crate or the manifest of the workspace differs
+/// from it.
 fn from_git() -> Option<String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().ok()?;
     // The sources may lie in a repository of another project, whose commits say nothing about them.

@@ -204,7 +204,7 @@ Examples:
 pub(crate) struct LogitsArgs {
     #[command(flatten)]
     pub(crate) tokens: TokensArgs,
-    /// How many of the largest logits to print
+    /// The number of the largest logits to print
     #[arg(long, value_name = "K", allow_negative_numbers = true, default_value = "10")]
     #[arg(value_parser = whole::<usize>(0, u64::MAX))]
     pub(crate) top: usize,

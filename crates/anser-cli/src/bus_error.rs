@@ -1,9 +1,9 @@
-//! Handles SIGBUS. Linux sends this signal to a thread that reads a page of a mapped model file if the page is not in the file any
-//! more, because another program cut it short, or if the disk cannot read it.
+//! Handles SIGBUS. Linux sends this signal to a thread that reads a page of a mapped model file if the page is not in
+//! the file any more, because another program cut it short, or if the disk cannot read it.
 //!
-//! The library compares size and time of change before every step, so that most changes are an ordinary error. A change within a
-//! step raises the signal. The handler then prints one line to stderr that names the file and ends the process with exit code 1,
-//! where the system would kill it without a message.
+//! The library compares size and time of change before every step, so that most changes are an ordinary error. A change
+//! within a step raises the signal. The handler then prints one line to stderr that names the file and ends the process
+//! with exit code 1, where the system would kill it without a message.
 //!
 //! The handler is for Linux only: macOS sends this signal for a stack overflow, too, which Rust's runtime reports better.
 
@@ -25,9 +25,9 @@ pub(crate) fn install() {
 }
 
 fn try_install() -> io::Result<()> {
-    // Rust's runtime has a handler of its own, which signal-hook's would call first. For a fault other than a stack overflow, that
-    // handler restores the system's default action, so that the repeated fault ends the process. If the signal is raised here without
-    // a fault, it restores the default action now, and the process goes on.
+    // Rust's runtime has a handler of its own, which signal-hook's would call first. For a fault other than a stack
+    // overflow, that handler restores the system's default action, so that the repeated fault ends the process. If the
+    // signal is raised here without a fault, it restores the default action now, and the process goes on.
     if is_handled()? {
         low_level::raise(SIGBUS)?;
         if is_handled()? {
@@ -35,8 +35,8 @@ fn try_install() -> io::Result<()> {
         }
     }
     let (mut receiver, sender) = UnixStream::pair()?;
-    // The handler writes a byte to the pipe and returns, so that the faulting thread faults again and again, until the thread below
-    // has printed the message and ends the process.
+    // The handler writes a byte to the pipe and returns, so that the faulting thread faults again and again, until the
+    // thread below has printed the message and ends the process.
     std::thread::Builder::new().name("anser-bus-error".into()).spawn(move || {
         if receiver.read_exact(&mut [0]).is_ok() {
             term::complain(&message());

@@ -1,4 +1,5 @@
-//! Handles Ctrl-C: it cancels the generation that is running, and ends the program if none is running or it was cancelled before.
+//! Handles Ctrl-C: it cancels the generation that is running, and ends the program if none is running or it was
+//! cancelled before.
 
 use crate::report;
 use anser::CancelToken;

@@ -28,9 +28,9 @@ fn main() -> ExitCode {
 
 /// Switches Mesa's Vulkan layer for device selection off on machines without a desktop.
 ///
-/// That layer asks the desktop (Wayland, X) on which GPU it runs. On a machine without a desktop, which has no `XDG_RUNTIME_DIR`
-/// either, libwayland writes "error: XDG_RUNTIME_DIR is invalid or not set" to standard error each time. A user who has set
-/// `MESA_VK_DEVICE_SELECT` wants the layer and keeps it.
+/// That layer asks the desktop (Wayland, X) on which GPU it runs. On a machine without a desktop, which has no
+/// `XDG_RUNTIME_DIR` either, libwayland writes "error: XDG_RUNTIME_DIR is invalid or not set" to standard error each
+/// time. A user who has set `MESA_VK_DEVICE_SELECT` wants the layer and keeps it.
 fn quiet_device_select() {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if ["XDG_RUNTIME_DIR", "NODEVICE_SELECT", "MESA_VK_DEVICE_SELECT"].into_iter().any(is_set) {

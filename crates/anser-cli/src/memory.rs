@@ -1,15 +1,15 @@
 //! The memory of this process, as Linux counts it. On other systems these figures are unknown.
 //!
-//! Resident memory (RSS) has two parts: pages of the mapped model file, which the system can drop at any time, and anonymous memory,
-//! which is the process's own. A process needs only the latter.
+//! Resident memory (RSS) has two parts: pages of the mapped model file, which the system can drop at any time, and
+//! anonymous memory, which is the process's own. A process needs only the latter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// The time between two readings of the anonymous memory: short enough for several readings within a prompt, long enough not to slow
-/// the prompt down.
+/// The time between two readings of the anonymous memory: short enough for several readings within a prompt, long
+/// enough not to slow the prompt down.
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// Largest resident memory since the process began, MiB: `VmHWM` of /proc/self/status.

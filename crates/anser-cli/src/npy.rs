@@ -13,7 +13,8 @@ pub(crate) fn write(out: &mut dyn Write, data: &[f32], shape: &[usize]) -> io::R
     let n_unpadded = MAGIC.len() + 2 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', n_unpadded.next_multiple_of(ALIGNMENT) - n_unpadded));
     header.push('\n');
-    // With two numbers of at most 20 digits the header is far shorter than the 65,535 bytes that its length field can express.
+    // With two numbers of at most 20 digits the header is far shorter than the 65,535 bytes that its length field can
+    // express.
     let n_header = (header.len() as u16).to_le_bytes();
     out.write_all(&[MAGIC, &n_header, header.as_bytes()].concat())?;
     data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
 
-/// Standard output without a buffer, so that its reader gets every piece at once. A file or pipe gets the bytes unchanged, a
-/// terminal gets printable text.
+/// Standard output without a buffer, so that its reader gets every piece at once. A file or pipe gets the bytes
+/// unchanged, a terminal gets printable text.
 pub(crate) struct Output {
     stdout: Stdout,
     /// The converter to printable text, if standard output is a terminal.
@@ -63,8 +63,8 @@ impl Output {
     }
 }
 
-/// A JSON formatter that escapes all characters that a terminal would execute. JSON itself requires this for U+0000 to U+001F only.
-/// The values stay the same.
+/// A JSON formatter that escapes all characters that a terminal would execute. JSON itself requires this for U+0000 to
+/// U+001F only. The values stay the same.
 struct Harmless;
 
 impl Formatter for Harmless {

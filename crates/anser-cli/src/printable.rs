@@ -1,7 +1,8 @@
-//! Makes text from other sources safe for a terminal: file names, metadata, tensor names, messages and the output of a model.
+//! Makes text from other sources safe for a terminal: file names, metadata, tensor names, messages and the output of a
+//! model.
 //!
-//! A terminal executes control characters, and direction marks can make a text look like another one. A downloaded file or a prompt
-//! must not be able to send either. Pipes and files get the bytes unchanged.
+//! A terminal executes control characters, and direction marks can make a text look like another one. A downloaded file
+//! or a prompt must not be able to send either. Pipes and files get the bytes unchanged.
 
 use anser::Utf8Stream;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
@@ -22,8 +23,9 @@ fn steers(c: char) -> bool {
 ///
 /// - U+00AD marks a place where a word may be hyphenated.
 /// - U+200C and U+200D separate and join letters in Persian and Indian scripts, and join several emojis to one.
-/// - U+061C, U+200E and U+200F act as a letter of one direction, which places the punctuation beside them in Arabic and Hebrew. They
-///   do not reorder other letters. Embeddings, overrides and isolates (U+202A to U+202E, U+2066 to U+2069) do, and stay escaped.
+/// - U+061C, U+200E and U+200F act as a letter of one direction, which places the punctuation beside them in Arabic and
+///   Hebrew. They do not reorder other letters. Embeddings, overrides and isolates (U+202A to U+202E, U+2066 to U+2069)
+///   do, and stay escaped.
 /// - The others are visible signs of numbers, years and verses in Arabic, Syriac and Kaithi.
 fn is_part_of_text(c: char) -> bool {
     matches!(

@@ -1,5 +1,5 @@
-//! Standard error: messages, colours and progress. Colours and bars appear on a terminal only; `NO_COLOR` switches colours off, and
-//! a terminal that `TERM` calls dumb, or does not name, gets text alone.
+//! Standard error: messages, colours and progress. Colours and bars appear on a terminal only; `NO_COLOR` switches
+//! colours off, and a terminal that `TERM` calls dumb, or does not name, gets text alone.
 
 use crate::printable::{printable, printable_text};
 use anstream::{AutoStream, ColorChoice};
@@ -23,8 +23,8 @@ pub(crate) fn is_dumb() -> bool {
     cfg!(unix) && std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb")
 }
 
-/// Writes to stderr, in `style` where colours are wanted. A terminal gets the printable form of `text`, a file or pipe gets its bytes
-/// unchanged. A failed write is ignored, since there is no other place to report it.
+/// Writes to stderr, in `style` where colours are wanted. A terminal gets the printable form of `text`, a file or pipe
+/// gets its bytes unchanged. A failed write is ignored, since there is no other place to report it.
 fn write(style: Style, text: &str) {
     let stderr = std::io::stderr();
     if !stderr.is_terminal() {

@@ -154,8 +154,8 @@ impl Costs {
     }
 }
 
-/// The parts of its limits that `gpu` reached with `decode` and `prefill` tokens per second. `None` for a software adapter, for a
-/// device without a clock, and if weights stream over the link.
+/// The parts of its limits that `gpu` reached with `decode` and `prefill` tokens per second. `None` for a software
+/// adapter, for a device without a clock, and if weights stream over the link.
 fn reached(
     gpu: &GpuDevice,
     memory: &MemoryUse,
@@ -251,8 +251,8 @@ fn measure(
     })
 }
 
-/// The tokens per second, in all, of `n` sequences that read token by token side by side. The next tokens are not chosen: that is work
-/// of the host, for which programs may use several threads.
+/// The tokens per second, in all, of `n` sequences that read token by token side by side. The next tokens are not
+/// chosen: that is work of the host, for which programs may use several threads.
 fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
     let mut sessions = (0..n).map(|_| model.session()).collect::<Result<Vec<_>, _>>()?;
     let tokens = prompt(model, n)?;
@@ -261,8 +261,8 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
         model.feed_batch(&mut feeds, Want::LOGITS)?;
         Ok(())
     };
-    // The first step compiles the kernels for steps of `n` sequences. On a GPU whose products round to f16, the second step allocates
-    // a second state for each sequence.
+    // The first step compiles the kernels for steps of `n` sequences. On a GPU whose products round to f16, the second
+    // step allocates a second state for each sequence.
     step()?;
     step()?;
     let began = Instant::now();
@@ -274,8 +274,8 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
     Ok((n * BATCH_STEPS) as f64 / elapsed_s)
 }
 
-/// The tokens per second, in all, of `n` texts that are generated side by side, each by its most likely tokens; `None` if the model
-/// has no tokenizer.
+/// The tokens per second, in all, of `n` texts that are generated side by side, each by its most likely tokens; `None`
+/// if the model has no tokenizer.
 fn generate_batch(model: &Model, n: usize) -> Result<Option<f64>, Failure> {
     /// The number of tokens of each text that are not timed: with the first ones, a device is set up to draw.
     const WARM_UP: usize = 8;

@@ -32,7 +32,7 @@ struct Report {
     /// The reason for which Anser cannot run the file; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
-    dtypes: Vec<Share>,
+    dtypes: Vec<DtypeUse>,
     metadata: serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorLine>>,
@@ -59,8 +59,8 @@ struct Sizes {
 
 /// The tensors of one storage type.
 #[derive(Serialize)]
-struct Share {
-    dtype: String,
+pub(super) struct DtypeUse {
+    pub(super) dtype: String,
     n_tensors: usize,
     n_elements: usize,
     n_bytes: usize,
@@ -95,7 +95,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
         parts: (file.part_names().len() > 1).then(|| file.part_names().map(str::to_owned).collect()),
         model: model.as_ref().ok().map(sizes),
         problem: model.as_ref().err().map(|e| without_name(&file, e)),
-        dtypes: shares(&file),
+        dtypes: dtype_uses(&file),
         metadata: metadata::to_json(&file),
         tensors: args.tensors.then(|| tensors(&file)),
         plan,
@@ -141,20 +141,20 @@ fn sizes(model: &Model) -> Sizes {
 }
 
 /// The tensors by storage type, the type with the most bytes first. Tensors of unknown size count 0 bytes.
-fn shares(file: &ModelFile) -> Vec<Share> {
-    let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
+pub(super) fn dtype_uses(file: &ModelFile) -> Vec<DtypeUse> {
+    let mut by_name: BTreeMap<&str, DtypeUse> = BTreeMap::new();
     for tensor in file.tensors() {
         let dtype = tensor.stored.name();
-        let none = || Share { dtype: dtype.into(), n_tensors: 0, n_elements: 0, n_bytes: 0 };
-        let share = shares.entry(dtype).or_insert_with(none);
+        let none = || DtypeUse { dtype: dtype.into(), n_tensors: 0, n_elements: 0, n_bytes: 0 };
+        let row = by_name.entry(dtype).or_insert_with(none);
         let n_elements = tensor.shape.iter().fold(1usize, |n, &len| n.saturating_mul(len));
-        share.n_tensors += 1;
-        share.n_elements = share.n_elements.saturating_add(n_elements);
-        share.n_bytes += tensor.n_bytes.unwrap_or(0);
+        row.n_tensors += 1;
+        row.n_elements = row.n_elements.saturating_add(n_elements);
+        row.n_bytes += tensor.n_bytes.unwrap_or(0);
     }
-    let mut shares: Vec<Share> = shares.into_values().collect();
-    shares.sort_by_key(|s| std::cmp::Reverse(s.n_bytes));
-    shares
+    let mut rows: Vec<DtypeUse> = by_name.into_values().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.n_bytes));
+    rows
 }
 
 fn tensors(file: &ModelFile) -> Vec<TensorLine> {
@@ -182,9 +182,9 @@ impl Display for Report {
             writeln!(f, "cannot run    {}", printable(problem))?;
         }
         writeln!(f, "\ntype     tensors      elements         bytes")?;
-        for share in &self.dtypes {
-            let dtype = printable(&share.dtype);
-            writeln!(f, "{dtype:<8} {:>7} {:>13} {:>13}", share.n_tensors, share.n_elements, share.n_bytes)?;
+        for row in &self.dtypes {
+            let dtype = printable(&row.dtype);
+            writeln!(f, "{dtype:<8} {:>7} {:>13} {:>13}", row.n_tensors, row.n_elements, row.n_bytes)?;
         }
         if !self.metadata.is_empty() {
             writeln!(f, "\nmetadata")?;

@@ -40,7 +40,8 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
     }
 }
 
-/// Loads the model of a command, and checks that the file `out` which the command writes, if it does, is none of the model's files.
+/// Loads the model of a command, and checks that the file `out` which the command writes, if it does, is none of the
+/// model's files.
 fn load_for(model: &ModelArgs, out: Option<&Path>) -> Result<Model, Failure> {
     if let Some(out) = out {
         model.check_output(out)?;

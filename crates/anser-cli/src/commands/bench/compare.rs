@@ -10,7 +10,7 @@ use std::path::Path;
 /// A file of results is larger than this only if it is something else.
 const MAX_N_BYTES: u64 = 16 << 20;
 
-/// What one run of `anser bench --json` printed.
+/// The JSON object that a run of `anser bench --json` printed.
 #[derive(Deserialize)]
 struct BenchResult {
     title: String,
@@ -35,7 +35,7 @@ struct Spread {
     max: f64,
 }
 
-/// Which of two figures is the better one.
+/// The direction in which a figure gets better.
 #[derive(Clone, Copy)]
 enum Better {
     More,
@@ -50,13 +50,13 @@ enum Verdict {
     Gain,
 }
 
-/// How much better B is than A; 1 where they are equal, less where B is the worse one.
+/// The ratio of a figure of B to that of A, inverted for times and memory: more than 1 if B is better, less if B is worse.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Ratio {
     median: f64,
-    /// Of B's worst run to A's best.
+    /// The ratio of B's worst run to A's best.
     min: f64,
-    /// Of B's best run to A's worst.
+    /// The ratio of B's best run to A's worst.
     max: f64,
 }
 
@@ -93,7 +93,7 @@ impl Comparison {
 }
 
 impl BenchResult {
-    /// Results are comparable if they measured this.
+    /// The model and the sizes that were measured. Only results with equal subjects are compared.
     fn subject(&self) -> String {
         let BenchResult { title, dtype, n_prompt, n_gen, .. } = self;
         format!("{title} in {dtype}, prompt {n_prompt}, generate {n_gen}")
@@ -131,7 +131,7 @@ impl BenchResult {
 }
 
 impl Spread {
-    /// How much better `self` is than `base`.
+    /// The ratio of `self` to `base`.
     fn against(self, base: Spread, better: Better) -> Ratio {
         match better {
             Better::More => {
@@ -144,7 +144,8 @@ impl Spread {
     }
 }
 
-/// The noise of a figure, as a fraction: the range of one file's runs, relative to their median, or `noise_percent` if that is more.
+/// The noise of a figure, as a fraction: the range of one file's runs, relative to their median, or `noise_percent` if
+/// that is more.
 fn noise(spreads: [Spread; 2], noise_percent: f64) -> f64 {
     let ranges = spreads.map(|Spread { median, min, max }| (max - min) / median);
     ranges.into_iter().fold(noise_percent / 100.0, f64::max)

@@ -1,17 +1,18 @@
-//! What a result must say about itself to be compared later: build, time, device and model file.
+//! The origin of a result: build, time, device and model file. A later comparison needs it.
 
+use crate::commands::inspect::dtype_uses;
 use crate::printable::printable;
 use anser::{GpuDevice, Model};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where a result comes from.
+/// The origin of a result.
 #[derive(Default, Serialize)]
 pub(super) struct Origin {
     pub(super) version: &'static str,
     /// The commit that the command was built from; `build.rs` says how it is found.
     pub(super) commit: &'static str,
-    /// When the measurement began, in UTC, as RFC 3339 writes it.
+    /// The time at which the measurement began, in UTC, in the format of RFC 3339.
     date: String,
     /// The name of the GPU, or of the processor where the system tells it.
     device_name: Option<String>,
@@ -26,9 +27,10 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// `gpu` is the one that `model` runs on, if it runs on one.
+    /// The origin of a measurement of `model`, which runs on `gpu` or on the processor, and which began at `began`.
     pub(super) fn of(model: &Model, gpu: Option<&GpuDevice>, began: SystemTime) -> Origin {
         let report = gpu.map(GpuDevice::report);
+        let dtypes: Vec<String> = dtype_uses(model.file()).into_iter().map(|row| row.dtype).collect();
         Origin {
             version: env!("CARGO_PKG_VERSION"),
             commit: env!("ANSER_COMMIT"),
@@ -37,26 +39,12 @@ impl Origin {
             backend: report.map(|report| report.backend),
             driver: report.map(|report| printable(&report.driver)),
             model_n_bytes: model.file().n_bytes(),
-            dtype: dtype(model),
+            dtype: printable(&dtypes.join(", ")),
         }
     }
 }
 
-fn dtype(model: &Model) -> String {
-    let mut types: Vec<(&str, usize)> = vec![];
-    for tensor in model.file().tensors() {
-        let (name, n_bytes) = (tensor.stored.name(), tensor.n_bytes.unwrap_or(0));
-        match types.iter_mut().find(|(found, _)| *found == name) {
-            Some((_, total)) => *total += n_bytes,
-            None => types.push((name, n_bytes)),
-        }
-    }
-    types.sort_by_key(|&(_, n_bytes)| std::cmp::Reverse(n_bytes));
-    let names: Vec<&str> = types.into_iter().map(|(name, _)| name).collect();
-    printable(&names.join(", "))
-}
-
-/// What Linux calls the first processor.
+/// The name of the first processor, as Linux has it.
 fn processor_name() -> Option<String> {
     let processors = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let (_, name) = processors.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
