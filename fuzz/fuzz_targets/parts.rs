@@ -1,4 +1,4 @@
-//! A model in two parts, cut apart where the input says; seeds: two parts of a split GGUF file after their lengths.
+//! A model in two parts, divided at a position in the input; seeds: two parts of a split GGUF file after their lengths.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

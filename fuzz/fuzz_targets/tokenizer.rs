@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 fn check(tokenizer: &Tokenizer, text: &[u8]) {
     let ids = tokenizer.encode(text);
     assert_eq!(tokenizer.decode(&ids).as_deref(), Ok(text));
-    // Greedy: no id could have been replaced by a longer token.
+    // The match is greedy: no id could be replaced by that of a longer token.
     let mut at = 0;
     let mut stream = Utf8Stream::new();
     let mut streamed = String::new();

@@ -1,5 +1,5 @@
-//! Vocabulary files in both formats: any bytes, and any bytes after entries for all single bytes, so that what follows can
-//! be a whole vocabulary.
+//! Vocabulary files in both formats: any bytes, and any bytes after entries for all single bytes, so that the whole can
+//! be a complete vocabulary.
 #![no_main]
 
 use anser_tokenizer::Tokenizer;
@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 /// Lines of a vocabulary of all single bytes.
 static LINES: LazyLock<Vec<u8>> =
     LazyLock::new(|| (0..=255u8).flat_map(|b| format!("{} b'\\x{b:02x}' 1\n", u32::from(b) + 1).into_bytes()).collect());
-/// The same in JSON, without the closing brace.
+/// A vocabulary of all single bytes in JSON, without the closing brace.
 static JSON: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let entries: Vec<String> = (0..=255u8).map(|b| format!("\"{}\":[{b}]", u32::from(b) + 1)).collect();
     format!("{{{}", entries.join(",")).into_bytes()

@@ -1,16 +1,16 @@
-//! What the fuzz targets share.
+//! Functions that several fuzz targets call.
 
 use anser_format::ModelFile;
 use anser_format::quant::dequantize;
 use std::sync::Arc;
 
-/// Opens `bytes` as a model file and does what a program does with it, short of running the model.
+/// Opens `bytes` as a model file and reads all that a program reads of it, without running the model.
 pub fn read_model_file(bytes: &[u8]) {
     let Ok(file) = ModelFile::from_bytes("fuzz", bytes.to_vec()) else { return };
     use_model_file(&file);
 }
 
-/// The same with a model in two parts: the first `n_first` bytes, and the rest.
+/// Does this with a model in two parts: the first `n_first` bytes, and the other bytes.
 pub fn read_parts(bytes: &[u8], n_first: usize) {
     let (first, second) = bytes.split_at(n_first.min(bytes.len()));
     let parts = vec![("first".to_owned(), first.to_vec()), ("second".to_owned(), second.to_vec())];

@@ -1,4 +1,4 @@
-//! The command line: what can be asked for, and the help that explains it.
+//! The command line: its commands and options, and the help that explains them.
 
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help of the command, with shapes in brackets")]
 
@@ -13,7 +13,7 @@ use crate::input::TokenIds;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use numbers::{bound, max_tokens, whole};
+use numbers::{bound, max_tokens, percent, whole};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -38,9 +38,10 @@ Examples:
   anser bench -m model.gguf                   how fast it runs here
 
 Exit codes:
-  0    done (also when the reader of a pipe has had enough)
+  0    done (also when the reader of a pipe closes it)
   1    failed: a file, a device, damaged numbers; one line on standard error says what to do
   2    the arguments cannot be followed
+  3    anser bench --compare found figures that are worse by more than the noise
   130  interrupted by Ctrl-C; what was generated until then has been printed
   129  ended by SIGHUP, 143 by SIGTERM; a chat leaves its terminal as it was";
 
@@ -62,12 +63,12 @@ pub(crate) enum Command {
 
 /// Continue a text
 ///
-/// Standard output gets the generated text and nothing else, piece by piece. It ends after -n tokens, at a --stop text,
+/// Standard output gets the generated text and nothing else, piece by piece. The text ends after -n tokens, at a --stop text,
 /// or where the model ends the document.
 #[derive(Debug, Args)]
 #[command(after_help = GENERATE_HELP)]
 pub(crate) struct GenerateArgs {
-    /// Most tokens to generate; -1 sets no limit
+    /// The most tokens to generate; -1 sets no limit
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value = "256")]
     #[arg(value_parser = max_tokens)]
     pub(crate) max_tokens: usize,
@@ -80,10 +81,10 @@ pub(crate) struct GenerateArgs {
     /// Print one JSON object at the end instead of streaming text; see below
     #[arg(long)]
     pub(crate) json: bool,
-    /// Go on from a state that `anser state`, or /save in a chat, wrote, or begin with a state-tuned file
+    /// Continue from a state that `anser state`, or /save in a chat, wrote, or begin with a state-tuned file
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
-    /// The text to continue; - reads standard input. Without one the model begins a document (token 0), or goes on from
+    /// The text to continue; - reads standard input. Without one the model begins a document (token 0), or continues from
     /// the state given with --from
     pub(crate) prompt: Option<OsString>,
     #[command(flatten)]
@@ -110,12 +111,12 @@ The JSON object of --json:
 
 /// Talk with a model
 ///
-/// The state carries the conversation: a turn costs only its own tokens, however long the conversation is. At a terminal
-/// lines can be edited and recalled; otherwise every line of standard input is a turn.
+/// The state carries the conversation, so that a turn takes the time of its own tokens only, however long the conversation is.
+/// At a terminal lines can be edited and recalled; otherwise every line of standard input is a turn.
 #[derive(Debug, Args)]
 #[command(after_help = CHAT_HELP)]
 pub(crate) struct ChatArgs {
-    /// Most tokens of an answer; -1 sets no limit
+    /// The most tokens of an answer; -1 sets no limit
     #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, default_value = "1024")]
     #[arg(value_parser = max_tokens)]
     pub(crate) max_tokens: usize,
@@ -125,10 +126,10 @@ pub(crate) struct ChatArgs {
     /// Instructions for the whole conversation
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     pub(crate) system: Option<String>,
-    /// Whether the model thinks before it answers; fake shows it an empty thought
+    /// Whether the model thinks before it answers; with fake the prompt shows it an empty thought
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub(crate) think: Think,
-    /// Go on from a state that /save or `anser state` wrote, or begin with a state-tuned file
+    /// Continue from a state that /save or `anser state` wrote, or begin with a state-tuned file
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
     #[command(flatten)]
@@ -144,7 +145,7 @@ In the chat:
   /think on|off|fake whether the model thinks before it answers
   /regen             answer the last message again
   /reset             forget the conversation
-  /save FILE         save what the model remembers; /load FILE goes on from it
+  /save FILE         save the model's state; /load FILE continues from it
   /exit              leave, as /quit and /bye do
   Ctrl-C             stops the answer; twice at the prompt, or Ctrl-D, leaves
 
@@ -165,18 +166,18 @@ pub(crate) enum Think {
 
 /// Turn text into token ids, or back
 ///
-/// Prints a JSON array of ids. Text is bytes: UTF-8 or not, everything encodes and decodes to itself.
+/// Prints a JSON array of ids. Text is bytes: any bytes, UTF-8 or not, decode to themselves after encoding.
 #[derive(Debug, Args)]
 #[command(after_help = TOKENIZE_HELP)]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["text", "file"])))]
 pub(crate) struct TokenizeArgs {
-    /// The tokenizer of this model file; without it the RWKV World vocabulary
+    /// Use the tokenizer of this model file; without it the RWKV World vocabulary
     #[arg(short, long, value_name = "PATH", conflicts_with = "vocab")]
     pub(crate) model: Option<PathBuf>,
-    /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it
+    /// Use a vocabulary file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
-    /// Turn ids into the bytes they stand for; ids may be a JSON array or separated by commas or spaces
+    /// Turn ids into their bytes; ids may be a JSON array or separated by commas or spaces
     #[arg(long)]
     pub(crate) decode: bool,
     /// Print one JSON object: n_tokens, n_bytes, ids, and text (null where the bytes are not UTF-8)
@@ -203,7 +204,7 @@ Examples:
 pub(crate) struct LogitsArgs {
     #[command(flatten)]
     pub(crate) tokens: TokensArgs,
-    /// How many of the largest logits to print
+    /// The number of the largest logits to print
     #[arg(long, value_name = "K", allow_negative_numbers = true, default_value = "10")]
     #[arg(value_parser = whole::<usize>(0, u64::MAX))]
     pub(crate) top: usize,
@@ -223,11 +224,11 @@ No text, or no tokens, are read as token 0: the start of a document.";
 
 /// Turn texts into vectors
 ///
-/// Prints one JSON array [C] per text: the hidden row after the final norm, of the last token or the mean of all.
+/// Prints one JSON array [C] per text: the hidden row after the final norm of the last token, or the mean of all tokens' rows.
 #[derive(Debug, Args)]
 #[command(after_help = EMBED_HELP)]
 pub(crate) struct EmbedArgs {
-    /// How the rows of a text's tokens become one
+    /// How the rows of a text's tokens are reduced to one row
     #[arg(long, value_name = "KIND", default_value = "last")]
     pub(crate) pooling: Pooling,
     /// Scale every vector to length 1
@@ -248,27 +249,27 @@ Examples:
   anser embed \"a small fox\" \"a little fox\"
   anser embed -m model.gguf --pooling mean --normalize --out mail.npy - < mail.txt";
 
-/// How the rows of a text's tokens become one.
+/// The way in which the rows of a text's tokens are reduced to one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Pooling {
     Last,
     Mean,
 }
 
-/// Read a text and save what the model remembers of it
+/// Read a text and save the model's state after it
 ///
-/// The file, safetensors, has the size of the model's state however long the text is. `--from` of generate, chat and this
-/// command goes on from it. The same options take the initial states that state tuning makes, as safetensors files with
-/// tensors blocks.N.att.time_state.
+/// The safetensors file has the size of the model's state, however long the text is. `--from` of generate, chat and this command
+/// continues from it. The same options accept the initial states that state tuning makes: safetensors files with tensors
+/// blocks.N.att.time_state.
 #[derive(Debug, Args)]
 #[command(after_help = STATE_HELP)]
 pub(crate) struct StateArgs {
     #[command(flatten)]
     pub(crate) tokens: TokensArgs,
-    /// Go on from this state, or begin with a state-tuned file, instead of a fresh one
+    /// Continue from this state, or begin with a state-tuned file, instead of a fresh state
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
-    /// Where to save the state
+    /// The file to save the state to
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
     #[command(flatten)]
@@ -283,8 +284,8 @@ Examples:
 
 /// Measure how well a model predicts a text
 ///
-/// Prints e to the mean of -ln p over all tokens but the first, each given those before it. The text is read from a fresh
-/// state, without a token 0 in front.
+/// Prints e to the mean of -ln p over all tokens but the first, where p is a token's probability after the tokens before it. The
+/// text is read from a fresh state, without a token 0 in front.
 #[derive(Debug, Args)]
 #[command(after_help = PERPLEXITY_HELP)]
 pub(crate) struct PerplexityArgs {
@@ -303,9 +304,9 @@ Examples:
   anser perplexity -m model.gguf --file held-out.txt
   head -c 20000 book.txt | anser perplexity --file - --json";
 
-/// Show what is in a model file
+/// Show the contents of a model file
 ///
-/// Reads the file's index only: it is quick for files of any size. Files that Anser cannot run are shown too, with the
+/// Reads the file's index only, so that it is quick for files of any size. Files that Anser cannot run are shown too, with the
 /// reason.
 #[derive(Debug, Args)]
 #[command(after_help = INSPECT_HELP)]
@@ -313,7 +314,7 @@ pub(crate) struct InspectArgs {
     /// The model file, or demo
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
-    /// Print what the model computes instead, one operation per line
+    /// Print the operations of the model instead, one per line
     #[arg(long)]
     pub(crate) plan: bool,
     /// List every tensor
@@ -338,15 +339,15 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = BENCH_HELP, args_conflicts_with_subcommands = true)]
 pub(crate) struct BenchArgs {
-    /// Tokens of the prompt
+    /// The number of tokens of the prompt
     #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "512")]
     #[arg(value_parser = whole::<usize>(1, 1 << 20))]
     pub(crate) prompt: usize,
-    /// Tokens to generate
+    /// The number of tokens to generate
     #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "128")]
     #[arg(value_parser = whole::<usize>(1, 1 << 20))]
     pub(crate) r#gen: usize,
-    /// Runs
+    /// The number of runs
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "3")]
     #[arg(value_parser = whole::<usize>(1, 1000))]
     pub(crate) runs: usize,
@@ -356,6 +357,14 @@ pub(crate) struct BenchArgs {
     /// Instead time every kernel of the GPU on its own, in a step of one token and in one of --prompt tokens
     #[arg(long, conflicts_with = "json")]
     pub(crate) profile: bool,
+    /// Measure nothing: compare two files that --json wrote, and end with exit code 3 if B is slower than A; see below
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    #[arg(conflicts_with_all = ["ModelArgs", "prompt", "gen", "runs", "json", "profile"])]
+    pub(crate) compare: Vec<PathBuf>,
+    /// The least noise of a figure, in percent, that --compare assumes; see below
+    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, default_value = "3", value_parser = percent)]
+    #[arg(requires = "compare")]
+    pub(crate) noise: f64,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(subcommand)]
@@ -369,11 +378,11 @@ pub(crate) enum BenchWhat {
 
 /// Check and time every kernel of a GPU on its own
 ///
-/// A row for each product of the official 2.9B model and for each row of the table that the tests use: the error against the
-/// plain loops or 64-bit arithmetic, the time, and what that means in bytes and operations a second.
+/// Prints a row for each product of the official 2.9B model and for each case that the tests use: the error against the plain loops
+/// or 64-bit arithmetic, the time, and the rates in bytes and operations a second.
 #[derive(Debug, Args)]
 pub(crate) struct BenchKernelsArgs {
-    /// Which GPU: gpu, gpu:NUMBER or gpu:NAME
+    /// The GPU to measure: gpu, gpu:NUMBER or gpu:NAME
     #[arg(long, value_name = "DEVICE", default_value = "gpu")]
     pub(crate) device: anser::DeviceChoice,
     /// Print one JSON object a row
@@ -383,8 +392,9 @@ pub(crate) struct BenchKernelsArgs {
 
 /// List the devices that models can run on
 ///
-/// The names in front are what --device takes. Without --device the best hardware GPU is taken if the model fits, else
-/// the processor; a software adapter is used only when it is named.
+/// The names in front are the values of --device. Without --device the model runs on the best hardware GPU if there is one,
+/// else on the processor. Weights that do not fit in the GPU's memory stream from the file in every step. A software adapter is
+/// used only if it is named.
 #[derive(Debug, Args)]
 #[command(after_help = DEVICES_HELP)]
 pub(crate) struct DevicesArgs {
@@ -395,27 +405,27 @@ pub(crate) struct DevicesArgs {
 
 const DEVICES_HELP: &str = "\
 Examples:
-  anser devices                           what there is
+  anser devices                           list the devices
   anser devices --json | jq '.[].name'
   anser generate --device gpu:1 \"Hello\"   on the second adapter
 
 Environment:
-  ANSER_DEVICE            what --device is without the flag
-  ANSER_GPU_MEMORY        what --gpu-memory is without the flag
+  ANSER_DEVICE            the value of --device if the option is not given
+  ANSER_GPU_MEMORY        the value of --gpu-memory if the option is not given
   ANSER_GPU_NO_F16=1      do without 16-bit floats in shaders; likewise ANSER_GPU_NO_SUBGROUPS, ANSER_GPU_NO_COOPMAT
   ANSER_GPU_NO_DRAWING=1  let the processor draw the tokens of a generation
-  ANSER_EXACT=1           what --exact is; likewise ANSER_READ_FILE=1 and --read-file
+  ANSER_EXACT=1           the same as --exact; likewise ANSER_READ_FILE=1 and --read-file
 
 Switches take 1, true, yes, on, or 0, false, no, off; a variable that is empty counts as not set.";
 
 /// Compare a GPU's kernels with the plain loops of the processor
 ///
-/// Reads a text in one step on both, and names the first operation whose results differ by more than --bound. For
+/// Reads a text in one step on both, and names the first operation whose results differ by more than --bound. This is for
 /// reports of wrong output, and for people who write kernels.
 #[derive(Debug, Args)]
 #[command(after_help = DEBUG_PLAN_HELP)]
 pub(crate) struct DebugPlanArgs {
-    /// Largest normalised mean squared error that counts as equal
+    /// The largest normalised mean squared error that counts as equal
     #[arg(long, value_name = "NMSE", allow_negative_numbers = true, default_value = "1e-4", value_parser = bound)]
     pub(crate) bound: f64,
     /// Print every operation's error
@@ -434,20 +444,22 @@ Examples:
 
 const BENCH_HELP: &str = "\
 Measured once:
-  open_device_ms  start of the GPU's driver; models that are loaded while it is open do not wait for it
+  open_device_ms  start the GPU's driver; models that are loaded while it is open do not wait for it
 Measured in every run:
-  load_ms         open the file, check it, make room on the device, make a session
-  resident_ms     from the same beginning until all weights are on the device
+  load_ms         open the file, check it, allocate memory on the device, make a session
+  resident_ms     from the same start until all weights are on the device
   first_token_ms  right after that: read 32 tokens and choose the first token
   prefill_tps     read the prompt from a fresh state for the second time, logits of its last token; tokens per second
-  decode_tps      go on from it token by token, always the most likely one; tokens per second
+  decode_tps      continue from it token by token, always the most likely one; tokens per second
   generate_tps    generate as `anser generate` does, always the most likely token; tokens per second
   sample_tps      the same with tokens drawn as by default
   embed_ms        embed 212 tokens, the last token's row; this and the next two are medians of three calls after a first one
   embed_batch_ms  embed six texts of 32 tokens in one call
   state_ms        copy the state of a session out
   batch_8_tps     read a token of each of 8 sequences in a step, logits of all; tokens per second in all
-  batch_64_tps    the same with 64
+  batch_64_tps    the same with 64 sequences
+  generate_8_tps  generate 8 texts side by side, always the most likely tokens; tokens per second in all
+  generate_64_tps the same with 64 texts
 Measured once, on Linux (elsewhere null):
   load_anon_mib   anonymous memory that the first load added; the mapped model file is not anonymous
   peak_anon_mib   most anonymous memory at any time of all runs, looked at every 10 ms
@@ -455,8 +467,9 @@ Measured once, on Linux (elsewhere null):
 On a GPU, after the prompt and the generations of the last run:
   gpu_weights_mib   weights on the device, the embedding table of generations included
   gpu_states_mib    states of sequences
-  gpu_scratch_mib   all else on the device: values of a step, staging buffers
-  gpu_reserved_mib  what the allocator took from the driver for all of these; it and scratch are null if it does not tell
+  gpu_scratch_mib   all other memory on the device: values of a step, staging buffers
+  gpu_reserved_mib  the memory that the allocator took from the driver for all of these; this and scratch are null if it does not
+                    tell
 On a hardware GPU with a clock, if no weights stream:
   copy_gb_per_s     bytes read plus bytes written of a large copy on the device, in 10^9 a second
   gemm_tflop_per_s  the best product of two matrices of halves, 10^12 multiplications and additions a second
@@ -464,8 +477,23 @@ On a hardware GPU with a clock, if no weights stream:
                     the state are read, the state is written
   prefill_of_gemm   part of gemm_tflop_per_s that prefill_tps reaches: two operations for each number of a matrix
 
-Example:
-  anser bench -m model.gguf --prompt 512 --gen 128 --runs 5 --json";
+--json also prints where the figures come from:
+  version, commit  what the command was built from; +changes where the sources differed from the commit, unknown where the
+                   build saw no repository
+  date             when the measurement began, in UTC
+  device           the device and why it was chosen; device_name, backend, driver: null where they are not known
+  model            the file as it was named; model_n_bytes, title; dtype: storage types, the one with the most bytes first
+
+--compare A B prints, for each figure, B's median over A's (for times A's over B's): above 1 B is the better one. In brackets
+are B's worst run against A's best, and B's best run against A's worst. A figure is a loss if this ratio of the medians is less
+than 1 by more than the figure's noise: the largest of --noise percent and, for each file, the difference between the greatest and
+the least run in percent of the median. With less than 5 runs a loss may be chance. Figures that were measured once are shown and
+not judged. A file may hold the JSON objects of several models, prompts and lengths. Both files must hold the same ones, with the
+same figures, or the command fails with exit code 1 and lists what only one of them has.
+
+Examples:
+  anser bench -m model.gguf --prompt 512 --gen 128 --runs 5 --json > before.json
+  anser bench --compare before.json after.json";
 
 /// Print a script that completes anser's arguments in a shell
 #[derive(Debug, Args)]

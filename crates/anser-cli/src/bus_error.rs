@@ -1,11 +1,11 @@
-//! SIGBUS: what Linux sends to a thread that reads a page of a mapped model file which the file does not have any more,
-//! because another program cut it short, or which its disk cannot give.
+//! Handles SIGBUS. Linux sends this signal to a thread that reads a page of a mapped model file if the page is not in
+//! the file any more, because another program cut it short, or if the disk cannot read it.
 //!
-//! The library looks at size and time of change before every step, so that most changes are an error like any other. What
-//! happens within a step arrives here: one line on stderr that names the file, and exit code 1, instead of a process that
-//! the system kills without a word.
+//! The library compares size and time of change before every step, so that most changes are an ordinary error. A change
+//! within a step raises the signal. The handler then prints one line to stderr that names the file and ends the process
+//! with exit code 1, where the system would kill it without a message.
 //!
-//! Only Linux: macOS sends this signal for a stack overflow, too, which Rust's runtime reports better.
+//! The handler is for Linux only: macOS sends this signal for a stack overflow, too, which Rust's runtime reports better.
 
 use crate::report;
 use crate::term;
@@ -19,15 +19,15 @@ use std::sync::{Mutex, PoisonError};
 /// The model files that have been opened.
 static OPENED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
 
-/// Installs the handler. Where the system refuses, the signal keeps its usual meaning.
+/// Installs the handler. If the system refuses, the signal keeps its default action.
 pub(crate) fn install() {
     let _ = try_install();
 }
 
 fn try_install() -> io::Result<()> {
-    // Rust's runtime has a handler of its own, which signal-hook's would call first. For anything but a stack overflow that
-    // handler restores the system's default, so that the fault, repeated, ends the process. Sent without a fault, the
-    // signal makes it do so now and ends nothing.
+    // Rust's runtime has a handler of its own, which signal-hook's would call first. For a fault other than a stack
+    // overflow, that handler restores the system's default action, so that the repeated fault ends the process. If the
+    // signal is raised here without a fault, it restores the default action now, and the process goes on.
     if is_handled()? {
         low_level::raise(SIGBUS)?;
         if is_handled()? {
@@ -35,8 +35,8 @@ fn try_install() -> io::Result<()> {
         }
     }
     let (mut receiver, sender) = UnixStream::pair()?;
-    // The handler writes a byte to the sender and returns, so that the thread faults again, and again, until the thread
-    // that waits here has told what happened and ends the process.
+    // The handler writes a byte to the pipe and returns, so that the faulting thread faults again and again, until the
+    // thread below has printed the message and ends the process.
     std::thread::Builder::new().name("anser-bus-error".into()).spawn(move || {
         if receiver.read_exact(&mut [0]).is_ok() {
             term::complain(&message());
@@ -46,7 +46,7 @@ fn try_install() -> io::Result<()> {
     low_level::pipe::register(SIGBUS, sender).map(drop)
 }
 
-/// Whether this process has a handler of SIGBUS: bit 6 of the mask that Linux shows.
+/// Whether this process has a handler for SIGBUS: bit 6 of the mask in /proc.
 fn is_handled() -> io::Result<bool> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -54,7 +54,7 @@ fn is_handled() -> io::Result<bool> {
     mask.map(|mask| (mask >> (SIGBUS - 1)) & 1 == 1).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// Remembers the name of a model file that is about to be opened.
+/// Stores the name of a model file that is about to be opened.
 pub(crate) fn is_opened(path: &Path) {
     let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
     if !opened.iter().any(|other| other == path) {

@@ -1,4 +1,4 @@
-//! What commands read: arguments as bytes, standard input, files, lists of token ids.
+//! Reads the inputs of commands: arguments as bytes, standard input, files, lists of token ids.
 
 use crate::report::Failure;
 use anser::END_OF_TEXT;
@@ -6,7 +6,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
 
-/// Stands for standard input where a text or file is expected.
+/// The argument that means standard input where a text or file is expected.
 const STDIN: &str = "-";
 
 /// Token ids given as one argument: `1,2,3`, `1 2 3` or `[1, 2, 3]`.
@@ -67,7 +67,7 @@ fn stdin() -> Result<Vec<u8>, Failure> {
     Ok(bytes)
 }
 
-/// Arguments are bytes there, UTF-8 or not.
+/// The bytes of an argument. On Unix they need not be UTF-8.
 #[cfg(unix)]
 fn argument_bytes(argument: &OsStr) -> Result<Vec<u8>, Failure> {
     use std::os::unix::ffi::OsStrExt;

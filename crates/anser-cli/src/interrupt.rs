@@ -1,5 +1,5 @@
-//! Ctrl-C: cancels the generation that is under way, and ends the program where there is none or it was cancelled
-//! already.
+//! Handles Ctrl-C: it cancels the generation that is running, and ends the program if none is running or it was
+//! cancelled before.
 
 use crate::report;
 use anser::CancelToken;
@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 static ARMED: Mutex<Option<CancelToken>> = Mutex::new(None);
 
-/// Installs the handler. Where the system refuses, Ctrl-C keeps its usual meaning.
+/// Installs the handler. If the system refuses, Ctrl-C keeps its default action.
 pub(crate) fn install() {
     let _ = ctrlc::set_handler(|| match &*ARMED.lock().unwrap_or_else(PoisonError::into_inner) {
         Some(token) if !token.is_cancelled() => token.cancel(),
@@ -15,7 +15,7 @@ pub(crate) fn install() {
     });
 }
 
-/// While it lives, the first Ctrl-C cancels instead of ending the program.
+/// While this value exists, the first Ctrl-C cancels the generation instead of ending the program.
 pub(crate) struct Armed;
 
 /// Makes Ctrl-C cancel `token`.

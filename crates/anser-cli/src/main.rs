@@ -1,6 +1,6 @@
-//! `anser`: RWKV models at a terminal. Flags and glue; the work is done by the `anser` library.
+//! `anser`: RWKV models at a terminal. This program reads options and prints results; the library `anser` does the work.
 
-// As in the library: wgpu's types are nested more than 128 levels deep.
+// wgpu's types are nested more than 128 levels deep, as in the library.
 #![recursion_limit = "256"]
 
 mod args;
@@ -26,11 +26,11 @@ fn main() -> ExitCode {
     report::exit_code(args::parse().and_then(commands::run))
 }
 
-/// Keeps Mesa's Vulkan layer that selects devices out of this process where it could only complain.
+/// Switches Mesa's Vulkan layer for device selection off on machines without a desktop.
 ///
-/// That layer asks the desktop (Wayland, X) which GPU it shows itself on. On a machine without one, which has no
-/// `XDG_RUNTIME_DIR` either, libwayland writes "error: XDG_RUNTIME_DIR is invalid or not set" to standard error for every
-/// question. A user who has set `MESA_VK_DEVICE_SELECT` wants the layer and keeps it.
+/// That layer asks the desktop (Wayland, X) on which GPU it runs. On a machine without a desktop, which has no
+/// `XDG_RUNTIME_DIR` either, libwayland writes "error: XDG_RUNTIME_DIR is invalid or not set" to standard error each
+/// time. A user who has set `MESA_VK_DEVICE_SELECT` wants the layer and keeps it.
 fn quiet_device_select() {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     if ["XDG_RUNTIME_DIR", "NODEVICE_SELECT", "MESA_VK_DEVICE_SELECT"].into_iter().any(is_set) {

@@ -1,14 +1,15 @@
-//! Memory of this process, as Linux counts it. Other systems give none of these figures.
+//! The memory of this process, as Linux counts it. On other systems these figures are unknown.
 //!
-//! Resident memory (RSS) is what lies in RAM: pages of the mapped model file, which the system can drop at any time,
-//! and anonymous memory, which is the process's own. Only the latter is needed.
+//! Resident memory (RSS) has two parts: pages of the mapped model file, which the system can drop at any time, and
+//! anonymous memory, which is the process's own. A process needs only the latter.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Time between two looks at the anonymous memory: short enough to see a prompt being read, too rare to slow it down.
+/// The time between two readings of the anonymous memory: short enough for several readings within a prompt, long
+/// enough not to slow the prompt down.
 const PERIOD: Duration = Duration::from_millis(10);
 
 /// Largest resident memory since the process began, MiB: `VmHWM` of /proc/self/status.
@@ -31,7 +32,7 @@ fn status_kib(field: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// Watches the anonymous memory from another thread and keeps the largest value seen.
+/// A thread that reads the anonymous memory periodically and keeps the largest value.
 pub(crate) struct AnonPeak {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -56,7 +57,7 @@ impl AnonPeak {
         AnonPeak { thread: std::thread::Builder::new().spawn(watch).ok(), shared }
     }
 
-    /// Ends the watch: the largest value, MiB.
+    /// Ends the thread and returns the largest value in MiB.
     pub(crate) fn finish(mut self) -> Option<f64> {
         self.shared.done.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 const MAGIC: &[u8] = b"\x93NUMPY\x01\x00";
-/// The numbers start at a multiple of this.
+/// The offset of the numbers is a multiple of this.
 const ALIGNMENT: usize = 64;
 
 /// Writes `data` as a little-endian f32 array of `shape`, row-major.
@@ -13,7 +13,8 @@ pub(crate) fn write(out: &mut dyn Write, data: &[f32], shape: &[usize]) -> io::R
     let n_unpadded = MAGIC.len() + 2 + header.len() + 1;
     header.extend(std::iter::repeat_n(' ', n_unpadded.next_multiple_of(ALIGNMENT) - n_unpadded));
     header.push('\n');
-    // Two numbers of at most 20 digits keep the header far below the 65,535 bytes that its length field can say.
+    // With two numbers of at most 20 digits the header is far shorter than the 65,535 bytes that its length field can
+    // express.
     let n_header = (header.len() as u16).to_le_bytes();
     out.write_all(&[MAGIC, &n_header, header.as_bytes()].concat())?;
     data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))

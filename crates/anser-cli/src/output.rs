@@ -1,4 +1,4 @@
-//! Standard output: where results go, and nothing else.
+//! Standard output, which gets the results and nothing else.
 
 use crate::printable::{TerminalText, steers_in_text};
 use crate::report::Failure;
@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 use std::io::{self, ErrorKind, IsTerminal, Stdout, Write};
 
-/// Standard output, written through: its reader gets every piece at once. A file or pipe gets the bytes as they are, a
-/// terminal gets what can be shown of them.
+/// Standard output without a buffer, so that its reader gets every piece at once. A file or pipe gets the bytes
+/// unchanged, a terminal gets printable text.
 pub(crate) struct Output {
     stdout: Stdout,
-    /// The text on its way, if standard output is a terminal.
+    /// The converter to printable text, if standard output is a terminal.
     terminal: Option<TerminalText>,
     ends_line: bool,
 }
@@ -63,8 +63,8 @@ impl Output {
     }
 }
 
-/// JSON that escapes all that would steer a terminal, where JSON itself asks for U+0000 to U+001F only. Readers get the same
-/// values.
+/// A JSON formatter that escapes all characters that a terminal would execute. JSON itself requires this for U+0000 to
+/// U+001F only. The values stay the same.
 struct Harmless;
 
 impl Formatter for Harmless {

@@ -1,12 +1,13 @@
-//! Text from elsewhere, made fit for a terminal: file names, metadata, tensor names, messages, and what a model writes.
+//! Makes text from other sources safe for a terminal: file names, metadata, tensor names, messages and the output of a
+//! model.
 //!
-//! A terminal obeys control characters, and marks of direction make text look like another one. Neither may come from a
-//! downloaded file or a prompt. Pipes and files get the bytes as they are.
+//! A terminal executes control characters, and direction marks can make a text look like another one. A downloaded file
+//! or a prompt must not be able to send either. Pipes and files get the bytes unchanged.
 
 use anser::Utf8Stream;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory};
 
-/// Whether a terminal obeys `c` instead of showing it: controls (U+0000 to U+001F, U+007F to U+009F), format characters
+/// Whether a terminal executes `c` instead of showing it: controls (U+0000 to U+001F, U+007F to U+009F), format characters
 /// (marks of direction, joiners, tags, the byte order mark), separators of lines and paragraphs.
 fn steers(c: char) -> bool {
     matches!(
@@ -20,11 +21,11 @@ fn steers(c: char) -> bool {
 
 /// Whether running text, unlike a name, needs `c`, though it is a format character.
 ///
-/// - U+00AD is where a word may be parted.
-/// - U+200C and U+200D part and join letters in Persian and Indian scripts, and make one emoji of several.
-/// - U+061C, U+200E and U+200F stand for a letter of a direction and place the punctuation beside them in Arabic and
-///   Hebrew. They turn no other letters around, as embeddings, overrides and isolates do (U+202A to U+202E, U+2066 to
-///   U+2069), which stay escaped.
+/// - U+00AD marks a place where a word may be hyphenated.
+/// - U+200C and U+200D separate and join letters in Persian and Indian scripts, and join several emojis to one.
+/// - U+061C, U+200E and U+200F act as a letter of one direction, which places the punctuation beside them in Arabic and
+///   Hebrew. They do not reorder other letters. Embeddings, overrides and isolates (U+202A to U+202E, U+2066 to U+2069)
+///   do, and stay escaped.
 /// - The others are visible signs of numbers, years and verses in Arabic, Syriac and Kaithi.
 fn is_part_of_text(c: char) -> bool {
     matches!(
@@ -47,12 +48,12 @@ pub(crate) fn steers_in_text(c: char) -> bool {
     !matches!(c, '\n' | '\t') && steers(c) && !is_part_of_text(c)
 }
 
-/// `text`, a name or a value, on one line, with everything that would steer a terminal written as `\u{202e}`.
+/// `text`, a name or a value, on one line, with characters that a terminal would execute written as `\u{202e}`.
 pub(crate) fn printable(text: &str) -> String {
     escaped(text, steers)
 }
 
-/// `text`, which may have several lines, with everything that would steer a terminal written as `\u{202e}`.
+/// `text`, which may have several lines, with characters that a terminal would execute written as `\u{202e}`.
 pub(crate) fn printable_text(text: &str) -> String {
     escaped(text, steers_in_text)
 }
@@ -65,7 +66,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> String {
     shown
 }
 
-/// Text on its way to a terminal in pieces of bytes, which may part characters and line ends.
+/// Converts text for a terminal that arrives in pieces of bytes. A piece may end within a character or a line end.
 #[derive(Debug, Default)]
 pub(crate) struct TerminalText {
     decoder: Utf8Stream,
@@ -75,7 +76,7 @@ pub(crate) struct TerminalText {
 }
 
 impl TerminalText {
-    /// Takes the next bytes and returns what can be shown of them.
+    /// Takes the next bytes and returns the text that can be shown so far.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> String {
         let text = self.decoder.push(bytes);
         let mut shown = String::with_capacity(text.len());
@@ -92,7 +93,7 @@ impl TerminalText {
         shown
     }
 
-    /// Ends the text; returns what was held back.
+    /// Ends the text and returns the part that was held back.
     pub(crate) fn finish(&mut self) -> String {
         let held = if std::mem::take(&mut self.after_return) { "\\r" } else { "" };
         held.to_owned() + self.decoder.finish()
@@ -118,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_the_standard_library_shows_as_it_is_does_not_steer() {
-        // The oracle: escape_debug lets nothing through that is not printable, by tables of its own.
+        // The oracle is `escape_debug`, which escapes all characters that are not printable by tables of its own.
         for c in ('\0'..=char::MAX).filter(|&c| steers(c)) {
             assert_ne!(c.escape_debug().to_string(), c.to_string(), "{c:?}");
         }

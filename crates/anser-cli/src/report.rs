@@ -1,31 +1,35 @@
-//! How a run ends: exit codes, and one line on stderr that says what went wrong and what to do.
+//! The end of a run: its exit code, and one line on stderr that names the failure and what to do.
 
 use crate::term;
 use anser::sampler::SamplerError;
 use std::process::ExitCode;
 
-/// Exit code of a failure: a file, a device, numbers that are no model.
+/// Exit code of a failure: of a file, of a device, of damaged numbers.
 pub(crate) const FAILURE: u8 = 1;
-/// Exit code of flags and options that cannot be followed.
+/// Exit code of wrong arguments.
 const USAGE: u8 = 2;
+/// Exit code of a comparison that found a loss.
+const LOSS: u8 = 3;
 /// Exit code after Ctrl-C: 128 + SIGINT, as shells count it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// Why a command ended early.
+/// The reason for which a command ended early.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The arguments cannot be followed; the message names the one concerned.
+    /// The arguments are wrong; the message names the argument.
     Usage(String),
     /// Something failed; the message names the cause and what to do.
     Run(String),
-    /// Ctrl-C. What there was until then has been printed.
+    /// `bench --compare` found a loss; the message lists the figures.
+    Loss(String),
+    /// The user pressed Ctrl-C. The results up to then have been printed.
     Interrupted,
-    /// Nobody reads the output any more, as after `| head`: the rest is not wanted.
+    /// The reader of standard output closed it, as `| head` does, and wants no more output.
     PipeClosed,
 }
 
 impl Failure {
-    /// A failure that is about the file, or other thing, called `name`.
+    /// A failure that concerns the file, or other thing, called `name`.
     pub(crate) fn about(name: impl std::fmt::Display, cause: impl std::fmt::Display) -> Failure {
         Failure::Run(format!("{name}: {cause}"))
     }
@@ -60,7 +64,7 @@ impl From<SamplerError> for Failure {
     }
 }
 
-/// Says what went wrong, if anything did, and gives the exit code for it.
+/// Prints the message of a failure, if there is one, and returns the exit code.
 pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
     match outcome {
         Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
@@ -72,6 +76,10 @@ pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
         Err(Failure::Run(message)) => {
             term::complain(&message);
             ExitCode::from(FAILURE)
+        }
+        Err(Failure::Loss(message)) => {
+            term::complain(&message);
+            ExitCode::from(LOSS)
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Standard error: messages, colours and progress. Colours and bars appear on a terminal only; `NO_COLOR` is honoured, and
-//! a terminal that is called dumb, or not named at all, gets text alone.
+//! Standard error: messages, colours and progress. Colours and bars appear on a terminal only; `NO_COLOR` switches
+//! colours off, and a terminal that `TERM` calls dumb, or does not name, gets text alone.
 
 use crate::printable::{printable, printable_text};
 use anstream::{AutoStream, ColorChoice};
@@ -10,21 +10,21 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// What takes less time than this shows no progress.
+/// The time after which work shows its progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 const BAR: &str = "{msg} [{bar:30}] {pos}/{len} {per_sec} {eta}";
 
-/// Text that is less important than what is around it.
+/// The style of text that is less important than the text around it.
 const DIM: Style = Style::new().dimmed();
 const RED: Style = AnsiColor::Red.on_default().bold();
 
-/// Whether terminals take nothing but text: `TERM` says so, or names none. (Windows has no such variable.)
+/// Whether the terminal accepts nothing but text, since `TERM` says so or is not set. (Windows has no such variable.)
 pub(crate) fn is_dumb() -> bool {
     cfg!(unix) && std::env::var_os("TERM").is_none_or(|name| name.is_empty() || name == "dumb")
 }
 
-/// Writes to stderr, in `style` where colours are wanted. A terminal gets what can be shown of `text`, a file or pipe gets all
-/// of it. A failed write is ignored, since there is no other place where it could be reported.
+/// Writes to stderr, in `style` where colours are wanted. A terminal gets the printable form of `text`, a file or pipe
+/// gets its bytes unchanged. A failed write is ignored, since there is no other place to report it.
 fn write(style: Style, text: &str) {
     let stderr = std::io::stderr();
     if !stderr.is_terminal() {
@@ -37,32 +37,32 @@ fn write(style: Style, text: &str) {
     let _ = stderr.flush();
 }
 
-/// The one line that a failed run ends with. What a driver says in several lines is one here.
+/// Writes the line with which a failed run ends. Several lines of a driver's message are joined to one.
 pub(crate) fn complain(message: &str) {
     write(RED, "anser:");
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     write(Style::new(), &format!(" {}\n", printable(&lines.join(" "))));
 }
 
-/// Tells something beside the result.
+/// Writes a remark that is no part of the result.
 pub(crate) fn note(text: &str) {
     write(DIM, text);
     write(Style::new(), "\n");
 }
 
-/// Tells something that only a person at a terminal wants to know.
+/// Writes a remark for a person at a terminal; nothing is written to a file or pipe.
 pub(crate) fn remark(text: &str) {
     if std::io::stderr().is_terminal() {
         note(text);
     }
 }
 
-/// A piece of text that is streamed beside the result.
+/// Writes a piece of text that is streamed beside the result.
 pub(crate) fn aside(text: &str) {
     write(DIM, text);
 }
 
-/// A bar on the terminal for work that takes longer than a second.
+/// A progress bar for work that takes longer than a second.
 pub(crate) struct Progress {
     bar: ProgressBar,
     started: Instant,
@@ -78,7 +78,7 @@ impl Progress {
         Progress { bar, started: Instant::now() }
     }
 
-    /// `done` of `total` units are done.
+    /// Shows that `done` of `total` units are done.
     pub(crate) fn update(&mut self, done: usize, total: usize) {
         if self.bar.is_hidden() && self.started.elapsed() > PATIENCE && !is_dumb() {
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
@@ -94,7 +94,7 @@ impl Drop for Progress {
     }
 }
 
-/// A sign of life for work whose extent is unknown, if it takes longer than a second.
+/// A spinner for work of unknown extent that takes longer than a second.
 pub(crate) struct Spinner {
     done: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

@@ -23,9 +23,9 @@ const USAGE: &str = "bench_cpu MODEL.gguf [--threads N] [--first N] [--repeat N]
                      [--exact] [--profile]";
 const ROWS: &[&str] =
     &["pp1", "pp8", "pp32", "pp128", "pp512", "tg1", "tg2", "tg4", "tg8", "embed_1x212", "embed_6x32"];
-/// Tokens of a step of a long prompt.
+/// The most tokens of a step of a long prompt.
 const STEP_LEN: usize = 128;
-/// Tokens that a sequence decodes in a row.
+/// The number of tokens that a sequence decodes.
 const N_DECODED: usize = 24;
 
 /// Distinct, spread ids below `n_vocab`; the same as the peer's benchmark uses.
@@ -33,13 +33,13 @@ fn prompt(n: usize, shift: usize, n_vocab: usize) -> Vec<u32> {
     (0..n).map(|i| (((i + shift) * 7919 + 13) % 60_000 % n_vocab) as u32).collect()
 }
 
-/// Index of the largest.
+/// The index of the largest logit.
 fn best(logits: &[f32]) -> u32 {
     let best = logits.iter().enumerate().fold((0, f32::NEG_INFINITY), |b, (i, &x)| if x > b.1 { (i, x) } else { b });
     best.0 as u32
 }
 
-/// What is measured.
+/// The clock that measures.
 #[derive(Clone, Copy)]
 enum Clock {
     Wall(Instant),
@@ -83,7 +83,7 @@ impl Bench {
         self.cpu.step(&step).map(|mut values| values.swap_remove(0)).unwrap_or_default()
     }
 
-    /// Runs a row once: milliseconds.
+    /// Runs a row once and returns its time in milliseconds.
     fn run(&mut self, row: &str) -> Result<f64, Box<dyn Error>> {
         let n_vocab = self.plan.n_vocab;
         let unknown = || format!("no row {row}; there are {ROWS:?}");
@@ -124,7 +124,7 @@ impl Bench {
         Ok(ms)
     }
 
-    /// Most likely tokens after every token of a prompt, and logits that are not finite.
+    /// The most likely token after every token of a prompt, and the number of logits that are not finite.
     fn check(&mut self) -> Value {
         let slot = self.cpu.create_state();
         let (tokens, n_vocab) = (prompt(48, 0, self.plan.n_vocab), self.plan.n_vocab);
@@ -135,7 +135,7 @@ impl Bench {
     }
 }
 
-/// A line of /proc/self/status in MiB; nothing where there is none.
+/// The figure of a line of /proc/self/status in MiB; 0 where there is no such line.
 fn status_mib(name: &str) -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find(|line| line.starts_with(name)).and_then(|l| l.split_whitespace().nth(1));

@@ -1,4 +1,4 @@
-//! A plan with its threads, states and working memory.
+//! The executor: a plan with its threads, the states of its sequences and its working memory.
 
 use crate::arch::{self, pool::Pool};
 use crate::schedule::Schedule;
@@ -12,47 +12,47 @@ use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
-/// How operations are computed.
+/// The precision and the kernels of an executor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mode {
-    /// Threaded, vectorised kernels. What is multiplied with quantized weights is rounded to 8 bits, with a scale per
-    /// 32 elements.
+    /// Threaded, vectorised kernels. Activations that meet quantized weights are rounded to 8 bits, with a scale per 32
+    /// elements.
     #[default]
     Fast,
-    /// The same without the rounding: f32 throughout.
+    /// The threaded, vectorised kernels without that rounding: f32 throughout.
     Exact,
     /// The plain loops of [`crate::ops`], on one thread: slow, and the oracle.
     Reference,
 }
 
-/// How to set up the executor.
+/// The options of an executor.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Threads; `None` means one per physical core that the process may use.
     pub n_threads: Option<usize>,
-    /// How operations are computed.
+    /// The precision and the kernels.
     pub mode: Mode,
     /// Whether to measure the time of every operation, see [`Cpu::take_profile`].
     pub profile: bool,
 }
 
-/// Why the executor could not be set up.
+/// The reason for which the executor could not be set up.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum CpuError {
     /// The operating system refused to start threads.
     #[error("cannot start {n_threads} threads: {source}; ask for fewer")]
     Threads {
-        /// Threads asked for.
+        /// The number of threads that was asked for.
         n_threads: usize,
-        /// The system's word.
+        /// The system's reason.
         source: std::io::Error,
     },
 }
 
-/// Elements of a state that a thread writes at a time: 256 KiB.
-const STATE_PIECE_LEN: usize = 64 << 10;
-/// Memory of freed states that is kept: 28 states at 0.1B, 3 at 2.9B.
+/// The elements of a new state that one task writes: 256 KiB.
+const STATE_CHUNK_LEN: usize = 64 << 10;
+/// The most memory of freed states that the executor keeps for new ones, in bytes: 28 states at 0.1B, 3 at 2.9B.
 const MAX_FREED_BYTES: usize = 64 << 20;
 
 /// Bytes that an executor has allocated, beside the weights in the mapped file.
@@ -74,33 +74,34 @@ pub struct Cpu {
     schedule: Schedule,
     mode: Mode,
     pool: Pool,
-    /// Per state slot: the state in the order of the plan's layout; `None` if the slot is free.
+    /// For each state slot, the state in the order of the plan's layout; `None` if the slot is free.
     states: Vec<Option<Vec<f32>>>,
-    /// Memory of freed states, for the next ones: new pages for every short text cost more than reading it.
+    /// Memory of freed states, used again for new ones: the page faults of new memory take longer than a short text.
     freed: Vec<Vec<f32>>,
-    /// The schedule's buffers.
+    /// The buffers that the schedule gives to values.
     buffers: Vec<Vec<f32>>,
     inputs: Inputs,
     profile: Option<Profile>,
-    /// The weights' vectors; and their pages, looked at ahead of the first step.
+    /// The threads that touch the pages of the weights ahead of the first step, and the model's vectors in f32.
     warmer: Warmer,
 }
 
-/// Time spent in every operation, by the name of its node without the layer, e.g. `att.wkv`: all layers together.
+/// The time of every operation over all layers, by the name of its node without the layer: `att.wkv` for example.
 pub type Profile = BTreeMap<String, Duration>;
 
-/// What the operations of one step share.
+/// The data that all operations of one step share.
 pub(crate) struct Run<'a> {
     pub(crate) step: &'a Step<'a>,
-    /// Token rows of every sequence.
+    /// For each sequence, the rows of its tokens.
     pub(crate) rows: Vec<Range<usize>>,
-    /// State of every sequence, taken out of its slot for the step.
+    /// For each sequence, its state, taken out of its slot for the time of the step.
     pub(crate) states: Vec<Vec<f32>>,
 }
 
 impl Cpu {
-    /// Prepares `plan` and starts the threads. Some of them first look at the file's pages, ahead of the first step, and copy
-    /// vectors (not matrices) to f32; this waits for them for 5 ms at most, and for a disk 1 ms.
+    /// Prepares `plan` and starts the threads. Other threads touch the file's pages, ahead of the first step, and copy
+    /// the vectors (not the matrices) to f32. This call waits for them for 5 ms at most, or 1 ms if the pages come from
+    /// a disk.
     ///
     /// # Errors
     /// If the threads cannot be started.
@@ -119,7 +120,8 @@ impl Cpu {
         let profile = options.profile.then(Profile::new);
         let mode = options.mode;
         warmer.wait();
-        // Not before the wait: a thread that has slept may wake up on the core of who wakes it, and stay there for some steps.
+        // After the wait: a worker that sleeps during it may be woken on the core of this thread, and stay there for
+        // some steps.
         let pool = Pool::new(n_threads).map_err(|source| CpuError::Threads { n_threads, source })?;
         let (states, freed) = (vec![], vec![]);
         Ok(Cpu { plan, schedule, mode, pool, states, freed, buffers, inputs, profile, warmer })
@@ -140,8 +142,8 @@ impl Cpu {
         arch::name()
     }
 
-    /// Time spent since the last call; empty unless [`Options::profile`] is set. Matrix products that run together count
-    /// as the first of them.
+    /// The profile since the last call; empty unless [`Options::profile`] is set. The time of matrix products that run
+    /// together is under the name of the first of them.
     pub fn take_profile(&mut self) -> Profile {
         self.profile.as_mut().map(std::mem::take).unwrap_or_default()
     }
@@ -159,8 +161,8 @@ impl Cpu {
     /// A new slot with a fresh (zero) state.
     pub fn create_state(&mut self) -> SlotId {
         let mut state = self.freed.pop().unwrap_or_else(|| vec![0.0; self.plan.state.len()]);
-        // Written, not only reserved: pages read before they are written are mapped twice.
-        self.pool.for_each(state.chunks_mut(STATE_PIECE_LEN).collect(), |piece| piece.fill(0.0));
+        // Zeros are written rather than left to the system: a page that is read before it is written takes two page faults.
+        self.pool.for_each(state.chunks_mut(STATE_CHUNK_LEN).collect(), |chunk| chunk.fill(0.0));
         let state = Some(state);
         match self.states.iter().position(Option::is_none) {
             Some(slot) => {
@@ -189,7 +191,7 @@ impl Cpu {
         self.states.get(slot)?.as_deref()
     }
 
-    /// The same, to be written; its length must stay.
+    /// The state in a slot as [`Cpu::state`] gives it, for writing. Its length must not change.
     pub fn state_mut(&mut self, slot: SlotId) -> Option<&mut [f32]> {
         self.states.get_mut(slot)?.as_deref_mut()
     }
@@ -233,7 +235,8 @@ impl Cpu {
     }
 }
 
-/// Physical cores that the process may use: two threads of one core share its vector units, and gain nothing.
+/// The number of physical cores that the process may use. A second thread on a core shares its vector units and gains
+/// nothing.
 fn n_cores() -> usize {
     let n_allowed = std::thread::available_parallelism().map_or(1, |n| n.get());
     n_allowed.min(num_cpus::get_physical())

@@ -1,4 +1,4 @@
-//! Matrix products: which kernel multiplies, and how the work is cut for the threads.
+//! Matrix products: the choice of the kernel, and the division of the work among threads.
 
 use crate::arch::{self, pool::Pool};
 use crate::kernels::dot_f32::DotF32;
@@ -12,14 +12,14 @@ use crate::tiles::column_tiles;
 use anser_format::DType;
 use anser_model::{Activation, Weight};
 
-/// Below this many multiplications a region is computed on the calling thread: sharing them costs more.
+/// The multiplications from which a region is worth several threads. A smaller one is computed by the calling thread.
 const MIN_PARALLEL_WORK: usize = 1 << 16;
-/// Tasks per thread: enough that threads which start late or are interrupted cost little.
+/// The number of tasks per thread: a thread that starts late or is interrupted then delays a region only a little.
 pub(crate) const TASKS_PER_THREAD: usize = 4;
-/// Unpacked weights of a task: what stays in the second cache level beside the activations that pass.
+/// The most unpacked weights of a task, in bytes: they stay in the L2 cache while activations stream past them.
 const MAX_TILE_N_BYTES: usize = 384 << 10;
 
-/// What the weights are multiplied with.
+/// The activations of a product, in the form that the product's kernel reads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Input<'a> {
     /// A few tokens, [`MAX_TOKENS`](crate::kernels::dot_f32::MAX_TOKENS) at most, `[T, K]`.
@@ -30,7 +30,7 @@ pub(crate) enum Input<'a> {
     Quantized(&'a Quantized),
 }
 
-/// What follows the product, see [`crate::ops::epilogue`]: bias `[n_rows]`, residual `[T, n_rows]`.
+/// The operations fused to the end of a product, see [`crate::ops::epilogue`]: bias `[n_rows]`, residual `[T, n_rows]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Epilogue<'a> {
     pub(crate) bias: Option<&'a [f32]>,
@@ -38,7 +38,7 @@ pub(crate) struct Epilogue<'a> {
     pub(crate) residual: Option<&'a [f32]>,
 }
 
-/// out `[T, n_rows]` = epilogue(x `[T, n_cols]` · weightᵀ).
+/// The product out `[T, n_rows]` = epilogue(x `[T, n_cols]` · weightᵀ).
 pub(crate) struct Product<'a> {
     pub(crate) weight: &'a Weight,
     pub(crate) x: Input<'a>,
@@ -46,14 +46,14 @@ pub(crate) struct Product<'a> {
     pub(crate) out: &'a mut [f32],
 }
 
-/// Some weight rows of a product.
+/// A task: some weight rows of a product with all tokens.
 struct Tile<'a> {
     weight: &'a Weight,
     x: Input<'a>,
     epilogue: Epilogue<'a>,
     first_row: usize,
-    /// One piece per token.
-    pieces: Vec<&'a mut [f32]>,
+    /// For each token, the part of its output row that this tile computes.
+    out_rows: Vec<&'a mut [f32]>,
 }
 
 /// Computes independent products in one parallel region.
@@ -74,31 +74,31 @@ pub(crate) fn multiply(pool: &mut Pool, products: Vec<Product>) {
         };
         let most = MAX_TILE_N_BYTES.checked_div(n_cols * element_n_bytes).unwrap_or(n_rows);
         let width = (task_work / (n_tokens * n_cols)).min(most).min(n_rows).next_multiple_of(n_lanes).max(n_lanes);
-        let pieces = column_tiles(out, n_rows, width).into_iter().enumerate();
-        tiles.extend(pieces.map(|(i, pieces)| Tile { weight, x, epilogue, first_row: i * width, pieces }));
+        let parts = column_tiles(out, n_rows, width).into_iter().enumerate();
+        tiles.extend(parts.map(|(i, out_rows)| Tile { weight, x, epilogue, first_row: i * width, out_rows }));
     }
     if parallel { pool.for_each(tiles, compute) } else { tiles.into_iter().for_each(compute) }
 }
 
 fn compute(tile: Tile) {
-    let Tile { weight, x, epilogue, first_row, mut pieces } = tile;
+    let Tile { weight, x, epilogue, first_row, mut out_rows } = tile;
     let (n_rows, n_cols, dtype) = (weight.n_rows(), weight.n_cols(), weight.dtype());
-    let Some(n) = pieces.first().map(|p| p.len()) else { return };
+    let Some(n) = out_rows.first().map(|p| p.len()) else { return };
     let row_n_bytes = weight.row_n_bytes();
     let rows = &weight.bytes()[first_row * row_n_bytes..][..n * row_n_bytes];
-    match (x, &mut pieces[..]) {
-        (Input::Rows(x), pieces) => arch::run(DotF32 { dtype, rows, n_cols, x, pieces }),
-        (Input::Panel(x), pieces) => arch::run(GemmF32 { dtype, rows, n_cols, x, pieces }),
+    match (x, &mut out_rows[..]) {
+        (Input::Rows(x), out_rows) => arch::run(DotF32 { dtype, rows, n_cols, x, out_rows }),
+        (Input::Panel(x), out_rows) => arch::run(GemmF32 { dtype, rows, n_cols, x, out_rows }),
         (Input::Quantized(x), [out]) => arch::run(DotI8 { dtype, rows, x, out }),
-        (Input::Quantized(x), pieces)
-            if dtype == DType::Q8_0 && pieces.len() <= few_q8::MAX_TOKENS.min(arch::n_lanes()) =>
+        (Input::Quantized(x), out_rows)
+            if dtype == DType::Q8_0 && out_rows.len() <= few_q8::MAX_TOKENS.min(arch::n_lanes()) =>
         {
-            arch::run(FewQ8 { rows, x, pieces });
+            arch::run(FewQ8 { rows, x, out_rows });
         }
-        (Input::Quantized(x), pieces) => arch::run(GemmI8 { dtype, rows, x, pieces }),
+        (Input::Quantized(x), out_rows) => arch::run(GemmI8 { dtype, rows, x, out_rows }),
     }
     let columns = first_row..first_row + n;
-    for (t, z) in pieces.into_iter().enumerate() {
+    for (t, z) in out_rows.into_iter().enumerate() {
         let bias = epilogue.bias.map(|b| &b[columns.clone()]);
         let residual = epilogue.residual.map(|r| &r[t * n_rows..][columns.clone()]);
         arch::run(Finish { z, bias, activation: epilogue.activation, residual });

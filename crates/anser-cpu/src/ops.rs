@@ -65,7 +65,7 @@ pub fn matmul(weight: &Weight, x: &[f32], out: &mut [f32]) {
     }
 }
 
-/// What follows a matrix product: z ← residual + activation(z + bias), one row.
+/// The operations fused to the end of a matrix product: z ← residual + activation(z + bias), one row.
 pub fn epilogue(z: &mut [f32], bias: Option<&[f32]>, activation: Activation, residual: Option<&[f32]>) {
     if let Some(bias) = bias {
         z.iter_mut().zip(bias).for_each(|(z, &b)| *z += b);

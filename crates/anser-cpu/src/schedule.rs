@@ -1,16 +1,16 @@
-//! In which order a plan's operations run on threads, and where their values lie.
+//! The order in which a plan's operations run on threads, and the buffers of their values.
 //!
 //! An operation belongs to the first wave in which all of its inputs are ready; operations of one wave do not depend on
 //! each other. The matrix products of a wave run as one parallel region: seven and four of an RWKV-7 layer's thirteen.
 
 use anser_model::{Plan, Rows, ValueId};
 
-/// The waves of a plan.
+/// The waves of a plan, and a buffer for each of its values.
 #[derive(Debug)]
 pub(crate) struct Schedule {
-    /// Indices of nodes, wave after wave.
+    /// For each wave, the indices of its nodes.
     pub(crate) waves: Vec<Vec<usize>>,
-    /// Per value: its buffer. Values that are never alive in the same wave may share one.
+    /// For each value, its buffer. Values that are never alive in the same wave may share one.
     buffers: Vec<usize>,
     pub(crate) n_buffers: usize,
 }
@@ -18,7 +18,8 @@ pub(crate) struct Schedule {
 impl Schedule {
     pub(crate) fn new(plan: &Plan) -> Schedule {
         let n_values = plan.values.len();
-        // Wave in which a value is written, and the last in which it is read; inputs of the plan are there from the start.
+        // For each value, the wave that writes it and the last wave that reads it. Inputs of the plan exist before the
+        // first wave.
         let (mut written, mut last_read) = (vec![None; n_values], vec![0; n_values]);
         let mut waves: Vec<Vec<usize>> = vec![];
         for (i, node) in plan.nodes.iter().enumerate() {
@@ -54,7 +55,7 @@ fn assign_buffers(
     last_read: &[usize],
 ) -> (Vec<usize>, usize) {
     let mut assigned: Vec<Option<usize>> = vec![None; plan.values.len()];
-    // Per buffer: rows and columns of its values, and the last wave in which it is read.
+    // For each buffer, the rows and columns of its values, and the last wave that reads it.
     let mut buffers: Vec<(Rows, usize, usize)> = vec![];
     for (id, _) in written.iter().enumerate().filter(|(_, w)| w.is_none()) {
         assigned[id] = Some(buffers.len());

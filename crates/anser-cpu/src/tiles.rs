@@ -1,8 +1,9 @@
-//! Safe disjoint pieces of row-major matrices, for threads that each compute some rows, or some columns of every row.
+//! Divides row-major matrices into disjoint slices, for threads that each compute some rows, or some columns of every row.
 
 use std::ops::Range;
 
-/// Splits `matrix` `[T, n_cols]` into tiles of `width` columns (the last may be narrower): per tile, its T row pieces.
+/// Splits `matrix` `[T, n_cols]` into tiles of `width` columns (the last may be narrower). A tile is a slice of each of
+/// the T rows.
 pub(crate) fn column_tiles(matrix: &mut [f32], n_cols: usize, width: usize) -> Vec<Vec<&mut [f32]>> {
     let n_rows = matrix.len() / n_cols;
     let mut tiles: Vec<Vec<&mut [f32]>> = (0..n_cols.div_ceil(width)).map(|_| Vec::with_capacity(n_rows)).collect();
@@ -14,7 +15,8 @@ pub(crate) fn column_tiles(matrix: &mut [f32], n_cols: usize, width: usize) -> V
     tiles
 }
 
-/// Splits `matrix` `[T, n_cols]` into tiles of up to `n_rows` whole rows: the rows of each, and the rows themselves.
+/// Splits `matrix` `[T, n_cols]` into tiles of up to `n_rows` whole rows: the range of rows of each tile, and their
+/// elements.
 pub(crate) fn row_tiles(matrix: &mut [f32], n_cols: usize, n_rows: usize) -> Vec<(Range<usize>, &mut [f32])> {
     let tile = |(i, tile): (usize, _)| (i * n_rows, tile);
     let tiles = matrix.chunks_mut(n_rows * n_cols).enumerate().map(tile);

@@ -1,25 +1,25 @@
-//! Where a step's values are.
+//! The memory of a step's values.
 
 use crate::schedule::Schedule;
 use anser_model::{Plan, Rows, Step, ValueId, Weight, WeightId};
 
-/// The activations of a step, and the weights that they meet.
+/// The activations of a step, and the weights of the model.
 pub(crate) struct Values<'a> {
     pub(crate) plan: &'a Plan,
     pub(crate) schedule: &'a Schedule,
-    /// Per weight: its elements if it is a vector, else empty.
+    /// For each weight, its elements if it is a vector, else none.
     pub(crate) vectors: &'a [Vec<f32>],
-    /// The schedule's buffers.
+    /// The buffers that the schedule gives to values.
     pub(crate) buffers: &'a mut [Vec<f32>],
 }
 
 impl Values<'_> {
-    /// A value, row after row.
+    /// The elements of a value, row after row.
     pub(crate) fn get(&self, id: ValueId) -> &[f32] {
         &self.buffers[self.schedule.buffer(id)]
     }
 
-    /// Columns of a value.
+    /// The number of columns of a value.
     pub(crate) fn n_cols(&self, id: ValueId) -> usize {
         self.plan.value(id).n_cols
     }
@@ -34,7 +34,7 @@ impl Values<'_> {
         &self.vectors[id.index()]
     }
 
-    /// Takes the memory for `id` out of its place, so that other values can be read while it is written.
+    /// Takes the buffer of the value `id`, long enough for the step, so that other values can be read while it is written.
     pub(crate) fn take(&mut self, id: ValueId, step: &Step) -> Vec<f32> {
         let value = self.plan.value(id);
         let n_rows = match value.rows {
@@ -46,7 +46,7 @@ impl Values<'_> {
         buffer
     }
 
-    /// Puts what [`Values::take`] gave back, written.
+    /// Gives the buffer that [`Values::take`] returned back, with the elements of the value in it.
     pub(crate) fn put(&mut self, id: ValueId, buffer: Vec<f32>) {
         self.buffers[self.schedule.buffer(id)] = buffer;
     }

@@ -15,24 +15,25 @@ use anser_model::{Activation, Op, StateRef, ValueId, WeightId};
 use std::ops::Range;
 use std::time::Instant;
 
-/// Elements up to which an operation between products is computed on the calling thread.
+/// The elements from which an operation between products is worth several threads.
 const MIN_PARALLEL_ELEMENTS: usize = 1 << 14;
-/// Tokens of a task between products; where activations are rearranged, a multiple of every kernel's largest group.
+/// The tokens of a task between products. It is a multiple of every kernel's largest group of tokens, which tasks that pack
+/// activations need.
 pub(crate) const TASK_N_TOKENS: usize = 16;
 
-/// The threads, and what they compute with.
+/// The threads and the mode in which they compute.
 pub(crate) struct Threads<'a> {
     pub(crate) mode: Mode,
     pub(crate) pool: &'a mut Pool,
 }
 
 impl Threads<'_> {
-    /// Tasks into which a long list is divided.
+    /// The number of tasks into which a long list is divided.
     pub(crate) fn n_tasks(&self) -> usize {
         self.pool.n_threads() * TASKS_PER_THREAD
     }
 
-    /// Calls `f` with every item: on all threads if there are `n_elements` enough to compute.
+    /// Calls `f` with every item, on all threads if `n_elements` is at least [`MIN_PARALLEL_ELEMENTS`].
     pub(crate) fn each<T: Send>(&mut self, n_elements: usize, items: Vec<T>, f: impl Fn(T) + Sync) {
         if n_elements < MIN_PARALLEL_ELEMENTS {
             items.into_iter().for_each(f);
@@ -42,14 +43,14 @@ impl Threads<'_> {
     }
 }
 
-/// Activations of a wave in the forms that the products read; memory kept between waves.
+/// The activations of a wave in the forms that its products read. The memory is kept between waves.
 #[derive(Debug, Default)]
 pub(crate) struct Inputs {
     quantized: Vec<Quantized>,
     panels: Vec<Vec<f32>>,
 }
 
-/// The executor's parts that operations work on.
+/// The fields of the executor that operations use.
 pub(crate) struct Walk<'a> {
     pub(crate) values: Values<'a>,
     pub(crate) threads: Threads<'a>,
@@ -70,13 +71,13 @@ struct MatMul {
 
 /// A head of a sequence, in `Op::Wkv6` and `Op::Wkv7`.
 pub(crate) struct Head<'a> {
-    /// Its first column.
+    /// The first column of the head.
     pub(crate) first: usize,
     /// The sequence's tokens.
     pub(crate) tokens: Range<usize>,
     /// State `[N, N]`.
     pub(crate) s: &'a mut [f32],
-    /// One piece `[N]` per token.
+    /// For each token, the head's elements `[N]` of its output row.
     pub(crate) out: Vec<&'a mut [f32]>,
 }
 
@@ -114,7 +115,7 @@ impl Walk<'_> {
         self.profile.is_some().then(Instant::now)
     }
 
-    /// Adds the time since `start` to the operation's, all layers together.
+    /// Adds the time since `start` to the profile of the operation called `name`, over all layers.
     fn stop(&mut self, start: Option<Instant>, name: &str) {
         if let (Some(profile), Some(start)) = (&mut self.profile, start) {
             let without_layer = name.strip_prefix("blocks.").and_then(|n| n.split_once('.')).map_or(name, |(_, n)| n);
@@ -134,12 +135,12 @@ impl Walk<'_> {
         self.values.put(m.out, o);
     }
 
-    /// Products of one wave: their inputs are brought into form, each once, then all are computed together.
+    /// Computes the products of one wave: each of their inputs is quantized or packed once, then all products run together.
     fn matmuls(&mut self, matmuls: &[MatMul], run: &Run) {
         let mut outs: Vec<Vec<f32>> = matmuls.iter().map(|m| self.values.take(m.out, run.step)).collect();
         let values = &self.values;
         let rounded = |m: &MatMul| self.threads.mode == Mode::Fast && values.weight(m.weight).dtype().is_quantized();
-        // Exact products of quantized weights convert a row for every token: a panel sooner serves them all.
+        // An exact product of quantized weights converts every row for every token, so a panel pays from fewer tokens on.
         let few_rows = |m: &MatMul| {
             let n = values.get(m.x).len() / values.n_cols(m.x);
             n == 1 || n <= MAX_TOKENS && !values.weight(m.weight).dtype().is_quantized()
@@ -402,7 +403,7 @@ impl Walk<'_> {
     }
 }
 
-/// The inputs of some products, each once.
+/// The inputs of `matmuls` without repetitions.
 fn distinct<'a>(matmuls: impl Iterator<Item = &'a MatMul>) -> Vec<ValueId> {
     let mut ids = vec![];
     for m in matmuls {
@@ -413,7 +414,7 @@ fn distinct<'a>(matmuls: impl Iterator<Item = &'a MatMul>) -> Vec<ValueId> {
     ids
 }
 
-/// Quantizes and packs values into `inputs`.
+/// Quantizes the values `quantized` and packs the values `packed` into `inputs`.
 fn prepare(values: &Values, pool: &mut Pool, inputs: &mut Inputs, quantized: &[ValueId], packed: &[ValueId]) {
     inputs.quantized.resize_with(quantized.len().max(inputs.quantized.len()), Quantized::default);
     inputs.panels.resize_with(packed.len().max(inputs.panels.len()), Vec::new);
@@ -424,10 +425,10 @@ fn prepare(values: &Values, pool: &mut Pool, inputs: &mut Inputs, quantized: &[V
     for (&id, panel) in packed.iter().zip(&mut inputs.panels) {
         let (x, n_cols) = (values.get(id), values.n_cols(id));
         panel.resize(x.len(), 0.0);
-        let pieces = x.chunks(TASK_N_TOKENS * n_cols).zip(panel.chunks_mut(TASK_N_TOKENS * n_cols));
-        to_pack.extend(pieces.map(|(x, panel)| PackF32 { x, n_cols, panel }));
+        let tasks = x.chunks(TASK_N_TOKENS * n_cols).zip(panel.chunks_mut(TASK_N_TOKENS * n_cols));
+        to_pack.extend(tasks.map(|(x, panel)| PackF32 { x, n_cols, panel }));
     }
-    let several_groups = |n_pieces: usize, n_values: usize| n_pieces > n_values;
+    let several_groups = |n_tasks: usize, n_values: usize| n_tasks > n_values;
     if several_groups(to_quantize.len(), quantized.len()) {
         pool.for_each(to_quantize, arch::run);
     } else {
@@ -440,7 +441,7 @@ fn prepare(values: &Values, pool: &mut Pool, inputs: &mut Inputs, quantized: &[V
     }
 }
 
-/// Per token row: the sequence that it is the first of.
+/// For each row of tokens, the sequence whose first token it is, if it is one.
 fn first_rows(rows: &[Range<usize>], n_tokens: usize) -> Vec<Option<usize>> {
     let mut first = vec![None; n_tokens];
     for (sequence, rows) in rows.iter().enumerate() {

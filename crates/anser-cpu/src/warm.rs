@@ -1,8 +1,8 @@
-//! Makes the weights' pages part of the process while the caller does something else.
+//! Touches the pages of the weights ahead of the first step.
 //!
-//! The first look at a page of a mapped file costs a call into the system, thousands of them in the first step. Threads
-//! look ahead, in the plan's order. Loading waits for them a little: a small model's pages are all there when it returns,
-//! while neither a large model nor a slow disk can hold it up.
+//! The first access to a page of a mapped file is a page fault, and the first step would have thousands of them.
+//! Threads touch the pages beforehand, in the plan's order. Loading waits for them for a few milliseconds: all pages of
+//! a small model are mapped when it returns, and neither a large model nor a slow disk can delay it further.
 
 use anser_model::{Op, Plan, Weight, WeightId};
 use std::convert::Infallible;
@@ -13,53 +13,54 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// What Linux maps at one look, at multiples of itself, unless it was told otherwise.
-const LOOK_N_BYTES: usize = 64 << 10;
-/// What a thread takes at a time.
-const PIECE_N_BYTES: usize = 16 * LOOK_N_BYTES;
-/// More do not help: the system's own locks are what they would wait for.
+/// The bytes that Linux maps at one page fault, unless it is configured otherwise (`fault_around_bytes`). They begin at
+/// a multiple of this number.
+const FAULT_AROUND_N_BYTES: usize = 64 << 10;
+/// The bytes that a thread takes at a time.
+const CHUNK_N_BYTES: usize = 16 * FAULT_AROUND_N_BYTES;
+/// The most threads. More would wait for the locks of the system.
 const MAX_N_THREADS: usize = 4;
 
-/// How long loading waits: in this time two threads look at some 200 MB and more of a file in the system's cache.
+/// The longest time that loading waits: two threads touch 200 MB or more of a file in the system's cache meanwhile.
 const MAX_WAIT: Duration = WAIT_STEP.saturating_mul(5);
-/// After how long it asks whether to wait on.
+/// The time after which loading decides anew whether to wait on.
 const WAIT_STEP: Duration = Duration::from_millis(1);
-/// Pieces that must have been taken in that time: memory gives 20 and more to a thread, a disk 3.
-const MIN_N_PIECES: usize = 8;
+/// The chunks that threads must have taken within [`WAIT_STEP`]. A thread takes 20 or more from memory and 3 from a disk.
+const MIN_N_CHUNKS: usize = 8;
 
-/// The threads; end with their owner.
+/// The threads that touch pages. They end when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Warmer {
     work: Arc<Work>,
     threads: Vec<JoinHandle<()>>,
-    /// Disconnected when the last thread has ended.
+    /// Disconnected once the last thread has ended.
     ended: Receiver<Infallible>,
 }
 
-/// What the threads share with whoever steps.
+/// The data that these threads share with the executor's steps.
 #[derive(Debug)]
 struct Work {
     plan: Arc<Plan>,
-    /// Per weight: its elements if it is a vector, else empty.
+    /// For each weight, its elements if it is a vector, else none.
     vectors: OnceLock<Vec<Vec<f32>>>,
-    pieces: Vec<Piece>,
-    /// The next piece that nobody has taken.
+    chunks: Vec<Chunk>,
+    /// The index of the first chunk that no thread has taken.
     next: AtomicUsize,
     stop: AtomicBool,
 }
 
-/// Some bytes of a matrix.
+/// A range of bytes of a matrix.
 #[derive(Debug)]
-struct Piece {
+struct Chunk {
     weight: WeightId,
     bytes: Range<usize>,
 }
 
 impl Warmer {
-    /// Starts at most `n_threads`. Where none can be had, the first step does their work itself.
+    /// Starts at most `n_threads` threads. If the system starts none, the first step meets the page faults itself.
     pub(crate) fn start(plan: &Arc<Plan>, n_threads: usize) -> Warmer {
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let work = Arc::new(Work { plan: plan.clone(), vectors: OnceLock::new(), pieces: pieces(plan), next, stop });
+        let work = Arc::new(Work { plan: plan.clone(), vectors: OnceLock::new(), chunks: chunks(plan), next, stop });
         let (alive, ended) = mpsc::channel();
         let start = |i| {
             let (work, alive) = (work.clone(), alive.clone());
@@ -68,8 +69,8 @@ impl Warmer {
                 if i == 0 {
                     work.vectors();
                 }
-                // One goes on after the wait; the others leave their cores to who waited.
-                work.look(|| i == 0 || start.elapsed() < MAX_WAIT);
+                // One thread goes on after the wait; the others leave their cores to the first step.
+                work.touch(|| i == 0 || start.elapsed() < MAX_WAIT);
                 drop(alive);
             };
             thread::Builder::new().name("anser-warm".into()).spawn(run).ok()
@@ -78,23 +79,25 @@ impl Warmer {
         Warmer { work, threads, ended }
     }
 
-    /// Returns when all pages have been looked at, or after [`MAX_WAIT`], or as soon as they seem to come from a disk.
+    /// Returns when the threads have touched all pages, or after [`MAX_WAIT`], or as soon as the pages seem to come
+    /// from a disk.
     pub(crate) fn wait(&self) {
-        // Where there are no threads, there may be no clock either.
+        // A platform without threads may have no clock either.
         if self.threads.is_empty() {
             return;
         }
         let (start, mut n_taken) = (Instant::now(), 0);
-        // Nothing is ever sent: a wait ends with the last sender or with the time.
+        // No thread ever sends a message: a wait ends when the last sender is dropped, or after its time.
         while start.elapsed() < MAX_WAIT && self.ended.recv_timeout(WAIT_STEP) == Err(RecvTimeoutError::Timeout) {
             let n_before = std::mem::replace(&mut n_taken, self.work.next.load(Ordering::Relaxed));
-            if n_taken - n_before < MIN_N_PIECES {
+            if n_taken - n_before < MIN_N_CHUNKS {
                 return;
             }
         }
     }
 
-    /// Per weight: its elements if it is a vector, else empty. Waits for the thread that makes them, or makes them.
+    /// For each weight, its elements if it is a vector, else none. If no thread has copied them yet, this call waits
+    /// for the one that does, or copies them itself.
     pub(crate) fn vectors(&self) -> &[Vec<f32>] {
         self.work.vectors()
     }
@@ -104,21 +107,21 @@ impl Drop for Warmer {
     fn drop(&mut self) {
         self.work.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
-            // It has nothing to say, and nothing in it panics.
+            // The thread returns nothing, and nothing in it panics.
             let _ = thread.join();
         }
     }
 }
 
 impl Work {
-    /// Looks at pieces that nobody has taken, while there are any and `may_go_on`.
-    fn look(&self, may_go_on: impl Fn() -> bool) {
+    /// Takes chunks and touches their pages, until none is left or `may_go_on` returns false.
+    fn touch(&self, may_go_on: impl Fn() -> bool) {
         while !self.stop.load(Ordering::Relaxed)
             && may_go_on()
-            && let Some(piece) = self.pieces.get(self.next.fetch_add(1, Ordering::Relaxed))
+            && let Some(chunk) = self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
-            let bytes = &self.plan.weight(piece.weight).bytes()[piece.bytes.clone()];
-            for at in looks(bytes) {
+            let bytes = &self.plan.weight(chunk.weight).bytes()[chunk.bytes.clone()];
+            for at in touched_offsets(bytes) {
                 std::hint::black_box(bytes[at]);
             }
         }
@@ -131,23 +134,24 @@ impl Work {
     }
 }
 
-/// The matrices that operations read as a whole, in the plan's order; of the embedding only some rows are.
-fn pieces(plan: &Plan) -> Vec<Piece> {
-    let mut pieces = vec![];
+/// The chunks of the matrices that operations read as a whole, in the plan's order. The embedding is left out: a step
+/// reads only some of its rows.
+fn chunks(plan: &Plan) -> Vec<Chunk> {
+    let mut chunks = vec![];
     for weight in plan.nodes.iter().filter_map(|node| matrix(&node.op)) {
         let n_bytes = plan.weight(weight).n_bytes();
-        let starts = (0..n_bytes).step_by(PIECE_N_BYTES);
-        pieces.extend(starts.map(|start| Piece { weight, bytes: start..n_bytes.min(start + PIECE_N_BYTES) }));
+        let starts = (0..n_bytes).step_by(CHUNK_N_BYTES);
+        chunks.extend(starts.map(|start| Chunk { weight, bytes: start..n_bytes.min(start + CHUNK_N_BYTES) }));
     }
-    pieces
+    chunks
 }
 
-/// Where to look so that no page is missed: the first byte, and all others that lie at multiples of [`LOOK_N_BYTES`] in
-/// memory.
-fn looks(bytes: &[u8]) -> impl Iterator<Item = usize> {
-    let start = bytes.as_ptr().addr().wrapping_neg() % LOOK_N_BYTES;
+/// The offsets in `bytes` whose access maps all pages: the first byte, and every byte whose address is a multiple of
+/// [`FAULT_AROUND_N_BYTES`].
+fn touched_offsets(bytes: &[u8]) -> impl Iterator<Item = usize> {
+    let start = bytes.as_ptr().addr().wrapping_neg() % FAULT_AROUND_N_BYTES;
     let first = (start > 0 && !bytes.is_empty()).then_some(0);
-    first.into_iter().chain((start..bytes.len()).step_by(LOOK_N_BYTES))
+    first.into_iter().chain((start..bytes.len()).step_by(FAULT_AROUND_N_BYTES))
 }
 
 /// The matrix that an operation reads as a whole.
@@ -183,23 +187,25 @@ mod tests {
     }
 
     #[test]
-    fn every_stretch_of_memory_is_looked_at_once() {
-        let memory = vec![0; 4 * LOOK_N_BYTES];
-        let stretch = |bytes: &[u8], at: usize| (bytes.as_ptr().addr() + at) / LOOK_N_BYTES;
-        for (start, end) in [(0, 0), (0, 1), (5, 5), (1, LOOK_N_BYTES), (0, memory.len()), (77, memory.len() - 99)] {
+    fn every_stretch_of_memory_is_touched_once() {
+        let memory = vec![0; 4 * FAULT_AROUND_N_BYTES];
+        let stretch = |bytes: &[u8], at: usize| (bytes.as_ptr().addr() + at) / FAULT_AROUND_N_BYTES;
+        for (start, end) in
+            [(0, 0), (0, 1), (5, 5), (1, FAULT_AROUND_N_BYTES), (0, memory.len()), (77, memory.len() - 99)]
+        {
             let bytes = &memory[start..end];
             let mut expected: Vec<usize> = (0..bytes.len()).map(|at| stretch(bytes, at)).collect();
             expected.dedup();
-            let found: Vec<usize> = looks(bytes).map(|at| stretch(bytes, at)).collect();
+            let found: Vec<usize> = touched_offsets(bytes).map(|at| stretch(bytes, at)).collect();
             assert_eq!(found, expected, "bytes {start} to {end}");
         }
     }
 
     #[test]
-    fn pieces_are_all_of_the_matrices() {
+    fn chunks_are_all_of_the_matrices() {
         let plan = plan(DEMO);
         let mut n_bytes = vec![0; plan.weights.len()];
-        for Piece { weight, bytes } in pieces(&plan) {
+        for Chunk { weight, bytes } in chunks(&plan) {
             assert_eq!(bytes.start, n_bytes[weight.index()], "{}", plan.weight(weight).name());
             n_bytes[weight.index()] = bytes.end;
         }
@@ -215,7 +221,7 @@ mod tests {
     fn the_matrices_are_part_of_the_process_before_the_first_step() {
         let path = std::env::temp_dir().join(format!("anser-warm-{}.gguf", std::process::id()));
         std::fs::copy(DEMO, &path).unwrap();
-        // All in the system's cache: a look maps only what is there.
+        // The read puts the file in the system's cache: a page fault maps only pages that are there.
         assert_eq!(std::fs::read(&path).unwrap().len(), std::fs::read(DEMO).unwrap().len());
         let plan = plan(&path);
         let n_resident = || {
@@ -224,7 +230,7 @@ mod tests {
             let kib = map.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap();
             kib.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
         };
-        let n_matrix_bytes: usize = pieces(&plan).iter().map(|piece| piece.bytes.len()).sum();
+        let n_matrix_bytes: usize = chunks(&plan).iter().map(|chunk| chunk.bytes.len()).sum();
         assert!(n_resident() < n_matrix_bytes / 4, "{} of {n_matrix_bytes} before", n_resident());
         let mut warmer = Warmer::start(&plan, 2);
         for thread in warmer.threads.drain(..) {

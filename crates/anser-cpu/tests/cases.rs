@@ -4,7 +4,7 @@ use anser_cpu::{Cpu, Mode, Options};
 use anser_model::cases::{Case, all, nmse};
 use anser_model::{Op, Sequence, Step};
 
-/// What the case's operation wrote, value after value, then every sequence's state.
+/// The values that the case's operation wrote, one after the other, then every sequence's state.
 fn run(case: &Case, options: Options) -> Vec<Vec<f32>> {
     let mut cpu = Cpu::new(case.plan.clone(), options).unwrap();
     let mut sequences = vec![];

@@ -22,7 +22,7 @@ fn expected_json() -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(repository().join("fixtures/expected/expected.json")).unwrap()).unwrap()
 }
 
-/// The last token's logits.
+/// The logits of the last token.
 fn logits(plan: &Arc<Plan>, mode: Mode, tokens: &[u32]) -> Vec<f32> {
     let mut cpu = Cpu::new(plan.clone(), Options { mode, ..Options::default() }).unwrap();
     let slot = cpu.create_state();

@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// f32 sums in another order than torch's: measured 1e-12 and below.
+/// The bound for f32 sums in another order than torch's; measured were 1e-12 and less.
 const REFERENCE: f64 = 1e-9;
 const FAST: f64 = 1e-6;
 
@@ -43,7 +43,7 @@ fn prompts(model: &str) -> Vec<Vec<u32>> {
     serde_json::from_value(json["prompts"].clone()).unwrap()
 }
 
-/// All tokens' logits and the final state, fed in chunks of `chunk`.
+/// The logits of all tokens and the final state, after feeding the tokens in chunks of `chunk`.
 fn run(plan: &Arc<Plan>, options: Options, tokens: &[u32], chunk: usize) -> (Vec<f32>, Vec<f32>) {
     let mut cpu = Cpu::new(plan.clone(), options).unwrap();
     let slot = cpu.create_state();
@@ -115,7 +115,7 @@ fn sequences_of_different_lengths_in_one_step_equal_them_apart() {
     let mut cpu = Cpu::new(plan.clone(), Options::default()).unwrap();
     let slots: Vec<usize> = sequences.iter().map(|_| cpu.create_state()).collect();
     let tokens = sequences.concat();
-    // In another order than the slots were made.
+    // The sequences of the step come in another order than their slots were made.
     let order = [2, 0, 3, 1];
     let tokens_in_order: Vec<u32> = order.iter().flat_map(|&i| sequences[i]).copied().collect();
     let table: Vec<_> = order.iter().map(|&i| Sequence { slot: slots[i], n_tokens: sequences[i].len() }).collect();
@@ -160,7 +160,7 @@ fn a_refused_step_leaves_the_states_alone() {
     }
 }
 
-/// Memory of freed states is used again, what was in them is not.
+/// The memory of freed states is used again, and its contents are cleared.
 #[test]
 fn a_new_state_is_zero_where_another_was() {
     let plan = load("tiny-v7mini.st");

@@ -142,9 +142,9 @@ impl ModelFile {
     /// (`model.safetensors.index.json`) or any shard beside it. `path` may also name the folder of one model; the entries of
     /// its `config.json` are metadata then, under names that begin with `config.`.
     ///
-    /// No tensor data is read. While the files are open they must not be changed or truncated by anybody: they are used in
-    /// place, so a change would change the weights, and reading a part that was cut off ends the process (SIGBUS).
-    /// Replacing them (a new file of the same name) or deleting them does no harm. [`ModelFile::check_unchanged`] tells of
+    /// No tensor data is read. While the files are open no process may change or truncate them: they are used in place,
+    /// so a change would change the weights, and reading a part that was cut off ends the process (SIGBUS). Replacing
+    /// them (a new file of the same name) or deleting them does no harm. [`ModelFile::check_unchanged`] tells of
     /// changes that happened already; [`ModelFile::read`] does not depend on the files afterwards.
     ///
     /// # Errors

@@ -33,11 +33,12 @@ impl Mapping {
     pub(crate) fn new(file: File) -> io::Result<Mapping> {
         let stamp = Stamp::of(&file)?;
         // SAFETY: the mapping is read-only and private to this process's view, and `Mmap` keeps it alive as long as the
-        // slices borrowed from it. What the compiler cannot see is another process changing the file meanwhile. Nobody
-        // can rule that out (advisory locks do not bind), so it is a documented condition of `ModelFile::open`: if the
-        // file is written to, weights change under our hands, and if it is truncated, touching a lost page raises
-        // SIGBUS. The rest of the crate is written so that nothing worse follows: header fields are copied out and
-        // validated once, and tensor bytes are only ever read as plain integers, for which every value is valid.
+        // slices borrowed from it. Another process may change the file meanwhile, which neither the compiler nor this
+        // code can prevent (advisory locks do not bind). So it is a documented condition of `ModelFile::open`: if a
+        // process writes to the file, weights change while they are in use, and if one truncates it, touching a lost
+        // page raises SIGBUS. The rest of the crate is written so that nothing worse follows: header fields are copied
+        // out and validated once, and tensor bytes are only ever read as plain integers, for which every value is
+        // valid.
         let map = unsafe { memmap2::MmapOptions::new().map(&file)? };
         // Pages of 2 MiB, into which Linux reads a file only if it is asked before. An advice: without it nothing is lost.
         #[cfg(target_os = "linux")]

@@ -171,7 +171,7 @@ impl State {
         Ok(State { layout, data, model: None })
     }
 
-    /// Takes over `data`, in the order of `layout`, that whoever wrote it has found to be finite.
+    /// Takes over `data`, in the order of `layout`, whose numbers the caller has found to be finite.
     ///
     /// # Errors
     /// A wrong length.

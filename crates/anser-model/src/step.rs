@@ -14,8 +14,8 @@ pub struct Sequence {
 
 /// One forward pass over T tokens of B sequences.
 ///
-/// The states of all sequences advance by their tokens. Operations that only serve values which nobody reads (the head,
-/// when [`Plan::logits`] is not among `reads`) are not run.
+/// The states of all sequences advance by their tokens. Operations on which neither `reads` nor the states depend (the
+/// head, when [`Plan::logits`] is not among `reads`) are not run.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Step<'a> {
     /// `[T]` token ids, sequence after sequence.

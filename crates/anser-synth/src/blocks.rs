@@ -1,4 +1,4 @@
-//! Random elements in every stored type, made directly as they lie in a file.
+//! Random elements of every stored type, made directly in the form in which they lie in a file.
 
 use anser_format::DType;
 use anser_format::quant::{BlockQ4K, BlockQ5K, BlockQ6K, BlockQ8_0};
@@ -6,12 +6,12 @@ use half::f16;
 
 use crate::random::{Stream, normal_quantiles};
 
-/// Makes normally distributed elements of one type, mean and standard deviation.
+/// A generator of normally distributed elements of one type, with a given mean and standard deviation.
 pub(crate) enum Blocks {
-    /// A table of values, of which a random 16-bit number picks one. They are values of F16, so that a file converted to
-    /// another layout can hold the same numbers.
+    /// F32 elements: a table of values, from which a random 16-bit number picks one. They are numbers of F16, so that a
+    /// file converted to F16 holds the same numbers.
     F32(Vec<f32>),
-    /// As for F32.
+    /// F16 elements, from a table as for F32.
     F16(Vec<f16>),
     /// 8-bit quants.
     Q8_0(Quants),
@@ -25,29 +25,30 @@ pub(crate) enum Blocks {
 
 /// The distribution of a quantized type's numbers.
 pub(crate) struct Quants {
-    /// Quants, of which a random byte picks one.
+    /// The table of quants from which a random byte picks one.
     table: Box<[i8; 256]>,
-    /// Scale of a block, before it varies from block to block.
+    /// The mean scale of the blocks.
     scale: f32,
-    /// Scale of the minima in units of the scale of the scales; 0 for types without minima.
+    /// The scale of the minima, in units of the scale of the scales; 0 for types without minima.
     offset: f32,
 }
 
-/// Standard deviations from the mean to the last quant. Quantizers fit the range of a sub-block, whose extremes in 16 or
-/// 32 normal values lie at about two; a little more clips less.
+/// The standard deviations from the mean to the last quant. Quantizers fit the range of a sub-block, and the extremes
+/// of 16 or 32 normal values lie at about two; a slightly larger value clips less.
 const CLIP: f32 = 2.5;
 
-/// Sub-block scales of Q4_K and Q5_K are drawn from these, of 0..=63; the root mean square is 52.
+/// The range of the sub-block scales of Q4_K and Q5_K, within 0..=63. Their root mean square is 52.
 const AFFINE_SCALES: std::ops::RangeInclusive<u8> = 40..=63;
 
-/// Magnitudes of sub-block scales of Q6_K are drawn from these, of 0..=128; the root mean square is 97.
+/// The range of the magnitudes of Q6_K's sub-block scales, within 0..=128. Their root mean square is 97.
 const SYMMETRIC_SCALES: std::ops::RangeInclusive<u8> = 64..=127;
 
 impl Blocks {
-    /// Elements of `mean` and standard deviation `std`; `dtype` is F32, F16, Q8_0, Q4_K, Q5_K or Q6_K, else `None`.
+    /// A generator of elements with mean `mean` and standard deviation `std`; `None` if `dtype` is none of F32, F16,
+    /// Q8_0, Q4_K, Q5_K and Q6_K.
     pub(crate) fn new(dtype: DType, mean: f32, std: f32) -> Option<Blocks> {
         let values = || normal_quantiles().iter().map(|z| f16::from_f32(mean + std * z));
-        // The mean moves the quants of the symmetric types, but the minima of the affine ones.
+        // The mean shifts the quants of symmetric types and the minima of affine types.
         let symmetric = |largest: f32, scales: f32| {
             let (table, spread) = quant_table(0.0, mean / std, -largest, largest);
             Quants { table, scale: std / (spread * scales), offset: 0.0 }
@@ -95,7 +96,7 @@ impl Blocks {
     }
 }
 
-/// Four elements from each 64 random bits.
+/// Makes four elements from each 64 random bits.
 fn floats<const N: usize, T: Copy>(
     stream: &mut Stream,
     n: usize,
@@ -173,7 +174,7 @@ fn draw<const N: usize>(stream: &mut Stream, table: &[i8; 256]) -> [i8; N] {
     bytes.map(|byte| table[usize::from(byte)])
 }
 
-/// One of a range of numbers, evenly but for rounding.
+/// Maps a random byte to one of a range of numbers, with equal probabilities but for rounding.
 fn pick(range: std::ops::RangeInclusive<u8>, byte: u8) -> u8 {
     let n = u16::from(range.end() - range.start()) + 1;
     range.start() + ((u16::from(byte) * n) >> 8) as u8

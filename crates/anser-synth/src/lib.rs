@@ -1,7 +1,7 @@
 //! Synthetic RWKV-7 models: official shapes, the World vocabulary, random weights.
 //!
-//! The speed of an engine does not depend on the values of weights, so files from here stand in for real models of any
-//! size in benchmarks, and in tests that need a shape but no sense. [`Synth`] describes a model and writes it as GGUF
+//! The speed of an engine does not depend on the values of weights, so these files replace real models of any size in
+//! benchmarks, and in tests that need a shape but no trained weights. [`Synth`] describes a model and writes it as GGUF
 //! with the metadata keys, tensor names, shapes and types of llama.cpp's converter and quantizer.
 //!
 //! Weights follow normal distributions whose spread keeps activations finite and logits in the range of real models.

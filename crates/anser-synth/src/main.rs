@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Writes an RWKV-7 model with random weights, an official shape and the World vocabulary as GGUF.
 ///
-/// The file loads wherever a real model of the shape does and is as fast; what it says makes no sense.
+/// The file loads in every program that loads a real model of the shape, and is as fast; its texts make no sense.
 #[derive(Parser)]
 #[command(version)]
 struct Args {
@@ -22,13 +22,13 @@ struct Args {
     /// Element types: f16, q8_0, q4_k_m, q5_k_m or q6_k.
     #[arg(long = "type", default_value = "f16")]
     file_type: FileType,
-    /// All random numbers follow from this.
+    /// Seed of all random numbers.
     #[arg(long, default_value_t = 7)]
     seed: u64,
-    /// Fraction of zeros among feed-forward activations to aim at, 0.05 to 0.99 (default: what random weights give, about 0.5).
+    /// Fraction of zeros among feed-forward activations, 0.05 to 0.99 (default: that of random weights, about 0.5).
     #[arg(long)]
     sparsity: Option<f64>,
-    /// Number of layers, where it should differ from the shape's.
+    /// Number of layers, if it is to differ from the shape's.
     #[arg(long)]
     layers: Option<usize>,
 }
@@ -47,7 +47,7 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let mut shape = args.shape;
     shape.n_layer = args.layers.unwrap_or(shape.n_layer);
     let synth = Synth { shape, file_type: args.file_type, seed: args.seed, sparsity: args.sparsity };
-    synth.check()?; // Before a file of that name is overwritten.
+    synth.check()?; // This comes before a file of that name is overwritten.
     let bar =
         ProgressBar::new(0).with_style(ProgressStyle::with_template("{bar:40} {bytes} of {total_bytes}, {eta} left")?);
 

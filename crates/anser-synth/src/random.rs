@@ -1,4 +1,4 @@
-//! Reproducible random numbers, addressable by tensor and chunk so that chunks can be made in any order.
+//! Reproducible random numbers, with a stream for each chunk of a tensor, so that chunks can be made in any order.
 
 use std::sync::LazyLock;
 
@@ -64,7 +64,7 @@ pub(crate) fn normal_quantiles() -> &'static [f32] {
     &QUANTILES
 }
 
-/// Where the standard normal distribution function reaches `probability`; the table's ends for 0 and 1.
+/// The number at which the standard normal distribution function reaches `probability`; the table's ends for 0 and 1.
 pub(crate) fn normal_quantile(probability: f64) -> f64 {
     let index = (probability * N_QUANTILES as f64) as usize;
     f64::from(normal_quantiles()[index.min(N_QUANTILES - 1)])
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_those_of_the_normal_distribution() {
-        // Values of the standard table.
+        // The expected numbers are those of published tables.
         for (probability, expected) in
             [(0.5, 0.0), (0.841_344_7, 1.0), (0.975, 1.959_964), (0.999, 3.090_232), (0.01, -2.326_348)]
         {

@@ -1,4 +1,4 @@
-//! Which tensors a model has and what their values look like.
+//! The tensors of a model and the distributions of their values.
 
 use anser_format::DType;
 
@@ -18,10 +18,10 @@ pub struct TensorRecipe {
     pub values: Values,
 }
 
-/// How the values of a tensor are distributed.
+/// The distribution of the values of a tensor.
 #[derive(Clone, Debug)]
 pub enum Values {
-    /// Normal.
+    /// A normal distribution.
     Normal {
         /// Mean.
         mean: f32,
@@ -30,14 +30,14 @@ pub enum Values {
     },
     /// Given numbers plus normal noise: parameters that trained models initialise along the channels.
     Curve {
-        /// One per element.
+        /// The given numbers, one per element.
         points: Vec<f32>,
         /// Standard deviation of the noise.
         noise: f32,
     },
 }
 
-/// Mean of the second norm's bias where a sparsity is asked for.
+/// The mean of the second norm's bias if the model has a sparsity.
 const SPARSE_BIAS: f64 = 0.5;
 
 /// Mean square of the feed-forward input x + (x_before − x) · m, where x and x_before are independent with mean square 1
@@ -47,8 +47,8 @@ fn mixed_mean_square(exponent: f64) -> f64 {
     1.0 + 2.0 / (2.0 * exponent + 1.0) - 2.0 / (exponent + 1.0)
 }
 
-/// Mean of the feed-forward key matrix, in units of its standard deviation, that lets about the fraction `sparsity` of
-/// the pre-activations be negative.
+/// The mean of the feed-forward key matrix, in units of its standard deviation, for which about the fraction `sparsity`
+/// of the pre-activations is negative.
 ///
 /// A pre-activation is the sum over C channels of weight · input. The input is the output of a norm whose bias has the
 /// mean b = [`SPARSE_BIAS`], so with weights of mean μ and deviation σ the sum has the mean μ · b · C and the variance

@@ -4,13 +4,13 @@ use std::str::FromStr;
 
 use anser_format::DType;
 
-/// Tokens of the World vocabulary, padding included.
+/// The number of tokens of the World vocabulary, padding included.
 pub(crate) const N_VOCAB: usize = 65_536;
 
-/// Channels per head.
+/// The number of channels per head.
 pub(crate) const HEAD_SIZE: usize = 64;
 
-/// Sizes of an RWKV-7 model; the head size is 64, the feed-forward width 4 · C, the vocabulary 65,536 tokens.
+/// The sizes of an RWKV-7 model; the head size is 64, the feed-forward width 4 · C, the vocabulary 65,536 tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// The name, for example `"2.9b"`.
@@ -49,7 +49,7 @@ impl FromStr for Shape {
     }
 }
 
-/// The mix of element types in a file, named after what most of it is stored as.
+/// The mix of element types in a file, named after the type of most of its elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FileType {
     /// Matrices F16.

@@ -1,4 +1,4 @@
-//! Writing a synthetic model.
+//! Writes a synthetic model.
 
 use std::io::Write;
 
@@ -12,22 +12,22 @@ use crate::recipe::{TensorRecipe, Values, tensors};
 use crate::shape::{FileType, HEAD_SIZE, Shape};
 use crate::vocabulary::world_tokens;
 
-/// Elements that are made at once, by one thread, from one random stream; a multiple of every block length.
+/// The number of elements that one thread makes at once from one random stream. It is a multiple of every block length.
 const CHUNK_LEN: usize = 1 << 20;
 
 /// Number under `general.quantization_version`.
 const QUANTIZATION_VERSION: u32 = 2;
 
-/// Why a synthetic model cannot be written.
+/// The reason for which a synthetic model cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum SynthError {
     /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] GgufWriteError),
-    /// A sparsity that cannot be aimed at.
+    /// The sparsity is out of range.
     #[error("a sparsity of {0} is not possible, it must be from 0.05 to 0.99")]
     Sparsity(f64),
-    /// A model without layers.
+    /// The model has no layers.
     #[error("a model needs at least one layer")]
     NoLayers,
 }
@@ -35,14 +35,14 @@ pub enum SynthError {
 /// A synthetic model.
 #[derive(Clone, Copy, Debug)]
 pub struct Synth {
-    /// Sizes.
+    /// The sizes.
     pub shape: Shape,
-    /// Element types.
+    /// The element types.
     pub file_type: FileType,
-    /// What all random numbers follow from.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// The fraction of exact zeros among the feed-forward activations relu(x)² to aim at, 0.05 to 0.99; `None` leaves
-    /// it at what symmetric random weights give, about a half. Trained models have more.
+    /// The wanted fraction of exact zeros among the feed-forward activations relu(x)², 0.05 to 0.99; `None` means that
+    /// of symmetric random weights, about a half. Trained models have more.
     ///
     /// A sparsity is reached with a bias: the norm before the feed-forward part gets a bias of mean 0.5, and the key
     /// matrix a mean, so that each pre-activation is normal around a negative number instead of zero. Part of it belongs
@@ -56,7 +56,7 @@ impl Synth {
         tensors(self.shape, self.file_type, self.sparsity)
     }
 
-    /// Whether the model can be made; [`write`](Synth::write) asks too.
+    /// Checks that the model can be made; [`write`](Synth::write) checks this, too.
     ///
     /// # Errors
     /// If the sparsity is out of range or there are no layers.
@@ -68,8 +68,8 @@ impl Synth {
         }
     }
 
-    /// Writes the model to `out`, which should take writes of about a megabyte well; `on_progress` is told the bytes of
-    /// tensor data written so far and in all. Uses all threads of rayon's pool; needs a few megabytes per thread.
+    /// Writes the model to `out`, in writes of about a megabyte. `on_progress` is called with the bytes of tensor data
+    /// written so far and in all. The call uses all threads of rayon's pool, and a few megabytes per thread.
     ///
     /// # Errors
     /// If the sparsity is out of range, there are no layers, or the output fails.
@@ -126,7 +126,7 @@ impl Synth {
         entries.into_iter().try_for_each(|(key, value)| writer.metadata(key, value))
     }
 
-    /// Makes and writes one tensor; returns its bytes.
+    /// Makes and writes one tensor, and returns the number of its bytes.
     fn write_tensor<W: Write>(
         &self,
         data: &mut GgufDataWriter<W>,
@@ -137,7 +137,7 @@ impl Synth {
         let chunks: Box<dyn Iterator<Item = Vec<u8>>> = match &tensor.values {
             Values::Curve { points, noise } => Box::new(std::iter::once(self.noisy(&tensor.name, points, *noise))),
             Values::Normal { mean, std } => {
-                // No input leads here with another type: recipes and file types name these alone.
+                // Recipes and file types have no other types, whatever the input.
                 let blocks = Blocks::new(tensor.dtype, *mean, *std).expect("a type that can be made");
                 Box::new(self.chunks(&tensor.name, n_elements, blocks))
             }
@@ -146,7 +146,7 @@ impl Synth {
         Ok(n_bytes)
     }
 
-    /// The bytes of a tensor, chunk by chunk: as many at a time as there are threads, made in parallel.
+    /// The bytes of a tensor, chunk by chunk. As many chunks as there are threads are made in parallel.
     fn chunks(&self, name: &str, n_elements: usize, blocks: Blocks) -> impl Iterator<Item = Vec<u8>> {
         let seed = self.seed;
         let n_chunks = n_elements.div_ceil(CHUNK_LEN);
@@ -161,7 +161,7 @@ impl Synth {
         })
     }
 
-    /// F32 values around `points`, rounded to F16 as all others.
+    /// The bytes of F32 values around `points`, rounded to F16 as all other values.
     fn noisy(&self, name: &str, points: &[f32], noise: f32) -> Vec<u8> {
         let mut stream = Stream::new(self.seed, name, 0);
         let quantiles = normal_quantiles();

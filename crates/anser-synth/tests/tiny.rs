@@ -94,7 +94,7 @@ fn a_file_depends_on_the_seed_but_not_on_the_threads() {
     assert!(bytes(&Synth { seed: 8, ..synth(FileType::Q4KM) }) != first);
 }
 
-/// The feed-forward part on random tokens: norm, mixing with the token before, key matrix.
+/// Computes the feed-forward part on random tokens: norm, mixing with the token before, key matrix.
 #[test]
 fn sparsity_is_near_what_was_asked_for() {
     const C: usize = 256;

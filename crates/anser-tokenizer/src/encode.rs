@@ -3,17 +3,20 @@
 use crate::index::{Index, KEY_LEN};
 use crate::vocabulary::MAX_TOKEN_LEN;
 
-/// Bytes of text looked at together: enough to forget the costs of a round, few enough to stay in the L1 cache.
+/// Bytes of text that one round of the loop encodes: enough to hide the fixed costs of a round, few enough for the
+/// round's data to stay in the L1 cache.
 const WINDOW: usize = 512;
 
-/// Bytes of a piece that has no cut which are encoded before the caller has its turn again.
+/// The bytes of a piece without a cut that one call encodes before it returns, so that the caller can report progress
+/// or cancel.
 const LONG_PIECE_STEP: usize = 1 << 20;
 
-/// A window of text and room for loading a whole key at its last byte. What lies after the text is masked away.
+/// A window of text, with room to load a whole key at its last byte. A key's bytes after the end of the text are masked
+/// away.
 type Window = [u8; WINDOW + KEY_LEN];
 
-/// Appends the ids of the first `n_bytes` bytes of `text`, or of somewhat more, and returns the text after them. To go on
-/// with that text gives the ids that one call for the whole text gives.
+/// Appends the ids of at least the first `n_bytes` bytes of `text`, and returns the rest of the text. Encoding the rest
+/// with further calls gives the same ids as one call for the whole text.
 pub(crate) fn encode<'a>(index: Index<'_>, text: &'a [u8], n_bytes: usize, ids: &mut Vec<u32>) -> &'a [u8] {
     let mut window: Window = [0; WINDOW + KEY_LEN];
     let mut ends = [0u16; WINDOW];
@@ -58,7 +61,7 @@ fn find(index: Index<'_>, window: &Window, start: usize, end: usize) -> Option<u
     index.find(bytes, end - start)
 }
 
-/// Appends the ids of a piece that is several tokens. What remains after one is often a token itself.
+/// Appends the ids of a piece that is several tokens. The rest of a piece after its first token is often one token itself.
 #[inline(never)]
 fn encode_piece(index: Index<'_>, window: &Window, mut start: usize, end: usize, ids: &mut Vec<u32>) {
     while let [first, others @ ..] = &window[start..end] {

@@ -2,14 +2,14 @@
 
 use thiserror::Error;
 
-/// Why an escaped text cannot be read.
+/// The reason for which an escaped text cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum EscapeError {
     /// A backslash is followed by a character that begins no known escape.
     #[error("byte {at}: unknown escape `\\{}`", char.escape_ascii())]
     Unknown {
-        /// Where the backslash stands, in bytes from 0.
+        /// The position of the backslash, in bytes from 0.
         at: usize,
         /// The byte after it.
         char: u8,
@@ -17,22 +17,22 @@ pub enum EscapeError {
     /// The text ends within an escape, or a digit of it is not hexadecimal.
     #[error("byte {at}: unfinished escape; expected {n_digits} hexadecimal digits or, after a lone `\\`, a character")]
     Unfinished {
-        /// Where the backslash stands, in bytes from 0.
+        /// The position of the backslash, in bytes from 0.
         at: usize,
-        /// How many digits this kind of escape has.
+        /// The number of digits of this kind of escape.
         n_digits: usize,
     },
     /// The escaped number is no Unicode scalar value.
     #[error("byte {at}: escape names U+{code_point:04X}, which is no character")]
     NoCharacter {
-        /// Where the backslash stands, in bytes from 0.
+        /// The position of the backslash, in bytes from 0.
         at: usize,
         /// The number.
         code_point: u32,
     },
 }
 
-/// Which Python literal the escapes stand in.
+/// The kind of Python literal that contains the escapes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Literal {
     /// `'…'`: `\xhh`, `\uhhhh` and `\Uhhhhhhhh` name code points, written as UTF-8.

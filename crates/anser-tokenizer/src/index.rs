@@ -1,11 +1,11 @@
 //! The look-up tables that encoding reads: cuts, perfect hash, trie. `index_build` makes them; the crate's
 //! documentation says how they work together.
 
-/// Bytes of text that a piece key is loaded from.
+/// The bytes of text from which the key of a piece is loaded.
 pub(crate) const KEY_LEN: usize = 16;
-/// Longest piece that has a key: the sixteenth byte of a key holds the piece's length.
+/// The length, in bytes, of the longest piece that has a key: the sixteenth byte of a key holds the piece's length.
 pub(crate) const MAX_KEYED_LEN: usize = KEY_LEN - 1;
-/// Bytes of a slot: a key and an id.
+/// The bytes of a slot of the perfect hash: a key and an id.
 pub(crate) const SLOT_LEN: usize = KEY_LEN + 4;
 
 /// The tables of one vocabulary, borrowed. All numbers are little-endian, so that the embedded ones are used in place.
@@ -14,16 +14,17 @@ pub(crate) struct Index<'a> {
     /// 1 where no token holds the byte pair: every parse has a token boundary between the two. Indexed by
     /// first + 256 · second.
     pub(crate) cuts: &'a [u8; 1 << 16],
-    /// Perfect hash, first level: what sends the keys of a bucket to free slots, u16. A power of two of buckets.
+    /// Perfect hash, first level: for each bucket a pilot, u16, under which all keys of the bucket hash to free slots. The
+    /// number of buckets is a power of two.
     pub(crate) pilots: &'a [[u8; 2]],
     /// Perfect hash, second level: in each slot a key and the token's id, u32. The key is 0 where the slot is free; no
     /// piece has that key. Side by side they are one access to memory.
     pub(crate) slots: &'a [[u8; SLOT_LEN]],
-    /// Double array of [`Node`]s. The root's children begin at [`ROOT_BASE`]; slots below stay free.
+    /// The trie as a double array of [`Node`]s. The root's children begin at [`ROOT_BASE`]; slots below it stay free.
     pub(crate) trie: &'a [[u8; 8]],
 }
 
-/// What [`Index`] borrows from, where it is not embedded.
+/// The tables that an [`Index`] borrows if it is not the embedded one.
 pub(crate) struct IndexBuf {
     pub(crate) cuts: Box<[u8; 1 << 16]>,
     pub(crate) pilots: Vec<[u8; 2]>,
@@ -44,7 +45,7 @@ impl Index<'_> {
         self.cuts[usize::from(u16::from_le_bytes([first, second]))]
     }
 
-    /// The id of the token that is exactly the first `len` bytes, if it is among the keyed ones.
+    /// The id of the token that is exactly the first `len` bytes, if the perfect hash holds that token.
     #[inline(always)]
     pub(crate) fn find(self, bytes: &[u8; KEY_LEN], len: usize) -> Option<u32> {
         let key = key(bytes, len);
@@ -80,7 +81,7 @@ pub(crate) const ROOT_BASE: usize = 256;
 pub(crate) struct Node(u64);
 
 impl Node {
-    /// Bases are below this.
+    /// The bound of all bases: each is less than this.
     pub(crate) const BASE_END: usize = 1 << 24;
 
     pub(crate) fn new(byte: u8, id: u32, excess: usize, base: usize) -> Self {
@@ -96,7 +97,8 @@ impl Node {
         self.0.to_le_bytes()
     }
 
-    /// Where the child that `byte` leads to would be. Bases differ, so a slot entered by `byte` is this node's child.
+    /// The slot at which the child that `byte` leads to would be. Bases differ, so a slot entered by `byte` is this
+    /// node's child.
     #[inline(always)]
     fn child_slot(self, byte: u8) -> usize {
         (self.0 >> 40) as usize ^ usize::from(byte)
@@ -118,7 +120,7 @@ impl Node {
     }
 }
 
-/// Masks that keep the first `len` bytes of a key, and 0 beyond [`MAX_KEYED_LEN`].
+/// By the length of a piece, the mask that keeps as many bytes of a key; 0 for lengths beyond [`MAX_KEYED_LEN`].
 const KEY_MASKS: [u128; KEY_LEN + 1] = {
     let mut masks = [0; KEY_LEN + 1];
     let mut len = 1;
@@ -129,15 +131,15 @@ const KEY_MASKS: [u128; KEY_LEN + 1] = {
     masks
 };
 
-/// The first `len` bytes and, in the top byte, their number: different pieces have different keys. A piece that is
-/// too long gets a key that no token has.
+/// The key of a piece: its first `len` bytes, and `len` in the top byte, so that different pieces have different keys.
+/// A piece that is too long gets a key that no token has.
 #[inline(always)]
 pub(crate) fn key(bytes: &[u8; KEY_LEN], len: usize) -> u128 {
     let len = len.min(KEY_LEN);
     u128::from_le_bytes(*bytes) & KEY_MASKS[len] | (len as u128) << 120
 }
 
-/// A slot of the perfect hash.
+/// Packs a key and an id into a slot of the perfect hash.
 pub(crate) fn pack_slot(key: u128, id: u32) -> [u8; SLOT_LEN] {
     let mut slot = [0; SLOT_LEN];
     slot[..KEY_LEN].copy_from_slice(&key.to_le_bytes());
@@ -158,8 +160,8 @@ fn unpack_slot(slot: &[u8; SLOT_LEN]) -> (u128, u32) {
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const PI: u64 = 0x243f_6a88_85a3_08d3;
 
-/// Multiplication carries upwards only: the rotation lets a piece's length act on all bits, and the shift brings the
-/// uppermost, which all bytes act on, down to those that [`bucket`] takes.
+/// The hash of a key. A multiplication carries upwards only, so the rotation lets a piece's length change all bits, and
+/// the shift brings the uppermost bits, which depend on all bytes, down to those that [`bucket`] takes.
 #[inline(always)]
 pub(crate) fn hash(key: u128) -> u64 {
     let (low, high) = (key as u64, (key >> 64) as u64);

@@ -47,12 +47,12 @@ fn cuts(tokens: &[Token<'_>]) -> Box<[u8; 1 << 16]> {
 
 /// Pilots and slots of the perfect hash over all tokens of at most [`MAX_KEYED_LEN`] bytes.
 ///
-/// Hash, displace: buckets of a few keys, the fullest first, each try pilots until all their keys fall on free slots.
-/// A fifth of the slots stays free so that the last buckets, too, soon find theirs.
+/// The method is hash and displace: for each bucket of a few keys, the fullest bucket first, pilots are tried until all
+/// its keys fall on free slots. A fifth of the slots stays free, so that the last buckets need few tries, too.
 fn perfect_hash(tokens: &[Token<'_>]) -> (Vec<[u8; 2]>, Vec<[u8; SLOT_LEN]>) {
-    /// Beyond it a bucket's keys are left to the trie.
+    /// The largest pilot that is tried. The keys of a bucket for which none fits are left to the trie.
     const MAX_PILOT: u16 = 4095;
-    /// Only keys chosen to collide fill a bucket so much; the surplus is left to the trie.
+    /// The most keys of a bucket. Only keys that were chosen to collide exceed it; the surplus is left to the trie.
     const MAX_BUCKET_LEN: usize = 24;
 
     let keyed = tokens.iter().filter(|token| token.bytes.len() <= MAX_KEYED_LEN);
@@ -120,7 +120,7 @@ impl<'a, 'b> Open<'a, 'b> {
         }
     }
 
-    /// The tokens by their byte after the node's.
+    /// The node's tokens grouped by the byte that follows the node's own bytes.
     fn children(&self) -> impl Iterator<Item = (u8, &'b [Token<'a>])> + use<'a, 'b> {
         let depth = self.depth;
         self.tokens
@@ -133,7 +133,7 @@ impl<'a, 'b> Open<'a, 'b> {
 fn trie(tokens: &[Token<'_>]) -> Result<Vec<[u8; 8]>, VocabularyError> {
     let mut slots = Slots::new();
     let root = Open { slot: 0, byte: 0, depth: 0, tokens, best: (0, 0) };
-    // Slot 0 is only the root's place while it is open: its children are found through ROOT_BASE.
+    // The root takes slot 0 only while its children are not placed: a look-up finds them through ROOT_BASE.
     let mut queue = VecDeque::from([root]);
     let mut bytes = Vec::with_capacity(256);
     while let Some(node) = queue.pop_front() {
@@ -163,14 +163,14 @@ struct Slots {
     used: Vec<bool>,
     /// Whether the slot number is some node's base: no two nodes may share one.
     is_base: Vec<bool>,
-    /// Where the search for a base begins; what lies before is nearly full.
+    /// The slot at which the search for a base begins; the slots before it are nearly all taken.
     search_from: usize,
 }
 
 impl Slots {
-    /// Bases tried before new blocks are opened.
+    /// The number of bases that are tried before the array grows by a block.
     const MAX_TRIES: usize = 1024;
-    /// Tries after which the search is to begin later next time, and by how much.
+    /// The number of tries after which the next search begins later, and the number of slots by which it does.
     const MANY_TRIES: usize = 128;
     const STEP: usize = 32;
 

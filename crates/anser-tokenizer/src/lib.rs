@@ -18,8 +18,8 @@
 //!
 //! # How encoding works
 //!
-//! Greedy longest match looks sequential: where a token begins is known only when the one before has been found, and
-//! each step down a trie waits for the last. Most of that waiting can be avoided.
+//! Greedy longest match looks sequential: the start of a token is known only after the token before it has been found,
+//! and each step down a trie waits for the memory access of the last step. Most of that waiting can be avoided.
 //!
 //! 1. **Cuts.** Only 8,333 of the 65,536 byte pairs occur inside a World token. Wherever another pair stands in a text,
 //!    *every* parse has a token boundary between its two bytes. One look-up per neighbouring pair, in a 64 KiB table of
@@ -29,7 +29,7 @@
 //!    piece and its length make a 128-bit key; a perfect hash (a 32 KiB table of pilots, then one slot of 20 bytes with
 //!    key and id) tells in one probe whether that is a token, and which.
 //! 3. **Trie.** The others begin with their longest token, found in a double array whose 64-bit nodes also hold the
-//!    longest token passed on the way, so that nothing is walked twice. What is left of the piece is looked up as in 2.
+//!    longest token passed on the way, so that no byte is walked twice. The rest of the piece is looked up as in 2.
 //!
 //! The answers are exactly those of the naive method: cuts are no heuristic, and 2 is only a shortcut through 3.
 //! Any vocabulary with all 256 single bytes works; where few pairs are cuts, more is left to the trie.

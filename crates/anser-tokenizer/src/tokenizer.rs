@@ -11,14 +11,14 @@ use crate::index::{Index, IndexBuf};
 use crate::vocabulary::{Vocabulary, VocabularyBuf, VocabularyError};
 use crate::{encode, index_build, vocab_json, vocab_text, world};
 
-/// GGUF `tokenizer.ggml.token_type` of tokens that steer a model; their text never stands for them.
+/// GGUF's `tokenizer.ggml.token_type` of control tokens, which steer a model. A text never encodes to one.
 const GGUF_TYPE_CONTROL: i32 = 3;
-/// GGUF `tokenizer.ggml.token_type` of ids that only fill the vocabulary up.
+/// GGUF's `tokenizer.ggml.token_type` of unused ids, which only pad the vocabulary.
 const GGUF_TYPE_UNUSED: i32 = 5;
 
 /// Bytes of text that [`Tokenizer::encode_for`] encodes between two calls of its callback.
 const PROGRESS_N_BYTES: usize = 4 << 20;
-/// What some editors put in front of a text in UTF-8.
+/// The byte order mark, which some editors write at the start of a UTF-8 text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// Encodes bytes as token ids by greedy longest match, and decodes them.
@@ -39,7 +39,7 @@ struct Tables {
 }
 
 impl Tokenizer {
-    /// The RWKV World tokenizer, 65,536 ids. Its tables are part of the program: this costs nothing.
+    /// The RWKV World tokenizer, 65,536 ids. Its tables are part of the program, so this call takes no time.
     ///
     /// ```
     /// let world = anser_tokenizer::Tokenizer::world();
@@ -54,8 +54,8 @@ impl Tokenizer {
 
     /// A tokenizer for tokens in id order. `None` is an id without text: it is never matched and decodes to nothing.
     ///
-    /// Of equal tokens the lowest id is matched; an empty token is never matched. The World vocabulary is recognised
-    /// and costs no building.
+    /// Of equal tokens the lowest id is matched; an empty token is never matched. The World vocabulary is recognised,
+    /// and its embedded tables are used instead of new ones.
     ///
     /// # Errors
     /// When a single byte is no token (some texts could not be encoded then), or when the list is larger than
@@ -89,7 +89,8 @@ impl Tokenizer {
     /// end and the kind of line ends do not matter.
     ///
     /// # Errors
-    /// As [`from_tokens`](Self::from_tokens), and with its number when a line cannot be read, or with line and column where JSON cannot be.
+    /// As [`from_tokens`](Self::from_tokens), and when the text cannot be read: the error names the line, and for JSON
+    /// the column, too.
     pub fn from_vocab_text(text: &str) -> Result<Self, VocabularyError> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let is_json = text.trim_start().starts_with(['{', '[']);
@@ -147,8 +148,8 @@ impl Tokenizer {
         encode::encode(self.index(), text, usize::MAX, ids);
     }
 
-    /// The ids of `text`, as [`encode`](Self::encode) gives them; `None` if `progress` broke off. It is called with the
-    /// number of bytes that have been encoded, every 4 MiB (some 15 ms) and at the end.
+    /// The ids of `text`, as [`encode`](Self::encode) gives them; `None` if `progress` returned `Break`. `progress` is
+    /// called with the number of bytes encoded so far, every 4 MiB (some 15 ms) and at the end.
     pub fn encode_for(&self, text: &[u8], mut progress: impl FnMut(usize) -> ControlFlow<()>) -> Option<Vec<u32>> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 8);
         let mut rest = text;

@@ -23,13 +23,13 @@ pub struct Utf8Stream {
 }
 
 impl Utf8Stream {
-    /// A stream that has seen nothing.
+    /// A stream that has not received any bytes.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes the next bytes and returns the text that they complete, which may be none.
+    /// Takes the next bytes and returns the text that they complete, which may be empty.
     pub fn push(&mut self, bytes: &[u8]) -> &str {
         self.text.clear();
         self.pending.extend_from_slice(bytes);

@@ -12,7 +12,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Option<Vec<u8>>>, VocabularyError>
     tokens.map_err(|error| VocabularyError::Json { problem: error.to_string() })
 }
 
-/// The whole object.
+/// The visitor of the whole object.
 struct Tokens;
 
 impl<'de> Visitor<'de> for Tokens {
@@ -47,7 +47,7 @@ impl<'de> Visitor<'de> for Tokens {
     }
 }
 
-/// The token of `id`: a text, or a list of bytes.
+/// The visitor of the token of `id`: a text, or a list of bytes.
 struct Token {
     id: usize,
 }

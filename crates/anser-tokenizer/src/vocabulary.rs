@@ -4,18 +4,18 @@ use thiserror::Error;
 
 use crate::escape::EscapeError;
 
-/// Most ids that a vocabulary may have. The World vocabulary has 65,536.
+/// The largest number of ids that a vocabulary may have. The World vocabulary has 65,536.
 pub const MAX_VOCAB_SIZE: usize = 1 << 20;
-/// Most bytes that one token may have. The longest World token has 128.
+/// The largest number of bytes that one token may have. The longest World token has 128.
 pub const MAX_TOKEN_LEN: usize = 255;
-/// Most bytes that all tokens together may have. The World tokens have 373,358.
+/// The largest number of bytes that all tokens together may have. The World tokens have 373,358.
 pub const MAX_TEXT_LEN: usize = 1 << 23;
 
-/// Why a list of tokens is no usable vocabulary.
+/// The reason for which a list of tokens is no usable vocabulary.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum VocabularyError {
-    /// The list goes on after [`MAX_VOCAB_SIZE`] ids.
+    /// The list has more than [`MAX_VOCAB_SIZE`] ids.
     #[error("the vocabulary has more than {MAX_VOCAB_SIZE} tokens, the most that are supported")]
     TooManyTokens,
     /// A token is longer than [`MAX_TOKEN_LEN`].
@@ -46,21 +46,21 @@ pub enum VocabularyError {
     Escape {
         /// Id of the token.
         id: usize,
-        /// What is wrong with its text.
+        /// The fault of its text.
         source: EscapeError,
     },
     /// A vocabulary file is not text in UTF-8.
     #[error("a vocabulary file must be UTF-8 text, found {found} at byte {at}; save it as UTF-8")]
     NotUtf8 {
-        /// What is there instead.
+        /// A description of the bytes that are there instead.
         found: &'static str,
-        /// Where it stands, in bytes from 0.
+        /// Their position in the file, in bytes from 0.
         at: usize,
     },
     /// A vocabulary file in JSON cannot be read.
     #[error("not a vocabulary in JSON: {problem}")]
     Json {
-        /// What is wrong, and at which line and column.
+        /// The fault, with its line and column.
         problem: String,
     },
     /// A line of a vocabulary file cannot be read.
@@ -68,12 +68,12 @@ pub enum VocabularyError {
     Line {
         /// The line's number, from 1.
         line: usize,
-        /// What is wrong with it.
+        /// The fault of the line.
         problem: LineError,
     },
 }
 
-/// Why a line of a vocabulary file cannot be read.
+/// The reason for which a line of a vocabulary file cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LineError {
@@ -113,7 +113,7 @@ pub enum LineError {
 pub(crate) struct Vocabulary<'a> {
     /// All tokens' bytes.
     pub(crate) text: &'a [u8],
-    /// Where each token begins in `text`, and at last where the text ends: [V + 1], little-endian u32.
+    /// The position at which each token begins in `text`, and the length of `text` at the end: [V + 1], little-endian u32.
     pub(crate) offsets: &'a [[u8; 4]],
     /// Length of the longest token in bytes.
     pub(crate) max_token_len: usize,
@@ -133,7 +133,7 @@ impl<'a> Vocabulary<'a> {
     }
 }
 
-/// What [`Vocabulary`] borrows from, where it is not embedded.
+/// The buffers that a [`Vocabulary`] borrows if it is not the embedded one.
 #[derive(Default)]
 pub(crate) struct VocabularyBuf {
     text: Vec<u8>,

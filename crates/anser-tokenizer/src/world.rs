@@ -3,7 +3,7 @@
 use crate::index::Index;
 use crate::vocabulary::Vocabulary;
 
-/// A table that the build script wrote.
+/// Includes a table that the build script wrote.
 macro_rules! table {
     ($name:literal) => {
         include_bytes!(concat!(env!("OUT_DIR"), "/", $name))

@@ -14,7 +14,7 @@ struct Oracle {
 }
 
 impl Oracle {
-    /// Of equal tokens the first counts; an empty token never matches.
+    /// An oracle that matches the first of equal tokens and never an empty one.
     fn new(tokens: impl IntoIterator<Item = (u32, Vec<u8>)>) -> Self {
         let mut ids = HashMap::new();
         for (id, token) in tokens {

@@ -42,7 +42,7 @@ proptest! {
         prop_assert_eq!(streamed(bytes.chunks(1)), whole.as_ref());
     }
 
-    /// Every character comes as soon as its last byte does: nothing is held back without need.
+    /// A stream returns every character as soon as its last byte arrives; it holds back incomplete characters only.
     #[test]
     fn characters_come_whole_and_at_once(text in any::<String>()) {
         let mut stream = Utf8Stream::new();

@@ -206,7 +206,7 @@ fn what_editors_do_to_a_vocabulary_file_does_not_matter() {
     assert_eq!(error, VocabularyError::NotUtf8 { found: "other bytes", at: 11 });
 }
 
-/// The World vocabulary as web-rwkv's JSON has it, written by this test's own words and not by the reader's library.
+/// The World vocabulary as web-rwkv's JSON has it, written by this test's own code and not by the library that reads it.
 #[test]
 fn a_vocabulary_in_json() {
     let world = Tokenizer::world();
@@ -312,7 +312,7 @@ fn large_irregular_vocabulary() {
     assert_eq!(tokenizer.decode(&ids).unwrap(), text);
 }
 
-/// Without any cut a text is one piece, however long.
+/// A text without any cut is one piece, whatever its length.
 #[test]
 fn a_text_without_cuts() {
     let pairs: Vec<_> = (0..=u16::MAX).map(|pair| pair.to_le_bytes()).collect();

@@ -6,7 +6,7 @@ use crate::session::{Fed, Session, Want, Which};
 use anser_model::{Sequence, Step};
 use std::ops::ControlFlow;
 
-/// What one sequence reads in a step.
+/// The tokens that one sequence reads in a step, and the outputs that it wants.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
     pub(crate) session: &'a mut Session,
@@ -15,10 +15,10 @@ pub(crate) struct Part<'a> {
 }
 
 impl Model {
-    /// Reads the tokens of several sessions side by side, which costs little more than reading those of one: every weight is
-    /// read once for all of them. Prompts and single tokens may be mixed. The results are in the order of `feeds` and the same
-    /// as [`Session::feed_for`] would give one by one, but for rounding; logits of last tokens are not copied out of the
-    /// sessions, see [`Session::logits`].
+    /// Reads the tokens of several sessions side by side (a batch). A batch takes little more time than one session,
+    /// since every weight is read once for all of them. Prompts and single tokens may be mixed. The results are in the
+    /// order of `feeds` and, but for rounding, those that [`Session::feed_for`] gives one by one. Logits of last tokens
+    /// are not copied out of the sessions, see [`Session::logits`].
     ///
     /// # Errors
     /// An id that is out of range, before anything is read; a session of another model; a device that fails;
@@ -27,10 +27,12 @@ impl Model {
         self.feed_batch_for(feeds, want, |_, _| ControlFlow::Continue(()))
     }
 
-    /// The same. `progress(read, total)`, in tokens of all sessions, is called after every step and may end the call.
+    /// [`Model::feed_batch`] with a callback: `progress(read, total)`, in tokens of all sessions, is called after every
+    /// step and may end the call.
     ///
     /// # Errors
-    /// As [`Model::feed_batch`]; [`Error::Cancelled`] if `progress` said so: every session has read its tokens in part.
+    /// As [`Model::feed_batch`]; [`Error::Cancelled`] if `progress` returned `Break`: every session has read a part of
+    /// its tokens.
     pub fn feed_batch_for(
         &self,
         feeds: &mut [(&mut Session, &[u32])],
@@ -41,7 +43,7 @@ impl Model {
         self.feed_in_steps(feeds, want, step_len, progress)
     }
 
-    /// The same in steps of `step_len` tokens.
+    /// [`Model::feed_batch_for`] in steps of at most `step_len` tokens.
     pub(crate) fn feed_in_steps(
         &self,
         feeds: &mut [(&mut Session, &[u32])],
@@ -60,7 +62,8 @@ impl Model {
         }
         let mut rest = vec![];
         for (session, tokens) in feeds.iter_mut() {
-            // Rows of pending tokens are not the caller's: they are read on their own where every row is wanted.
+            // The caller gets no rows of pending tokens: where it wants every row, the session reads pending tokens in
+            // a step before.
             if all {
                 session.flush()?;
             }
@@ -113,7 +116,7 @@ impl Model {
         Ok(fed)
     }
 
-    /// Errors: [`Error::NotFinite`] if something that a session or its caller is handed is not a finite number.
+    /// Errors: [`Error::NotFinite`] if a number that a session or its caller receives is not finite.
     fn check_finite(&self, session: &Session, fed: &Fed) -> Result<(), Error> {
         let check = |numbers: &[f32], n_cols: usize, what: &str| {
             if anser_model::all_finite(numbers) {
@@ -134,9 +137,9 @@ impl Model {
     }
 }
 
-/// Reads the tokens of several sessions of one model in one step; results in their order. Logits of last tokens are the
-/// sessions' afterwards, and only there; where none are wanted, they have none. Beside the results: whether all numbers are
-/// finite.
+/// Reads the tokens of several sessions of one model in one step. Returns the results in the order of the sessions, and
+/// whether all numbers are finite. The logits of last tokens are stored in the sessions only; sessions that want no
+/// logits have none afterwards.
 ///
 /// Errors as [`Session::feed`]. The caller splits long token lists.
 pub(crate) fn feed_step(parts: &mut [Part]) -> Result<(Vec<Fed>, bool), Error> {
@@ -167,8 +170,8 @@ pub(crate) fn feed_step(parts: &mut [Part]) -> Result<(Vec<Fed>, bool), Error> {
     Ok((fed, all_finite))
 }
 
-/// Copies the rows that a step computed, `n_rows` for all parts together, to the sessions and results they belong to. Returns
-/// whether all their numbers are finite.
+/// Copies the rows that a step computed, `n_rows` for all parts together, to their sessions and results. Returns
+/// whether all numbers are finite.
 fn hand_out(parts: &mut [Part], fed: &mut [Fed], logits: &[f32], hidden: &[f32], n_rows: usize) -> bool {
     let widths = [logits, hidden].map(|values| values.len().checked_div(n_rows).unwrap_or(0));
     let mut copies: Vec<Copy> = vec![];
@@ -197,14 +200,14 @@ fn hand_out(parts: &mut [Part], fed: &mut [Fed], logits: &[f32], hidden: &[f32],
     copy_all(&mut copies)
 }
 
-/// Where numbers go, and where they are.
+/// The destination and the source of a copy.
 type Copy<'a> = (&'a mut Vec<f32>, &'a [f32]);
 
-/// Copies numbers to memory that is used again where it is large enough, by several threads where they are many: those of a
-/// large batch take one thread some milliseconds. Returns whether all are finite: it costs least to look while they are in a
-/// core's cache.
+/// Does all `copies`; a destination keeps its memory if that is large enough. Several threads copy many numbers: those
+/// of a large batch would take one thread some milliseconds. Returns whether all numbers are finite, which is checked
+/// here because they are in a core's cache.
 fn copy_all(copies: &mut [Copy]) -> bool {
-    /// Fewer are copied sooner than a thread starts.
+    /// The least numbers of a thread: fewer are copied in less time than a thread takes to start.
     const MIN_LEN: usize = 1 << 19;
     const MAX_THREADS: usize = 8;
 
@@ -223,13 +226,14 @@ fn copy_all(copies: &mut [Copy]) -> bool {
     if n_threads <= 1 || cfg!(target_arch = "wasm32") {
         return copy(copies);
     }
-    let mut shares = copies.chunks_mut(copies.len().div_ceil(n_threads));
-    let first = shares.next();
+    let mut parts = copies.chunks_mut(copies.len().div_ceil(n_threads));
+    let first = parts.next();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = shares.map(|share| scope.spawn(|| copy(share))).collect();
+        let threads: Vec<_> = parts.map(|part| scope.spawn(|| copy(part))).collect();
         let mut all_finite = first.is_none_or(copy);
         for thread in threads {
-            // A thread that panicked has told why; its numbers count as not finite, which is looked into.
+            // The panic hook has reported a thread's panic. Its numbers count as not finite, so that the caller checks
+            // them again.
             all_finite &= thread.join().unwrap_or(false);
         }
         all_finite
@@ -237,7 +241,7 @@ fn copy_all(copies: &mut [Copy]) -> bool {
 }
 
 impl Part<'_> {
-    /// How many of its tokens, the last ones, something is wanted of.
+    /// The number of its last tokens whose outputs are wanted.
     fn n_outputs(&self) -> usize {
         match [self.want.logits, self.want.hidden] {
             [Which::None, Which::None] => 0,

@@ -1,19 +1,19 @@
-//! What has been computed once, bounded by bytes: the least recently used goes first.
+//! A cache bounded by bytes: it drops the least recently used entry first.
 
 use crate::embed::EmbedOptions;
 use lru::LruCache;
 use std::hash::Hash;
 
-/// How a cache has done.
+/// The counts of a cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheStats {
-    /// Look-ups that found something.
+    /// The number of look-ups that found an entry.
     pub n_hits: u64,
-    /// Look-ups that did not.
+    /// The number of look-ups that found none.
     pub n_misses: u64,
-    /// Entries now.
+    /// The number of entries now.
     pub n_entries: usize,
-    /// Bytes of keys and contents now.
+    /// The bytes of keys and contents now.
     pub n_bytes: usize,
 }
 
@@ -39,7 +39,7 @@ impl<K: Hash + Eq, T> Bounded<K, T> {
         self.entries.contains(key)
     }
 
-    /// Counts look-ups.
+    /// Adds to the numbers of look-ups.
     pub(crate) fn count(&mut self, n_hits: u64, n_misses: u64) {
         self.stats.n_hits += n_hits;
         self.stats.n_misses += n_misses;
@@ -50,7 +50,7 @@ impl<K: Hash + Eq, T> Bounded<K, T> {
         n_bytes <= self.max_n_bytes
     }
 
-    /// Enters `item` if it is no larger than the cache, and returns the keys that had to go for it.
+    /// Enters `item` if it is no larger than the cache, and returns the keys of the entries that were dropped for it.
     pub(crate) fn insert(&mut self, key: K, item: T, n_bytes: usize) -> Vec<K> {
         let mut gone = vec![];
         if !self.has_room_for(n_bytes) {
@@ -73,7 +73,7 @@ impl<K: Hash + Eq, T> Bounded<K, T> {
     }
 }
 
-/// Embeddings of texts that were embedded before. Off (of no size) unless asked for.
+/// A cache of embeddings. Its size is 0 unless the options of the model set one.
 #[derive(Debug)]
 pub(crate) struct EmbeddingCache(Bounded<(Vec<u32>, EmbedOptions), Vec<f32>>);
 

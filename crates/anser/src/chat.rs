@@ -1,8 +1,8 @@
-//! Conversations as RWKV-7 G1 models were trained on them, and what comes back.
+//! Writes conversations as RWKV-7 G1 models were trained on them, and reads the answers.
 //!
 //! A turn is `Role: text`, a blank line ends it, and the prompt ends with the opening of the answer, such as
-//! `Assistant:`, without a space after it. So a blank line inside a text would be the end of its turn: [`clean`] leaves
-//! none, and no text can forge a turn. [`ReplyParser`] reads the answer.
+//! `Assistant:`, without a space after it. A blank line inside a text would end its turn, so [`clean`] removes blank lines,
+//! and no text can forge a turn. [`ReplyParser`] reads the answer.
 
 mod reply;
 #[cfg(test)]
@@ -10,17 +10,17 @@ mod tests;
 
 pub use reply::{Reply, ReplyEnd, ReplyParser, ReplyStep, split_reply};
 
-/// What ends a turn: token 261 of the World vocabulary, or part of longer white space.
+/// The text that ends a turn: token 261 of the World vocabulary, or part of longer white space.
 pub const TURN_END: &str = "\n\n";
 
 /// Tokens that end an answer in every mode: only 0, the end of a document.
 ///
 /// The blank line (token 261) is not listed: a model that thinks writes blank lines into its thought, and a blank line
 /// may also come inside another token (3328 is three line ends). [`ReplyParser`] looks for it in the text, where it
-/// knows what the model is doing.
+/// knows whether the model is thinking.
 pub const STOP_TOKENS: [u32; 1] = [0];
 
-/// Who speaks.
+/// The speaker of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Instructions for the whole conversation.
@@ -29,16 +29,16 @@ pub enum Role {
     User,
     /// The model.
     Assistant,
-    /// The result of a function that the model called; it is told to the model in the user's turn.
+    /// The result of a function that the model called, written as a turn of the user.
     Tool,
 }
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// The text, as it was written: it is cleaned when it is rendered.
+    /// The text as it was written. Rendering cleans it.
     pub content: String,
 }
 
@@ -48,27 +48,27 @@ impl Message {
         Message { role, content: content.into() }
     }
 
-    /// Instructions for the whole conversation.
+    /// A turn with instructions for the whole conversation.
     pub fn system(content: impl Into<String>) -> Self {
         Message::new(Role::System, content)
     }
 
-    /// What the person says.
+    /// A turn with a message of the person.
     pub fn user(content: impl Into<String>) -> Self {
         Message::new(Role::User, content)
     }
 
-    /// What the model answered; thoughts in it, up to `</think>`, are dropped when it is rendered.
+    /// A turn with an answer of the model. Rendering drops thoughts in it, up to `</think>`.
     pub fn assistant(content: impl Into<String>) -> Self {
         Message::new(Role::Assistant, content)
     }
 
-    /// What the model answered when it called a function, from the JSON of the call.
+    /// A turn in which the model called a function, from the JSON of the call.
     pub fn tool_call(json: &str) -> Self {
         Message::new(Role::Assistant, format!("```json\n{}\n```", json.trim()))
     }
 
-    /// The result of a function that the model called.
+    /// A turn with the result of a function that the model called.
     pub fn tool(content: impl Into<String>) -> Self {
         Message::new(Role::Tool, content)
     }
@@ -77,18 +77,19 @@ impl Message {
 /// Whether the model thinks before it answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Thinking {
-    /// It answers at once: `Assistant:`. It may still choose to think.
+    /// The model answers at once: `Assistant:`. It may still choose to think.
     #[default]
     Off,
-    /// It thinks first: `Assistant: <think`.
+    /// The model thinks first: `Assistant: <think`.
     On(ThinkLength),
-    /// It is shown an empty thought and answers better than without one: `Assistant: <think>⏎</think`.
+    /// The prompt shows the model an empty thought, after which it answers better than without one: `Assistant:
+    /// <think>⏎</think`.
     Fake,
-    /// The same in one line, which some versions prefer: `Assistant: <think></think`.
+    /// An empty thought in one line, which some versions prefer: `Assistant: <think></think`.
     FakeInline,
 }
 
-/// How long the model shall think; G1c models and later know the hints, which follow the last user text.
+/// A hint how long the model shall think. It follows the last user text; G1c models and later know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ThinkLength {
     /// No hint.
@@ -113,7 +114,7 @@ impl ThinkLength {
     }
 }
 
-/// How the answer begins: the end of the prompt.
+/// The beginning of the answer, with which the prompt ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Opening {
     /// An answer in words.
@@ -129,7 +130,7 @@ impl From<Thinking> for Opening {
 }
 
 impl Opening {
-    /// The text, which has no space at its end and no `>`: models write that `>` in one token with what follows.
+    /// The text, without a space or a `>` at its end: models write that `>` in one token with the text after it.
     pub(crate) fn text(self) -> &'static str {
         match self {
             Opening::Answer(Thinking::Off) => "Assistant:",
@@ -148,7 +149,7 @@ impl Opening {
     }
 }
 
-/// How a conversation becomes a prompt.
+/// The format in which a conversation is written as a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum ChatTemplate {
@@ -165,11 +166,11 @@ impl ChatTemplate {
         prompt
     }
 
-    /// What a session has to read on top of what it has read, when its state already holds the conversation up to the
-    /// model's last answer: the end of that turn, the `new` messages and the opening of the next answer.
+    /// The text that a session has yet to read, if its state already holds the conversation up to the model's last
+    /// answer: the end of that turn, the `new` messages and the opening of the next answer.
     ///
-    /// `read` is what the session has read of that answer (its end is enough): the blank line that ends the turn is
-    /// completed if the session has read none of it, or only one line end.
+    /// `read` is the text of that answer as far as the session has read it (its end is enough). The blank line that
+    /// ends the turn is completed if the session has read none of it, or only one line end.
     ///
     /// After an answer without a thought the result is what [`ChatTemplate::render`] of the whole conversation adds
     /// after that answer. A thought stays in the state of the session, whereas `render` leaves it out.
@@ -226,7 +227,7 @@ pub fn clean(text: &str) -> String {
     cleaned.trim().to_string()
 }
 
-/// An answer without everything up to its last `</think>`; a thought that never ended leaves nothing.
+/// An answer without the text up to its last `</think>`; empty if a thought did not end.
 fn without_thought(answer: &str) -> &str {
     match answer.rsplit_once("</think>") {
         Some((_, content)) => content,

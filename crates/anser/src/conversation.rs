@@ -9,45 +9,47 @@ use crate::state_file::StateOrigin;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// How to converse.
+/// The options of a conversation.
 #[derive(Debug, Clone, Default)]
 pub struct ConversationOptions {
-    /// How turns are written.
+    /// The format of the turns.
     pub template: ChatTemplate,
     /// Whether the model thinks before it answers.
     pub thinking: Thinking,
     /// Instructions for the whole conversation.
     pub system: Option<String>,
-    /// How answers are generated; `stop` texts end them early.
+    /// The options with which answers are generated. Their `stop` texts end an answer early.
     pub generate: GenerateOptions,
 }
 
-/// A conversation with one model. The state carries what was said: a turn costs its own tokens only.
+/// A conversation with one model. The state carries the earlier turns, so that a new turn takes the time of its own
+/// tokens only.
 #[derive(Debug)]
 pub struct Conversation {
     session: Session,
     options: ConversationOptions,
     history: Vec<Message>,
-    /// The text that the session has read or will read first; its end decides how the next turn starts.
+    /// The text that the session has read or will read first. The next turn starts according to the end of this text.
     read: String,
-    /// The point before the last answer's opening, and what had been read there.
+    /// The session before the last answer's opening, and the text that it had read.
     before_answer: Option<(Session, String)>,
-    /// The last answer had a thought: it is not part of the conversation, and is taken out before the next turn.
+    /// Whether the last answer had a thought, which is no part of the conversation and is removed before the next turn.
     has_thought: bool,
-    /// How often the last answer was made anew; varies a fixed seed.
+    /// The number of times that the last answer was generated again. It is added to a fixed seed, so that answers differ.
     n_regenerated: u64,
 }
 
-/// More of an answer.
+/// A piece of an answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AnswerPiece {
     /// More of the thought.
     pub reasoning: String,
-    /// More of what is said.
+    /// More of the content.
     pub content: String,
 }
 
-/// An answer being generated: iterate for its pieces. Dropped early, what came until then stays in the history.
+/// An answer that is being generated: iterate for its pieces. If it is dropped early, the pieces up to then stay in the
+/// history.
 #[derive(Debug)]
 pub struct Answer<'a> {
     generation: Generation<'a>,
@@ -82,7 +84,7 @@ impl Conversation {
         &self.history
     }
 
-    /// How it converses; changes count from the next turn on.
+    /// The options of the conversation. Changes take effect with the next turn.
     pub fn options_mut(&mut self) -> &mut ConversationOptions {
         &mut self.options
     }
@@ -105,8 +107,7 @@ impl Conversation {
         self.has_thought = false;
     }
 
-    /// Saves the state of the conversation; see [`Session::save_state`]. The history is not saved, only what the model
-    /// remembers of it.
+    /// Saves the state of the conversation, see [`Session::save_state`]. The texts of the history are not saved.
     ///
     /// # Errors
     /// If the file cannot be written, or is one that the model is read from.
@@ -119,7 +120,7 @@ impl Conversation {
         self.session.save_state(path)
     }
 
-    /// Goes on from a saved state, taken to stand at the end of a turn, or begins with a tuned initial state; see
+    /// Continues from a saved state, which is assumed to end with a turn, or begins with a tuned initial state, see
     /// [`Session::load_state`].
     ///
     /// # Errors
@@ -130,7 +131,7 @@ impl Conversation {
         Ok(origin)
     }
 
-    /// Says `text` and generates the answer.
+    /// Reads `text` as a turn of the user and generates the answer.
     ///
     /// # Errors
     /// Options out of range; [`Error::Cancelled`] while the turn is read: the conversation is as before then.
@@ -157,7 +158,7 @@ impl Conversation {
         self.answer(opening)
     }
 
-    /// Takes the last answer back and generates another one; `None` if there is no answer yet.
+    /// Removes the last answer and generates another one; `None` if there is no answer yet.
     ///
     /// # Errors
     /// As [`Conversation::say`].
@@ -211,7 +212,8 @@ impl Conversation {
         Ok(())
     }
 
-    /// Models are trained on histories without old thoughts: goes back to before the last answer and reads it without.
+    /// Returns to the state before the last answer and reads the answer without its thought: models are trained on
+    /// histories without old thoughts.
     fn drop_thought(&mut self) -> Result<(), Error> {
         if !std::mem::take(&mut self.has_thought) {
             return Ok(());
@@ -225,7 +227,7 @@ impl Conversation {
 }
 
 impl Answer<'_> {
-    /// Why it ended; `None` while it goes on.
+    /// The reason for which the answer ended; `None` while it goes on.
     pub fn finish_reason(&self) -> Option<FinishReason> {
         self.end
     }
@@ -273,11 +275,12 @@ impl Iterator for Answer<'_> {
 }
 
 impl Drop for Answer<'_> {
-    /// Enters the answer into the history, and the text as the model wrote it into what has been read.
+    /// Enters the answer into the history, and appends the text as the model wrote it to the text that has been read.
     fn drop(&mut self) {
         let mut text = String::from_utf8_lossy(&self.generation.text_bytes()).into_owned();
         if self.end == Some(FinishReason::TurnEnd) {
-            // The token that ended the turn may go on after it. It has not been read yet: only its beginning will be.
+            // The token that ended the turn may have more text after the end. The session has not read it yet, and will
+            // read only the text up to the end.
             let surplus = text.rfind(TURN_END).map_or(0, |at| text.len() - at - TURN_END.len());
             if self.generation.shorten_pending(surplus) {
                 text.truncate(text.len() - surplus);

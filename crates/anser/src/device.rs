@@ -1,4 +1,4 @@
-//! Where a model runs, and the executor that runs it there.
+//! The device that a model runs on, and the executor that runs it there.
 
 use crate::error::Error;
 use crate::model::Options;
@@ -17,16 +17,17 @@ use std::sync::Arc;
 #[cfg(not(target_arch = "wasm32"))]
 use std::sync::{Mutex, PoisonError, Weak};
 
-/// Where to run a model: `auto`, `cpu`, `gpu`, `gpu:NUMBER` or `gpu:NAME`.
+/// The device to run a model on: `auto`, `cpu`, `gpu`, `gpu:NUMBER` or `gpu:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Device {
-    /// The best hardware GPU if there is one, else the processor. Weights that its memory does not hold stream from the file.
+    /// The best hardware GPU if there is one, else the processor. Weights that do not fit in the GPU's memory stream
+    /// from the file in every step.
     #[default]
     Auto,
     /// The processor.
     Cpu,
-    /// A GPU; software adapters only by number or name.
+    /// A GPU. A software adapter is used only if its number or name is given.
     #[cfg(not(target_arch = "wasm32"))]
     Gpu(DeviceChoice),
 }
@@ -64,19 +65,19 @@ pub(crate) struct Opening {
 }
 
 impl Opening {
-    /// Starts.
+    /// Starts to open the GPU that `options` may want, in another thread.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn start(options: &Options) -> Opening {
         let open = wanted(&options.device).map(|choice| {
             let folder = options.cache_folder.clone();
             move || shared_device(&choice, folder.as_deref())
         });
-        // Without a thread, the device is opened when it is needed.
+        // If the system starts no thread, `device` opens the GPU.
         let spawn = |open| std::thread::Builder::new().name("anser-open".into()).spawn(open).ok();
         Opening { thread: open.and_then(spawn) }
     }
 
-    /// Starts nothing.
+    /// Does nothing: the only device of this build is the processor.
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn start(_: &Options) -> Opening {
         Opening {}
@@ -91,11 +92,11 @@ impl Opening {
     }
 }
 
-/// A driver may not be left while it starts.
+/// Waits for the thread, since the process must not abandon a driver that is starting.
 #[cfg(not(target_arch = "wasm32"))]
 impl Drop for Opening {
     fn drop(&mut self) {
-        // Whoever drops it unused has another error to tell.
+        // The caller drops this without using it only if it returns another error.
         self.thread.take().into_iter().for_each(|thread| drop(thread.join()));
     }
 }
@@ -111,7 +112,7 @@ fn wanted(device: &Device) -> Option<DeviceChoice> {
 }
 
 /// Opens the GPU that a model with these options would run on, if any, and keeps it open while the result lives. Models
-/// loaded meanwhile share it and its compiled kernels: loading one again takes no driver start.
+/// loaded in that time share it and its compiled kernels, and do not wait for the driver to start.
 ///
 /// # Errors
 /// If a GPU is asked for that cannot be used.
@@ -127,7 +128,7 @@ pub fn keep_open(options: &Options) -> Result<Option<Arc<anser_gpu::Device>>, Er
 }
 
 impl Executor {
-    /// Sets up an executor for `plan`, and says which and why.
+    /// Sets up an executor for `plan`. Returns it with one line that names the device and the reason for it.
     #[cfg_attr(target_arch = "wasm32", allow(unused_mut, unused_variables, reason = "there is no GPU to open"))]
     pub(crate) fn new(plan: &Arc<Plan>, options: &Options, mut opening: Opening) -> Result<(Executor, String), Error> {
         match &options.device {
@@ -139,7 +140,7 @@ impl Executor {
                 let gpu = opening.device(&DeviceChoice::Auto, options).and_then(|d| Executor::gpu(plan, &d, options));
                 match gpu {
                     Ok(gpu) => Ok(gpu),
-                    // The user asked for something that cannot be understood: running without it would not tell that.
+                    // A switch in the environment has a value that is not understood: the user must hear of it.
                     Err(error @ GpuError::Switch { .. }) => Err(error.into()),
                     Err(why) => Executor::cpu(plan, options, &why.to_string()),
                 }
@@ -184,7 +185,7 @@ impl Executor {
         Ok((Executor::Gpu(Box::new(gpu)), device.reason().to_string()))
     }
 
-    /// What else there is to tell about the device, one line each.
+    /// Further remarks about the device for the user, one line each.
     pub(crate) fn notices(&self) -> Vec<String> {
         match self {
             Executor::Cpu(_) => vec![],
@@ -202,7 +203,7 @@ impl Executor {
         }
     }
 
-    /// What the model takes of a GPU's memory; `None` on the CPU.
+    /// The GPU memory that the model takes; `None` on the CPU.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn gpu_memory(&self) -> Result<Option<anser_gpu::MemoryUse>, Error> {
         match self {
@@ -211,7 +212,7 @@ impl Executor {
         }
     }
 
-    /// Bytes of states, and of values and kept memory, on the host.
+    /// The bytes of states, and the bytes of values and of memory kept for new states, on the host.
     pub(crate) fn host_memory(&self) -> (u64, u64) {
         match self {
             Executor::Cpu(cpu) => {
@@ -223,8 +224,8 @@ impl Executor {
         }
     }
 
-    /// How many tokens to give to one step of a long prompt: enough to use a weight that was read many times, few
-    /// enough for activations to stay small.
+    /// The number of tokens for one step of a long prompt: many enough to use every weight that is read many times, few
+    /// enough to keep the activations small.
     pub(crate) fn preferred_step_len(&self) -> usize {
         match self {
             Executor::Cpu(_) => 128,
@@ -249,7 +250,7 @@ impl Executor {
         }
     }
 
-    /// The state in `slot`, which lies as `layout` says.
+    /// A copy of the state in `slot`, in the order of `layout`.
     pub(crate) fn read_state(&mut self, slot: SlotId, layout: &Arc<StateLayout>) -> Result<State, Error> {
         let state = match self {
             Executor::Cpu(cpu) => State::from_vec(layout.clone(), cpu.state(slot).unwrap_or_default().to_vec()),
@@ -289,7 +290,7 @@ impl Executor {
         }
     }
 
-    /// Runs `step`, and hands the values of its reads to `take` where they are.
+    /// Runs `step`, and calls `take` with the values of its reads without copying them.
     pub(crate) fn step_for<R>(&mut self, step: &Step, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, Error> {
         match self {
             Executor::Cpu(cpu) => {
@@ -301,7 +302,7 @@ impl Executor {
         }
     }
 
-    /// Runs `step`; the values of its reads.
+    /// Runs `step` and returns the values of its reads.
     pub(crate) fn step(&mut self, step: &Step) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.step(step)?),
@@ -310,8 +311,8 @@ impl Executor {
         }
     }
 
-    /// Lets the sequences in slots draw their own tokens as their samplers would, each the first after it has read its
-    /// token; `None` if that is left to the host.
+    /// Begins to draw the tokens of sequences on the device, as their samplers would on the host. Each of `drawers` is
+    /// a slot, the token that the sequence reads first, and its sampler. `None` if the host has to draw.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn start_drawing(&mut self, drawers: &[(SlotId, u32, &Sampler)]) -> Result<Option<Drawing>, Error> {
         match self {
@@ -329,8 +330,8 @@ impl Executor {
         }
     }
 
-    /// Reads the last tokens and draws the next ones, `None` where none can be drawn. `goes_on`: most likely, the tokens
-    /// after those will be asked for.
+    /// Reads the last tokens and draws the next ones, `None` for a sequence whose token cannot be drawn. `goes_on` says
+    /// that the caller will most likely want the tokens after those, so that the device may begin with them.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<Option<u32>>, Error> {
         match self {
@@ -340,8 +341,8 @@ impl Executor {
         }
     }
 
-    /// Takes the sequences of `rows` out of the drawing; returns the logits of the last token that each has read, if a token
-    /// was drawn from them.
+    /// Takes the sequences of `rows` out of the drawing. Returns, for each, the logits of the last token that it has
+    /// read, if a token was drawn from them.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn leave_drawing(&mut self, drawing: &mut Drawing, rows: &[usize]) -> Result<Vec<Vec<f32>>, Error> {
         match self {
@@ -351,7 +352,8 @@ impl Executor {
         }
     }
 
-    /// Ends the drawing: takes out the sequences that are still in it, in their order.
+    /// Ends the drawing. Returns the logits, as [`Executor::leave_drawing`] does, of the sequences that are still in
+    /// it, in order.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<Vec<f32>>, Error> {
         match self {
@@ -362,7 +364,7 @@ impl Executor {
     }
 }
 
-/// A device that a model of this process may have open, and what it was asked for as.
+/// A device that a model of this process may have open, and the choice that it was opened for.
 #[cfg(not(target_arch = "wasm32"))]
 type OpenDevice = (DeviceChoice, Weak<anser_gpu::Device>);
 

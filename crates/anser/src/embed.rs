@@ -11,7 +11,7 @@ use anser_model::{Rows, Sequence, Step, ValueId};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-/// How the rows of a text's tokens become one.
+/// The way in which the rows of a text's tokens are reduced to one row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Pooling {
@@ -20,12 +20,12 @@ pub enum Pooling {
     Last,
     /// The mean of all rows.
     Mean,
-    /// The mean of the rows of this token, which embedding models mark the points to look at with. A text without it is
-    /// read with one at its end.
+    /// The mean of the rows at this token, with which embedding models mark the positions to pool. A text without this
+    /// token is read with one at its end.
     MeanOf(u32),
 }
 
-/// Which rows to pool.
+/// The rows that are pooled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Layer {
@@ -36,18 +36,18 @@ pub enum Layer {
     Residual(usize),
 }
 
-/// How to embed.
+/// The options of an embedding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct EmbedOptions {
-    /// How the rows of a text's tokens become one.
+    /// The way in which the rows of a text's tokens are reduced to one row.
     pub pooling: Pooling,
-    /// Which rows.
+    /// The rows that are pooled.
     pub layer: Layer,
     /// Whether to scale the result to length 1.
     pub normalize: bool,
 }
 
-/// Sequences read side by side: more give no more speed, but each has a state.
+/// The most sequences that are read side by side. More are no faster, and each has a state.
 const MAX_SEQUENCES: usize = 32;
 
 /// A text being read.
@@ -57,8 +57,9 @@ struct Reading<'a> {
     tokens: &'a [u32],
     n_read: usize,
     session: Session,
-    /// Sum of the pooled rows, `[C]`, and how many.
+    /// The sum of the pooled rows, `[C]`.
     sum: Vec<f64>,
+    /// The number of rows in `sum`.
     n_rows: usize,
 }
 
@@ -79,17 +80,18 @@ impl Model {
         self.embed_batch_for(texts, options, |_, _| ControlFlow::Continue(()))
     }
 
-    /// The same. `progress(texts done, total)` is called after every step and may end the call.
+    /// [`Model::embed_batch`] with a callback: `progress(texts done, total)` is called after every step and may end the
+    /// call.
     ///
     /// # Errors
-    /// As [`Model::embed`]; [`Error::Cancelled`] if `progress` said so.
+    /// As [`Model::embed`]; [`Error::Cancelled`] if `progress` returned `Break`.
     pub fn embed_batch_for<T: AsRef<[u32]>>(
         &self,
         texts: &[T],
         options: &EmbedOptions,
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<f32>, Error> {
-        // Before the cache's lock is taken, which a forked child may find locked.
+        // This check comes before the cache's lock, which may be locked for ever in a forked child.
         self.check_process()?;
         let texts: Vec<Vec<u32>> = texts.iter().map(|t| tokens_to_read(t.as_ref(), options.pooling)).collect();
         let value = self.embedded_value(options.layer)?;
@@ -124,7 +126,7 @@ impl Model {
 /// A text's index and its embedding `[C]`.
 type Embedded = (usize, Vec<f32>);
 
-/// Texts being read side by side, and those that wait for their turn.
+/// The texts that are being read side by side, and those that wait.
 struct Reader<'a> {
     model: &'a Model,
     texts: &'a [Vec<u32>],
@@ -133,12 +135,12 @@ struct Reader<'a> {
     reading: Vec<Reading<'a>>,
     value: ValueId,
     options: EmbedOptions,
-    /// Tokens to give to one step.
+    /// The number of tokens for one step.
     step_len: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// To read the texts of `indices`.
+    /// A reader of the texts with the indices `indices`.
     fn new(
         model: &'a Model,
         texts: &'a [Vec<u32>],
@@ -151,8 +153,8 @@ impl<'a> Reader<'a> {
         Ok(Reader { model, texts, waiting: indices.into(), reading: vec![], value, options, step_len })
     }
 
-    /// Reads some tokens of some texts. Those that it finishes come back with their embeddings; `None` when all are
-    /// read.
+    /// Reads some tokens of some texts. Returns the embeddings of the texts that end with this step; `None` when all
+    /// are read.
     fn step(&mut self) -> Result<Option<Vec<Embedded>>, Error> {
         while let Some(text) = self.waiting.pop_front_if(|_| self.reading.len() < MAX_SEQUENCES) {
             let (tokens, sum) = (&self.texts[text][..], vec![0.0; self.model.config().n_embd]);
@@ -176,7 +178,8 @@ impl<'a> Reader<'a> {
         Ok(Some(embedded))
     }
 
-    /// One step of at most about `step_len` tokens, shared evenly; sequences with fewer tokens leave theirs to others.
+    /// Runs one step of about `step_len` tokens. Every sequence reads as many of them as the others; those that a
+    /// shorter sequence does not need go to longer ones.
     fn read(&mut self) -> Result<(), Error> {
         let Reader { model, reading, value, .. } = self;
         let mut budget = self.step_len.max(reading.len());
@@ -184,8 +187,8 @@ impl<'a> Reader<'a> {
         order.sort_by_key(|&i| reading[i].remaining());
         let mut lengths = vec![0; reading.len()];
         for (n_before, &i) in order.iter().enumerate() {
-            let share = budget / (order.len() - n_before);
-            lengths[i] = reading[i].remaining().min(share.max(1));
+            let equal_part = budget / (order.len() - n_before);
+            lengths[i] = reading[i].remaining().min(equal_part.max(1));
             budget = budget.saturating_sub(lengths[i]);
         }
         let (mut tokens, mut sequences, mut outputs) = (vec![], vec![], vec![]);
@@ -204,7 +207,8 @@ impl<'a> Reader<'a> {
             sequences.push(Sequence { slot: r.session.slot(), n_tokens: n });
             tokens.extend_from_slice(chunk);
         }
-        // Nothing is read where nothing is pooled yet: then the step runs no further than the states need.
+        // A step in which no row is pooled reads no values, so that the executor runs only the operations that change
+        // the states.
         let reads = if outputs.is_empty() { &[][..] } else { &[*value] };
         let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads, inputs: &[] };
         let rows = model.executor_for_step()?.step(&step)?.pop().unwrap_or_default();
@@ -242,7 +246,8 @@ impl Reading<'_> {
     }
 }
 
-/// An empty text is read as token 0, and a text to be pooled over a token has one.
+/// The tokens that are read for a text: token 0 for an empty one; with [`Pooling::MeanOf`] its token at the end if the
+/// text has none.
 fn tokens_to_read(tokens: &[u32], pooling: Pooling) -> Vec<u32> {
     let mut tokens = tokens.to_vec();
     match pooling {

@@ -5,11 +5,11 @@ use crate::error::Error;
 use std::env::{self, VarError};
 use std::thread;
 
-/// Most threads per core that a CPU executor may have, so that a core count which the system understates (a container
-/// with a quota of one core on a large machine) is no obstacle.
+/// The most threads per core that a CPU executor may have. It is large because a system may understate its cores: in a
+/// container with a quota of one core on a large machine, for example.
 const MAX_THREADS_PER_CORE: usize = 16;
-/// Threads that every machine may have. Starting them takes some milliseconds; ten thousands would stop a machine for
-/// minutes, since idle threads watch for work before they sleep.
+/// The number of threads that is allowed on every machine. Starting them takes some milliseconds; tens of thousands
+/// would block a machine for minutes, since idle threads poll for work before they sleep.
 const ALWAYS_ALLOWED_THREADS: usize = 256;
 
 /// The device of `ANSER_DEVICE`, which is written as [`Device`] says; `None` if the variable is not set.
@@ -61,8 +61,8 @@ fn switch(_: &'static str) -> Result<Option<bool>, Error> {
     Ok(None)
 }
 
-/// Threads of a CPU executor: `asked`, else `ANSER_THREADS`, else `OMP_NUM_THREADS` (its first number, as torch and
-/// NumPy take it), else `None`: one per physical core that the process may use.
+/// The number of threads of a CPU executor: `asked`, else `ANSER_THREADS`, else `OMP_NUM_THREADS` (its first number, as
+/// torch and NumPy take it), else `None`: one per physical core that the process may use.
 ///
 /// # Errors
 /// [`Error::Option`] with the option's or the variable's name for 0 threads, and for more than [`max_threads`].
@@ -78,7 +78,7 @@ pub fn threads(asked: Option<usize>) -> Result<Option<usize>, Error> {
     Ok(None)
 }
 
-/// Most threads that a CPU executor may have on this machine: 16 per core, and at least 256.
+/// The most threads that a CPU executor may have on this machine: 16 per core, and at least 256.
 pub fn max_threads() -> usize {
     let n_cores = thread::available_parallelism().map_or(1, usize::from);
     n_cores.saturating_mul(MAX_THREADS_PER_CORE).max(ALWAYS_ALLOWED_THREADS)
@@ -97,7 +97,7 @@ fn check_threads(name: &'static str, n_threads: usize, found: &str) -> Result<us
     }
 }
 
-/// A number of bytes as people write it: a number with one of the letters K, M, G, which stand for powers of 1024, or none.
+/// Reads a number of bytes: digits, and one of the letters K, M, G for powers of 1024 or none.
 pub fn n_bytes(text: &str) -> Option<u64> {
     let letters = [(['K', 'k'], 10), (['M', 'm'], 20), (['G', 'g'], 30)];
     let with_letter = letters.iter().find_map(|&(letters, shift)| Some((text.strip_suffix(letters)?, shift)));

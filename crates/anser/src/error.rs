@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-/// Everything that can go wrong. Messages name the file, option or id concerned, what was expected and what was found.
+/// An error of the library. Its message names the file, option or id concerned, what was expected and what was found.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -24,7 +24,7 @@ pub enum Error {
     StateFile {
         /// Name of the file.
         file: String,
-        /// What is wrong with it, and what was expected.
+        /// The fault, and what was expected.
         reason: String,
     },
     /// The model has no tokenizer, or an unusable one.
@@ -32,7 +32,7 @@ pub enum Error {
     Tokenizer {
         /// Name of the model file.
         file: String,
-        /// Why, and what to do.
+        /// The fault, and what to do.
         reason: String,
     },
     /// Ids that cannot be decoded.
@@ -46,14 +46,14 @@ pub enum Error {
     Option {
         /// Name of the option.
         option: &'static str,
-        /// What is allowed.
+        /// The values that are allowed.
         reason: String,
     },
     /// The GPU cannot be used, or failed.
     #[error(transparent)]
     #[cfg(not(target_arch = "wasm32"))]
     Gpu(#[from] anser_gpu::GpuError),
-    /// The caller cancelled; what had been read until then is in the session's state.
+    /// The caller cancelled. The session's state holds the tokens that were read until then.
     #[error("cancelled")]
     Cancelled,
     /// The process was forked after the model was loaded, and this is the child. It has neither the model's threads nor
@@ -65,9 +65,9 @@ pub enum Error {
     NotFinite {
         /// Name of the model file.
         file: String,
-        /// Which number.
+        /// A description of the number.
         what: String,
-        /// NaN or an infinity.
+        /// The number: NaN or an infinity.
         value: f32,
     },
     /// An output would overwrite a file that is read.
@@ -75,7 +75,7 @@ pub enum Error {
     Output {
         /// Name of the output.
         file: String,
-        /// Which input it is, and what to do.
+        /// The input that it would overwrite, and what to do.
         reason: String,
     },
     /// Reading or writing a file failed.
@@ -83,7 +83,7 @@ pub enum Error {
     Io {
         /// Name of the file.
         file: String,
-        /// The system's word.
+        /// The system's reason.
         source: std::io::Error,
     },
 }

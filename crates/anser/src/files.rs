@@ -1,5 +1,5 @@
-//! Files of a program: outputs that appear whole or not at all and never overwrite an input, inputs that are read up to
-//! a bound.
+//! Reads and writes files: an output appears whole or not at all and never overwrites an input, and an input is read up
+//! to a bound.
 
 mod identity;
 #[cfg(not(target_arch = "wasm32"))]
@@ -20,14 +20,14 @@ pub fn write(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), Error> {
     write_with(path, |out| out.write_all(bytes))
 }
 
-/// Writes what `content` hands over to the file at `path`.
+/// Writes the bytes that `content` writes to the file at `path`.
 ///
-/// A regular file is written beside its place, under a name that no other file has, and renamed when all of it is on the
-/// disk: readers see the old file or the new one, several writers of one name do not disturb each other, and a failure
-/// leaves the old file and nothing else. It keeps the mode of the file that it replaces; a new file gets the mode that
-/// the process gives to new files. A symbolic link is followed, also one whose target does not exist yet. Devices and
-/// pipes are written as what they are. A file that may not be written is not replaced either. Where a file may be written but its folder may not, or where the file is a mount
-/// point, it is written in place.
+/// A regular file is written in the same folder, under a name that no other file has, and renamed when all of it is on
+/// the disk: readers see the old file or the new one, several writers of one name do not disturb each other, and a
+/// failure leaves the old file and nothing else. It keeps the mode of the file that it replaces; a new file gets the
+/// mode that the process gives to new files. A symbolic link is followed, also one whose target does not exist yet.
+/// Devices and pipes are written directly. A file that may not be written is not replaced either. A file that may be
+/// written, but lies in a folder that may not, is written in place, as is a file that is a mount point.
 ///
 /// # Errors
 /// [`Error::Io`] if `path` is a folder, if its folder does not exist, or if the system cannot write.
@@ -37,7 +37,7 @@ pub fn write_with(path: impl AsRef<Path>, content: impl FnOnce(&mut dyn Write) -
     target::write(path, content).map_err(|e| Error::io(path, told(&e, "cannot write")))
 }
 
-/// Writes what `content` hands over to the file at `path`.
+/// Writes the bytes that `content` writes to the file at `path`.
 ///
 /// # Errors
 /// [`Error::Io`] if the system cannot write.
@@ -62,7 +62,7 @@ pub fn read_at_most(path: impl AsRef<Path>, max_n_bytes: u64, what: &str) -> Res
     read.map_err(|e| Error::io(path, e))
 }
 
-/// All bytes that `stream` gives, of which `what` says what they are.
+/// All bytes of `stream`, which `what` describes.
 ///
 /// # Errors
 /// If the stream cannot be read, or gives more than `max_n_bytes` bytes: at most one byte more than those is read.
@@ -76,7 +76,7 @@ fn too_long(max_n_bytes: u64, what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("{what} has at most {max_n_bytes} bytes, this file has more"))
 }
 
-/// `error` of the same kind, with what could not be done in front.
+/// An error of the same kind as `error`, whose message begins with `what`: the action that failed.
 fn told(error: &io::Error, what: &str) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }

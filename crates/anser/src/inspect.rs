@@ -1,4 +1,5 @@
-//! For those who work on the engine: what every kernel takes, and where two executors part.
+//! Tools for work on the engine: the time of every kernel, and the first operation whose results differ between two
+//! executors.
 
 use crate::device::Executor;
 use crate::error::Error;
@@ -8,7 +9,7 @@ use anser_gpu::KernelTime;
 use anser_model::cases::nmse;
 use anser_model::{Sequence, Step, ValueId};
 
-/// How far a value of the GPU's is from that of the plain CPU loops.
+/// The difference between a value on the GPU and the same value by the plain loops of the CPU.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Difference {
     /// The operation, e.g. `blocks.3.att.wkv`.
@@ -23,7 +24,7 @@ impl Session {
     /// Reads `tokens` in one step with every kernel timed on its own. The session's state advances.
     ///
     /// # Errors
-    /// If the model does not run on a GPU, or that has no timestamps.
+    /// If the model does not run on a GPU, or on one without timestamps.
     pub fn profile(&mut self, tokens: &[u32]) -> Result<Vec<KernelTime>, Error> {
         let plan = self.model().plan().clone();
         let sequences = [Sequence { slot: self.slot(), n_tokens: tokens.len() }];
@@ -36,8 +37,8 @@ impl Session {
         }
     }
 
-    /// Reads `tokens` in one step, here and with the plain loops of the CPU from the same state, and compares what every
-    /// operation wrote, in execution order.
+    /// Reads `tokens` in one step on the GPU and by the plain loops of the CPU from the same state, and compares the
+    /// values that every operation wrote, in execution order.
     ///
     /// # Errors
     /// If the model does not run on a GPU.

@@ -1,4 +1,4 @@
-//! Every kernel of a GPU on its own: checked against the plain loops or 64-bit arithmetic, and timed, in one go.
+//! Checks and times every kernel of a GPU on its own. The check is against the plain loops or 64-bit arithmetic.
 
 use crate::device::shared_device;
 use crate::error::Error;
@@ -10,7 +10,7 @@ use anser_model::cases::{self, Case, nmse};
 use anser_model::{Activation, Sequence, Step};
 use std::ops::ControlFlow;
 
-/// A kernel, or the kernels of one operation, and what it showed.
+/// The error and the time of a kernel, or of the kernels of one operation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KernelRow {
     /// Operation, types and sizes.
@@ -27,7 +27,7 @@ pub struct KernelRow {
     pub n_flops: f64,
 }
 
-/// What the device could do at best.
+/// The rates that a device reaches at best.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Ceilings {
     /// Bytes read plus bytes written of a large copy on the device, in 10⁹ a second; NaN if it has no clock.
@@ -42,7 +42,7 @@ impl Ceilings {
         Ok(Ceilings { copy_gb_per_s: device.measure_copy()?, gemm_tflop_per_s: f64::NAN })
     }
 
-    /// Takes a product into account.
+    /// Raises the rate of products if `product` was faster.
     fn raise(&mut self, product: &Measurement) {
         // The greater of a number and NaN is the number.
         self.gemm_tflop_per_s = self.gemm_tflop_per_s.max(product.n_flops / product.elapsed_us / 1e6);
@@ -54,11 +54,11 @@ const SHAPES: [[usize; 2]; 5] = [[2560, 2560], [10240, 2560], [2560, 10240], [N_
 const N_VOCAB: usize = 65536;
 const TYPES: [DType; 5] = [DType::F16, DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K];
 const TOKENS: [usize; 4] = [1, 8, 64, 512];
-/// The head is multiplied with few tokens only.
+/// The most tokens with which the head is multiplied.
 const MAX_HEAD_TOKENS: usize = 8;
 
 /// Measures the matrix products of the official 2.9B model in the forms that plans use, and every row of the case table.
-/// `each` is told a row as soon as it is there, and may end the measurement.
+/// `each` is called with every row as soon as it is measured, and may end the measurement.
 ///
 /// # Errors
 /// If there is no such device, its memory is full, or it is lost.
@@ -99,12 +99,12 @@ pub fn measure_kernels(
     Ok(ceilings)
 }
 
-/// Measures what `device` could do at best: a large copy, and the matrix products of long prompts.
+/// Measures the rates that `device` reaches at best: of a large copy, and of the matrix products of long prompts.
 ///
 /// # Errors
 /// If its memory is full, or it is lost.
 pub fn measure_ceilings(device: &anser_gpu::Device) -> Result<Ceilings, Error> {
-    /// The two largest of a layer, in halves: nothing is decoded on the way.
+    /// The two largest matrices of a layer, in f16, so that the product does not dequantize weights.
     const LARGEST: [[usize; 2]; 2] = [[10240, 2560], [2560, 10240]];
     const LONG: [usize; 2] = [512, 2048];
 
@@ -124,7 +124,7 @@ fn product(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Produ
 }
 
 fn measure_case(case: &Case, device: &std::sync::Arc<anser_gpu::Device>) -> Result<KernelRow, Error> {
-    /// The first run compiles.
+    /// The number of runs, of which the first compiles the kernels and does not count.
     const N_RUNS: usize = 6;
 
     let mut cpu = Cpu::new(case.plan.clone(), anser_cpu::Options { mode: Mode::Reference, ..Default::default() })?;

@@ -12,10 +12,10 @@
 //! # Ok::<(), anser::Error>(())
 //! ```
 //!
-//! The calls block; a [`Model`] is cheap to clone and may be shared between threads, each [`Session`] has its own state.
+//! The calls block. A [`Model`] is cheap to clone and may be shared between threads; each [`Session`] has its own state.
 
-// The compiler and rustdoc look through all types of wgpu to find out whether a `Model` may be shared between threads: they are
-// nested more than 128 levels deep.
+// To find out whether a `Model` may be shared between threads, the compiler and rustdoc examine all types of wgpu,
+// which are nested more than 128 levels deep.
 #![recursion_limit = "256"]
 
 mod batch;

@@ -1,9 +1,9 @@
-//! What a model takes of the host's memory.
+//! The host memory that a model takes.
 
 use crate::error::Error;
 use crate::model::Model;
 
-/// Bytes that a model takes of the host's memory.
+/// The host memory that a model takes, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct HostMemory {
     /// The model file, which is mapped: its pages are shared with the system's file cache and with other processes, and
@@ -18,7 +18,7 @@ pub struct HostMemory {
 }
 
 impl Model {
-    /// What the model takes of the host's memory, without its tokenizer. States and values of a model on a GPU lie on the
+    /// The host memory that the model takes, without its tokenizer. States and values of a model on a GPU lie on the
     /// device, see `Model::gpu_memory`.
     ///
     /// # Errors

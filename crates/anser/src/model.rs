@@ -15,33 +15,33 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-/// How to load a model.
+/// The options of loading a model.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Where to run it.
+    /// The device to run it on.
     pub device: Device,
-    /// Threads of the CPU executor; `None` means those of the environment, or one per core
+    /// The number of threads of the CPU executor; `None` means the environment's, or one per core
     /// ([`environment::threads`]).
     pub n_threads: Option<usize>,
-    /// Bytes of embeddings to keep, so that a text embedded again is not read again; 0, the default, keeps none.
+    /// The bytes of embeddings to cache, so that a text embedded again is not read again; 0, the default, caches none.
     pub embedding_cache_n_bytes: usize,
     /// A vocabulary file, instead of the file's own; see [`read_vocabulary`](crate::read_vocabulary).
     pub vocabulary: Option<PathBuf>,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are. Without it,
     /// products of quantized weights take activations in 8 bits (`docs/performance.md` says what that costs).
     pub exact: bool,
-    /// Bytes of GPU memory for weights; `None` means as many as there are. Weights beyond are streamed from the file in
-    /// every step, with the same results: a model larger than the GPU's memory runs. States and the values of a step, a few
-    /// percent, come on top.
+    /// The bytes of GPU memory for weights; `None` means as many as there are. Weights that do not fit stream from the
+    /// file in every step, with the same results, so that a model larger than the GPU's memory runs. States and the
+    /// values of a step, a few percent, come on top.
     pub gpu_memory: Option<u64>,
     /// Read the model's files into memory instead of mapping them: for files on a network or that other programs write. It
     /// takes as much memory as the files have bytes, and loading waits until they are read; afterwards no change of the
     /// files matters.
     pub in_memory: bool,
-    /// Told how far loading has got, and can end it.
+    /// A callback that hears the progress of loading and can end it.
     pub on_load: Option<OnLoad>,
-    /// A folder for compiled GPU kernels, which make the next process start faster; nobody else may write to it. `None`,
-    /// the default, keeps none.
+    /// A folder for compiled GPU kernels, which make the next process start faster. Other users must not be able to
+    /// write to it, since drivers trust these files. `None`, the default, keeps none.
     pub cache_folder: Option<PathBuf>,
 }
 
@@ -67,9 +67,9 @@ struct Inner {
     /// The files that the model is read from: description, name and identity of each.
     inputs: Vec<(&'static str, String, FileId)>,
     embeddings: Mutex<EmbeddingCache>,
-    /// The device and why.
+    /// The device and the reason for it, in one line.
     chosen: String,
-    /// With what there is to tell about it.
+    /// `chosen` with the executor's notices about the device, once they are known.
     device: OnceLock<String>,
 }
 
@@ -82,13 +82,13 @@ impl std::fmt::Debug for Model {
 impl Model {
     /// Opens the GGUF, safetensors or PyTorch (`.pth`) model at `path`. It may lie in several files: then `path` names any part
     /// of a split GGUF model, or a shard or the index (`model.safetensors.index.json`) of a safetensors model. `path` may also
-    /// name the folder of a model of Hugging Face's. It returns when the
-    /// files are found to be a model and the device is open; weights become resident in the background, and what needs
-    /// them waits. The CPU uses the mapped files in place; the GPU gets a copy, of which none stays on the host.
+    /// name the folder of a model of Hugging Face's. The call returns when the index is checked and the device is open. Weights
+    /// become resident in the background, and a step waits for those that it needs. The CPU uses the mapped files in place; the
+    /// GPU gets a copy, of which none stays on the host.
     ///
-    /// The files must not be changed while the model is in use, since weights would change with them. Size and time of
-    /// change are looked at before every step, which fails if they are others. What is cut off within a step ends the
-    /// process (SIGBUS) where a weight is read through the mapping; [`Options::in_memory`] avoids that. Replacing or
+    /// The files must not be changed while the model is in use, since weights would change with them. Every step first
+    /// compares their sizes and times of change, and fails if they differ. If a file is cut short within a step,
+    /// reading a weight through the mapping ends the process (SIGBUS); [`Options::in_memory`] avoids that. Replacing or
     /// deleting the files does no harm.
     ///
     /// # Errors
@@ -97,7 +97,7 @@ impl Model {
     pub fn load(path: impl AsRef<std::path::Path>, options: &Options) -> Result<Model, Error> {
         let path = path.as_ref();
         let file = if options.in_memory { ModelFile::read(path)? } else { ModelFile::open(path)? };
-        // The path may be that of an index, which is none of the parts.
+        // The path may be that of an index, which is not one of the parts.
         let paths = std::iter::once(path).chain(file.part_names().map(Path::new));
         let input = |path: &Path| Some(("the model", path.display().to_string(), FileId::of(path).ok()??));
         let inputs = paths.filter_map(input).collect();
@@ -114,7 +114,7 @@ impl Model {
         Model::from_file(ModelFile::from_static("demo", DEMO)?, options)
     }
 
-    /// A model in an open file; [`Options::in_memory`] was the caller's choice when it was opened.
+    /// A model in an open file. [`Options::in_memory`] has no effect here: the caller opened the file mapped or in memory.
     ///
     /// # Errors
     /// As [`Model::load`].
@@ -164,7 +164,7 @@ impl Model {
         Ok(model)
     }
 
-    /// Name of the file.
+    /// The name of the file.
     pub fn name(&self) -> &str {
         self.inner.file.name()
     }
@@ -174,17 +174,17 @@ impl Model {
         &self.inner.file
     }
 
-    /// Version and sizes.
+    /// The RWKV version and the sizes of the model.
     pub fn config(&self) -> &Config {
         &self.inner.config
     }
 
-    /// What the model computes.
+    /// The operations that the model computes.
     pub fn plan(&self) -> &Arc<Plan> {
         &self.inner.plan
     }
 
-    /// How a state of this model lies in memory.
+    /// The order of the elements of a state of this model.
     pub fn state_layout(&self) -> &Arc<StateLayout> {
         &self.inner.layout
     }
@@ -195,13 +195,15 @@ impl Model {
         self.inner.initial_state.get()
     }
 
-    /// Where the model runs and why, in one line. On a GPU it waits until memory is allocated there.
+    /// The device that the model runs on and the reason for it, in one line. On a GPU the call waits until memory is
+    /// allocated there.
     pub fn device(&self) -> &str {
         let chosen = &self.inner.chosen;
         if let Some(told) = self.inner.device.get() {
             return told;
         }
-        // A forked child must not wait for the thread of its parent that may be finding this out.
+        // In a forked child, a thread of the parent that was filling the `OnceLock` does not exist, so the child must
+        // not wait for it.
         if self.check_process().is_err() {
             return chosen;
         }
@@ -209,7 +211,7 @@ impl Model {
         self.inner.device.get_or_init(|| [vec![chosen.clone()], notices()].concat().join("; "))
     }
 
-    /// Whether this is the process that loaded the model. Everything that computes looks at this first.
+    /// Checks that this is the process that loaded the model. Every function that computes calls this first.
     ///
     /// # Errors
     /// [`Error::Forked`] in a child that was forked after the model was loaded.
@@ -227,15 +229,16 @@ impl Model {
         Session::new(self.clone())
     }
 
-    /// Waits until every weight that stays on the device is there. There is no need to: what needs weights waits for them.
+    /// Waits until every weight that stays on the device is there. Calling it is optional: a step waits for the weights
+    /// that it needs.
     ///
     /// # Errors
-    /// What ended loading: the device was lost, the file changed, or [`Options::on_load`] said so.
+    /// The error that ended loading: the device was lost, the file changed, or [`Options::on_load`] returned `Break`.
     pub fn finish_loading(&self) -> Result<(), Error> {
         self.executor()?.finish_loading()
     }
 
-    /// What the model takes of the GPU's memory; `None` on the CPU.
+    /// The GPU memory that the model takes; `None` on the CPU.
     ///
     /// # Errors
     /// If memory for it could not be allocated.
@@ -252,7 +255,8 @@ impl Model {
         let made = match self.inner.tokenizer.get() {
             Some(made) => made,
             None => {
-                // A forked child must not wait for the thread of its parent that may be making it.
+                // In a forked child, a thread of the parent that was making it does not exist, so the child must not
+                // wait for it.
                 self.check_process()?;
                 self.inner.tokenizer.get_or_init(|| self.make_tokenizer())
             }
@@ -308,7 +312,8 @@ impl Model {
         })
     }
 
-    /// What tells the model from others of its sizes, whatever file type or quantization it is stored in. States carry it.
+    /// The identity of the model: it differs between models of equal sizes, and not between file types and
+    /// quantizations of one model. State files carry it.
     ///
     /// # Errors
     /// If the file cannot be read, or was changed.
@@ -320,9 +325,9 @@ impl Model {
         Ok(self.inner.identity.get_or_init(|| identity))
     }
 
-    /// Tells the very file, quantization included: SHA-256 over types, shapes and some rows of all weights.
+    /// A digest of the file, which differs between quantizations: SHA-256 over types, shapes and some rows of all weights.
     pub(crate) fn digest(&self) -> Result<&str, Error> {
-        /// Rows of every matrix that count.
+        /// The number of rows of every matrix that are hashed.
         const N_ROWS: usize = 4;
 
         if let Some(digest) = self.inner.digest.get() {
@@ -342,8 +347,8 @@ impl Model {
         Ok(self.inner.digest.get_or_init(|| digest))
     }
 
-    /// Whether an output may be written to `path`: it must lead to none of the files that this model is read from,
-    /// whatever they are called. [`Session::save_state`] looks at that by itself.
+    /// Checks that an output may be written to `path`, which must lead to none of the files that this model is read
+    /// from, under any name. [`Session::save_state`] calls this itself.
     ///
     /// # Errors
     /// [`Error::Output`] names the file.
@@ -351,12 +356,12 @@ impl Model {
         files::check_output_by_id(path.as_ref(), self.inner.inputs.iter().cloned())
     }
 
-    /// How the cache of embeddings has done.
+    /// The counts of the cache of embeddings.
     pub fn embedding_cache_stats(&self) -> CacheStats {
         self.embeddings().stats()
     }
 
-    /// Whether both are the same loaded model.
+    /// Whether `other` is a clone of this loaded model.
     pub(crate) fn is(&self, other: &Model) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
@@ -365,21 +370,22 @@ impl Model {
         self.inner.embeddings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The executor, for a step: whatever reads weights goes through here, so that a model whose files changed computes
-    /// nothing any more.
+    /// The executor, for a step. Every function that reads weights takes the executor from here, so that a model whose
+    /// files changed computes nothing any more.
     ///
     /// # Errors
-    /// If a file of the model is not what it was when it was opened; as [`Model::executor`].
+    /// If a file of the model has changed since it was opened; as [`Model::executor`].
     pub(crate) fn executor_for_step(&self) -> Result<MutexGuard<'_, Executor>, Error> {
         let executor = self.executor()?;
         self.inner.file.check_unchanged()?;
         Ok(executor)
     }
 
-    /// The executor, for what reads no weights. A panic in another thread's step leaves buffers that the next step overwrites.
+    /// The executor, for functions that read no weights. The lock's poison is ignored: a panic in another thread's step
+    /// leaves only buffers that the next step overwrites.
     ///
     /// # Errors
-    /// [`Error::Forked`], without a look at the lock.
+    /// [`Error::Forked`], before the lock is taken.
     pub(crate) fn executor(&self) -> Result<MutexGuard<'_, Executor>, Error> {
         Ok(self.inner.executor.get()?.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -389,9 +395,9 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The plan of `file` and its executor, while the device starts and the file is read into the system's cache.
+/// Makes the plan of `file` and its executor. Meanwhile threads start the device and read the file into the system's cache.
 fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>, Executor, String), Error> {
-    // A wrong option is told before anything starts, also where the model runs on a GPU.
+    // A wrong option is an error before anything starts, also if the model is to run on a GPU.
     if options.n_threads.is_some() {
         environment::threads(options.n_threads)?;
     }
@@ -399,7 +405,7 @@ fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>
     #[cfg(not(target_arch = "wasm32"))]
     {
         let file = file.clone();
-        // Without a thread, the file is read when it is needed.
+        // If the system starts no thread, the pages of the file are read when they are needed.
         let _ = std::thread::Builder::new().name("anser-read".into()).spawn(move || file.read_ahead());
     }
     let (config, plan) = anser_model::load(file)?;

@@ -1,18 +1,18 @@
-//! Perplexity: how well the model predicts a text.
+//! Perplexity: a measure of how well the model predicts a text.
 
 use crate::error::Error;
 use crate::model::Model;
 use crate::session::{Want, Which};
 use std::ops::ControlFlow;
 
-/// How well a model predicts a text.
+/// The log-likelihoods of a text's tokens under a model, and the perplexity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Perplexity {
-    /// −ln p of every token but the first, given those before it; nats.
+    /// −ln p of every token but the first, given the tokens before it, in nats.
     pub nll: Vec<f32>,
 }
 
-/// Tokens whose logits are held at a time: `CHUNK · V` numbers.
+/// The number of tokens whose logits are kept at a time: `CHUNK · V` numbers.
 const CHUNK: usize = 64;
 
 impl Perplexity {
@@ -31,7 +31,7 @@ impl Model {
     /// Reads `tokens` from a fresh state and scores each but the first. `progress(read, total)` may end the call.
     ///
     /// # Errors
-    /// Fewer than two tokens, an id out of range; [`Error::Cancelled`] if `progress` said so.
+    /// Fewer than two tokens, an id out of range; [`Error::Cancelled`] if `progress` returned `Break`.
     pub fn perplexity(
         &self,
         tokens: &[u32],

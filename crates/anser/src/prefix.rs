@@ -8,16 +8,17 @@ use anser_model::State;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-/// A prefix that two texts turn out to share is remembered from this length on: reading fewer tokens costs little more
-/// than copying a state.
+/// The least number of tokens of a shared prefix whose state is kept: reading fewer tokens takes little longer than
+/// copying a state.
 const MIN_SHARED_LEN: usize = 32;
 
 /// A bounded trie of token prefixes with the states after them.
 ///
-/// Reuse is exact: a state is taken only for the very tokens that led to it. The least recently used state goes first.
+/// Reuse is exact: a state is used only for the same tokens that led to it. The cache drops the least recently used
+/// state first.
 ///
-/// A text's end is remembered when it is read. Where a later text leaves it half-way, the second reading also remembers
-/// the state at that place, and from the third on texts with this beginning go on from there.
+/// Reading a text keeps the state at its end. If a later text shares only a beginning with it, reading the later text
+/// also keeps the state after that beginning, and from the third text on reading continues from there.
 #[derive(Debug)]
 pub struct PrefixCache {
     model: Model,
@@ -26,27 +27,28 @@ pub struct PrefixCache {
     on_device: bool,
 }
 
-/// A state that is kept, with the last token's logits.
+/// A cached state, with the last token's logits.
 #[derive(Debug)]
 enum Kept {
     Host(State, Vec<f32>),
-    /// A session that reads no more.
+    /// A session that holds the state on the device and reads no more tokens.
     Device(Session),
 }
 
 impl PrefixCache {
-    /// An empty cache of at most `max_n_bytes` of states in main memory.
+    /// An empty cache for at most `max_n_bytes` bytes of states in main memory.
     pub fn new(model: &Model, max_n_bytes: usize) -> PrefixCache {
         PrefixCache { model: model.clone(), trie: Trie::new(), states: Bounded::new(max_n_bytes), on_device: false }
     }
 
-    /// The same with the states in the device's memory: nothing is carried there and back.
+    /// An empty cache for at most `max_n_bytes` bytes of states in the device's memory, which saves copies to and from
+    /// the host.
     pub fn on_device(model: &Model, max_n_bytes: usize) -> PrefixCache {
         PrefixCache { on_device: true, ..PrefixCache::new(model, max_n_bytes) }
     }
 
-    /// Reads `tokens` from a fresh state, as much as possible from the cache, and remembers the state after all of
-    /// them. Returns the session and how many tokens came from the cache.
+    /// A session that has read `tokens` from a fresh state, beginning with the longest cached prefix; the state after
+    /// all of them is cached. Returns the session and the number of tokens that came from the cache.
     ///
     /// # Errors
     /// An id out of range; no memory for another state.
@@ -64,13 +66,13 @@ impl PrefixCache {
         Ok((session, n_reused))
     }
 
-    /// Reads on from token `start` to `end`, and remembers the state there.
+    /// Reads the tokens from `start` to `end`, and caches the state after them.
     fn go_on(&mut self, session: &mut Session, tokens: &[u32], start: usize, end: usize) -> Result<(), Error> {
         session.feed_for(&tokens[start..end], Want::LOGITS, |_, _| ControlFlow::Continue(()))?;
         self.insert(&tokens[..end], session)
     }
 
-    /// A session that has read the longest cached prefix of `tokens`, and the length of that.
+    /// A session that has read the longest cached prefix of `tokens`, and the length of this prefix.
     ///
     /// # Errors
     /// No memory for another state.
@@ -93,7 +95,7 @@ impl PrefixCache {
         Ok((session, n_tokens))
     }
 
-    /// Remembers `session`'s state as the one after `tokens`, which it must have read from a fresh state.
+    /// Caches `session`'s state as the one after `tokens`, which the session must have read from a fresh state.
     ///
     /// # Errors
     /// If the device fails; a session of another model.
@@ -119,7 +121,7 @@ impl PrefixCache {
         Ok(())
     }
 
-    /// How it has done.
+    /// The counts of the cache.
     pub fn stats(&self) -> CacheStats {
         self.states.stats()
     }
@@ -127,7 +129,7 @@ impl PrefixCache {
 
 type NodeId = usize;
 
-/// Token sequences by their common beginnings. A node keeps its id as long as it is there.
+/// A trie of token sequences. A node keeps its id until it is removed.
 #[derive(Debug)]
 struct Trie {
     nodes: Vec<Node>,
@@ -137,17 +139,18 @@ struct Trie {
 #[derive(Debug, Default)]
 struct Node {
     parent: NodeId,
-    /// Tokens from the parent to here; empty at the root alone.
+    /// The tokens on the edge from the parent; empty for the root only.
     tokens: Vec<u32>,
-    /// By their first tokens.
+    /// The children by the first tokens of their edges.
     children: BTreeMap<u32, NodeId>,
 }
 
-/// How far a trie knows a text.
+/// The part of a text that is in a trie.
 struct Walk {
-    /// Nodes that the text passes, with the number of its tokens there, without the root.
+    /// The nodes that the text passes, without the root, each with the number of the text's tokens up to it.
     path: Vec<(NodeId, usize)>,
-    /// Tokens in common with the nearest text of the trie; the last of them may lie between two nodes.
+    /// The number of tokens in common with the nearest text of the trie. The last of them may lie on an edge between
+    /// two nodes.
     n_matched: usize,
 }
 
@@ -174,7 +177,7 @@ impl Trie {
         walk
     }
 
-    /// The node of `tokens`; made where there is none.
+    /// The node of `tokens`, which is made if there is none.
     fn insert(&mut self, tokens: &[u32]) -> NodeId {
         let Walk { path, n_matched } = self.walk(tokens);
         let (mut at, n_passed) = path.last().copied().unwrap_or((ROOT, 0));
@@ -204,7 +207,7 @@ impl Trie {
         id
     }
 
-    /// A new node after the first `n` tokens of `node`'s edge.
+    /// Inserts a node after the first `n` tokens of `node`'s edge.
     fn split(&mut self, node: NodeId, n: usize) -> NodeId {
         let rest = self.nodes[node].tokens.split_off(n);
         let upper = std::mem::replace(&mut self.nodes[node].tokens, rest);
@@ -219,7 +222,7 @@ impl Trie {
         self.nodes[parent].children.insert(first, node);
     }
 
-    /// Takes away `node`, whose state is gone, and what only led to it. `is_kept` tells which nodes have states.
+    /// Removes `node`, whose state was dropped, and the nodes that only led to it. `is_kept` tells which nodes have states.
     fn remove(&mut self, mut node: NodeId, is_kept: impl Fn(NodeId) -> bool) {
         while node != ROOT && !is_kept(node) {
             let parent = self.nodes[node].parent;
@@ -265,7 +268,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against a plain list of the texts.
+        /// The trie agrees with a plain list of the texts.
         #[test]
         fn a_trie_finds_what_a_list_of_texts_has(
             texts in prop::collection::vec(prop::collection::vec(0u32..3, 1..12), 1..40),

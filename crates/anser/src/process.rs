@@ -2,7 +2,7 @@
 //!
 //! A forked child has a copy of its parent's memory and only the thread that forked: no worker threads, no connection to
 //! a GPU's driver, and every lock that another thread held at the fork stays locked. So the child may neither use nor
-//! drop an executor. It is told so before any lock is taken.
+//! drop an executor, and gets an error before it takes any lock.
 
 use crate::error::Error;
 use std::mem;
@@ -17,7 +17,7 @@ fn this_process() -> u32 {
 #[derive(Debug)]
 pub(crate) struct OfProcess<T> {
     process: u32,
-    /// `None` only while this is being dropped.
+    /// The value; `None` only while this is being dropped.
     value: Option<T>,
 }
 

@@ -1,26 +1,26 @@
-//! How far loading has got.
+//! The progress of loading.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// How much of a model is on its device.
+/// The part of a model that is on its device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadProgress {
-    /// Bytes of weights on the device, or on their way.
+    /// The bytes of weights on the device, or submitted to it.
     pub n_bytes: u64,
     /// Bytes of all weights.
     pub total_n_bytes: u64,
-    /// Layers that can be run.
+    /// The number of layers that can be run.
     pub layer: usize,
 }
 
-/// A callback that is told of [`LoadProgress`] until all weights are there: in order, by a thread of its own, and also
-/// after [`crate::Model::load`] has returned. `Break` ends loading: what the model is asked then fails.
+/// A callback for [`LoadProgress`]. A thread of its own calls it in order until all weights are on the device, also after
+/// [`crate::Model::load`] has returned. `Break` ends loading, and later calls of the model fail.
 #[derive(Clone)]
 pub struct OnLoad(Arc<dyn Fn(LoadProgress) -> ControlFlow<()> + Send + Sync>);
 
 impl OnLoad {
-    /// Tells `callback`.
+    /// Wraps `callback`.
     pub fn new(callback: impl Fn(LoadProgress) -> ControlFlow<()> + Send + Sync + 'static) -> OnLoad {
         OnLoad(Arc::new(callback))
     }

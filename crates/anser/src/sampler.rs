@@ -19,14 +19,14 @@ use rand_pcg::rand_core::{Rng, SeedableRng};
 use seen::Seen;
 use std::hash::{BuildHasher, RandomState};
 
-/// Draws tokens, and remembers those it was told of for the penalties.
+/// Draws tokens, and counts the tokens of the text for the penalties.
 ///
 /// The random numbers come from PCG (the PCG-XSL-RR-128/64 generator of `rand_pcg`): small, without dependencies of its
 /// own, and defined by integer arithmetic only, so that a seed means the same tokens on every platform.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     options: SamplerOptions,
-    /// Tokens that are present but add nothing to their count; sorted.
+    /// Tokens that count for the presence penalty and not for the frequency penalty; sorted.
     uncounted: Vec<u32>,
     seen: Seen,
     seed: u64,
@@ -124,7 +124,7 @@ pub fn uncounted_tokens(tokenizer: &Tokenizer) -> Vec<u32> {
     tokens.collect()
 }
 
-/// Copies `logits` and applies everything that acts on single tokens.
+/// Copies `logits` and applies the biases and penalties of single tokens.
 fn load(candidates: &mut Candidates, logits: &[f32], options: &SamplerOptions, seen: &Seen) {
     candidates.logits.clear();
     candidates.logits.extend_from_slice(logits);

@@ -1,4 +1,4 @@
-//! One sequence: its state on the device, and the tokens it has still to read.
+//! One sequence: its state on the device, and the tokens that it has yet to read.
 
 use crate::error::Error;
 use crate::model::Model;
@@ -7,7 +7,7 @@ use anser_model::{Sequence, State, Step};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// For which of the fed tokens something is wanted.
+/// The fed tokens whose output is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Which {
     /// None.
@@ -19,7 +19,7 @@ pub enum Which {
     All,
 }
 
-/// What [`Session::feed_for`] is to hand back.
+/// The outputs that [`Session::feed_for`] is to return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Want {
     /// Logits, `[V]` per token.
@@ -29,33 +29,33 @@ pub struct Want {
 }
 
 impl Want {
-    /// The last token's logits.
+    /// Only the last token's logits.
     pub const LOGITS: Want = Want { logits: Which::Last, hidden: Which::None };
-    /// Nothing but the new state.
+    /// No output: only the state advances.
     pub const NOTHING: Want = Want { logits: Which::None, hidden: Which::None };
 }
 
-/// What feeding tokens gave: rows of f32, empty where nothing was wanted.
+/// The outputs of fed tokens as rows of f32; empty where none were wanted.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Fed {
-    /// `[1 or T, V]`
+    /// The logits, `[1 or T, V]`.
     pub logits: Vec<f32>,
-    /// `[1 or T, C]`
+    /// The hidden rows, `[1 or T, C]`.
     pub hidden: Vec<f32>,
 }
 
 /// A value of the plan for every token read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activation {
-    /// Its name in the plan, e.g. `blocks.3.att.r`.
+    /// The name of the value in the plan, e.g. `blocks.3.att.r`.
     pub name: String,
-    /// Width of a row.
+    /// The number of columns of a row.
     pub n_cols: usize,
-    /// `[T, n_cols]`
+    /// The elements, `[T, n_cols]`.
     pub data: Vec<f32>,
 }
 
-/// One sequence of tokens and what the model remembers of it. Sessions of a model share its weights and nothing else.
+/// One sequence of tokens and its state. Sessions of a model share its weights and nothing else.
 #[derive(Debug)]
 pub struct Session {
     model: Model,
@@ -64,7 +64,7 @@ pub struct Session {
     /// Whether the session stands at the beginning of a document: nothing read, nothing but a tuned initial state
     /// restored.
     fresh: bool,
-    /// Tokens that belong to the text but have not been read: what a generation sampled last.
+    /// Tokens that belong to the text but have not been read: those that a generation sampled last.
     pending: Vec<u32>,
     /// The last read token's logits, if they were computed.
     logits: Vec<f32>,
@@ -85,7 +85,7 @@ impl Session {
         &self.model
     }
 
-    /// Tokens read since the fresh or restored state.
+    /// The number of tokens read since the fresh or restored state.
     pub fn n_tokens(&self) -> usize {
         self.n_tokens
     }
@@ -105,8 +105,8 @@ impl Session {
         self.pending = tokens;
     }
 
-    /// The pending tokens have been read by a device that draws the next one itself. The logits stay there until the
-    /// session takes them back.
+    /// Notes that a device which draws tokens itself has read the pending tokens. Their logits stay on the device until
+    /// [`Session::set_logits`] is called.
     pub(crate) fn pending_was_read(&mut self) {
         self.n_tokens += self.pending.len();
         self.fresh = false;
@@ -114,12 +114,12 @@ impl Session {
         self.logits.clear();
     }
 
-    /// Takes the logits of the last token read back from the device.
+    /// Stores the logits of the last token read, which were on the device.
     pub(crate) fn set_logits(&mut self, logits: Vec<f32>) {
         self.logits = logits;
     }
 
-    /// Where the logits of the last token read go.
+    /// The buffer for the logits of the last token read.
     pub(crate) fn logits_mut(&mut self) -> &mut Vec<f32> {
         &mut self.logits
     }
@@ -139,11 +139,11 @@ impl Session {
         self.model.clone().feed_in_steps(&mut [(self, tokens)], Want::LOGITS, step_len, go_on).map(drop)
     }
 
-    /// Reads `tokens` and hands back what is wanted. `progress(read, total)` is called after every chunk and may end
-    /// the call.
+    /// Reads `tokens` and returns the outputs that `want` names. `progress(read, total)` is called after every chunk
+    /// and may end the call.
     ///
     /// # Errors
-    /// As [`Session::feed`]; [`Error::Cancelled`] if `progress` said so: the chunks until then have been read.
+    /// As [`Session::feed`]; [`Error::Cancelled`] if `progress` returned `Break`: the chunks until then have been read.
     pub fn feed_for(
         &mut self,
         tokens: &[u32],
@@ -154,7 +154,7 @@ impl Session {
         self.feed_chunked(tokens, want, step_len, progress)
     }
 
-    /// The same with chunks of `step_len` tokens; the result does not depend on it, the speed does.
+    /// [`Session::feed_for`] with chunks of `step_len` tokens, which changes the speed and not the result.
     ///
     /// # Errors
     /// As [`Session::feed_for`].
@@ -174,13 +174,13 @@ impl Session {
         Ok(fed)
     }
 
-    /// `n_tokens` more were read, the first of them pending ones.
+    /// Notes that `n_tokens` more tokens were read, the pending ones first.
     pub(crate) fn advance(&mut self, n_tokens: usize) {
         self.n_tokens += n_tokens;
         self.fresh = false;
     }
 
-    /// Reads what the last generation left pending.
+    /// Reads the tokens that the last generation left pending.
     ///
     /// # Errors
     /// As [`Session::feed`].
@@ -188,8 +188,9 @@ impl Session {
         if self.pending.is_empty() { Ok(()) } else { self.feed(&[]) }
     }
 
-    /// Reads `tokens` and hands back the values called `names` of every one of them, for a look inside the model; see
-    /// [`Plan::values`](crate::Plan). Values of wanted outputs (`ln_out`, `head`) are those of every token.
+    /// Reads `tokens` and returns the values called `names` for each of them, to inspect the model; see
+    /// [`Plan::values`](crate::Plan). Values that are computed for wanted outputs only (`ln_out`, `head`) are computed
+    /// for every token.
     ///
     /// # Errors
     /// As [`Session::feed`]; a name that the plan does not have.
@@ -250,10 +251,10 @@ impl Session {
         Ok(state.made_by(self.model.identity()?.clone()))
     }
 
-    /// Goes on from `state`. Logits are unknown until a token is read.
+    /// Continues from `state`. The session has no logits until it has read a token.
     ///
     /// # Errors
-    /// A state of another shape or, where the state knows who made it, of another model; the session is unchanged then.
+    /// A state of another shape or, if the state names its model, of another model; the session is unchanged then.
     pub fn restore(&mut self, state: &State) -> Result<(), Error> {
         if state.layout() != self.model.state_layout() {
             let (expected, found) = (self.model.state_layout().len(), state.data().len());
@@ -268,7 +269,7 @@ impl Session {
         self.overwrite(state.data())
     }
 
-    /// Goes on from `state` with the logits of the token that led to it.
+    /// Continues from `state` with the logits of the token that led to it.
     pub(crate) fn resume(&mut self, state: &State, logits: &[f32]) -> Result<(), Error> {
         self.restore(state)?;
         self.logits = logits.to_vec();
@@ -302,7 +303,7 @@ impl Session {
         Ok(fork)
     }
 
-    /// Back to a fresh state: zeros, or [`Model::initial_state`].
+    /// Returns to a fresh state: zeros, or [`Model::initial_state`].
     ///
     /// # Errors
     /// If the device fails.
@@ -316,20 +317,20 @@ impl Session {
         Ok(())
     }
 
-    /// Writes the state, pending tokens included, to a safetensors file that names this model. The last token's logits
-    /// go along if they are known, so that a generation can go on without another token.
+    /// Writes the state, pending tokens included, to a safetensors file that names this model. The file holds the last
+    /// token's logits, too, if they are known, so that a generation can continue without another token.
     ///
     /// # Errors
-    /// If the file cannot be written; see [`files::write_with`](crate::files::write_with) for how it is. [`Error::Output`] if
-    /// it is a file that the model is read from.
+    /// If the file cannot be written, see [`files::write_with`](crate::files::write_with); [`Error::Output`] if it is a
+    /// file that the model is read from.
     pub fn save_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.model.check_output(&path)?;
         let state = self.state()?;
         crate::state_file::save(path.as_ref(), &state, &self.logits, &self.model)
     }
 
-    /// Goes on from a state that [`Session::save_state`] wrote, or begins with a tuned initial state; see
-    /// [`Model::load_state`]. [`StateOrigin::remark`] tells if the state may be another model's.
+    /// Continues from a state that [`Session::save_state`] wrote, or begins with a tuned initial state; see
+    /// [`Model::load_state`]. [`StateOrigin::remark`] tells whether the state may be another model's.
     ///
     /// # Errors
     /// If the file is damaged or its state is another model's; the session is unchanged then.

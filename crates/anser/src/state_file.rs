@@ -2,8 +2,8 @@
 //!
 //! Anser's are safetensors files: one F32 tensor per part, `[L, …shape]`, the last token's logits `[V]` where they are
 //! known, samples of the model's vectors ([`Identity`]), and a header with format, version and model. The header's
-//! `fingerprint` is all that older versions of Anser knew of the model, `digest` tells the very file. Equal states have
-//! equal bytes.
+//! `fingerprint` is the only identity of the model that older versions of Anser wrote; `digest` identifies the file.
+//! Equal states have equal bytes.
 
 use crate::error::Error;
 use crate::files;
@@ -18,12 +18,12 @@ const FORMAT: &str = "anser-state";
 const VERSION: &str = "1";
 const LOGITS: &str = "logits";
 const SAMPLES: &str = "model_samples";
-/// Bytes that a state file may have beside state and logits: its header and the samples.
+/// The most bytes that a state file may have beside state and logits: its header and the samples.
 const MAX_OVERHEAD_N_BYTES: u64 = 2 << 20;
 /// A safetensors header is padded with spaces to a multiple of this.
 const HEADER_ALIGNMENT: usize = 8;
 
-/// What a state file tells of the model that made it.
+/// The relation between the model of a state file and the model that reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StateOrigin {
@@ -31,14 +31,15 @@ pub enum StateOrigin {
     SameFile,
     /// Another file whose sizes and vectors are those of this model.
     OtherFile,
-    /// A model of the same sizes and final norm; an older version of Anser did not write down more.
+    /// A model of the same sizes and final norm, in a file of an older version of Anser, which did not write more about
+    /// the model.
     Unverified,
-    /// State tuning: an initial state, at which a text begins.
+    /// An initial state from state tuning, with which a text begins.
     Tuned,
 }
 
 impl StateOrigin {
-    /// What a person should be told: the state may be another model's.
+    /// A remark for the user if the state may be another model's.
     pub fn remark(self) -> Option<&'static str> {
         match self {
             StateOrigin::SameFile | StateOrigin::Tuned => None,
@@ -62,7 +63,7 @@ pub struct LoadedState {
     pub state: State,
     /// Logits `[V]` of the token that follows; empty where they are not known.
     pub logits: Vec<f32>,
-    /// What the file tells of the model that made it.
+    /// The relation between the file's model and this model.
     pub origin: StateOrigin,
 }
 
@@ -86,7 +87,7 @@ impl Model {
         self.state_from_bytes(&path.display().to_string(), bytes)
     }
 
-    /// [`Model::load_state`] of a file's bytes; `name` is what messages call it.
+    /// [`Model::load_state`] of a file's bytes. Messages call the file `name`.
     ///
     /// # Errors
     /// As [`Model::load_state`].
@@ -138,9 +139,9 @@ impl Model {
         Ok(LoadedState { state: state.made_by(identity.clone()), logits, origin })
     }
 
-    /// Which model the file names.
+    /// The relation between the model that the file names and this model.
     ///
-    /// Errors: another model.
+    /// Errors: the file names another model.
     fn origin(&self, file: &ModelFile, identity: &Identity) -> Result<StateOrigin, Error> {
         let refuse = |reason: String| Error::StateFile { file: file.name().into(), reason };
         let title = entry(file, "model");
@@ -213,7 +214,7 @@ fn header(entries: &[(&str, &str)], tensors: &[(&str, Vec<usize>, &[f32])]) -> S
     header
 }
 
-/// `[L, …shape]`
+/// The shape `[L, …shape]`.
 fn stacked(n_layer: usize, shape: &[usize]) -> Vec<usize> {
     [&[n_layer], shape].concat()
 }

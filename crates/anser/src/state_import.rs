@@ -7,10 +7,10 @@ use anser_model::{State, StateError, StateRef, Version};
 use std::ops::Range;
 
 impl Model {
-    /// The state in `data`, which lies as web-rwkv hands it out: `[L, N + 2, C]` (web-rwkv's own order of dimensions is
-    /// `[C, N + 2, L, 1]`, the fastest first).
+    /// The state in `data`, in web-rwkv's order: `[L, N + 2, C]` (web-rwkv itself writes dimensions as `[C, N + 2, L,
+    /// 1]`, the fastest first).
     ///
-    /// Of a layer, row 0 is the attention's shift and row N + 1 the feed-forward layer's. Row 1 + k is key column k of
+    /// In each layer, row 0 is the attention's shift and row N + 1 the feed-forward layer's. Row 1 + k is key column k of
     /// all heads' matrices: the element at `h·N + v` belongs to value row v of head h. The matrices are those of
     /// [`State`] transposed.
     ///
@@ -83,7 +83,7 @@ impl Model {
         State::from_vec(self.state_layout().clone(), state).map_err(|e| refuse(e.to_string()))
     }
 
-    /// L, C, H, N of a model whose state is made of such matrices.
+    /// L, C, H, N of a model whose state has matrices `[H, N, N]`.
     fn state_sizes(&self) -> Result<(usize, usize, usize, usize), Error> {
         let config = self.config();
         match config.version {
@@ -97,7 +97,7 @@ impl Model {
         }
     }
 
-    /// Elements of a part of one layer; empty if there is no such part.
+    /// The range of elements of a part of one layer; empty if the state has no such part.
     fn part_of_layer(&self, name: &str, layer: usize) -> Range<usize> {
         let layout = self.state_layout();
         layout.part(name).map_or(0..0, |part| layout.range(StateRef { part, layer }))

@@ -1,43 +1,44 @@
-//! Stop texts in streamed text: they end it, and nothing of them is ever shown.
+//! Finds stop texts in streamed text. A stop text ends the text and is no part of it.
 
 use thiserror::Error;
 
 /// Finds the first stop text in text that arrives in pieces.
 ///
-/// The stop text that is complete first ends the text (the longest of those that end at the same place), whatever the
-/// pieces were. Text that may yet become a stop text is held back. The time per byte does not depend on the text.
+/// The stop text that is complete first ends the text (the longest of those that end at the same place), however the
+/// text is divided into pieces. Text that may yet become a stop text is held back. The time per byte does not depend on
+/// the text.
 #[derive(Debug, Clone)]
 pub struct StopMatcher {
     patterns: Vec<Pattern>,
-    /// Text that was received but not given out: at least what any pattern has matched so far.
+    /// Text that was received and not returned yet: at least the part that any stop text has matched so far.
     held: String,
 }
 
-/// What a piece of text has led to.
+/// The result of a piece of text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StopStep {
     /// Text before a stop text, which cannot belong to one any more.
     pub emit: String,
-    /// Which stop text was found, by its index in the list.
+    /// The index in the list of the stop text that was found.
     pub hit: Option<usize>,
-    /// With a hit: what followed the stop text in this piece. Otherwise empty.
+    /// With a hit, the text after the stop text in this piece; otherwise empty.
     pub rest: String,
 }
 
-/// A list of stop texts that cannot be searched for.
+/// The error of a list of stop texts that cannot be searched for.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum StopError {
     /// An empty text would end everything before it begins.
     #[error("stop text {index} is empty: expected at least one character")]
     Empty {
-        /// Its index in the list.
+        /// The index of the stop text in the list.
         index: usize,
     },
 }
 
 impl StopMatcher {
-    /// A matcher for these stop texts; with none it lets everything pass.
+    /// A matcher for these stop texts; with an empty list it returns all text unchanged.
     ///
     /// # Errors
     /// A stop text is empty.
@@ -70,7 +71,7 @@ impl StopMatcher {
         StopStep { emit: std::mem::replace(&mut self.held, held), hit: None, rest: String::new() }
     }
 
-    /// Gives out what was held back: no more text will come. The matcher starts afresh.
+    /// Ends the text and returns the text that was held back. The matcher starts afresh.
     pub fn finish(&mut self) -> String {
         for pattern in &mut self.patterns {
             pattern.n_matched = 0;
@@ -91,16 +92,16 @@ impl StopMatcher {
     }
 }
 
-/// One stop text and how much of it the text so far ends with (Knuth, Morris, Pratt).
+/// One stop text, and the length of its longest prefix with which the text so far ends (Knuth, Morris, Pratt).
 ///
-/// Whole characters come in and a stop text starts with a whole character, so a match of bytes always begins and ends
-/// at characters: `held` can be cut there.
+/// The text arrives in whole characters and a stop text starts with a whole character, so a match of bytes always
+/// begins and ends between characters: `held` can be cut there.
 #[derive(Debug, Clone)]
 struct Pattern {
     text: Vec<u8>,
-    /// For every n: length of the longest proper prefix of `text[..=n]` that is also its suffix.
+    /// For every n, the length of the longest proper prefix of `text[..=n]` that is also its suffix.
     borders: Vec<usize>,
-    /// Bytes of `text` matched; fewer than all, since the matcher starts afresh after a hit.
+    /// The number of bytes of `text` matched. It is less than the length, since the matcher starts afresh after a hit.
     n_matched: usize,
 }
 
@@ -121,7 +122,7 @@ impl Pattern {
     }
 }
 
-/// How many bytes of `text` are matched after `byte`, when `n` (fewer than all) were before.
+/// The number of bytes of `text` that are matched after `byte`, if `n` bytes (less than all) were matched before.
 fn extend(text: &[u8], borders: &[usize], mut n: usize, byte: u8) -> usize {
     while n > 0 && text[n] != byte {
         n = borders[n - 1];

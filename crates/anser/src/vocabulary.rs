@@ -1,11 +1,11 @@
-//! Vocabulary files.
+//! Reads vocabulary files.
 
 use crate::error::Error;
 use crate::files;
 use anser_tokenizer::Tokenizer;
 use std::path::Path;
 
-/// Most bytes that a vocabulary file may have. That of the World vocabulary has about a million.
+/// The most bytes that a vocabulary file may have. That of the World vocabulary has about a million.
 pub const MAX_VOCABULARY_N_BYTES: u64 = 64 << 20;
 
 /// The tokenizer of the vocabulary file at `path`: lines as in `rwkv_vocab_v20230424.txt`, or JSON as web-rwkv reads it;

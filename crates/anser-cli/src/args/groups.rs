@@ -25,14 +25,14 @@ pub(crate) struct ModelArgs {
     /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it, instead of the model's own
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
-    /// Where to run it: auto, cpu, gpu, gpu:NUMBER or gpu:NAME [env: ANSER_DEVICE] [default: auto]
+    /// The device to run it on: auto, cpu, gpu, gpu:NUMBER or gpu:NAME [env: ANSER_DEVICE] [default: auto]
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     pub(crate) device: Option<Device>,
-    /// GPU memory for weights, like 500M or 4G; the rest streams from the file in every step [env: ANSER_GPU_MEMORY]
-    /// [default: all there is]
+    /// GPU memory for weights, like 500M or 4G; the other weights stream from the file in every step [env: ANSER_GPU_MEMORY]
+    /// [default: all of it]
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = size)]
     pub(crate) gpu_memory: Option<u64>,
-    /// Threads on the CPU; without it ANSER_THREADS, else OMP_NUM_THREADS, else one per core
+    /// The number of threads on the CPU; without it ANSER_THREADS, else OMP_NUM_THREADS, else one per core
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = threads)]
     pub(crate) threads: Option<usize>,
     /// Read the model file into memory instead of mapping it: for a file on a network or that other programs write. It takes
@@ -46,19 +46,19 @@ pub(crate) struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// Loads the model, with a bar if that takes long.
+    /// Loads the model, with a progress bar if that takes long.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
         load(&self.model, &Options { on_load: Some(bar()), ..self.options()? })
     }
 
-    /// Whether a command may write to `out`: it must be neither the model nor the vocabulary.
+    /// Checks that a command may write to `out`, which must be neither the model nor the vocabulary.
     pub(crate) fn check_output(&self, out: &Path) -> Result<(), Failure> {
         let model = Some(&self.model).filter(|model| model.as_os_str() != DEMO).map(|model| ("the model", &**model));
         let vocab = self.vocab.as_deref().map(|vocab| ("the vocabulary", vocab));
         Ok(anser::files::check_output(out, &model.into_iter().chain(vocab).collect::<Vec<_>>())?)
     }
 
-    /// What the arguments ask for, and the environment where they are silent.
+    /// The library's options: those of the arguments, else those of the environment.
     pub(crate) fn options(&self) -> Result<Options, Failure> {
         let device = match &self.device {
             Some(device) => device.clone(),
@@ -86,7 +86,7 @@ fn threads(text: &str) -> Result<usize, String> {
     whole(1, environment::max_threads() as u64)(text)
 }
 
-/// A bar, gone when everything is loaded.
+/// A progress bar, which disappears when all weights are loaded.
 fn bar() -> OnLoad {
     let bar = Mutex::new(Some(Progress::new("loading, MiB")));
     OnLoad::new(move |LoadProgress { n_bytes, total_n_bytes, .. }| {
@@ -101,7 +101,7 @@ fn bar() -> OnLoad {
     })
 }
 
-/// For a model that is looked at and not run: no device is set up for it.
+/// Options for a model that is inspected and not run: no GPU is opened for it.
 pub(crate) fn not_run() -> Options {
     Options { device: Device::Cpu, n_threads: Some(1), ..Options::default() }
 }
@@ -115,7 +115,7 @@ pub(crate) fn load(path: &Path, options: &Options) -> Result<Model, Failure> {
     Ok(Model::load(path, options)?)
 }
 
-/// To be told of a model file before it is opened, for the message if it cannot be read later.
+/// Notes the name of a model file that is about to be opened, for the message if it cannot be read later.
 #[cfg_attr(not(target_os = "linux"), allow(unused_variables, reason = "other systems have no such message"))]
 pub(crate) fn about_to_open(path: &Path) {
     #[cfg(target_os = "linux")]
@@ -151,7 +151,7 @@ pub(crate) struct TokensArgs {
 }
 
 impl TokensArgs {
-    /// The tokens to read; may be none.
+    /// The tokens to read; the list may be empty.
     pub(crate) fn resolve(&self, model: &Model) -> Result<Vec<u32>, Failure> {
         match (&self.tokens, &self.text) {
             (Some(TokenIds(tokens)), _) => Ok(tokens.clone()),
@@ -161,7 +161,7 @@ impl TokensArgs {
     }
 }
 
-/// How tokens are drawn. What is not given follows the model's recommended settings.
+/// The options of sampling. Those that are not given have the model's recommended values.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
 pub(crate) struct GenerationArgs {
@@ -187,7 +187,7 @@ pub(crate) struct GenerationArgs {
     /// Subtracted from the logits of tokens already generated, times how often [default: 0.5]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     frequency_penalty: Option<f32>,
-    /// What is left of these counts after each token [default: 0.996]
+    /// Multiplies the counts of these tokens after each token [default: 0.996]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     penalty_decay: Option<f32>,
     /// Divides the positive logits of tokens already generated and multiplies the others [default: 1]
@@ -205,7 +205,7 @@ pub(crate) struct GenerationArgs {
 }
 
 impl GenerationArgs {
-    /// `recommended`, changed by what was given.
+    /// `recommended`, changed by the options that were given.
     pub(crate) fn sampler(&self, recommended: SamplerOptions) -> SamplerOptions {
         let base = if self.temperature == Some(0.0) { SamplerOptions::greedy() } else { recommended };
         SamplerOptions {

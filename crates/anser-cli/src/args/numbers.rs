@@ -1,4 +1,4 @@
-//! Numbers on the command line, and what is said of those that cannot be taken.
+//! Parses numbers on the command line. The errors say which numbers are allowed.
 
 /// Parses a whole number from `least` to `most`.
 pub(super) fn whole<N: TryFrom<u64>>(least: u64, most: u64) -> impl Fn(&str) -> Result<N, String> + Clone {
@@ -11,7 +11,7 @@ pub(super) fn whole<N: TryFrom<u64>>(least: u64, most: u64) -> impl Fn(&str) -> 
     }
 }
 
-/// Parses how many tokens may be generated: a whole number, or -1 for as many as come.
+/// Parses the most tokens to generate: a whole number, or -1 for no limit.
 pub(super) fn max_tokens(text: &str) -> Result<usize, String> {
     match text {
         "-1" => Ok(usize::MAX),
@@ -24,10 +24,16 @@ pub(super) fn number(text: &str) -> Result<f32, String> {
     text.parse().map_err(|_| "expected a number, like 0.7".into())
 }
 
-/// Parses the largest error that counts as none.
+/// Parses the largest error that counts as equal.
 pub(super) fn bound(text: &str) -> Result<f64, String> {
     let bound = text.parse().ok().filter(|bound: &f64| *bound >= 0.0);
     bound.ok_or_else(|| "expected a number from 0, like 1e-4".into())
+}
+
+/// Parses a percentage of less than 100.
+pub(super) fn percent(text: &str) -> Result<f64, String> {
+    let percent = text.parse().ok().filter(|percent| (0.0..100.0).contains(percent));
+    percent.ok_or_else(|| "expected a number from 0 to less than 100, like 3 or 0.5".into())
 }
 
 /// Parses a number of bytes: a number with one of the letters K, M, G, which stand for powers of 1024.
@@ -37,7 +43,7 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{bound, max_tokens, size, whole};
+    use super::{bound, max_tokens, percent, size, whole};
 
     #[test]
     fn sizes_have_letters() {
@@ -64,6 +70,14 @@ mod tests {
         assert_eq!((max_tokens("0"), max_tokens("12"), max_tokens("-1")), (Ok(0), Ok(12), Ok(usize::MAX)));
         for text in ["-2", "", "1.5", "all"] {
             assert!(max_tokens(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_percentage_is_less_than_the_whole() {
+        assert_eq!((percent("0"), percent("2.5"), percent("99.9")), (Ok(0.0), Ok(2.5), Ok(99.9)));
+        for text in ["100", "-1", "nan", "inf", "3%", ""] {
+            assert!(percent(text).is_err(), "{text}");
         }
     }
 

@@ -1,11 +1,11 @@
-//! Reading the command line, and errors in it as one line.
+//! Reads the command line, and reports errors in it in one line.
 
 use super::Cli;
 use crate::report::Failure;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
 
-/// Reads the arguments. Help and version are printed, and give `Ok(None)`.
+/// Reads the arguments. Prints help or version if the arguments ask for them, and returns `Ok(None)` then.
 pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
     let error = match Cli::try_parse() {
         Ok(cli) => return Ok(Some(cli)),
@@ -65,8 +65,8 @@ fn one_line(message: &str) -> String {
     paragraphs.join("; ")
 }
 
-/// Which option has a value that is not UTF-8, though it must be: clap does not say. Options that take file names take any
-/// bytes, but are named with the others if theirs are not UTF-8 either.
+/// A message that names the options whose value is not UTF-8, since clap does not tell which one is wrong. Options that take file
+/// names accept any bytes, but are named, too, if their value is not UTF-8.
 fn not_utf8() -> String {
     let mut options = vec![];
     let mut before = String::new();
@@ -93,7 +93,7 @@ fn command_in_question() -> Option<Command> {
     Cli::command().find_subcommand(name).cloned()
 }
 
-/// What to do about an argument more than `command` takes, by how the command is given its text.
+/// Advice for an argument that `command` does not take: the way in which the command gets its text.
 fn tip(command: &Command) -> &'static str {
     let takes = |name: &str| command.get_arguments().any(|arg| arg.get_id() == name);
     let is_positional = |name: &str| command.get_positionals().any(|arg| arg.get_id() == name);

@@ -1,7 +1,9 @@
 //! `anser bench`
 
+mod compare;
 mod figures;
 mod kernels;
+mod origin;
 mod profile;
 
 use crate::args::{BenchArgs, BenchWhat};
@@ -14,31 +16,38 @@ use anser::{
     Ceilings, DeviceKind, EmbedOptions, GenerateOptions, Generations, GpuDevice, MemoryUse, Model, SamplerOptions,
     Session, Want,
 };
+use compare::Comparison;
 use figures::{GpuMemory, Measured, Reached, Report, Spread};
-use std::time::Instant;
+use origin::Origin;
+use std::time::{Instant, SystemTime};
 
-/// Tokens that are read before the first token is chosen.
+/// The tokens that are read before the first token is chosen.
 const FIRST_TOKEN_PROMPT: usize = 32;
-/// Tokens of the text that is embedded: an e-mail.
+/// The tokens of the text that is embedded, as an e-mail has.
 const EMBED_TOKENS: usize = 212;
-/// Phases of a run, for the progress bar.
+/// The number of phases of a run, for the progress bar.
 const N_PHASES: usize = 9;
-/// Texts that are embedded in one call, and their tokens: field queries.
+/// The number of texts that are embedded in one call, and the number of their tokens: those of short queries.
 const EMBED_BATCH: [usize; 2] = [6, 32];
-/// Steps of a batch of sequences that are timed.
+/// The number of steps of a batch of sequences that are timed.
 const BATCH_STEPS: usize = 16;
-/// Calls of which the median time counts, after one that makes what such calls need.
+/// The number of calls whose median time counts, after a first call that compiles kernels and allocates memory.
 const N_CALLS: usize = 3;
 
-/// What prompts are made of, over and over. Real text, since a trained model's activations are then as sparse as in use.
+/// The text that is repeated in prompts. It is real text, since a trained model's activations are then as sparse as in use.
 const TEXT: &str = "The ferry left the harbour at seven, a little late, because the captain had waited for the mail. \
     On deck a girl counted the gulls aloud and lost count twice. Her brother read the timetable: if the wind held, they \
     would reach the island before noon, have two hours for the lighthouse, and take the last boat home. ";
 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
-    match &args.what {
-        Some(BenchWhat::Kernels(args)) => kernels::run(args),
-        None => run_model(args),
+    match (&args.what, &args.compare[..]) {
+        (Some(BenchWhat::Kernels(args)), _) => kernels::run(args),
+        (None, [a, b]) => {
+            let comparison = Comparison::of_files([a, b], args.noise)?;
+            Output::new().write(&comparison.table)?;
+            comparison.verdict()
+        }
+        (None, _) => run_model(args),
     }
 }
 
@@ -52,15 +61,16 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let began_at = SystemTime::now();
     let peak = AnonPeak::watch();
     let began = Instant::now();
-    // Kept to the end, so that loading is measured without the start of a driver.
+    // The device stays open to the end, so that the time of loading does not contain the start of the driver.
     let gpu = anser::keep_open(&args.model.options()?)?;
     let open_device_ms = gpu.is_some().then(|| elapsed_ms(began));
     let mut progress = Progress::new("measuring");
     let mut runs = vec![];
     let (mut device, mut title, mut load_anon_mib) = (String::new(), String::new(), None);
-    let mut costs = Costs::default();
+    let (mut costs, mut origin) = (Costs::default(), Origin::default());
     for n in 0..args.runs {
         let mut phase = 0;
         let mut tick = || {
@@ -76,15 +86,18 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         model.finish_loading()?;
         let resident_ms = elapsed_ms(began);
         if n == 0 {
-            // Later loads reuse what the first one's memory allocator has kept.
+            // Later loads reuse memory that the allocator has kept from the first one.
             load_anon_mib = memory::anon_mib().zip(anon_before).map(|(after, before)| (after - before).max(0.0));
             (device, title) = (model.device().to_owned(), model.plan().title.clone());
             costs = Costs::of(&model);
+            // Where the open GPU could not take the model, the processor has it.
+            let runs_on_gpu = model.gpu_memory()?.is_some();
+            origin = Origin::of(&model, gpu.as_deref().filter(|_| runs_on_gpu), began_at);
         }
         runs.push(measure(args, &model, session, [load_ms, resident_ms], tick)?);
     }
     drop(progress);
-    // What is measured from here on is no part of these.
+    // These figures end here: they exclude the measurements below.
     let (peak_anon_mib, peak_rss_mib) = (peak.finish(), memory::peak_rss_mib());
     let spread = |of: fn(&Measured) -> f64| Spread::of(runs.iter().map(of).collect());
     let gpu_memory = runs.iter().filter_map(|m| m.memory).next_back();
@@ -97,6 +110,7 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
         model: printable(&args.model.model.display().to_string()),
         title,
         device,
+        origin,
         n_prompt: args.prompt,
         n_gen: args.r#gen,
         n_runs: args.runs,
@@ -125,12 +139,12 @@ fn run_model(args: &BenchArgs) -> Result<(), Failure> {
     if args.json { output.write_json(&report) } else { output.write(report.to_string()) }
 }
 
-/// What a token costs.
+/// The work of one token.
 #[derive(Default)]
 struct Costs {
-    /// Bytes of the state.
+    /// The bytes of the state.
     state_n_bytes: f64,
-    /// Multiplications and additions of matrix products, the head's left out.
+    /// The multiplications and additions of all matrix products except the head's.
     n_flops: f64,
 }
 
@@ -140,8 +154,8 @@ impl Costs {
     }
 }
 
-/// Which part of its limits `gpu` reached at so many tokens per second of decoding and prompts; `None` where that says nothing:
-/// a software adapter, a device without a clock, weights that come over the link.
+/// The parts of its limits that `gpu` reached with `decode` and `prefill` tokens per second. `None` for a software
+/// adapter, for a device without a clock, and if weights stream over the link.
 fn reached(
     gpu: &GpuDevice,
     memory: &MemoryUse,
@@ -162,7 +176,7 @@ fn reached(
     }))
 }
 
-/// One run. `tick` is called between its phases.
+/// Measures one run. `tick` is called between its phases.
 fn measure(
     args: &BenchArgs,
     model: &Model,
@@ -178,7 +192,7 @@ fn measure(
 
     tick();
     let tokens = prompt(model, args.prompt)?;
-    // The first time makes what steps of such lengths need.
+    // The first reading compiles the kernels and allocates the memory for steps of this length.
     session.reset()?;
     session.feed(&tokens)?;
     session.reset()?;
@@ -237,8 +251,8 @@ fn measure(
     })
 }
 
-/// Tokens per second, in all, of `n` sequences that read token by token side by side. Choosing the next tokens is left out: it
-/// is the host's work, for which programs have as many threads as they like.
+/// The tokens per second, in all, of `n` sequences that read token by token side by side. The next tokens are not
+/// chosen: that is work of the host, for which programs may use several threads.
 fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
     let mut sessions = (0..n).map(|_| model.session()).collect::<Result<Vec<_>, _>>()?;
     let tokens = prompt(model, n)?;
@@ -247,8 +261,8 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
         model.feed_batch(&mut feeds, Want::LOGITS)?;
         Ok(())
     };
-    // The first step makes the kernels for steps of `n` sequences. On a GPU whose products round to halves, the second step
-    // makes room for a second state of each sequence.
+    // The first step compiles the kernels for steps of `n` sequences. On a GPU whose products round to f16, the second
+    // step allocates a second state for each sequence.
     step()?;
     step()?;
     let began = Instant::now();
@@ -260,10 +274,10 @@ fn decode_batch(model: &Model, n: usize) -> Result<f64, Failure> {
     Ok((n * BATCH_STEPS) as f64 / elapsed_s)
 }
 
-/// Tokens per second, in all, of `n` texts being generated side by side, each by its most likely tokens; `None` where the model
-/// has no tokenizer.
+/// The tokens per second, in all, of `n` texts that are generated side by side, each by its most likely tokens; `None`
+/// if the model has no tokenizer.
 fn generate_batch(model: &Model, n: usize) -> Result<Option<f64>, Failure> {
-    /// The first ones set up what a device draws with.
+    /// The number of tokens of each text that are not timed: with the first ones, a device is set up to draw.
     const WARM_UP: usize = 8;
 
     if model.tokenizer().is_err() {
@@ -286,7 +300,7 @@ fn generate_batch(model: &Model, n: usize) -> Result<Option<f64>, Failure> {
     Ok(Some((n * BATCH_STEPS) as f64 / began.elapsed().as_secs_f64()))
 }
 
-/// Median time of `call`, in milliseconds.
+/// The median time of `call`, in milliseconds.
 fn median_ms(mut call: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failure> {
     call()?;
     let mut times = vec![];
@@ -299,7 +313,7 @@ fn median_ms(mut call: impl FnMut() -> Result<(), Failure>) -> Result<f64, Failu
     Ok(times[N_CALLS / 2])
 }
 
-/// Time of embedding texts in one call, in milliseconds.
+/// The time of embedding texts in one call, in milliseconds.
 fn embed(model: &Model, texts: &[Vec<u32>]) -> Result<f64, Failure> {
     median_ms(|| {
         let rows = model.embed_batch(texts, &EmbedOptions::default())?;
@@ -307,9 +321,9 @@ fn embed(model: &Model, texts: &[Vec<u32>]) -> Result<f64, Failure> {
     })
 }
 
-/// Tokens per second of a generation of `n` tokens; `None` where the model has no tokenizer.
+/// The tokens per second of a generation of `n` tokens; `None` if the model has no tokenizer.
 fn generate(session: &mut Session, sampler: SamplerOptions, n: usize) -> Result<Option<f64>, Failure> {
-    /// Enough for a device to set up what it draws with, which stays.
+    /// The number of tokens that are not timed: with them a device is set up to draw.
     const WARM_UP: usize = 16;
 
     if session.model().tokenizer().is_err() {
@@ -329,7 +343,7 @@ fn generate(session: &mut Session, sampler: SamplerOptions, n: usize) -> Result<
     Ok(Some(n_drawn as f64 / began.elapsed().as_secs_f64()))
 }
 
-/// `n` tokens of text, or any ids where the model has no tokenizer.
+/// `n` tokens of text, or any ids if the model has no tokenizer.
 fn prompt(model: &Model, n: usize) -> Result<Vec<u32>, Failure> {
     let n_vocab = model.config().n_vocab;
     let period = match model.tokenizer() {
@@ -339,7 +353,7 @@ fn prompt(model: &Model, n: usize) -> Result<Vec<u32>, Failure> {
     Ok(period.into_iter().cycle().take(n).collect())
 }
 
-/// The greedy choice, after checking that the model computed numbers at all: a fast wrong answer is worth nothing.
+/// The most likely token, after a check that all logits are finite: the speed of a wrong answer means nothing.
 fn most_likely(session: &Session) -> Result<u32, Failure> {
     let logits = session.logits();
     check_finite(session.model(), "the logits", logits)?;

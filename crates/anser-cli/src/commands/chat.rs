@@ -19,7 +19,7 @@ use slash::Slash;
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-/// Ends an answer on standard output. Answers hold no blank line themselves, so a program can tell where they end.
+/// The text that ends an answer on standard output. Answers contain no blank line, so that a program recognises their end.
 const ANSWER_END: &str = "\n\n";
 
 pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
@@ -69,7 +69,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
         }
     }
     match n_failed {
-        // A person has seen the messages; a script looks at the exit code.
+        // A person at a terminal has seen the messages of failed lines; a script needs an exit code.
         0 => Ok(()),
         _ if reader.is_interactive() => Ok(()),
         n => Err(Failure::Run(format!("{n} of the lines failed, see above"))),
@@ -83,13 +83,13 @@ struct Chat<'a> {
 }
 
 impl Chat<'_> {
-    /// Does what a line says. Breaks if that is to leave.
+    /// Executes a line. Returns `Break` if it is a command to leave.
     fn take(&mut self, line: &[u8]) -> Result<ControlFlow<()>, Failure> {
         let text = String::from_utf8_lossy(line);
         match Slash::parse(&text) {
             None if text.trim().is_empty() => {}
             None => self.answer(Some(&text))?,
-            // Its file would get another name.
+            // The name of its file would differ from the bytes that were given.
             Some(_) if matches!(text, Cow::Owned(_)) => {
                 return Err(Failure::Usage(format!("{text}: a command must be UTF-8 text")));
             }

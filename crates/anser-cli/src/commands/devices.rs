@@ -6,7 +6,7 @@ use crate::report::Failure;
 use anser::{AdapterReport, GpuDevice};
 use serde::Serialize;
 
-/// What `--json` prints for each adapter.
+/// The JSON object of an adapter.
 #[derive(Serialize)]
 struct Adapter<'a> {
     device: String,

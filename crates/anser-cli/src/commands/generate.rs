@@ -11,7 +11,7 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-/// What `--json` prints; described in the help.
+/// The JSON object that `--json` prints; the help describes it.
 #[derive(Serialize)]
 struct Generated {
     text: String,
@@ -98,7 +98,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     if end == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
 }
 
-/// Reads `tokens`; false if Ctrl-C ended it.
+/// Reads `tokens`. Returns false if Ctrl-C ended it.
 fn read_prompt(session: &mut Session, tokens: &[u32], cancel: &CancelToken) -> Result<bool, Failure> {
     if tokens.is_empty() {
         return Ok(true);

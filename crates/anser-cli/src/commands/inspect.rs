@@ -14,25 +14,25 @@ use std::fmt::{self, Display, Formatter};
 use std::path::Path;
 use std::sync::Arc;
 
-/// What `--json` prints.
+/// The JSON object that `--json` prints.
 #[derive(Serialize)]
 struct Report {
     file: String,
     format: String,
-    /// Of all parts together.
+    /// The bytes of all files of the model.
     n_bytes: usize,
-    /// Of all parts together.
+    /// The number of tensors in all files of the model.
     n_tensors: usize,
-    /// The files of a model in several ones; absent for a model in one file.
+    /// The names of the files of a model in several files; absent for a model in one file.
     #[serde(skip_serializing_if = "Option::is_none")]
     parts: Option<Vec<String>>,
-    /// What the model is; absent if Anser cannot run the file.
+    /// The sizes of the model; absent if Anser cannot run the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     model: Option<Sizes>,
-    /// Why Anser cannot run the file.
+    /// The reason for which Anser cannot run the file; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
-    dtypes: Vec<Share>,
+    dtypes: Vec<DtypeUse>,
     metadata: serde_json::Map<String, serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorLine>>,
@@ -59,10 +59,10 @@ struct Sizes {
     fingerprint: String,
 }
 
-/// What one storage type takes of the file.
+/// The tensors of one storage type.
 #[derive(Serialize)]
-struct Share {
-    dtype: String,
+pub(super) struct DtypeUse {
+    pub(super) dtype: String,
     n_tensors: usize,
     n_elements: usize,
     n_bytes: usize,
@@ -73,7 +73,7 @@ struct TensorLine {
     name: String,
     dtype: String,
     shape: Vec<usize>,
-    /// Absent where the size of such elements is not known.
+    /// The tensor's bytes; absent if the size of its type is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     n_bytes: Option<usize>,
 }
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<(), Failure> {
         parts: (file.part_names().len() > 1).then(|| file.part_names().map(str::to_owned).collect()),
         model: model.as_ref().ok().map(sizes),
         problem: model.as_ref().err().map(|e| without_name(&file, e)),
-        dtypes: shares(&file),
+        dtypes: dtype_uses(&file),
         metadata: metadata::to_json(&file),
         tensors: args.tensors.then(|| tensors(&file)),
         plan,
@@ -118,7 +118,7 @@ fn open(path: &Path) -> Result<(Arc<ModelFile>, Result<Model, anser::Error>), Fa
     Ok((file, model))
 }
 
-/// The reason alone: the file is named beside it.
+/// The reason without the name of the file, which is printed beside it.
 fn without_name(file: &ModelFile, error: &anser::Error) -> String {
     let message = error.to_string();
     message.strip_prefix(&format!("{}: ", file.name())).map(str::to_owned).unwrap_or(message)
@@ -143,21 +143,21 @@ fn sizes(model: &Model) -> Sizes {
     }
 }
 
-/// By type, largest first. Elements of unknown size count no bytes.
-fn shares(file: &ModelFile) -> Vec<Share> {
-    let mut shares: BTreeMap<&str, Share> = BTreeMap::new();
+/// The tensors by storage type, the type with the most bytes first. Tensors of unknown size count 0 bytes.
+pub(super) fn dtype_uses(file: &ModelFile) -> Vec<DtypeUse> {
+    let mut by_name: BTreeMap<&str, DtypeUse> = BTreeMap::new();
     for tensor in file.tensors() {
         let dtype = tensor.stored.name();
-        let none = || Share { dtype: dtype.into(), n_tensors: 0, n_elements: 0, n_bytes: 0 };
-        let share = shares.entry(dtype).or_insert_with(none);
+        let none = || DtypeUse { dtype: dtype.into(), n_tensors: 0, n_elements: 0, n_bytes: 0 };
+        let row = by_name.entry(dtype).or_insert_with(none);
         let n_elements = tensor.shape.iter().fold(1usize, |n, &len| n.saturating_mul(len));
-        share.n_tensors += 1;
-        share.n_elements = share.n_elements.saturating_add(n_elements);
-        share.n_bytes += tensor.n_bytes.unwrap_or(0);
+        row.n_tensors += 1;
+        row.n_elements = row.n_elements.saturating_add(n_elements);
+        row.n_bytes += tensor.n_bytes.unwrap_or(0);
     }
-    let mut shares: Vec<Share> = shares.into_values().collect();
-    shares.sort_by_key(|s| std::cmp::Reverse(s.n_bytes));
-    shares
+    let mut rows: Vec<DtypeUse> = by_name.into_values().collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.n_bytes));
+    rows
 }
 
 fn tensors(file: &ModelFile) -> Vec<TensorLine> {
@@ -185,9 +185,9 @@ impl Display for Report {
             writeln!(f, "cannot run    {}", printable(problem))?;
         }
         writeln!(f, "\ntype     tensors      elements         bytes")?;
-        for share in &self.dtypes {
-            let dtype = printable(&share.dtype);
-            writeln!(f, "{dtype:<8} {:>7} {:>13} {:>13}", share.n_tensors, share.n_elements, share.n_bytes)?;
+        for row in &self.dtypes {
+            let dtype = printable(&row.dtype);
+            writeln!(f, "{dtype:<8} {:>7} {:>13} {:>13}", row.n_tensors, row.n_elements, row.n_bytes)?;
         }
         if !self.metadata.is_empty() {
             writeln!(f, "\nmetadata")?;
@@ -217,7 +217,7 @@ impl Display for Sizes {
     }
 }
 
-/// A number of bytes with the unit that suits it.
+/// A number of bytes, written in the unit that gives a short number.
 struct Bytes(usize);
 
 impl Display for Bytes {

@@ -7,7 +7,7 @@ use crate::{commands, input, npy};
 use anser::files;
 use serde::Serialize;
 
-/// What is printed; described in the help.
+/// The JSON object that is printed; the help describes it.
 #[derive(Serialize)]
 struct Logits {
     n: usize,

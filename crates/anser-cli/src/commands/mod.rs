@@ -1,4 +1,4 @@
-//! One file per command.
+//! The commands, one file each.
 
 mod bench;
 mod chat;
@@ -21,7 +21,7 @@ use anser::{Model, Session, StateOrigin, Want};
 use std::ops::ControlFlow;
 use std::path::Path;
 
-/// Runs what was asked for; nothing if it was help.
+/// Runs the command; does nothing if the arguments asked for help.
 pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
     let Some(cli) = cli else { return Ok(()) };
     match cli.command {
@@ -40,27 +40,28 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
     }
 }
 
-/// Loads the model of a command that writes the file `out`, if it does: that must be none of the model's own files.
+/// Loads the model of a command, and checks that the file `out` which the command writes, if it does, is none of the
+/// model's files.
 fn load_for(model: &ModelArgs, out: Option<&Path>) -> Result<Model, Failure> {
     if let Some(out) = out {
         model.check_output(out)?;
     }
     let model = model.load()?;
     if let Some(out) = out {
-        // The model may lie in more files than were named.
+        // The model may consist of more files than the one that was named.
         model.check_output(out)?;
     }
     Ok(model)
 }
 
-/// Tells on standard error if a state may be another model's.
+/// Writes a remark to standard error if a state may be another model's.
 fn tell_origin(file: impl AsRef<Path>, origin: StateOrigin) {
     if let Some(remark) = origin.remark() {
         term::note(&printable(&format!("{}: {remark}", file.as_ref().display())));
     }
 }
 
-/// Reads `tokens` with progress; afterwards the session knows the last one's logits.
+/// Reads `tokens` and shows the progress. Afterwards the session has the logits of the last token.
 fn read(session: &mut Session, tokens: &[u32]) -> Result<(), Failure> {
     if tokens.is_empty() {
         return Ok(());

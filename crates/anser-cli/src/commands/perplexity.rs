@@ -9,7 +9,7 @@ use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-/// What `--json` prints; described in the help.
+/// The JSON object that `--json` prints; the help describes it.
 #[derive(Serialize)]
 struct Scored {
     perplexity: f64,

@@ -7,7 +7,7 @@ use crate::report::Failure;
 use anser::{MAX_VOCABULARY_N_BYTES, Tokenizer, files};
 use serde::Serialize;
 
-/// What `--json` prints; described in the help.
+/// The JSON object that `--json` prints; the help describes it.
 #[derive(Serialize)]
 struct Tokenized<'a> {
     n_tokens: usize,

@@ -28,7 +28,7 @@ fn the_plan_is_compared_operation_by_operation() {
     let args = |device| ["debug-plan", "-m", &model, "--device", device, "--tokens", "5,9,200,7"];
     let agreed = stdout(&run(&args("gpu:0")), 0);
     assert!(agreed.contains("values agree"), "{agreed}");
-    // No two ways of adding agree in every last bit: with the bound at zero some operation is the first to differ.
+    // Two orders of summation never agree in every last bit: with a bound of zero some operation is the first to differ.
     let all = run(&[&args("gpu:0")[..], &["--all", "--bound", "0"]].concat());
     assert!(stdout(&all, 1).contains("blocks.2.att.wkv"));
     assert!(all.stderr.contains("first operation that differs"), "{}", all.stderr);
@@ -55,6 +55,10 @@ fn bench_tells_what_the_device_holds() {
     assert!(30.0 < weights && weights < 50.0, "{json}");
     assert!(0.3 < states && states < 10.0 && 0.0 < scratch && scratch < 50.0, "{json}");
     assert!(json["gpu_reserved_mib"].as_f64().unwrap() >= weights + states + scratch - 0.01, "{json}");
+    let list: serde_json::Value = serde_json::from_str(&stdout(&run(&["devices", "--json"]), 0)).unwrap();
+    for (of_bench, of_devices) in [("device_name", "name"), ("backend", "backend"), ("driver", "driver")] {
+        assert_eq!(json[of_bench], list[0][of_devices]);
+    }
     // A software adapter's ceilings are the processor's.
     assert_eq!(json.get("decode_of_copy").is_some(), json.get("prefill_of_gemm").is_some());
     let table = stdout(&run(&args), 0);

@@ -1,4 +1,4 @@
-//! Runs the command and looks at everything that comes out of it.
+//! Runs the command and checks its outputs and its exit code.
 
 use serde_json::Value;
 use std::ffi::OsStr;
@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The command on the CPU, without what the environment could change about it.
+/// The command on the CPU, without variables of the environment that could change its behaviour.
 pub(crate) fn anser() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anser"));
     command.env("ANSER_DEVICE", "cpu").stdin(Stdio::null());
@@ -21,7 +21,7 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures")).join(name)
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -30,20 +30,20 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// Standard output of a run that did what it was asked and had nothing else to say.
+    /// Standard output of a run that succeeded and wrote nothing to standard error.
     #[track_caller]
     pub(crate) fn quiet(self) -> Vec<u8> {
         assert_eq!((self.code, self.stderr.as_str()), (Some(0), ""), "{}", String::from_utf8_lossy(&self.stdout));
         self.stdout
     }
 
-    /// The same as text.
+    /// [`Ran::quiet`] as text.
     #[track_caller]
     pub(crate) fn text(self) -> String {
         String::from_utf8(self.quiet()).unwrap()
     }
 
-    /// The same as one line of JSON.
+    /// [`Ran::quiet`] as one line of JSON.
     #[track_caller]
     pub(crate) fn json(self) -> Value {
         let text = self.text();
@@ -67,14 +67,14 @@ pub(crate) fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Ran {
     run_with(arguments, b"")
 }
 
-/// The same with something on standard input.
+/// Runs the command with these arguments and with `stdin` on standard input.
 pub(crate) fn run_with<S: AsRef<OsStr>>(arguments: &[S], stdin: &[u8]) -> Ran {
     let mut command = anser();
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut to_child = child.stdin.take().unwrap();
     let stdin = stdin.to_vec();
-    // A command that fails early reads nothing; what it says about that is what counts.
+    // A command that fails early does not read its input, so this write may fail; the test checks the message.
     let writer = std::thread::spawn(move || {
         let _ = to_child.write_all(&stdin);
     });
@@ -83,7 +83,7 @@ pub(crate) fn run_with<S: AsRef<OsStr>>(arguments: &[S], stdin: &[u8]) -> Ran {
     Ran { code: output.status.code(), stdout: output.stdout, stderr: String::from_utf8(output.stderr).unwrap() }
 }
 
-/// What independent programs say about the demo model for the prompt called `name`.
+/// The values that independent programs computed with the demo model for the prompt called `name`.
 pub(crate) fn expected(name: &str) -> Value {
     let file: Value = serde_json::from_slice(&std::fs::read(fixture("expected/expected.json")).unwrap()).unwrap();
     let prompts = file["prompts"].as_array().unwrap();

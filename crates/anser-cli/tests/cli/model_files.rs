@@ -1,4 +1,4 @@
-//! Model files that lie in parts, hold what no model reads, or change while they are in use.
+//! Model files in several parts, with tensors and metadata that no model reads, or that change while they are in use.
 
 use crate::harness::{anser, fixture, run};
 use anser_format::{GgufWriter, MetaValue, ModelFile};

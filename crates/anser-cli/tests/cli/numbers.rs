@@ -158,6 +158,13 @@ fn bench_measures_everything_it_promises() {
         let [min, median, max] = ["min", "median", "max"].map(|of| found[figure][of].as_f64().unwrap());
         assert!(0.0 < min && min <= median && median <= max, "{figure}: {}", found[figure]);
     }
+    for text in ["version", "commit", "date", "dtype", "device", "model", "title"] {
+        assert!(found[text].as_str().is_some_and(|text| !text.is_empty()), "{text}: {found}");
+    }
+    assert!(found["dtype"].as_str().unwrap().starts_with("Q8_0"), "{found}");
+    assert!(found["driver"].is_null() && found["backend"].is_null(), "the processor has no driver: {found}");
+    assert_eq!(found["model_n_bytes"], run(&["inspect", "demo", "--json"]).json()["n_bytes"]);
+
     let table = run(&["bench", "--prompt", "8", "--gen", "4", "--runs", "1"]).text();
     for figure in [
         "load_ms",

@@ -1,4 +1,4 @@
-//! `anser state` and `--from`: going on from a state equals never having stopped.
+//! `anser state` and `--from`: continuing from a state gives the same text as reading without a break.
 
 use crate::harness::{fixture, run, run_with};
 

@@ -1,4 +1,4 @@
-//! What a terminal is sent, and how it is left.
+//! The bytes that the command sends to a terminal, and the modes in which it leaves it.
 
 use crate::harness::{anser, ids, run};
 use nix::pty::openpty;

@@ -87,6 +87,11 @@ fn arguments_that_cannot_be_followed_are_named_in_one_line() {
         (&["embed", "--pooling", "max", "a"], "last, mean"),
         (&["state", "--text", "a"], "--out"),
         (&["bench", "--runs", "0"], "--runs"),
+        (&["bench", "--compare", "a.json"], "--compare"),
+        (&["bench", "--compare", "a.json", "b.json", "--runs", "2"], "--runs"),
+        (&["bench", "--compare", "a.json", "b.json", "-m", "model.gguf"], "--model"),
+        (&["bench", "--compare", "a.json", "b.json", "--noise", "100"], "less than 100"),
+        (&["bench", "--noise", "3"], "--compare"),
         (&["completions", "cmd"], "bash"),
         (&["inspect"], "MODEL"),
     ];
@@ -166,10 +171,10 @@ fn the_last_of_a_repeated_option_counts() {
         ["generate", "--temperature", "1.5", "-n", "9", "--json", "--json", "x", "--temperature", "0", "-n", "2"];
     let found = run(&args).json();
     assert_eq!(found["tokens"], run(&["generate", "--temperature", "0", "-n", "2", "--json", "x"]).json()["tokens"]);
-    // Lists by nature collect.
+    // Options that are lists collect all values.
     let text = |more: &[&str]| run(&[&["generate", "--temperature", "0", "-n", "2", "x"], more].concat()).text();
     assert_eq!(text(&["--logit-bias", "45=100", "--logit-bias", "5=1"]), ",,");
-    // What excludes each other does so still.
+    // Options that exclude each other still do.
     run(&["logits", "--text", "a", "--tokens", "1"]).failure(2);
 }
 

@@ -1,4 +1,4 @@
-//! NEON: the portable vectors, compiled for the dot product instructions.
+//! NEON: the portable vectors, compiled with the instructions dotprod, i8mm and fp16.
 #![allow(unsafe_code)]
 
 use super::Kernel;
@@ -9,7 +9,7 @@ use super::portable::Portable;
 pub(super) struct Neon(());
 
 impl Neon {
-    /// The proof, if it holds.
+    /// The proof, if the processor has the features.
     pub(super) fn detect() -> Option<Neon> {
         let has = std::arch::is_aarch64_feature_detected!("dotprod")
             && std::arch::is_aarch64_feature_detected!("i8mm")
@@ -17,7 +17,7 @@ impl Neon {
         has.then_some(Neon(()))
     }
 
-    /// Runs `kernel` compiled for these instructions.
+    /// Runs `kernel`, compiled for these instructions.
     pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "neon,dotprod,i8mm,fp16")]
         fn with_features<K: Kernel>(kernel: K) -> K::Output {

@@ -1,8 +1,8 @@
 //! Vector instructions, chosen at run time.
 //!
-//! Kernels are written once, in safe code, against the trait [`Simd`]; everything that is specific to an instruction
-//! set, and everything `unsafe`, is behind it. A value of a `Simd` type is proof that the processor has the
-//! instructions: it can only be had from the type's `detect`. [`run`] picks the widest type and compiles the kernel for
+//! Kernels are written once, in safe code, against the trait [`Simd`]. All code that is specific to an instruction set,
+//! and all `unsafe` code, is behind this trait. A value of a `Simd` type proves that the processor has the
+//! instructions, since only the type's `detect` makes one. [`run`] picks the widest type and compiles the kernel for
 //! it.
 
 use std::sync::LazyLock;
@@ -18,20 +18,20 @@ mod x86_avx512;
 
 /// Vectors of one width. All operations are element-wise unless they say otherwise.
 pub(crate) trait Simd: Copy {
-    /// 32-bit elements of a vector.
+    /// The number of 32-bit elements of a vector.
     const LANES: usize;
-    /// Tokens whose sums the matrix kernels keep in registers: a power of two, 16 at most.
+    /// The number of tokens whose sums the matrix kernels keep in registers: a power of two, 16 at most.
     const TOKENS: usize;
-    /// [`Simd::LANES`] f32.
+    /// A vector of [`Simd::LANES`] f32.
     type F32: Copy;
-    /// [`Simd::LANES`] i32.
+    /// A vector of [`Simd::LANES`] i32.
     type I32: Copy;
-    /// Four bytes per lane.
+    /// A vector of bytes, four per lane.
     type Bytes: Copy;
-    /// The type with 8 lanes.
+    /// The type of vectors with 8 lanes for the same processors.
     type Narrow: Narrow;
 
-    /// Proof of the narrow type.
+    /// The proof for the narrow type.
     fn narrow(self) -> Self::Narrow;
 
     /// x in every lane.
@@ -96,7 +96,7 @@ pub(crate) trait Simd: Copy {
     fn load_blocks(self, bytes: &[u8], stride: usize) -> Self::Bytes;
     /// Every 16 bits shifted right by N\[0\] in the first eight lanes, by N\[1\] in the next.
     fn shr_words(self, x: Self::Bytes, n: [u32; 2]) -> Self::Bytes;
-    /// Every 16 bits shifted left, likewise.
+    /// Every 16 bits shifted left by N\[0\] in the first eight lanes, by N\[1\] in the next.
     fn shl_words(self, x: Self::Bytes, n: [u32; 2]) -> Self::Bytes;
     /// One F16 from the start of `bytes` in the first eight lanes, and one from `stride` on in the next.
     fn f16_blocks(self, bytes: &[u8], stride: usize) -> Self::F32;
@@ -113,7 +113,7 @@ pub(crate) trait Simd: Copy {
     /// Lane r of vector i is byte i of lane r.
     fn bytes_to_f32(self, x: Self::Bytes) -> [Self::F32; 4];
 
-    /// Asks for the cache line at an address that is about to be read; any address will do.
+    /// Prefetches the cache line at an address, which need not be mapped.
     fn prefetch(self, address: *const u8);
 
     /// Transposes [`Simd::LANES`] rows: out\[i·LANES + lane\] = rows\[lane·stride + i\], for every i below
@@ -121,7 +121,7 @@ pub(crate) trait Simd: Copy {
     fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]);
 }
 
-/// Vectors of 32 bytes: a block of activations, and how weights are unpacked.
+/// Vectors of 32 bytes. They hold a block of activations, and weights are unpacked with them.
 pub(crate) trait Narrow: Simd {
     /// Every byte shifted right by N bits.
     fn shr<const N: i32>(self, x: Self::Bytes) -> Self::Bytes;
@@ -137,9 +137,10 @@ pub(crate) trait Narrow: Simd {
     fn max_abs(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// The largest lane of a vector without negative numbers.
     fn largest(self, x: Self::F32) -> f32;
-    /// The integers nearest to numbers between −127 and 127, as signed bytes; anything for other numbers.
+    /// The integers nearest to numbers between −127 and 127, as signed bytes. The result for other numbers is not
+    /// specified.
     fn round_to_i8(self, x: Self::F32, out: &mut [u8; 8]);
-    /// The lanes.
+    /// The lanes as an array.
     fn i32_lanes(self, x: Self::I32) -> [i32; 8];
     /// 8 unsigned bytes as f32.
     fn u8_to_f32(self, bytes: &[u8; 8]) -> Self::F32;
@@ -147,7 +148,7 @@ pub(crate) trait Narrow: Simd {
     fn i8_to_f32(self, bytes: &[u8; 8]) -> Self::F32;
 }
 
-/// What fills one lane.
+/// An element that fills one lane.
 ///
 /// # Safety
 /// A type of 4 bytes in which every bit pattern is valid.
@@ -171,12 +172,12 @@ fn interleave_from<T: Lane>(first: usize, n_lanes: usize, rows: &[T], stride: us
     }
 }
 
-/// Something to run with vectors. `run` and all it calls must be `#[inline(always)]`, to be compiled for the
-/// instructions.
+/// Code that runs with vectors of any width. `run` and all functions that it calls must be `#[inline(always)]`, so that the
+/// compiler may use the instructions in them.
 pub(crate) trait Kernel {
-    /// Result of the kernel.
+    /// The result of the kernel.
     type Output;
-    /// Runs it.
+    /// Runs the kernel with vectors of type `S`.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }
 
@@ -222,9 +223,9 @@ pub(crate) fn name() -> &'static str {
     "portable"
 }
 
-/// How many bytes ahead weights are asked for that pass once. The processor itself asks for what comes next, but not
-/// beyond a page of memory. Measured: AMD's Zen 5 is best at 6 to 8 KiB and worse with 1 KiB than without; Intel's
-/// Sapphire Rapids is best at 1.5 KiB.
+/// The prefetch distance, in bytes, for weights that a kernel reads once. The processor's own prefetcher does not cross
+/// the end of a page. Measured: AMD's Zen 5 is best at 6 to 8 KiB, and worse with 1 KiB than without; Intel's Sapphire
+/// Rapids is best at 1.5 KiB.
 pub(crate) fn prefetch_n_bytes() -> usize {
     static N_BYTES: LazyLock<usize> = LazyLock::new(|| {
         #[cfg(target_arch = "x86_64")]
@@ -256,13 +257,13 @@ pub(crate) fn n_lanes() -> usize {
     run(Lanes)
 }
 
-/// The vectors that need no instructions, for tests.
+/// The portable vectors, for tests.
 #[cfg(test)]
 pub(crate) fn portable_for_tests() -> impl Narrow {
     portable::Portable
 }
 
-/// Runs a kernel with every kind of vectors that this processor has, for tests.
+/// Runs a kernel with the portable vectors and, on x86-64, with every kind of vectors that this processor has, for tests.
 #[cfg(test)]
 pub(crate) fn run_all<K: Kernel + Clone>(kernel: K) -> Vec<K::Output> {
     let mut results = vec![kernel.clone().run(portable::Portable)];

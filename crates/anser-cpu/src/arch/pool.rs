@@ -1,9 +1,9 @@
-//! Threads that work on one list of tasks at a time.
+//! A pool of threads that work on one list of tasks at a time.
 //!
-//! A step is some hundred short parallel regions, tens of microseconds each, so a region must start within about a
-//! microsecond: idle workers watch one word of memory for a while before they sleep. They soon let others run while they
-//! watch, they never watch for long, and no one waits for a worker that has not taken a task; with more threads than cores,
-//! whoever runs does the work.
+//! A step is some hundred short parallel regions of tens of microseconds each, so a region must start within about a
+//! microsecond: an idle worker polls one word of memory for about half a millisecond before it sleeps, and yields its
+//! core between polls after the first 20 µs. The caller waits only for workers that have taken a task. With more
+//! threads than cores, the threads that the system runs take the tasks.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -15,38 +15,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often an idle worker looks at the ticket before it gives its core away between looks: some 20 µs.
+/// The number of times that an idle worker polls the ticket before it begins to yield its core between polls: some 20 µs.
 const N_IDLE_SPINS: usize = 600;
-/// How long it goes on looking, with a `yield_now` between looks, before it sleeps. A sleeping worker is often woken on the
-/// core of the thread that wakes it, although another core is free (virtual machines do this), and two threads that take
-/// turns with sleeping stay on one core; two threads that want to run are moved apart. The bound is a time and no count of
-/// looks, because on a busy core each `yield_now` lasts a time slice of every other thread there, some milliseconds.
+/// The time for which it goes on polling, with a `yield_now` between polls, before it sleeps. The scheduler often wakes
+/// a sleeping worker on the core of the thread that wakes it, although another core is free (on virtual machines, for
+/// example). Two threads that sleep and wake each other stay on one core, while the scheduler moves two runnable
+/// threads apart. The bound is a time and no number of polls, because on a busy core each `yield_now` lasts a time
+/// slice of every other thread there, some milliseconds.
 const IDLE_YIELDS: Duration = Duration::from_micros(500);
-/// Looks at the finished count before the caller gives its core away between looks.
+/// The number of times that the caller polls the count of finished tasks before it begins to yield its core between polls.
 const N_WAIT_SPINS: usize = 300;
 
-/// What the workers run: a function of the task's index.
+/// The function that the workers call with the index of a task.
 type Job = *const (dyn Fn(usize) + Sync);
 
-/// What the caller and the workers share.
+/// The data that the caller and the workers share.
 struct Shared {
-    /// Number of tasks (upper 32 bits) and index of the next one (lower). Adding 1 takes a task if the index was below
-    /// the number; the caller cannot leave before that task is done, so the taker may use the job.
+    /// The number of tasks (upper 32 bits) and the index of the next one (lower). A thread takes a task by adding 1, if
+    /// the index was less than the number. The caller cannot return before that task is done, so the thread may call
+    /// the job.
     ticket: AtomicU64,
     /// The job of the tasks in `ticket`: written only while no task is taken or open.
     job: UnsafeCell<Option<Job>>,
-    /// Tasks done since the job was set.
+    /// The number of tasks done since the job was set.
     n_done: AtomicUsize,
     /// The first panic of a task.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
     stop: AtomicBool,
-    /// Per worker: whether it sleeps, or is about to.
+    /// For each worker, whether it sleeps or is about to.
     asleep: Vec<AtomicBool>,
 }
 
 // SAFETY: `job` is the only part that is not `Sync`. It is written by `Pool::run`, which has the pool to itself
-// (`&mut`), while no task is open; it is read by those who took a task, which happens after the write (the ticket is
-// stored with release and taken with acquire) and before the caller sees the task done (`n_done`, likewise).
+// (`&mut`), while no task is open. A thread that took a task reads it: after the write (the ticket is stored with
+// release and taken with acquire) and before the caller sees the task done (`n_done`, likewise).
 unsafe impl Sync for Shared {}
 // SAFETY: as above; what `job` points to is `Sync`, so it may be called from any thread.
 unsafe impl Send for Shared {}
@@ -75,15 +77,16 @@ impl Shared {
         }
     }
 
-    /// A worker's life: it runs tasks, watches the ticket for a while, sleeps, until the pool is dropped.
+    /// The body of a worker thread: it runs tasks, polls the ticket for a while, then sleeps, and ends when the pool is
+    /// dropped.
     fn serve(&self, worker: usize) {
         while !self.stop.load(Ordering::Acquire) {
             self.work();
             if self.watch() {
                 continue;
             }
-            // The caller stores the ticket, then looks who is asleep; here it is the other way round. In the one order
-            // of sequentially consistent accesses, either it sees the flag or this sees the ticket.
+            // The caller stores the ticket, then reads the flag; the worker stores the flag, then reads the ticket. All
+            // four accesses have one order (SeqCst), so either the caller sees the flag or the worker sees the ticket.
             self.asleep[worker].store(true, Ordering::SeqCst);
             if !self.has_open_task(Ordering::SeqCst) && !self.stop.load(Ordering::SeqCst) {
                 thread::park();
@@ -92,7 +95,8 @@ impl Shared {
         }
     }
 
-    /// Looks for an open task, or for the end of the pool, as long as an idle worker stays awake; whether it saw either.
+    /// Polls until a task is open or the pool ends, for the time that an idle worker stays awake; returns whether it
+    /// saw either.
     fn watch(&self) -> bool {
         let is_called = || self.has_open_task(Ordering::Relaxed) || self.stop.load(Ordering::Relaxed);
         for _ in 0..N_IDLE_SPINS {
@@ -112,11 +116,11 @@ impl Shared {
     }
 }
 
-/// A number of threads, the caller's among them.
+/// A pool of threads. The thread that calls it is one of them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
-    /// The process that started the workers: a forked child has this value, too, but none of the threads.
+    /// The process that started the workers. A forked child has this value, too, but none of the threads.
     process: u32,
 }
 
@@ -147,12 +151,12 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Threads that work, the caller's among them.
+    /// The number of threads that take tasks, the caller included.
     pub(crate) fn n_threads(&self) -> usize {
         self.workers.len() + 1
     }
 
-    /// Calls `f` with every item, each once, on whichever threads are free; returns when all are done. A panic of `f`
+    /// Calls `f` with every item, each once, on the threads that are free, and returns when all are done. A panic of `f`
     /// is passed on.
     pub(crate) fn for_each<T: Send>(&mut self, items: Vec<T>, f: impl Fn(T) + Sync) {
         if self.workers.is_empty() || items.len() < 2 {
@@ -170,7 +174,7 @@ impl Pool {
         let n = u32::try_from(n_tasks).unwrap_or(u32::MAX);
         let shared = &*self.shared;
         shared.n_done.store(0, Ordering::Relaxed);
-        // SAFETY: no task is open or taken, since the last `run` has seen all of its tasks done, so no one reads `job`.
+        // SAFETY: no task is open or taken, since the last `run` has seen all of its tasks done, so no thread reads `job`.
         // The pointer outlives its use: this function returns, or unwinds, only when all tasks are done.
         unsafe { *shared.job.get() = Some(std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(task)) };
         shared.ticket.store(u64::from(n) << 32, Ordering::SeqCst);

@@ -1,9 +1,9 @@
-//! Vectors as arrays, shaped so that the compiler vectorises them for whatever it compiles for.
+//! Vectors as arrays, written so that the compiler vectorises them for any target.
 
 use super::{Lane, Narrow, Simd, interleave_from};
 use anser_format::quant::{bf16_to_f32, f16_to_f32};
 
-/// Eight lanes of plain Rust.
+/// Vectors of eight lanes in plain Rust.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 

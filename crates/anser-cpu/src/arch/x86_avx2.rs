@@ -60,7 +60,7 @@ macro_rules! vectors_256 {
         pub(crate) struct $name(());
 
         impl $name {
-            /// The proof, if it holds.
+            /// The proof, if the processor has the features.
             #[inline]
             pub(crate) fn detect() -> Option<$name> {
                 let has = is_x86_feature_detected!("avx2")
@@ -70,7 +70,7 @@ macro_rules! vectors_256 {
                 has.then_some($name(()))
             }
 
-            /// Runs `kernel` compiled for these instructions.
+            /// Runs `kernel`, compiled for these instructions.
             #[inline]
             #[allow(dead_code, reason = "the narrow type of AVX-512 only runs within a kernel")]
             pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
@@ -362,7 +362,7 @@ macro_rules! vectors_256 {
                 unsafe { _mm_prefetch::<_MM_HINT_T0>(address.cast()) }
             }
 
-            /// As for 512 bits, with two 128-bit lanes.
+            /// The same steps as for 512 bits, with two 128-bit lanes.
             #[inline(always)]
             fn interleave<T: Lane>(self, rows: &[T], stride: usize, out: &mut [T]) {
                 let n = out.len() / 8;

@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 pub(crate) struct Avx512(Avx512Narrow);
 
 impl Avx512 {
-    /// The proof, if it holds.
+    /// The proof, if the processor has the features.
     #[inline]
     pub(crate) fn detect() -> Option<Avx512> {
         let has = is_x86_feature_detected!("avx512f")
@@ -19,7 +19,7 @@ impl Avx512 {
         Avx512Narrow::detect().filter(|_| has).map(Avx512)
     }
 
-    /// Runs `kernel` compiled for these instructions.
+    /// Runs `kernel`, compiled for these instructions.
     #[inline]
     pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]

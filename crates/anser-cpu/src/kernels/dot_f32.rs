@@ -1,28 +1,30 @@
-//! Float weights times a few tokens, converted in registers; and, exactly, quantized weights.
+//! Float weights times a few tokens, converted to f32 in registers; quantized weights, too, where activations must not be
+//! rounded.
 //!
-//! Weights pass once, at the speed of memory: four rows at a time, so that the sums across lanes at the end of the rows
-//! are made together, and that a token's activations serve four rows.
+//! Each weight is read once, at the speed of memory. Four rows are multiplied at a time, so that one instruction
+//! sequence sums the lanes of all four at the end of the rows, and each load of activations serves four rows.
 
 use crate::arch::{self, Kernel, Simd};
 use anser_format::DType;
 use anser_format::quant::dequantize;
 
-/// Tokens up to which this is faster than converting weights to panels, see [`super::gemm_f32`].
+/// The most tokens for which this kernel is faster than converting weights to panels, see [`super::gemm_f32`].
 pub(crate) const MAX_TOKENS: usize = 8;
-/// Rows at a time.
+/// The number of rows that are multiplied at a time.
 const N_ROWS: usize = 4;
-/// Columns from which a single token takes the rows one by one: there the sums across lanes do not show.
+/// The columns from which the rows are multiplied one by one with a single token: the sums across lanes take little of
+/// the time of such a row.
 const MIN_LONG_ROW: usize = 512;
 
-/// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`.
+/// out_rows\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`.
 pub(crate) struct DotF32<'a, 'b> {
     pub(crate) dtype: DType,
     pub(crate) rows: &'a [u8],
     pub(crate) n_cols: usize,
     /// `[T, K]`
     pub(crate) x: &'a [f32],
-    /// One piece per token.
-    pub(crate) pieces: &'a mut [&'b mut [f32]],
+    /// For each token, the slice of its output row for these weight rows.
+    pub(crate) out_rows: &'a mut [&'b mut [f32]],
 }
 
 impl Kernel for DotF32<'_, '_> {
@@ -30,8 +32,8 @@ impl Kernel for DotF32<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let DotF32 { dtype, rows, n_cols, x, pieces } = self;
-        let n_rows = pieces.first().map_or(0, |p| p.len());
+        let DotF32 { dtype, rows, n_cols, x, out_rows } = self;
+        let n_rows = out_rows.first().map_or(0, |p| p.len());
         let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
         let mut converted = vec![];
         let mut i = 0;
@@ -39,18 +41,18 @@ impl Kernel for DotF32<'_, '_> {
             let rows = &rows[i * row_n_bytes..];
             let n = N_ROWS.min(n_rows - i);
             let mut t = 0;
-            while t < pieces.len() {
+            while t < out_rows.len() {
                 let tokens = &x[t * n_cols..];
-                let pieces = &mut pieces[t..];
+                let out_rows = &mut out_rows[t..];
                 t += match dtype {
-                    DType::F16 if n == N_ROWS => some::<S, F16>(simd, rows, n_cols, tokens, pieces, i),
-                    DType::BF16 if n == N_ROWS => some::<S, BF16>(simd, rows, n_cols, tokens, pieces, i),
-                    DType::F32 if n == N_ROWS => some::<S, F32>(simd, rows, n_cols, tokens, pieces, i),
+                    DType::F16 if n == N_ROWS => some::<S, F16>(simd, rows, n_cols, tokens, out_rows, i),
+                    DType::BF16 if n == N_ROWS => some::<S, BF16>(simd, rows, n_cols, tokens, out_rows, i),
+                    DType::F32 if n == N_ROWS => some::<S, F32>(simd, rows, n_cols, tokens, out_rows, i),
                     _ => {
                         converted.resize(n_cols, 0.0);
                         for (j, row) in rows.chunks_exact(row_n_bytes).take(n).enumerate() {
                             dequantize(dtype, row, &mut converted);
-                            pieces[0][i + j] = dot_f32(simd, &converted, tokens);
+                            out_rows[0][i + j] = dot_f32(simd, &converted, tokens);
                         }
                         1
                     }
@@ -61,7 +63,7 @@ impl Kernel for DotF32<'_, '_> {
     }
 }
 
-/// How elements are read.
+/// An element type of weights, and how a vector of them is loaded as f32.
 trait Element {
     const DTYPE: DType;
     const N_BYTES: usize;
@@ -99,37 +101,38 @@ impl Element for F32 {
     }
 }
 
-/// Four rows times as many tokens as there are, four at most; returns how many.
+/// Multiplies four rows with the next tokens, at most four, and returns the number of tokens.
 #[inline(always)]
 fn some<S: Simd, E: Element>(
     simd: S,
     rows: &[u8],
     n_cols: usize,
     x: &[f32],
-    pieces: &mut [&mut [f32]],
+    out_rows: &mut [&mut [f32]],
     at: usize,
 ) -> usize {
-    match pieces.len() {
+    match out_rows.len() {
         1 if n_cols >= MIN_LONG_ROW => {
-            for (row, out) in rows.chunks_exact(n_cols * E::N_BYTES).zip(&mut pieces[0][at..at + N_ROWS]) {
+            for (row, out) in rows.chunks_exact(n_cols * E::N_BYTES).zip(&mut out_rows[0][at..at + N_ROWS]) {
                 *out = long_row::<S, E>(simd, row, x);
             }
             1
         }
-        1 => tile::<S, E, 1>(simd, rows, n_cols, x, pieces, at),
-        2 | 3 => tile::<S, E, 2>(simd, rows, n_cols, x, pieces, at),
-        _ => tile::<S, E, 4>(simd, rows, n_cols, x, pieces, at),
+        1 => tile::<S, E, 1>(simd, rows, n_cols, x, out_rows, at),
+        2 | 3 => tile::<S, E, 2>(simd, rows, n_cols, x, out_rows, at),
+        _ => tile::<S, E, 4>(simd, rows, n_cols, x, out_rows, at),
     }
 }
 
-/// Σ w·x for one row and one token: the processor follows one stream of weights better than four.
+/// Σ w·x for one row and one token. The processor's prefetcher follows one stream of weights better than four.
 #[inline(always)]
 fn long_row<S: Simd, E: Element>(simd: S, row: &[u8], x: &[f32]) -> f32 {
     let ahead = arch::prefetch_n_bytes();
     let mut acc = [simd.splat(0.0); 4];
     let step = 4 * S::LANES;
     let n = x.len() / step * step;
-    // By index: iterators over chunks begin with divisions, which show where rows are short.
+    // The loop counts an index: iterators over chunks begin with divisions, which take a notable part of a short row's
+    // time.
     for k in (0..n).step_by(step) {
         let (w, x) = (&row[k * E::N_BYTES..(k + step) * E::N_BYTES], &x[k..k + step]);
         super::prefetch(simd, w, ahead);
@@ -155,7 +158,7 @@ fn tile<S: Simd, E: Element, const T: usize>(
     rows: &[u8],
     n_cols: usize,
     x: &[f32],
-    pieces: &mut [&mut [f32]],
+    out_rows: &mut [&mut [f32]],
     at: usize,
 ) -> usize {
     let row_n_bytes = n_cols * E::N_BYTES;
@@ -170,7 +173,7 @@ fn tile<S: Simd, E: Element, const T: usize>(
         for i in 0..N_ROWS {
             w[i] = E::load(simd, &rows[i][bytes..bytes + vector_n_bytes]);
         }
-        // The next four rows in the order of memory, as much as is read of these.
+        // Prefetches the next four rows in the order of memory, as many bytes as this iteration reads.
         for line in (0..N_ROWS * vector_n_bytes).step_by(64) {
             simd.prefetch(next.wrapping_add(N_ROWS * bytes + line));
         }
@@ -197,7 +200,7 @@ fn tile<S: Simd, E: Element, const T: usize>(
         }
     }
     for t in 0..T {
-        pieces[t][at..at + N_ROWS].copy_from_slice(&sums[t]);
+        out_rows[t][at..at + N_ROWS].copy_from_slice(&sums[t]);
     }
     T
 }

@@ -1,7 +1,8 @@
 //! Quantized weights times one token of 8-bit activations.
 //!
-//! Weights pass once, at the speed of memory, so they are not rearranged: a vector holds 32 consecutive elements of one
-//! row, and lanes are summed at the end of the row. What symmetric types subtract is treated as their minimum here.
+//! Each weight is read once, at the speed of memory, and not rearranged: a vector holds 32 consecutive elements of one
+//! row, and lanes are summed at the end of the row. For symmetric types, the offset of their quants is treated as a
+//! minimum.
 
 use super::dot_span::{self, SPAN_LEN, Token};
 use super::quantized::{BLOCK_LEN, Group, Quantized};
@@ -75,7 +76,7 @@ fn dot<S: Narrow, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES
         let half_sums = &x.half_sums[2 * b * n_blocks..][..2 * n_blocks];
         super::prefetch(simd, row, ahead);
         F::unpack(simd, row, u);
-        // Per block of 32: one scale, or one for each half.
+        // A block of 32 has one scale, or one for each half.
         if SUBS == 1 {
             subtracted_32 += u.mins[0] * sums[0];
         } else if SUBS == n_blocks {

@@ -1,28 +1,28 @@
-//! The types of most files times one token of 8-bit activations, 256 elements at a time, in whole registers.
+//! Weights of the most common types (Q8_0, Q4_K, Q5_K, Q6_K) times one token of 8-bit activations, 256 elements at a time.
 //!
-//! A vector holds 32 consecutive elements of a row, or 64. They are taken from the file's bits, multiplied and scaled
-//! without passing through memory; lanes are summed at the end of the row.
+//! A vector holds 32 or 64 consecutive elements of a row. They are unpacked from the file's bits, multiplied and scaled in
+//! registers, without a store in between; lanes are summed at the end of the row.
 
 use super::quantized::{Group, OFFSET};
 use super::unpack::{self, Q4K, Q5K, Q6K, Q8_0};
 use crate::arch::{Narrow, Simd};
 
-/// Elements of a span: a block of the K types, eight of Q8_0.
+/// The elements of a span: one block of a K type, or eight blocks of Q8_0.
 pub(super) const SPAN_LEN: usize = 256;
-/// Blocks of activations in a span.
+/// The blocks of activations in a span.
 const N_BLOCKS: usize = 8;
 
-/// One token's activations, and what the kernels would otherwise work out again for every row.
+/// One token's activations, with values derived from them once rather than for every row.
 pub(super) struct Token<'a> {
     pub(super) group: Group<'a>,
-    /// −[`OFFSET`] · Σ over every four integers: where the sums of a lane start with symmetric types, `[K / 4]`.
+    /// −[`OFFSET`] · Σ over every four integers, `[K / 4]`: the start values of a lane's sums for symmetric types.
     lane_offsets: Vec<i32>,
-    /// Scales, each twice, `[K / 16]`.
+    /// The scales, each repeated twice, `[K / 16]`.
     half_scales: Vec<f32>,
 }
 
 impl<'a> Token<'a> {
-    /// K must be a multiple of [`SPAN_LEN`].
+    /// Takes the one token of `group`; K must be a multiple of [`SPAN_LEN`].
     #[inline(always)]
     pub(super) fn new<S: Simd>(simd: S, group: Group<'a>) -> Token<'a> {
         let (mut lane_offsets, mut half_scales) = (vec![0; group.quants.len() / 4], vec![0.0; 2 * group.scales.len()]);
@@ -37,7 +37,7 @@ impl<'a> Token<'a> {
         Token { group, lane_offsets, half_scales }
     }
 
-    /// The whole spans.
+    /// The whole spans of the token.
     #[inline(always)]
     fn spans(&self) -> impl Iterator<Item = Span<'_>> {
         let Group { quants, scales, sums, .. } = self.group;
@@ -55,7 +55,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// 256 activations.
+/// One span of activations: 256 of them.
 #[derive(Clone, Copy)]
 pub(super) struct Span<'a> {
     quants: &'a [u8; SPAN_LEN],
@@ -65,12 +65,12 @@ pub(super) struct Span<'a> {
     half_scales: &'a [f32; 2 * N_BLOCKS],
 }
 
-/// What a row adds up to so far.
+/// The partial sums of a row.
 #[derive(Clone, Copy)]
 pub(super) struct Sums<S: Simd> {
-    /// Several chains of additions, so that none has to wait.
+    /// Four independent sums, so that an addition need not wait for the one before.
     products: [S::F32; 4],
-    /// What the minima of affine types take away.
+    /// The sum of the minima times the activations, to be subtracted for affine types.
     subtracted: <S::Narrow as Simd>::F32,
 }
 
@@ -80,7 +80,7 @@ pub(super) trait SpanFormat<const N_BYTES: usize> {
     fn add<S: Simd>(simd: S, span: &[u8; N_BYTES], x: Span, sums: &mut Sums<S>);
 }
 
-/// Σ over the whole spans of a row.
+/// The sum of the products over the whole spans of a row.
 #[inline(always)]
 pub(super) fn dot<S: Simd, F: SpanFormat<N_BYTES>, const N_BYTES: usize>(
     simd: S,
@@ -97,7 +97,7 @@ pub(super) fn dot<S: Simd, F: SpanFormat<N_BYTES>, const N_BYTES: usize>(
     simd.sum(simd.add(simd.add(a, b), simd.add(c, d))) - simd.narrow().sum(sums.subtracted)
 }
 
-/// Blocks of 32 elements in a vector.
+/// The number of blocks of 32 elements in a vector.
 #[inline(always)]
 const fn n_blocks<S: Simd>() -> usize {
     S::LANES / 8
@@ -180,7 +180,7 @@ impl SpanFormat<210> for Q6K {
     }
 }
 
-/// The low nibbles of 32 bytes for an even block, the high ones for an odd one; for two blocks, both.
+/// The low nibbles of 32 bytes for an even block, or the high ones for an odd block; both for vectors of two blocks.
 #[inline(always)]
 fn nibbles<S: Simd>(simd: S, bytes: &[u8; 32], b: usize) -> S::Bytes {
     let n = 4 * (b % 2) as u32;
@@ -208,7 +208,7 @@ impl<S: Simd> Sums<S> {
         *sum = simd.mul_add(simd.to_f32(dot), scale, *sum);
     }
 
-    /// Takes the minima of a Q4_K or Q5_K block into account; returns its scales times those of the activations.
+    /// Adds the minima of a Q4_K or Q5_K block to `subtracted`, and returns its scales times those of the activations.
     #[inline(always)]
     fn scales_mins(&mut self, simd: S, span: &[u8], x: Span) -> [f32; N_BLOCKS] {
         let simd = simd.narrow();

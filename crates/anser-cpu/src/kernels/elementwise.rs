@@ -1,5 +1,5 @@
-//! Everything between the matrix products, over rows of activations: the formulas of [`crate::ops`] with sums in
-//! several lanes and exponentials that vectorise.
+//! The operations between the matrix products, over rows of activations: the formulas of [`crate::ops`], with sums in
+//! several lanes and exponentials that the compiler vectorises.
 
 use crate::arch::{Kernel, Simd};
 use crate::ops::{NormBonusGate, NormGate};
@@ -39,7 +39,7 @@ fn tanh(z: f32) -> f32 {
     if z.abs() < 0.2 { small } else { large }
 }
 
-/// z ← residual + activation(z + bias), one row or a piece of it.
+/// z ← residual + activation(z + bias) for one row or a part of it.
 pub(crate) struct Finish<'a> {
     pub(crate) z: &'a mut [f32],
     pub(crate) bias: Option<&'a [f32]>,

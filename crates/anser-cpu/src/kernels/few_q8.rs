@@ -1,28 +1,30 @@
 //! Q8_0 times a few tokens of 8-bit activations: lanes are tokens.
 //!
-//! Weights pass once, at the speed of memory, so they stay as they are; the activations are rearranged. A load repeats some
-//! bytes of a row for every token, and one dot-product instruction multiplies them with the same columns of all tokens.
+//! Each weight is read once, at the speed of memory, and not rearranged; the activations are. A load repeats some bytes
+//! of a row for every token, and one dot-product instruction multiplies them with the same columns of all tokens.
 
 use super::panel::groups;
 use super::quantized::{BLOCK_LEN, Quantized};
 use super::unrolled;
 use crate::arch::{self, Kernel, Simd};
 
-/// Tokens up to which this is faster than unpacking weights for many tokens; vectors with fewer lanes take fewer.
+/// The most tokens for which this kernel is faster than unpacking the weights. Vectors with fewer lanes take at most
+/// one token per lane.
 pub(crate) const MAX_TOKENS: usize = 16;
-/// Rows at a time: they share what is loaded of the activations, and none has to wait for its own last sum.
+/// The number of rows that are multiplied at a time. They share the loads of activations, and their sums do not depend
+/// on each other.
 const N_ROWS: usize = 8;
-/// Bytes of a block: an F16 scale, then the weights.
+/// The bytes of a block: an F16 scale, then the weights.
 const BLOCK_N_BYTES: usize = 2 + BLOCK_LEN;
-/// Lanes of the widest vectors.
+/// The number of lanes of the widest vectors.
 const MAX_LANES: usize = 16;
 
-/// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`, of Q8_0; as many tokens as there are lanes, at most.
+/// out_rows\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`, of Q8_0, and at most one token per lane.
 pub(crate) struct FewQ8<'a, 'b> {
     pub(crate) rows: &'a [u8],
     pub(crate) x: &'a Quantized,
-    /// One piece per token.
-    pub(crate) pieces: &'a mut [&'b mut [f32]],
+    /// For each token, the slice of its output row for these weight rows.
+    pub(crate) out_rows: &'a mut [&'b mut [f32]],
 }
 
 impl Kernel for FewQ8<'_, '_> {
@@ -30,7 +32,7 @@ impl Kernel for FewQ8<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        match self.pieces.len() {
+        match self.out_rows.len() {
             0..=4 => tile::<S, 4>(simd, self),
             5..=8 => tile::<S, 8>(simd, self),
             _ => tile::<S, 16>(simd, self),
@@ -38,25 +40,26 @@ impl Kernel for FewQ8<'_, '_> {
     }
 }
 
-/// 32 columns of N tokens; where there are fewer, the others are zeros. A token has LANES / N lanes, one after the other.
+/// 32 columns of N tokens, of which those beyond the step's tokens are zeros. A token has LANES / N lanes, one after
+/// the other.
 #[derive(Clone)]
 #[repr(align(64))]
 struct Block<const N: usize> {
-    /// Vectors, a lane being four columns.
+    /// The integers as vectors; a lane holds four columns.
     quants: [[u8; BLOCK_LEN]; N],
-    /// Where the sums start, in the first lane of every token.
+    /// The start values of the sums, in the first lane of every token.
     starts: [i32; MAX_LANES],
-    /// In all lanes.
+    /// The scales, in all lanes of their token.
     scales: [f32; MAX_LANES],
 }
 
-/// Bytes of a row that a vector repeats.
+/// The number of bytes of a row that a vector repeats for every token.
 #[inline(always)]
 const fn piece_len<S: Simd, const N: usize>() -> usize {
     4 * S::LANES / N
 }
 
-/// Spreads the tokens over lanes.
+/// Arranges the tokens in lanes.
 #[inline(always)]
 fn spread<S: Simd, const N: usize>(x: &Quantized) -> Vec<Block<N>> {
     let zeros = Block { quants: [[0; BLOCK_LEN]; N], starts: [0; MAX_LANES], scales: [0.0; MAX_LANES] };
@@ -82,31 +85,31 @@ fn spread<S: Simd, const N: usize>(x: &Quantized) -> Vec<Block<N>> {
 
 #[inline(always)]
 fn tile<S: Simd, const N: usize>(simd: S, few: FewQ8) {
-    let FewQ8 { rows, x, pieces } = few;
+    let FewQ8 { rows, x, out_rows } = few;
     if N > S::LANES {
         return;
     }
-    let n_rows = pieces.first().map_or(0, |p| p.len());
+    let n_rows = out_rows.first().map_or(0, |p| p.len());
     let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
     let blocks = spread::<S, N>(x);
     let mut i = 0;
     while i < n_rows {
         let rows = &rows[i * row_n_bytes..];
         i += match n_rows - i {
-            N_ROWS.. => some::<S, N, N_ROWS>(simd, rows, &blocks, pieces, i),
-            _ => some::<S, N, 1>(simd, rows, &blocks, pieces, i),
+            N_ROWS.. => some::<S, N, N_ROWS>(simd, rows, &blocks, out_rows, i),
+            _ => some::<S, N, 1>(simd, rows, &blocks, out_rows, i),
         };
     }
 }
 
-/// The first R of `rows`, which are row `at` and the next ones; returns R.
+/// Multiplies the first R of `rows`, whose outputs begin at index `at`, and returns R.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "the index is the same in vectors and slices")]
 fn some<S: Simd, const N: usize, const R: usize>(
     simd: S,
     rows: &[u8],
     x: &[Block<N>],
-    pieces: &mut [&mut [f32]],
+    out_rows: &mut [&mut [f32]],
     at: usize,
 ) -> usize {
     let row_n_bytes = x.len() * BLOCK_N_BYTES;
@@ -115,12 +118,12 @@ fn some<S: Simd, const N: usize, const R: usize>(
     for r in 1..R {
         row[r] = &rows[r * row_n_bytes..].as_chunks().0[..x.len()];
     }
-    // Read from where the compiler cannot know what it is: if it knew, it would add it to the bytes of a row, and then
-    // repeat the sum, rather than let the load of the bytes repeat them.
+    // The constant is hidden from the compiler, which would otherwise add it to the bytes of a row and then repeat the
+    // sum, rather than let the load repeat the bytes: one instruction more for every product.
     let offset = simd.load_bytes(&std::hint::black_box([128; 64]));
     let mut sums = [simd.splat(0.0); R];
     for (b, x) in x.iter().enumerate() {
-        // The next rows in the order of memory, as much as is read of these.
+        // Prefetches the next rows in the order of memory, as many bytes as this iteration reads.
         for line in (0..R * BLOCK_N_BYTES).step_by(64) {
             simd.prefetch(next.wrapping_add(b * R * BLOCK_N_BYTES + line));
         }
@@ -141,7 +144,7 @@ fn some<S: Simd, const N: usize, const R: usize>(
     for (r, sum) in sums.into_iter().enumerate() {
         let mut lanes = [0.0; MAX_LANES];
         simd.store(sum, &mut lanes);
-        for (piece, lanes) in pieces.iter_mut().zip(lanes.chunks_exact(S::LANES / N)) {
+        for (piece, lanes) in out_rows.iter_mut().zip(lanes.chunks_exact(S::LANES / N)) {
             piece[at + r] = lanes.iter().sum();
         }
     }

@@ -1,6 +1,6 @@
-//! Weights times many tokens in f32: float types, and quantized ones where activations must not be rounded.
+//! Weights times many tokens in f32: weights of float types, and quantized ones where activations must not be rounded.
 //!
-//! As in [`super::gemm_i8`], a lane is a weight row and the sums of a group of tokens stay in registers over all of K.
+//! As in [`super::gemm_i8`], a lane is a weight row, and the sums of a group of tokens stay in registers over all of K.
 
 use super::panel::groups;
 use crate::arch::{Kernel, Simd};
@@ -8,7 +8,7 @@ use anser_format::DType;
 use anser_format::quant::dequantize;
 use std::cell::RefCell;
 
-/// Columns that are converted at a time: LANES rows of them stay in the first cache level.
+/// The columns that are converted at a time: LANES rows of them stay in the L1 cache.
 const CHUNK_LEN: usize = 256;
 
 thread_local! {
@@ -16,15 +16,15 @@ thread_local! {
     static SCRATCH: RefCell<(Vec<f32>, Vec<f32>)> = RefCell::default();
 }
 
-/// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`.
+/// out_rows\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`.
 pub(crate) struct GemmF32<'a, 'b> {
     pub(crate) dtype: DType,
     pub(crate) rows: &'a [u8],
     pub(crate) n_cols: usize,
     /// `[T, K]` as [`super::panel::PackF32`] orders it.
     pub(crate) x: &'a [f32],
-    /// One piece per token.
-    pub(crate) pieces: &'a mut [&'b mut [f32]],
+    /// For each token, the slice of its output row for these weight rows.
+    pub(crate) out_rows: &'a mut [&'b mut [f32]],
 }
 
 impl Kernel for GemmF32<'_, '_> {
@@ -32,12 +32,13 @@ impl Kernel for GemmF32<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        let GemmF32 { dtype, rows, n_cols, x, pieces } = self;
-        let n_rows = pieces.first().map_or(0, |p| p.len());
+        let GemmF32 { dtype, rows, n_cols, x, out_rows } = self;
+        let n_rows = out_rows.first().map_or(0, |p| p.len());
         let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
         let panel_len = n_cols * S::LANES;
         let n_panels = n_rows.div_ceil(S::LANES);
-        // Taken rather than borrowed: a closure would not be compiled for the vectors.
+        // The memory is taken out of its cell rather than borrowed in a closure, which the compiler would not compile
+        // for the vectors.
         let (mut converted, mut panels) = SCRATCH.take();
         if panels.len() < n_panels * panel_len {
             panels.resize(n_panels * panel_len, 0.0);
@@ -46,17 +47,17 @@ impl Kernel for GemmF32<'_, '_> {
         for (rows, panel) in rows.chunks(row_n_bytes * S::LANES).zip(panels.chunks_exact_mut(panel_len)) {
             convert_panel(simd, dtype, rows, row_n_bytes, &mut converted, panel);
         }
-        for (start, n) in groups(pieces.len(), S::TOKENS) {
+        for (start, n) in groups(out_rows.len(), S::TOKENS) {
             let x = &x[start * n_cols..(start + n) * n_cols];
-            let pieces = &mut pieces[start..start + n];
+            let out_rows = &mut out_rows[start..start + n];
             for (p, panel) in panels.chunks_exact(panel_len).take(n_panels).enumerate() {
                 let at = p * S::LANES;
                 match n {
-                    1 => multiply::<S, 1>(simd, panel, x, pieces, at),
-                    2 => multiply::<S, 2>(simd, panel, x, pieces, at),
-                    4 => multiply::<S, 4>(simd, panel, x, pieces, at),
-                    8 => multiply::<S, 8>(simd, panel, x, pieces, at),
-                    _ => multiply::<S, 16>(simd, panel, x, pieces, at),
+                    1 => multiply::<S, 1>(simd, panel, x, out_rows, at),
+                    2 => multiply::<S, 2>(simd, panel, x, out_rows, at),
+                    4 => multiply::<S, 4>(simd, panel, x, out_rows, at),
+                    8 => multiply::<S, 8>(simd, panel, x, out_rows, at),
+                    _ => multiply::<S, 16>(simd, panel, x, out_rows, at),
                 }
             }
         }
@@ -64,7 +65,8 @@ impl Kernel for GemmF32<'_, '_> {
     }
 }
 
-/// Converts up to LANES rows to a panel `[K, LANES]`; missing rows repeat what `converted` held.
+/// Converts up to LANES rows to a panel `[K, LANES]`. If there are fewer rows, the other lanes hold old contents of
+/// `converted`.
 #[inline(always)]
 fn convert_panel<S: Simd>(
     simd: S,
@@ -102,9 +104,9 @@ fn convert<S: Simd>(simd: S, dtype: DType, row: &[u8], out: &mut [f32]) {
     }
 }
 
-/// pieces\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
+/// out_rows\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
 #[inline(always)]
-fn multiply<S: Simd, const T: usize>(simd: S, panel: &[f32], x: &[f32], pieces: &mut [&mut [f32]], at: usize) {
+fn multiply<S: Simd, const T: usize>(simd: S, panel: &[f32], x: &[f32], out_rows: &mut [&mut [f32]], at: usize) {
     if T > S::TOKENS {
         return;
     }
@@ -115,7 +117,7 @@ fn multiply<S: Simd, const T: usize>(simd: S, panel: &[f32], x: &[f32], pieces: 
             acc[t] = simd.mul_add(w, simd.splat(x[t]), acc[t]);
         }
     }
-    for (piece, acc) in pieces.iter_mut().zip(acc) {
+    for (piece, acc) in out_rows.iter_mut().zip(acc) {
         super::store_lanes(simd, acc, &mut piece[at..]);
     }
 }

@@ -1,9 +1,10 @@
 //! Quantized weights times many tokens of 8-bit activations.
 //!
 //! As many rows as a vector has lanes are unpacked, a stretch of columns at a time (see [`super::stretch`]). With a few
-//! tokens each stretch is multiplied while it is in the first cache level, and weights pass once, at the speed of memory.
-//! With many tokens all rows of a tile are unpacked to panels of all columns, which stay in the second level; then the
-//! activations of a group of tokens are in the first one while it meets them all. A group's sums are in registers.
+//! tokens each stretch is multiplied while it is in the L1 cache, and each weight is read once, at the speed of memory.
+//! With many tokens all rows of a tile are first unpacked to panels of all columns, which stay in the L2 cache; then
+//! each group of tokens is multiplied with all panels while its activations are in the L1 cache. The sums of a group
+//! stay in registers (register tiling).
 
 use super::panel::groups;
 use super::quantized::{BLOCK_LEN, Group, Quantized};
@@ -14,18 +15,18 @@ use crate::arch::{Kernel, Simd};
 use anser_format::DType;
 use std::cell::RefCell;
 
-/// Lanes of the widest vectors.
+/// The number of lanes of the widest vectors.
 const MAX_LANES: usize = 16;
-/// Tokens up to which a stretch is multiplied as soon as it is unpacked.
+/// The most tokens for which a stretch is multiplied as soon as it is unpacked.
 pub(crate) const MAX_FEW_TOKENS: usize = 32;
 
-/// Working memory of one thread, kept between tiles.
+/// The working memory of one thread, kept between tiles.
 #[derive(Default)]
 struct Scratch {
     by_row: ByRow,
     /// Unpacked weights, `[panels, columns / 4, LANES]` of four bytes each.
     quants: Vec<u8>,
-    /// `[panels, scales of a row, LANES]`
+    /// The scales of the unpacked weights, `[panels, scales of a row, LANES]`.
     scales: Vec<f32>,
     mins: Vec<f32>,
 }
@@ -34,13 +35,13 @@ thread_local! {
     static SCRATCH: RefCell<Option<Box<Scratch>>> = RefCell::default();
 }
 
-/// pieces\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`, of a quantized type.
+/// out_rows\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`, of a quantized type.
 pub(crate) struct GemmI8<'a, 'b> {
     pub(crate) dtype: DType,
     pub(crate) rows: &'a [u8],
     pub(crate) x: &'a Quantized,
-    /// One piece per token.
-    pub(crate) pieces: &'a mut [&'b mut [f32]],
+    /// For each token, the slice of its output row for these weight rows.
+    pub(crate) out_rows: &'a mut [&'b mut [f32]],
 }
 
 impl Kernel for GemmI8<'_, '_> {
@@ -48,11 +49,12 @@ impl Kernel for GemmI8<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
-        // Taken rather than borrowed: a closure would not be compiled for the vectors.
+        // The memory is taken out of its cell rather than borrowed in a closure, which the compiler would not compile
+        // for the vectors.
         let mut scratch = SCRATCH.take().unwrap_or_default();
         macro_rules! tile {
             ($format:ty, $len:literal, $n_bytes:literal, $subs:literal) => {
-                if self.pieces.len() <= MAX_FEW_TOKENS {
+                if self.out_rows.len() <= MAX_FEW_TOKENS {
                     few::<S, $format, $len, $n_bytes, $subs>(simd, self, &mut scratch);
                 } else {
                     many::<S, $format, $len, $n_bytes, $subs>(simd, self, &mut scratch);
@@ -64,15 +66,15 @@ impl Kernel for GemmI8<'_, '_> {
     }
 }
 
-/// A few tokens: stretch by stretch.
+/// Multiplies with a few tokens: each stretch as soon as it is unpacked.
 #[inline(always)]
 fn few<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
     simd: S,
     gemm: GemmI8,
     scratch: &mut Scratch,
 ) {
-    let GemmI8 { rows, x, pieces, .. } = gemm;
-    let n_rows = pieces.first().map_or(0, |p| p.len());
+    let GemmI8 { rows, x, out_rows, .. } = gemm;
+    let n_rows = out_rows.first().map_or(0, |p| p.len());
     let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
     let (row_n_blocks, n_together) = (row_n_bytes / N_BYTES, STRETCH_LEN / LEN);
     let Scratch { by_row, quants, scales, mins } = scratch;
@@ -88,11 +90,11 @@ fn few<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const N
             let mut stretch = Stretch { quants, scales, mins };
             let blocks = Blocks { bytes, stride: row_n_bytes, n_rows, n_blocks };
             stretch.fill::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, by_row);
-            // The next rows in the order of memory, as much as is read of these.
+            // Prefetches the next rows in the order of memory, as many bytes as this iteration reads.
             let mut next = Some(rows.as_ptr().wrapping_add((row_n_bytes + first * N_BYTES) * S::LANES));
             let panel = Panel { quants, scales, mins };
             let part = first * LEN / BLOCK_LEN..(first + n_blocks) * LEN / BLOCK_LEN;
-            for (start, n) in groups(pieces.len(), S::TOKENS) {
+            for (start, n) in groups(out_rows.len(), S::TOKENS) {
                 let group = x.group(start, n).part(n, part.clone());
                 let sums = &mut sums[start * S::LANES..(start + n) * S::LANES];
                 let next = next.take();
@@ -105,21 +107,21 @@ fn few<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const N
                 }
             }
         }
-        for (piece, sums) in pieces.iter_mut().zip(sums.chunks_exact(S::LANES)) {
+        for (piece, sums) in out_rows.iter_mut().zip(sums.chunks_exact(S::LANES)) {
             super::store_lanes(simd, simd.load(sums), &mut piece[p * S::LANES..]);
         }
     }
 }
 
-/// Many tokens: all rows are unpacked first.
+/// Multiplies with many tokens: all rows are unpacked first.
 #[inline(always)]
 fn many<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
     simd: S,
     gemm: GemmI8,
     scratch: &mut Scratch,
 ) {
-    let GemmI8 { rows, x, pieces, .. } = gemm;
-    let n_rows = pieces.first().map_or(0, |p| p.len());
+    let GemmI8 { rows, x, out_rows, .. } = gemm;
+    let n_rows = out_rows.first().map_or(0, |p| p.len());
     let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
     let (row_n_blocks, n_together) = (row_n_bytes / N_BYTES, STRETCH_LEN / LEN);
     let Scratch { by_row, quants, scales, mins } = scratch;
@@ -131,7 +133,7 @@ fn many<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const 
         for first in (0..row_n_blocks).step_by(n_together) {
             let n_blocks = n_together.min(row_n_blocks - first);
             let (bytes, n_rows) = (&rows[first * N_BYTES..], rows.len() / row_n_bytes);
-            // The next rows in the order of memory, as much as is read of these.
+            // Prefetches the next rows in the order of memory, as many bytes as this iteration reads.
             let next = rows.as_ptr().wrapping_add((row_n_bytes + first * N_BYTES) * S::LANES);
             for line in (0..n_blocks * N_BYTES * S::LANES).step_by(64) {
                 simd.prefetch(next.wrapping_add(line));
@@ -146,9 +148,9 @@ fn many<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const 
             stretch.fill::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, by_row);
         }
     }
-    for (start, n) in groups(pieces.len(), S::TOKENS) {
+    for (start, n) in groups(out_rows.len(), S::TOKENS) {
         let group = x.group(start, n);
-        let pieces = &mut pieces[start..start + n];
+        let out_rows = &mut out_rows[start..start + n];
         for p in 0..n_panels {
             let panel = Panel {
                 quants: &quants[p * panel_len..][..panel_len],
@@ -157,18 +159,18 @@ fn many<S: Simd, F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const 
             };
             let at = p * S::LANES;
             match n {
-                1 => multiply::<S, F, LEN, N_BYTES, SUBS, 1>(simd, panel, group, pieces, at),
-                2 => multiply::<S, F, LEN, N_BYTES, SUBS, 2>(simd, panel, group, pieces, at),
-                4 => multiply::<S, F, LEN, N_BYTES, SUBS, 4>(simd, panel, group, pieces, at),
-                8 => multiply::<S, F, LEN, N_BYTES, SUBS, 8>(simd, panel, group, pieces, at),
-                _ => multiply::<S, F, LEN, N_BYTES, SUBS, 16>(simd, panel, group, pieces, at),
+                1 => multiply::<S, F, LEN, N_BYTES, SUBS, 1>(simd, panel, group, out_rows, at),
+                2 => multiply::<S, F, LEN, N_BYTES, SUBS, 2>(simd, panel, group, out_rows, at),
+                4 => multiply::<S, F, LEN, N_BYTES, SUBS, 4>(simd, panel, group, out_rows, at),
+                8 => multiply::<S, F, LEN, N_BYTES, SUBS, 8>(simd, panel, group, out_rows, at),
+                _ => multiply::<S, F, LEN, N_BYTES, SUBS, 16>(simd, panel, group, out_rows, at),
             }
         }
     }
 }
 
-/// `len` elements of `v`, which grows if it must, from a whole line of memory on: vectors that lie across two lines take twice
-/// as long.
+/// The first `len` elements of `v` from the beginning of a cache line on; `v` grows if it is too short. A load that
+/// crosses two cache lines takes twice as long.
 #[inline(always)]
 fn aligned<T: Copy>(v: &mut Vec<T>, len: usize, fill: T) -> &mut [T] {
     let most = 64 / size_of::<T>();
@@ -179,7 +181,7 @@ fn aligned<T: Copy>(v: &mut Vec<T>, len: usize, fill: T) -> &mut [T] {
     &mut v[start..start + len]
 }
 
-/// LANES unpacked rows.
+/// A panel: LANES unpacked rows.
 #[derive(Clone, Copy)]
 struct Panel<'a> {
     quants: &'a [u8],
@@ -187,7 +189,7 @@ struct Panel<'a> {
     mins: &'a [f32],
 }
 
-/// pieces\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
+/// out_rows\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
 #[inline(always)]
 fn multiply<
     S: Simd,
@@ -200,7 +202,7 @@ fn multiply<
     simd: S,
     panel: Panel,
     group: Group,
-    pieces: &mut [&mut [f32]],
+    out_rows: &mut [&mut [f32]],
     at: usize,
 ) {
     if T > S::TOKENS {
@@ -208,12 +210,12 @@ fn multiply<
     }
     let acc = products::<S, F, LEN, N_BYTES, SUBS, T>(simd, panel, group, [simd.splat(0.0); T], None);
     unrolled!(t < T, {
-        super::store_lanes(simd, acc[t], &mut pieces[t][at..]);
+        super::store_lanes(simd, acc[t], &mut out_rows[t][at..]);
     });
 }
 
-/// Adds row `lane` of the panel · token t to sums\[t·LANES + lane\], for T tokens; asks for as many bytes of weights from
-/// `next` on.
+/// Adds row `lane` of the panel · token t to sums\[t·LANES + lane\], for T tokens, and prefetches as many bytes of
+/// weights from `next` on as the panel was unpacked from.
 #[inline(always)]
 fn add<
     S: Simd,
@@ -242,7 +244,7 @@ fn add<
     });
 }
 
-/// The sums of [`add`], in registers.
+/// The sums of [`add`], which stay in registers.
 #[inline(always)]
 #[allow(clippy::needless_range_loop, reason = "the index is the same in vectors and slices")]
 fn products<
@@ -259,7 +261,7 @@ fn products<
     mut acc: [S::F32; T],
     next: Option<*const u8>,
 ) -> [S::F32; T] {
-    // Scales of a block of activations: one, or one for each half.
+    // The scales of a block of activations: one, or one for each half.
     let per_block = BLOCK_LEN * SUBS / LEN;
     let scales_len = per_block * S::LANES;
     for b in 0..group.scales.len() / T {

@@ -20,8 +20,8 @@ mod tests;
 
 use crate::arch::Simd;
 
-/// Runs a body for every t below n, at most 16, written out: the compiler would keep the sums of so long a loop in
-/// memory.
+/// Repeats a body for every t below n, at most 16, without a loop: in a loop of this length the compiler would keep the
+/// sums in memory instead of in registers.
 macro_rules! unrolled {
     ($t:ident < $n:expr, $body:block) => {
         $crate::kernels::unrolled!(@ $t $n, $body, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
@@ -37,7 +37,7 @@ macro_rules! unrolled {
 }
 pub(crate) use unrolled;
 
-/// Asks for the bytes that lie `ahead` of `bytes`, which may be past the end of everything.
+/// Prefetches as many bytes as `bytes` has from `ahead` bytes after it on. They may lie past the end of its allocation.
 #[inline(always)]
 fn prefetch<S: Simd>(simd: S, bytes: &[u8], ahead: usize) {
     for line in bytes.chunks(64) {
@@ -45,7 +45,7 @@ fn prefetch<S: Simd>(simd: S, bytes: &[u8], ahead: usize) {
     }
 }
 
-/// The same for numbers, `ahead` counted in them.
+/// [`prefetch`] for numbers: `ahead` counts elements.
 #[inline(always)]
 fn prefetch_f32<S: Simd>(simd: S, x: &[f32], ahead: usize) {
     for line in x.chunks(16) {
@@ -53,7 +53,7 @@ fn prefetch_f32<S: Simd>(simd: S, x: &[f32], ahead: usize) {
     }
 }
 
-/// Writes the lanes that `out` has room for.
+/// Writes as many lanes as `out` has elements.
 #[inline(always)]
 fn store_lanes<S: Simd>(simd: S, x: S::F32, out: &mut [f32]) {
     if out.len() >= S::LANES {

@@ -1,7 +1,7 @@
 //! Panels: the order in which the matrix kernels read activations.
 //!
-//! The tokens of a step form groups of as many as the kernels keep sums for; within a group, a piece of K of all its
-//! tokens is contiguous. A single token's panel is its row as it is.
+//! The tokens of a step are divided into groups; a kernel keeps the sums of one group in registers. Within a group, the
+//! elements of one column range of all its tokens are contiguous. The panel of a single token is its row unchanged.
 
 use crate::arch::{Kernel, Simd};
 
@@ -20,7 +20,7 @@ pub(crate) fn groups(n_tokens: usize, max: usize) -> impl Iterator<Item = (usize
     })
 }
 
-/// Copies x `[T, K]` to `panel`, as long: group after group, each `[K, tokens of the group]`.
+/// Copies x `[T, K]` to `panel`, which has the same length: group after group, each `[K, tokens of the group]`.
 pub(crate) struct PackF32<'a> {
     pub(crate) x: &'a [f32],
     pub(crate) n_cols: usize,

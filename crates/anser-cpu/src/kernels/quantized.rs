@@ -8,9 +8,9 @@ use super::panel::groups;
 use crate::arch::{Kernel, Narrow, Simd};
 use std::ops::Range;
 
-/// Elements that share a scale.
+/// The number of elements that share a scale.
 pub(crate) const BLOCK_LEN: usize = 32;
-/// What is subtracted from the unsigned quants of symmetric weight types.
+/// The offset that is subtracted from the unsigned quants of symmetric weight types.
 pub(crate) const OFFSET: i32 = 128;
 
 /// Rows `[T, K]` as panels (see [`super::panel`]): group after group, in a group `[K / 32, tokens, …]`.
@@ -26,7 +26,7 @@ pub(crate) struct Quantized {
     sums: Vec<f32>,
     /// −[`OFFSET`] · Σ integers, `[K / 32, tokens]`.
     offsets: Vec<i32>,
-    /// The same for each half of 16, `[K / 32, tokens, 2]`.
+    /// −[`OFFSET`] · Σ integers of each half of 16, `[K / 32, tokens, 2]`.
     half_offsets: Vec<i32>,
     /// Scale · Σ integers of each half, `[K / 32, tokens, 2]`.
     half_sums: Vec<f32>,
@@ -54,8 +54,9 @@ impl Quantized {
         self.quants.len() / self.n_cols.max(1)
     }
 
-    /// What quantizes x `[T, K]`, K a multiple of 32, in pieces of `piece_n_tokens`, a multiple of the largest group.
-    pub(crate) fn fill<'a>(&'a mut self, x: &'a [f32], n_cols: usize, piece_n_tokens: usize) -> Vec<Quantize<'a>> {
+    /// The tasks that quantize x `[T, K]`, each `task_n_tokens` tokens. K must be a multiple of 32, and `task_n_tokens`
+    /// a multiple of the largest group.
+    pub(crate) fn fill<'a>(&'a mut self, x: &'a [f32], n_cols: usize, task_n_tokens: usize) -> Vec<Quantize<'a>> {
         let n_blocks = x.len() / BLOCK_LEN;
         self.n_cols = n_cols;
         self.quants.resize(x.len(), 0);
@@ -64,13 +65,13 @@ impl Quantized {
         self.offsets.resize(n_blocks, 0);
         self.half_offsets.resize(n_blocks * 2, 0);
         self.half_sums.resize(n_blocks * 2, 0.0);
-        let n = piece_n_tokens * n_cols;
+        let n = task_n_tokens * n_cols;
         let n_blocks = n / BLOCK_LEN;
         let scales = self.scales.chunks_mut(n_blocks).zip(self.sums.chunks_mut(n_blocks));
         let offsets = self.offsets.chunks_mut(n_blocks);
         let halves = self.half_offsets.chunks_mut(2 * n_blocks).zip(self.half_sums.chunks_mut(2 * n_blocks));
-        let pieces = x.chunks(n).zip(self.quants.chunks_mut(n)).zip(scales).zip(offsets.zip(halves));
-        let piece = |(((x, quants), (scales, sums)), (offsets, (half_offsets, half_sums)))| Quantize {
+        let tasks = x.chunks(n).zip(self.quants.chunks_mut(n)).zip(scales).zip(offsets.zip(halves));
+        let task = |(((x, quants), (scales, sums)), (offsets, (half_offsets, half_sums)))| Quantize {
             x,
             n_cols,
             quants,
@@ -80,7 +81,7 @@ impl Quantized {
             half_offsets,
             half_sums,
         };
-        pieces.map(piece).collect()
+        tasks.map(task).collect()
     }
 
     /// The group of `n` tokens from `start` on, as [`groups`] makes them.
@@ -88,7 +89,7 @@ impl Quantized {
         let n_blocks = self.n_cols / BLOCK_LEN;
         let Quantized { quants, scales, sums, offsets, half_offsets, half_sums, .. } = self;
         let all = Group { quants, scales, sums, offsets, half_offsets, half_sums };
-        // Groups lie one after another, so all of them are like one of a single token.
+        // Groups lie one after another, so a range of whole groups can be cut out as if the panel had one token.
         all.part(1, start * n_blocks..(start + n) * n_blocks)
     }
 
@@ -108,7 +109,7 @@ impl Quantized {
 }
 
 impl<'a> Group<'a> {
-    /// Some blocks of a group of `n` tokens.
+    /// The blocks `blocks` of a group of `n` tokens.
     pub(crate) fn part(&self, n: usize, blocks: Range<usize>) -> Group<'a> {
         let (from, to) = (blocks.start * n, blocks.end * n);
         Group {
@@ -122,7 +123,7 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Quantizes rows `[T, K]` of activations to as much of a [`Quantized`].
+/// A task that quantizes rows `[T, K]` of activations to their part of a [`Quantized`].
 pub(crate) struct Quantize<'a> {
     x: &'a [f32],
     n_cols: usize,
@@ -163,7 +164,7 @@ impl Kernel for Quantize<'_> {
 
 struct Block {
     scale: f32,
-    /// Of each half.
+    /// The sums of the integers of each half.
     integer_sums: [i32; 2],
 }
 
@@ -196,8 +197,8 @@ mod tests {
 
     fn quantize(x: &[f32], n_cols: usize) -> Quantized {
         let mut quantized = Quantized::default();
-        for piece in quantized.fill(x, n_cols, 4) {
-            piece.run(crate::arch::portable_for_tests());
+        for task in quantized.fill(x, n_cols, 4) {
+            task.run(crate::arch::portable_for_tests());
         }
         quantized
     }

@@ -1,30 +1,31 @@
 //! Weights in the order of the integer matrix kernel: a stretch of columns of as many rows as a vector has lanes.
 //!
-//! A lane is a row. Four consecutive elements of every row make a vector, so that one dot-product instruction advances
-//! all rows by four elements, and no sum across lanes is ever needed. The types of most files are put in this order as
-//! they lie in the file, 16 bytes of every row at a time, and taken apart then, all rows at once; the others row by row.
+//! A lane is a row. A vector holds four consecutive elements of every row, so that one dot-product instruction advances
+//! all rows by four elements, and no sum across lanes is needed. Blocks of the most common types are transposed as they
+//! lie in the file, 16 bytes of every row at a time, and then unpacked for all rows at once; blocks of the other types
+//! are unpacked row by row.
 
 use super::unpack::{Format, Q4K, Q5K, Q6K, Q8_0, Unpacked};
 use crate::arch::Simd;
 
-/// Columns of a stretch: the longest block, or several short ones.
+/// The columns of a stretch: the longest block, or several short ones.
 pub(super) const STRETCH_LEN: usize = 256;
-/// Rows of the widest vectors.
+/// The number of rows of the widest vectors.
 const MAX_LANES: usize = 16;
-/// Scales of a row of a stretch, at most.
+/// The largest number of scales that a row of a stretch has.
 const MAX_SCALES: usize = 16;
 
-/// Where the rows of a stretch go; of the last rows of a matrix there are fewer than lanes, and the others are anything.
+/// An unpacked stretch. If the matrix has fewer rows left than lanes, the contents of the other lanes are not specified.
 pub(crate) struct Stretch<'a> {
-    /// `[columns / 4, LANES]`, four bytes each.
+    /// The elements, `[columns / 4, LANES]`, four bytes each.
     pub(super) quants: &'a mut [u8],
-    /// `[scales of a row, LANES]`
+    /// The scales, `[scales of a row, LANES]`.
     pub(super) scales: &'a mut [f32],
-    /// The same for minima, of affine types.
+    /// The minima of affine types, `[scales of a row, LANES]`.
     pub(super) mins: &'a mut [f32],
 }
 
-/// A stretch row after row, on the way there.
+/// A stretch unpacked row after row, before it is transposed.
 pub(super) struct ByRow {
     quants: [u8; STRETCH_LEN * MAX_LANES],
     scales: [f32; MAX_SCALES * MAX_LANES],
@@ -41,12 +42,12 @@ impl Default for ByRow {
 /// The blocks of a stretch in the file.
 #[derive(Clone, Copy)]
 pub(crate) struct Blocks<'a> {
-    /// From the first block of the first row on.
+    /// The bytes from the first block of the first row on.
     pub(super) bytes: &'a [u8],
-    /// Bytes from a row to the next.
+    /// The number of bytes from a row to the next.
     pub(super) stride: usize,
     pub(super) n_rows: usize,
-    /// Of a row.
+    /// The number of blocks of a row.
     pub(super) n_blocks: usize,
 }
 
@@ -114,9 +115,9 @@ impl Stretch<'_> {
     }
 }
 
-/// How LANES rows are unpacked at once, where they can be.
+/// A format whose blocks of LANES rows may be unpacked at once.
 pub(crate) trait Lanes {
-    /// Whether they can.
+    /// Whether they may; the blocks of other formats are unpacked row by row.
     const TOGETHER: bool = false;
 
     /// Unpacks the blocks of LANES rows.
@@ -137,7 +138,8 @@ fn masked<S: Simd>(simd: S, x: S::Bytes, mask: u8) -> S::Bytes {
     simd.and(x, simd.splat_bytes([mask; 4]))
 }
 
-/// (x >> n) & mask, for every byte; the mask must not keep what comes from the neighbour.
+/// (x >> n) & mask, for every byte. The shift moves bits across bytes, so the mask must clear the bits of the
+/// neighbouring byte.
 #[inline(always)]
 fn shifted<S: Simd>(simd: S, x: S::Bytes, n: u32, mask: u8) -> S::Bytes {
     masked(simd, simd.shr_words(x, [n; 2]), mask)
@@ -231,7 +233,7 @@ impl Lanes for Q6K {
         let Blocks { bytes, stride, .. } = blocks;
         let d = simd.f16_of_rows(&bytes[208..], stride);
         for (i, bytes) in simd.columns(&bytes[192..], stride).into_iter().enumerate() {
-            // With their top bit turned over, the signed bytes are 128 more.
+            // Adding 128 to signed bytes flips their top bit and makes them unsigned.
             let scales = simd.bytes_to_f32(simd.add_bytes(bytes, simd.splat_bytes([128; 4])));
             for (j, scale) in scales.into_iter().enumerate() {
                 let scale = simd.mul(simd.add(scale, simd.splat(-128.0)), d);
@@ -268,7 +270,8 @@ mod tests {
     use super::*;
     use crate::arch::{Kernel, run_all};
 
-    /// Both ways of unpacking 16 rows of two stretches, of which the second is unpacked: quants, scales and minima.
+    /// Unpacks the second of two stretches of 16 rows in both ways: at once and row by row. Results are quants, scales
+    /// and minima.
     #[derive(Clone)]
     struct BothWays<'a, F, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(&'a [u8], F);
 
@@ -306,7 +309,7 @@ mod tests {
         let mut random = 1u32;
         let mut byte = || {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Small ones in places of F16 exponents: no scale is infinite or not a number.
+            // The mask keeps F16 exponents small, so that no scale is infinite or NaN.
             (random >> 24) as u8 & 0x7b
         };
         let bytes: Vec<u8> = (0..2 * MAX_LANES * STRETCH_LEN / LEN * N_BYTES).map(|_| byte()).collect();

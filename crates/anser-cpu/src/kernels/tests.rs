@@ -1,4 +1,4 @@
-//! Every kernel with every kind of vectors that the processor has, against the plain loops.
+//! Every kernel, with portable vectors and every kind of x86-64 vectors that the processor has, against the plain loops.
 
 use super::dot_f32::DotF32;
 use super::dot_i8::DotI8;
@@ -14,16 +14,17 @@ use anser_format::DType;
 use anser_model::cases::{all, nmse};
 use anser_model::{Op, Weight};
 
-/// How a product is computed.
+/// The kernel that computes a product.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
-    /// Activations in 8 bits; expected is the product of what they stand for.
+    /// A kernel of 8-bit activations, for few tokens or for many. The expected result is the product of the dequantized
+    /// activations.
     Int8 { few: bool },
-    /// `few`: as for a few tokens.
+    /// A kernel of f32 activations, for few tokens or for many.
     Float { few: bool },
 }
 
-/// x `[T, K]` · weightᵀ, and the same from the plain loops.
+/// Computes x `[T, K]` · weightᵀ by a kernel and by the plain loops.
 #[derive(Clone)]
 struct Product<'a> {
     weight: &'a Weight,
@@ -40,28 +41,28 @@ impl Kernel for Product<'_> {
         let (dtype, rows, n_cols) = (weight.dtype(), weight.bytes(), weight.n_cols());
         let n_tokens = x.len() / n_cols;
         let (mut actual, mut expected) = (vec![0.0; n_tokens * weight.n_rows()], vec![0.0; n_tokens * weight.n_rows()]);
-        let mut pieces = column_tiles(&mut actual, weight.n_rows(), weight.n_rows()).swap_remove(0);
+        let mut out_rows = column_tiles(&mut actual, weight.n_rows(), weight.n_rows()).swap_remove(0);
         match form {
             Form::Int8 { few } => {
                 let mut quantized = Quantized::default();
                 quantized.fill(x, n_cols, 16).into_iter().for_each(|piece| piece.run(simd));
-                match &mut pieces[..] {
+                match &mut out_rows[..] {
                     [out] => DotI8 { dtype, rows, x: &quantized, out }.run(simd),
-                    pieces if few && dtype == DType::Q8_0 && pieces.len() <= S::LANES => {
-                        FewQ8 { rows, x: &quantized, pieces }.run(simd);
+                    out_rows if few && dtype == DType::Q8_0 && out_rows.len() <= S::LANES => {
+                        FewQ8 { rows, x: &quantized, out_rows }.run(simd);
                     }
-                    pieces => GemmI8 { dtype, rows, x: &quantized, pieces }.run(simd),
+                    out_rows => GemmI8 { dtype, rows, x: &quantized, out_rows }.run(simd),
                 }
                 ops::matmul(weight, &quantized.dequantize(S::TOKENS), &mut expected);
             }
             Form::Float { few } => {
-                let pieces = &mut pieces[..];
+                let out_rows = &mut out_rows[..];
                 if few {
-                    DotF32 { dtype, rows, n_cols, x, pieces }.run(simd);
+                    DotF32 { dtype, rows, n_cols, x, out_rows }.run(simd);
                 } else {
                     let mut panel = vec![0.0; x.len()];
                     PackF32 { x, n_cols, panel: &mut panel }.run(simd);
-                    GemmF32 { dtype, rows, n_cols, x: &panel, pieces }.run(simd);
+                    GemmF32 { dtype, rows, n_cols, x: &panel, out_rows }.run(simd);
                 }
                 ops::matmul(weight, x, &mut expected);
             }
@@ -104,7 +105,7 @@ fn any_number_of_tokens_equals_the_plain_loops() {
             continue;
         };
         let weight = case.plan.weight(*weight);
-        // A matrix of every quantized type and shape, once.
+        // Each quantized type and shape is tested once.
         let shape = (weight.dtype(), weight.n_rows(), weight.n_cols());
         if !weight.dtype().is_quantized() || seen.contains(&shape) {
             continue;

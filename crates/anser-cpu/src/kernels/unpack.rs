@@ -1,16 +1,16 @@
-//! Blocks of quantized weights as unsigned bytes with f32 scales: the one form that the integer kernels multiply.
+//! Unpacks blocks of quantized weights to unsigned bytes with f32 scales, the form that the integer kernels multiply.
 //!
 //! An element is scale·(q − 128) for symmetric types and scale·q − min for affine ones. The bit layouts are those of
-//! [`anser_format::quant`]; here the same is said 32 bytes at a time.
+//! [`anser_format::quant`]; the code here handles 32 bytes at a time.
 
 use crate::arch::Narrow;
 use anser_format::quant::{BlockIq4Xs, BlockQ3K, IQ4_VALUES};
 
-/// One block: `LEN` elements with `LEN / SUBS` per scale.
+/// An unpacked block: `LEN` elements, of which every `LEN / SUBS` share a scale.
 pub(crate) struct Unpacked<const LEN: usize, const SUBS: usize> {
     pub(crate) quants: [u8; LEN],
     pub(crate) scales: [f32; SUBS],
-    /// Of affine types; of symmetric ones 128 · scale.
+    /// The minima of affine types; 128 · scale for symmetric ones.
     pub(crate) mins: [f32; SUBS],
 }
 
@@ -19,7 +19,8 @@ pub(crate) trait Format<const LEN: usize, const N_BYTES: usize, const SUBS: usiz
     /// Whether elements are scale·q − min, rather than scale·(q − 128).
     const AFFINE: bool;
 
-    /// Unpacks a block, to memory that is used again and again: cleared and moved it would cost as much as the rest.
+    /// Unpacks a block to memory that the caller uses again: clearing and moving a new block would take as long as
+    /// unpacking it.
     fn unpack<S: Narrow>(simd: S, block: &[u8; N_BYTES], out: &mut Unpacked<LEN, SUBS>);
 }
 
@@ -46,7 +47,7 @@ macro_rules! with_format {
 }
 pub(crate) use with_format;
 
-/// `N` bytes of a block, where the format's `from_bytes` says that the field is.
+/// The `N` bytes of a block from `start` on: a field at the position that the format's `from_bytes` has for it.
 #[inline(always)]
 fn field<const N: usize>(block: &[u8], start: usize) -> &[u8; N] {
     &block[start..start + N].as_chunks().0[0]
@@ -58,7 +59,7 @@ impl<const LEN: usize, const SUBS: usize> Unpacked<LEN, SUBS> {
         Unpacked { quants: [0; LEN], scales: [0.0; SUBS], mins: [0.0; SUBS] }
     }
 
-    /// Minima of a type whose quants lie around zero, and have been made unsigned.
+    /// Sets the minima of a symmetric type, whose signed quants have been made unsigned by adding 128.
     #[inline(always)]
     fn set_symmetric(&mut self) {
         for (min, scale) in self.mins.iter_mut().zip(&self.scales) {
@@ -66,7 +67,7 @@ impl<const LEN: usize, const SUBS: usize> Unpacked<LEN, SUBS> {
         }
     }
 
-    /// A block under one scale.
+    /// Sets a block that has one scale.
     #[inline(always)]
     fn set<S: Narrow>(&mut self, simd: S, quants: S::Bytes, scale: f32, min: f32) {
         simd.store_bytes(quants, &mut self.quants);
@@ -215,7 +216,7 @@ pub(super) fn scales_mins<S: Narrow>(simd: S, block: &[u8]) -> [S::F32; 2] {
     [simd.mul(simd.u8_to_f32(&bytes_of(scales)), d), simd.mul(simd.u8_to_f32(&bytes_of(mins)), dmin)]
 }
 
-/// The same, stored.
+/// [`scales_mins`] written to arrays.
 #[inline(always)]
 fn set_scales_mins<S: Narrow>(simd: S, block: &[u8], out: &mut Unpacked<256, 8>) {
     let [scales, mins] = scales_mins(simd, block);

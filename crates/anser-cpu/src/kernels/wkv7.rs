@@ -1,28 +1,28 @@
 //! The recurrence of RWKV-7 for one head of one sequence.
 //!
-//! Value rows of S do not depend on each other. A single token updates them where they lie, a few at a time in registers.
-//! For several tokens S is transposed once, so that a lane is a value row: no sum across lanes stands between a token
-//! and the next.
+//! Value rows of S do not depend on each other. A single token updates them in place, a few at a time in registers. For
+//! several tokens S is transposed once, so that a lane is a value row: no sum across lanes stands between a token and
+//! the next.
 
 use crate::arch::{Kernel, Simd};
 use crate::ops::{self, Wkv7Token};
 use std::ops::Range;
 
-/// Tokens from which transposing S pays.
+/// The number of tokens from which transposing S is faster.
 const MIN_TRANSPOSED: usize = 4;
 
-/// How many tokens ahead their rows are asked for.
+/// The prefetch distance for the rows of tokens, in tokens.
 const PREFETCH_TOKENS: usize = 4;
 
-/// How many elements ahead a state is asked for where every token reads all of it: 16 rows of a head of 64. The next head's
-/// state follows.
+/// The prefetch distance for a state, in elements, where every token reads all of it: 16 rows of a head of 64. The
+/// state of the next head follows in memory.
 const PREFETCH_STATE_LEN: usize = 1024;
 
-/// Tokens of one head of one sequence: advances `s` and writes a row `[N]` per token.
+/// The recurrence over the tokens of one head of one sequence: it advances `s` and writes a row `[N]` per token.
 pub(crate) struct Wkv7<'a, 'b> {
     /// r, w, k, v, kk, a, `[T, C]` each.
     pub(crate) values: [&'a [f32]; 6],
-    /// C.
+    /// C, the number of columns of each of `values`.
     pub(crate) n_cols: usize,
     /// First column of the head.
     pub(crate) first: usize,
@@ -30,7 +30,7 @@ pub(crate) struct Wkv7<'a, 'b> {
     pub(crate) tokens: Range<usize>,
     /// State `[N, N]` (value row, key column).
     pub(crate) s: &'a mut [f32],
-    /// One piece `[N]` per token.
+    /// For each token, the head's elements `[N]` of its output row.
     pub(crate) out: &'a mut [&'b mut [f32]],
 }
 
@@ -51,7 +51,8 @@ impl Kernel for Wkv7<'_, '_> {
 }
 
 impl<'a> Wkv7<'a, '_> {
-    /// Row t of r, w, k, v, kk and a. Written out: `map` would not be compiled for the vectors.
+    /// Row t of r, w, k, v, kk and a. The array is written without `map`, whose closure the compiler would not compile
+    /// for the vectors.
     #[inline(always)]
     fn token(&self, t: usize, n: usize) -> [&'a [f32]; 6] {
         let [r, w, k, v, kk, a] = self.values;
@@ -59,7 +60,7 @@ impl<'a> Wkv7<'a, '_> {
         [&r[at.clone()], &w[at.clone()], &k[at.clone()], &v[at.clone()], &kk[at.clone()], &a[at]]
     }
 
-    /// For a head size that fills no vectors.
+    /// The recurrence for a head size that is no multiple of the vectors' length.
     fn plain(&mut self, n: usize) {
         for (i, t) in self.tokens.clone().enumerate() {
             let [r, w, k, v, kk, a] = self.token(t, n);
@@ -67,7 +68,7 @@ impl<'a> Wkv7<'a, '_> {
         }
     }
 
-    /// Token by token, four value rows at a time.
+    /// The recurrence token by token, four value rows at a time.
     #[inline(always)]
     fn in_place<S: Simd>(&mut self, simd: S, n: usize) {
         for (i, t) in self.tokens.clone().enumerate() {
@@ -100,11 +101,11 @@ impl<'a> Wkv7<'a, '_> {
         }
     }
 
-    /// All tokens, for two vectors of value rows at a time.
+    /// The recurrence over all tokens, for two vectors of value rows at a time.
     #[inline(always)]
     fn transposed<S: Simd>(&mut self, simd: S, n: usize) {
         let lanes = S::LANES;
-        // Two groups of value rows, [N, LANES] each; then one square of S on its way back.
+        // Two groups of value rows, [N, LANES] each, and one square of S that is being transposed back.
         let mut panel = vec![0.0; 2 * n * lanes];
         let mut square = vec![0.0; lanes * lanes];
         let mut kk_a = vec![0.0; n];
@@ -115,7 +116,7 @@ impl<'a> Wkv7<'a, '_> {
             for (i, t) in self.tokens.clone().enumerate() {
                 let token = self.token(t, n);
                 for row in token {
-                    // Rows of the tokens are too far apart for the processor to guess the next.
+                    // The rows of tokens are too far apart for the processor's own prefetcher.
                     super::prefetch_f32(simd, row, PREFETCH_TOKENS * self.n_cols);
                 }
                 for j in (0..n).step_by(lanes) {
@@ -139,12 +140,13 @@ impl<'a> Wkv7<'a, '_> {
     }
 }
 
-/// One token for the value rows of two groups; `v` are theirs. Returns their rows of S·r.
+/// Updates the value rows of two groups by one token, with `v` the values of these rows, and returns their rows of S·r.
 #[inline(always)]
 fn advance<S: Simd>(simd: S, groups: [&mut [f32]; 2], token: [&[f32]; 6], kk_a: &[f32], v: &[f32]) -> [S::F32; 2] {
     let [low, high] = groups;
     let [r, w, k, _, kk, _] = token;
-    // Even and odd columns apart: one chain of additions would take longer than all the rest.
+    // Even and odd columns have separate sums: the latency of one chain of additions would exceed the time of
+    // everything else.
     let mut removed = [[simd.splat(0.0); 2]; 2];
     let columns = low.chunks_exact(S::LANES).zip(high.chunks_exact(S::LANES)).zip(kk);
     for (j, ((low, high), &kk)) in columns.enumerate() {

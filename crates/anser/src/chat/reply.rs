@@ -1,4 +1,4 @@
-//! Reading an answer: what is thought, what is said, and where it ends.
+//! Reads an answer: finds its thought, its content and its end.
 
 use super::{Opening, TURN_END, Thinking};
 use crate::stop::{StopError, StopMatcher, StopStep};
@@ -10,7 +10,7 @@ const FENCE_END: &str = "\n```";
 
 /// Splits an answer into thought and content while it is generated, and finds its end.
 ///
-/// What ends an answer depends on where the model is. While it thinks, blank lines are part of the thought, so that
+/// The phase of the answer decides what ends it. While the model thinks, blank lines are part of the thought, so that
 /// only `⏎⏎User:` (a turn that it makes up) ends it. After `</think>` blank lines before the first word of the content
 /// are skipped; from then on a blank line ends the turn. An answer that starts with a blank line, where no thought came
 /// before it, is empty. A function call also ends with its code fence.
@@ -19,7 +19,7 @@ const FENCE_END: &str = "\n```";
 #[derive(Debug, Clone)]
 pub struct ReplyParser {
     phase: Phase,
-    /// Text of the current phase that it cannot place yet.
+    /// Text of the current phase that cannot be assigned to a part of the answer yet.
     undecided: String,
     in_thought: StopMatcher,
     /// The first `n_turn_ends` of its stop texts end the turn, the others are the caller's.
@@ -29,21 +29,21 @@ pub struct ReplyParser {
     content: Trimmed,
 }
 
-/// Where the model is in its answer.
+/// The phase of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// The prompt ended with `Assistant:`; the model may still choose to think.
     Start,
-    /// After `<think`, before the first character of the thought.
+    /// The model has written `<think` and no character of the thought.
     ThoughtOpening,
     Thought,
-    /// After `</think` or the fence of a call, before the first character of the content.
+    /// The model has written `</think` or the fence of a call, and no character of the content.
     ContentOpening,
     Content,
     Ended,
 }
 
-/// What a piece of an answer has led to.
+/// The progress that a piece of an answer made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReplyStep {
     /// More of the thought.
@@ -54,7 +54,7 @@ pub struct ReplyStep {
     pub end: Option<ReplyEnd>,
 }
 
-/// What ended an answer.
+/// The cause of an answer's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplyEnd {
     /// The end of the turn.
@@ -66,13 +66,13 @@ pub enum ReplyEnd {
 /// An answer in its two parts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// What the model thought; empty if it did not.
+    /// The thought; empty if the model did not think.
     pub reasoning: String,
-    /// What it said.
+    /// The content, without the thought.
     pub content: String,
 }
 
-/// Splits a whole answer, generated after `opening`, as [`ReplyParser`] does; what follows its end is dropped.
+/// Splits a whole answer, generated after `opening`, as [`ReplyParser`] does, and drops the text after its end.
 pub fn split_reply(text: &str, opening: impl Into<Opening>) -> Reply {
     let mut parser = ReplyParser::with_stop_texts(opening.into(), vec![]);
     let step = parser.push(text);
@@ -93,7 +93,7 @@ impl ReplyParser {
         }
     }
 
-    /// None of `stop` may be empty.
+    /// [`ReplyParser::new`] for stop texts of which none is empty.
     fn with_stop_texts(opening: Opening, stop: Vec<String>) -> Self {
         let phase = match opening {
             Opening::Answer(Thinking::Off) => Phase::Start,
@@ -134,7 +134,7 @@ impl ReplyParser {
         step
     }
 
-    /// Gives out what was held back: no more text will come.
+    /// Ends the answer and returns the text that was held back.
     pub fn finish(&mut self) -> ReplyStep {
         let mut step = ReplyStep::default();
         let undecided = std::mem::take(&mut self.undecided);
@@ -152,7 +152,7 @@ impl ReplyParser {
         step
     }
 
-    // Each of the following reads text in one phase, and returns what is left of it for the next phase.
+    // Each of the following methods reads text in one phase, and returns the text that the next phase has to read.
 
     fn start(&mut self, text: String, step: &mut ReplyStep) -> Option<String> {
         self.undecided += &text;
@@ -221,7 +221,7 @@ impl ReplyParser {
     }
 }
 
-/// Without the `>` that completes `<think` or `</think`, which the prompt may have ended with.
+/// `text` without the `>` that completes `<think` or `</think`, with which the prompt may have ended.
 fn without_bracket(text: &str) -> &str {
     text.strip_prefix('>').unwrap_or(text)
 }

@@ -1,15 +1,15 @@
-//! Which file a path leads to, whatever it is called there.
+//! The identity of the file to which a path leads.
 
 use crate::error::Error;
 use std::io;
 use std::path::Path;
 
-/// Tells regular files apart by what they are and not by their names: two paths with equal identities lead to one file,
-/// through hard links, symbolic links or another spelling.
+/// The identity of a regular file. Two paths with equal identities lead to one file, through hard links, symbolic links or
+/// another spelling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FileId(Id);
 
-/// Number of the device and of the file on it.
+/// The number of the device and the number of the file on it.
 #[cfg(unix)]
 type Id = (u64, u64);
 
@@ -21,7 +21,7 @@ impl FileId {
     /// The identity of the regular file at `path`; `None` if there is a device, a pipe or a folder.
     ///
     /// # Errors
-    /// If there is nothing, or the system does not tell.
+    /// If there is nothing at `path`, or the system refuses to tell.
     pub fn of(path: impl AsRef<Path>) -> io::Result<Option<FileId>> {
         let path = path.as_ref();
         let metadata = std::fs::metadata(path)?;
@@ -40,7 +40,7 @@ fn id(path: &Path, _: &std::fs::Metadata) -> io::Result<Id> {
     path.canonicalize()
 }
 
-/// Whether an output may be written to `out`: it must lead to none of the files that are read. Each of `inputs` is a
+/// Checks that an output may be written to `out`, which must lead to none of the files that are read. Each of `inputs` is a
 /// description, e.g. "the model", and a path. Inputs that do not exist are left out: reading them fails anyway.
 ///
 /// # Errors
@@ -54,12 +54,12 @@ pub fn check_output(out: impl AsRef<Path>, inputs: &[(&str, &Path)]) -> Result<(
     check_output_by_id(out, inputs)
 }
 
-/// The same for files that were identified before: description, name and identity of each.
+/// [`check_output`] for files that were identified before: description, name and identity of each.
 pub(crate) fn check_output_by_id<'a>(
     out: &Path,
     inputs: impl IntoIterator<Item = (&'a str, String, FileId)>,
 ) -> Result<(), Error> {
-    // What does not exist, or is no regular file, is none of the inputs.
+    // A path with no file, or with none that is regular, leads to none of the inputs.
     let Ok(Some(out_id)) = FileId::of(out) else { return Ok(()) };
     match inputs.into_iter().find(|(_, _, id)| *id == out_id) {
         Some((what, input, _)) => {

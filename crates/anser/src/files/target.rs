@@ -1,16 +1,16 @@
-//! Where an output goes: to a new file that takes the name when it is complete, or straight to a device or pipe.
+//! Writes an output: to a new file that is renamed when it is complete, or directly to a device or pipe.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// Most symbolic links that are followed one after another; Linux follows as many.
+/// The most symbolic links that are followed one after another, as on Linux.
 const MAX_N_LINKS: usize = 40;
-/// Bytes that are collected before the system is asked to write them.
+/// The size of the buffer between `content` and the file, in bytes.
 const BUFFER_N_BYTES: usize = 1 << 16;
 
-/// Writes what `content` hands over to `path`.
+/// Writes the bytes that `content` writes to `path`.
 pub(super) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let old = match fs::metadata(path) {
         Ok(metadata) => Some(metadata),
@@ -26,7 +26,7 @@ pub(super) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Res
     }
     let Some(place) = place(path)? else { return overwrite(path, content) };
     if old.is_some() {
-        // What may not be written may not be replaced either, though its folder would allow it.
+        // A file that may not be written is not replaced either, though its folder would allow it.
         OpenOptions::new().write(true).open(&place)?;
     }
     let folder = match place.parent() {
@@ -45,7 +45,7 @@ pub(super) fn write(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Res
     new.as_file().sync_all()?;
     match new.persist(&place) {
         Ok(_) => sync_folder(folder),
-        // A file that is mounted, as containers do it with single files, cannot be replaced.
+        // A file that is a mount point, as single files in containers are, cannot be replaced.
         Err(failed) if old.is_some() && failed.error.kind() == ErrorKind::ResourceBusy => {
             let mut written = File::open(failed.file.path())?;
             overwrite(&place, |out| io::copy(&mut written, out).map(drop))
@@ -58,14 +58,14 @@ fn ends_with_separator(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().last().is_some_and(|&byte| std::path::is_separator(char::from(byte)))
 }
 
-/// Hands the content over to an open file.
+/// Writes the content to an open file.
 fn fill(file: &File, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut buffered = BufWriter::with_capacity(BUFFER_N_BYTES, file);
     content(&mut buffered)?;
     buffered.flush()
 }
 
-/// Writes over the file at `path`, which stays the same file.
+/// Overwrites the contents of the file at `path`, which stays the same file.
 fn overwrite(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let file = OpenOptions::new().write(true).truncate(true).open(path)?;
     fill(&file, content)?;
@@ -91,14 +91,14 @@ fn place(path: &Path) -> io::Result<Option<PathBuf>> {
 }
 
 /// A file in `folder` with a short name that no other file has. It is deleted when it is dropped, unless it was renamed.
-/// For `everyone` it has the mode of an ordinary new file, otherwise it is the owner's alone.
+/// With `everyone` it has the mode of an ordinary new file, otherwise only its owner may read and write it.
 fn new_file(folder: &Path, everyone: bool) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".anser-").suffix(".part");
     #[cfg(unix)]
     if everyone {
         use std::os::unix::fs::PermissionsExt;
-        // The system takes away what the process's mask says.
+        // The system removes the permissions that the process's mask (umask) has.
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
     #[cfg(not(unix))]
@@ -106,7 +106,7 @@ fn new_file(folder: &Path, everyone: bool) -> io::Result<NamedTempFile> {
     builder.tempfile_in(folder)
 }
 
-/// Whether a folder takes no new files, whatever may be done with those that are there.
+/// Whether the error says that no file may be created in the folder.
 fn is_closed_folder(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem)
 }
@@ -118,18 +118,19 @@ fn keep_owner_and_mode(new: &File, old: &Metadata) -> io::Result<()> {
         use std::os::unix::fs::{MetadataExt, fchown};
         let now = new.metadata()?;
         if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
-            // Only the system's administrator may give files away; for others the file becomes their own.
+            // Only the administrator may give a file to another owner. In other processes the new file belongs to the
+            // caller.
             let _ = fchown(new, Some(old.uid()), Some(old.gid()));
         }
     }
     new.set_permissions(old.permissions())
 }
 
-/// Brings the new name of a file to the disk, so that it is there after a failure of the power supply.
+/// Writes the new name of a file to the disk, so that it is there after a power failure.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> io::Result<()> {
     match File::open(folder).and_then(|folder| folder.sync_all()) {
-        // Some file systems do not know this for folders, and a folder that may be written need not be readable.
+        // Some file systems have no such call for folders, and a folder that may be written need not be readable.
         Err(error) if matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
         synced => synced,

@@ -1,4 +1,4 @@
-//! Texts generated side by side: one step reads a token of each.
+//! Generates several texts side by side: one step reads a token of each.
 
 use super::text::Text;
 use super::{END_OF_TEXT, FinishReason, GenerateOptions, Piece};
@@ -9,17 +9,17 @@ use anser_gpu::Drawing;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
-/// Texts being generated side by side: iterate for their pieces, each with the index of its prompt. Dropping it early
-/// leaves every session after the last token drawn for it.
+/// Texts that are being generated side by side: iterate for their pieces, each with the index of its prompt. If it is
+/// dropped early, every session stands after the last token drawn for it.
 #[derive(Debug)]
 pub struct Generations<'a> {
     model: Model,
     texts: Vec<Text<'a>>,
-    /// Pieces that nobody has taken yet.
+    /// Pieces that the iterator has not returned yet.
     ready: VecDeque<(usize, Piece)>,
-    /// The device that draws, and goes on while the host looks at what came last.
+    /// The texts on a device that draws their tokens, one step ahead of the host; `None` while the host draws.
     device: Option<OnDevice>,
-    /// The device cannot draw as these texts want it.
+    /// Whether the host draws all tokens, because the device lacks a sampler of these texts.
     host_draws: bool,
     failed: bool,
 }
@@ -28,22 +28,23 @@ pub struct Generations<'a> {
 #[derive(Debug)]
 struct OnDevice {
     drawing: Drawing,
-    /// Index of each row's text; `None` once it has left.
+    /// For each row of the drawing, the index of its text; `None` once the text has left the device.
     rows: Vec<Option<usize>>,
 }
 
-/// Setting a device up to draw takes about as long as so many tokens gain by it.
+/// The number of tokens from which drawing on the device saves more time than setting it up takes.
 const MIN_DEVICE_TOKENS: usize = 8;
 
 impl Model {
-    /// Reads prompts and generates what follows each of them, in the sessions they come with. `options` are one for all or
-    /// one for each. The texts are those that [`Session::generate`] would give one by one with the same seeds, but for
-    /// rounding where it decides between tokens, in far less time: every weight is read once for all of them. Whichever
-    /// ends first leaves the others alone. A GPU that draws the tokens takes a second state and 28 bytes per token of the
-    /// vocabulary for each of them; where any needs a sampler that it does not have, the host draws for all.
+    /// Reads prompts and generates the text that follows each of them, in the session that is given with it. `options`
+    /// are one for all or one for each. The texts are those that [`Session::generate`] gives one by one with the same
+    /// seeds, unless rounding decides between tokens. They take far less time, since every weight is read once for all
+    /// of them. A text that ends does not change the others. A GPU that draws the tokens needs a second state and 28
+    /// bytes per token of the vocabulary for each text; if one text needs a sampler that the GPU does not have, the
+    /// host draws for all.
     ///
     /// # Errors
-    /// As [`Session::generate`], before anything is read if it can be known; a session of another model.
+    /// As [`Session::generate`], if possible before any token is read; a session of another model.
     pub fn generate_batch<'a>(
         &self,
         prompts: &'a mut [(&mut Session, &[u32])],
@@ -88,7 +89,7 @@ impl<'a> Generations<'a> {
         Ok(Generations { model, texts, ready: VecDeque::new(), device: None, host_draws: false, failed: false })
     }
 
-    /// Why the text of a prompt ended; `None` while it goes on, and for a prompt that was not given.
+    /// The reason for which the text of a prompt ended; `None` while it goes on, and for an index without a prompt.
     pub fn finish_reason(&self, index: usize) -> Option<FinishReason> {
         self.texts.get(index)?.end()
     }
@@ -116,7 +117,7 @@ impl<'a> Generations<'a> {
         self.texts.first()
     }
 
-    /// The same, to be changed.
+    /// The text of a generation that has only one, for changes.
     pub(super) fn only_mut(&mut self) -> Option<&mut Text<'a>> {
         self.texts.first_mut()
     }
@@ -126,12 +127,12 @@ impl<'a> Generations<'a> {
         self.texts.iter().enumerate().filter(|(_, text)| text.end().is_none())
     }
 
-    /// The same, to be changed.
+    /// Texts that have not ended, with their indices, for changes.
     fn going_mut(&mut self) -> impl Iterator<Item = (usize, &mut Text<'a>)> {
         self.texts.iter_mut().enumerate().filter(|(_, text)| text.end().is_none())
     }
 
-    /// Draws until there is text to show or all have ended.
+    /// Draws tokens until there is a piece to return or all texts have ended.
     fn advance(&mut self) -> Result<Option<(usize, Piece)>, Error> {
         while self.ready.is_empty() && self.going().next().is_some() {
             let held = self.going_mut().map(|(i, text)| (i, text.end_if_due())).collect();
@@ -148,12 +149,12 @@ impl<'a> Generations<'a> {
         Ok(self.ready.pop_front())
     }
 
-    /// Keeps pieces of text, by index, until they are asked for.
+    /// Keeps pieces of text, with the indices of their texts, until the iterator returns them.
     fn show(&mut self, pieces: Vec<(usize, Piece)>) {
         self.ready.extend(pieces.into_iter().filter(|(_, piece)| !piece.text.is_empty()));
     }
 
-    /// Reads the last tokens and draws the next ones of all texts that go on.
+    /// For all texts that go on, reads the last token and draws the next one.
     fn draw_on_host(&mut self) -> Result<Vec<u32>, Error> {
         let model = self.model.clone();
         let mut feeds: Vec<_> = self.going_mut().map(|(_, text)| (&mut *text.session, &[][..])).collect();
@@ -162,7 +163,7 @@ impl<'a> Generations<'a> {
         self.going_mut().map(draw).collect()
     }
 
-    /// The same on the device; `None` if the host has to.
+    /// For all texts that go on, lets the device read the last token and draw the next one; `None` if the host has to.
     fn draw_on_device(&mut self) -> Result<Option<Vec<u32>>, Error> {
         let model = self.model.clone();
         let n_left = self.going().map(|(_, text)| text.n_left()).max().unwrap_or(0);
@@ -191,8 +192,9 @@ impl<'a> Generations<'a> {
         match tokens {
             Some(_) => self.going_mut().for_each(|(_, text)| text.sampler.skip()),
             None => {
-                // The host reads the tokens that the device could not read, in floats where halves do not do, and draws this
-                // round's tokens of all texts. If there are none to draw, it says what is wrong with the logits.
+                // The host reads the tokens that the device could not read (in f32 if numbers exceeded f16) and draws
+                // this round's tokens of all texts. If it cannot draw one either, its error says what is wrong with the
+                // logits.
                 self.leave_device()?;
                 for (text, _) in drawn.iter().filter(|(_, token)| token.is_none()) {
                     self.texts[*text].session.set_logits(vec![]);
@@ -202,8 +204,8 @@ impl<'a> Generations<'a> {
         Ok(tokens)
     }
 
-    /// Texts that have ended leave the device. It begins anew with the others once they are half as many, since a step takes
-    /// its time by what it began with.
+    /// Takes the texts that have ended off the device. Once at most half of the device's rows go on, all texts leave it
+    /// and it begins anew with the others: the time of a step depends on the number of rows that it began with.
     fn let_ended_leave(&mut self) -> Result<(), Error> {
         let n_going = self.going().count();
         let Some(device) = &mut self.device else { return Ok(()) };
@@ -224,7 +226,7 @@ impl<'a> Generations<'a> {
         Ok(())
     }
 
-    /// All texts leave the device; the sessions have their logits again.
+    /// Takes all texts off the device and their logits back to the sessions.
     fn leave_device(&mut self) -> Result<(), Error> {
         let Some(OnDevice { drawing, rows }) = self.device.take() else { return Ok(()) };
         let logits = self.model.executor()?.finish_drawing(drawing)?;
@@ -236,9 +238,9 @@ impl<'a> Generations<'a> {
 }
 
 impl Drop for Generations<'_> {
-    /// The sessions go on after the last drawn tokens, whatever the device did ahead.
+    /// Leaves the sessions after the last drawn tokens, and discards the step that the device did ahead.
     fn drop(&mut self) {
-        // A device that fails here fails again at a session's next call, which can say so.
+        // A device that fails here fails again at a session's next call, which returns the error.
         let _ = self.leave_device();
     }
 }

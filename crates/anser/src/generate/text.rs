@@ -1,4 +1,4 @@
-//! One text being generated: what was drawn, what of it is certain, and why it ended.
+//! One text that is being generated: its tokens, the part of it that is certain, and the reason of its end.
 
 use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
@@ -15,7 +15,7 @@ pub(super) struct Text<'a> {
     tokenizer: Tokenizer,
     stop: StopMatcher,
     decoder: Utf8Stream,
-    /// Bytes of the drawn tokens that no piece has stood for yet.
+    /// The bytes of the drawn tokens that no piece has contained yet.
     unshown: Vec<u8>,
     options: GenerateOptions,
     tokens: Vec<u32>,
@@ -23,7 +23,7 @@ pub(super) struct Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// An empty text after what `session` has read. `uncounted`: see [`Sampler::new`].
+    /// An empty text that continues after the tokens of `session`. `uncounted`: see [`Sampler::new`].
     ///
     /// Errors: options out of range.
     pub(super) fn new(
@@ -48,7 +48,7 @@ impl<'a> Text<'a> {
         })
     }
 
-    /// Why it ended; `None` while it goes on.
+    /// The reason for which the text ended; `None` while it goes on.
     pub(super) fn end(&self) -> Option<FinishReason> {
         self.end
     }
@@ -63,17 +63,17 @@ impl<'a> Text<'a> {
         self.tokens.iter().flat_map(|&t| self.tokenizer.token_bytes(t).unwrap_or_default()).copied().collect()
     }
 
-    /// Most tokens that may still be drawn.
+    /// The most tokens that may still be drawn.
     pub(super) fn n_left(&self) -> usize {
         self.options.max_tokens.saturating_sub(self.tokens.len())
     }
 
-    /// Whether it was asked to end.
+    /// Whether the caller has cancelled it.
     pub(super) fn is_cancelled(&self) -> bool {
         self.options.cancel.is_cancelled()
     }
 
-    /// Slot, last token and sampler of a session that has drawn a token.
+    /// The slot, the last token and the sampler, if the session has drawn a token.
     pub(super) fn drawer(&self) -> Option<(usize, u32, &Sampler)> {
         match self.session.pending() {
             &[last] => Some((self.session.slot(), last, &self.sampler)),
@@ -81,15 +81,16 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Takes the logits of the last token read back from the device; none if that has drawn nothing.
+    /// Gives the session the logits of the last token read on the device; they are empty if the device drew no token
+    /// from them.
     pub(super) fn take_logits(&mut self, logits: Vec<f32>) {
         if !logits.is_empty() {
             self.session.set_logits(logits);
         }
     }
 
-    /// Takes the last `n_bytes` bytes off the token that has been drawn but not read; `false` if it has no more than
-    /// those.
+    /// Removes the last `n_bytes` bytes of the token that has been drawn but not read. Returns `false` if it has no
+    /// more bytes than these.
     pub(super) fn shorten_pending(&mut self, n_bytes: usize) -> bool {
         let Some(&[token]) = self.session.pending().first_chunk() else { return false };
         let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
@@ -99,7 +100,7 @@ impl<'a> Text<'a> {
         true
     }
 
-    /// Ends it if no further token is wanted; returns the text that was held back.
+    /// Ends the text if no further token is wanted, and returns the text that was held back.
     pub(super) fn end_if_due(&mut self) -> Piece {
         if self.is_cancelled() {
             self.finish(FinishReason::Cancelled)
@@ -110,7 +111,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Takes the next token and returns the text that has become certain by it.
+    /// Appends the next token and returns the text that has become certain by it.
     pub(super) fn push(&mut self, token: u32) -> Piece {
         if self.options.stop_tokens.contains(&token) {
             return self.finish(FinishReason::StopToken(token));
@@ -125,7 +126,7 @@ impl<'a> Text<'a> {
         self.piece(step.emit)
     }
 
-    /// Ends it; returns the text that was held back.
+    /// Ends the text and returns the text that was held back.
     fn finish(&mut self, reason: FinishReason) -> Piece {
         let step = self.stop.push(self.decoder.finish());
         self.end = Some(step.hit.map_or(reason, FinishReason::StopText));
@@ -136,15 +137,15 @@ impl<'a> Text<'a> {
         self.piece(text)
     }
 
-    /// `text`, which goes on from the last piece, with the bytes it stands for.
+    /// A piece of `text`, which continues the last piece, with the bytes of its tokens.
     fn piece(&mut self, text: String) -> Piece {
         let n_bytes = n_bytes_of(&self.unshown, text.chars().count());
         Piece { text, bytes: self.unshown.drain(..n_bytes).collect() }
     }
 }
 
-/// How many of `bytes` the first `n_chars` characters of their text stand for. A character may be U+FFFD for bytes that are
-/// not UTF-8, as [`String::from_utf8_lossy`] and [`Utf8Stream`] have it.
+/// The number of `bytes` whose text is the first `n_chars` characters. A character may be U+FFFD for bytes that are not
+/// UTF-8, as [`String::from_utf8_lossy`] and [`Utf8Stream`] have it.
 fn n_bytes_of(bytes: &[u8], n_chars: usize) -> usize {
     let units = bytes.utf8_chunks().flat_map(|chunk| {
         let invalid = Some(chunk.invalid().len()).filter(|&n| n > 0);

@@ -1,15 +1,15 @@
-//! The tokens that can still be drawn, and the filters that thin them out without ever sorting them all.
+//! The tokens that can still be drawn, and the filters that reduce them without sorting them all.
 
 use super::softmax::{exp_of_at_most_0, exp_weights, inverse, max_logit, sum_of_weighted_exponents};
 use super::{SamplerError, SamplerOptions, SamplerOrder};
 
-/// Tokens looked at together.
+/// The number of tokens that one test covers.
 const CHUNK: usize = 16;
 
-/// Keeps bounds on weights on the safe side of rounding.
+/// A factor that makes bounds on weights safe against rounding.
 const BELOW: f64 = 0.999;
 
-/// One row of logits on its way to a token.
+/// One row of logits, from which a token is to be drawn.
 ///
 /// `keys` holds the candidates in any order. A key is an integer that sorts by rank: the wanted measure in its upper
 /// half (most likely first), the token in its lower half, so that equals keep the order of their ids and one integer
@@ -39,10 +39,11 @@ impl Candidates {
         (0..).zip(&self.logits).find(|&(_, &logit)| logit == max).map_or(0, |(token, _)| token)
     }
 
-    /// Turns logits into the candidates that `options` leave over and their final weights; returns the sum of those.
+    /// Computes the candidates that `options` leave and their final weights, and returns the sum of these weights.
     ///
-    /// `share` (0 to 1) says how much of the distribution the caller will look at: with all filters off, unlikely
-    /// tokens beyond the first `share` of the weight may be missing, although the returned sum includes them.
+    /// `share` (0 to 1) is the part of the distribution that the caller will read, from the most likely token on: with
+    /// all filters off, tokens beyond the first `share` of the weight may be missing, although the returned sum
+    /// includes them.
     pub(super) fn filter(&mut self, options: &SamplerOptions, max: f32, share: f64) -> f64 {
         let tempers_last = options.order == SamplerOrder::Rwkv && options.has_filter();
         let temperature = if tempers_last { 1.0 } else { options.temperature };
@@ -103,7 +104,8 @@ impl Candidates {
         self.unreached(options.top_p.into(), sum).max(options.min_p).max(of_top_k)
     }
 
-    /// A weight that at least `n` tokens reach: so many chunks have a token of that weight. 0 if there are fewer chunks.
+    /// A weight that at least `n` tokens reach, since each of `n` chunks has a token of that weight; 0 if there are
+    /// fewer chunks.
     fn reached_by(&mut self, n: usize) -> f32 {
         let heaviest = |chunk: &[f32]| chunk.iter().fold(0.0, |max, &w| if w > max { w } else { max });
         self.keys.clear();
@@ -127,7 +129,7 @@ impl Candidates {
         self.keys.clear();
         let mut first = 0;
         for (weights, logits) in self.weights.chunks(CHUNK).zip(self.logits.chunks(CHUNK)) {
-            // Almost all chunks hold nothing: one test for all of a chunk.
+            // Almost all chunks hold no candidate, so one test covers a chunk.
             if weights.iter().fold(false, |any, &w| any | (w >= lowest)) {
                 for ((token, &weight), &logit) in (first..).zip(weights).zip(logits) {
                     if weight >= lowest {
@@ -165,7 +167,7 @@ impl Candidates {
         self.keys.truncate(n);
     }
 
-    /// Min-p: keeps what weighs at least `min_p` times the heaviest.
+    /// Min-p: keeps the tokens that weigh at least `min_p` times the heaviest one.
     fn keep_above(&mut self, min_p: f32) {
         let weights = &self.weights;
         let weight = |key: &u64| weights[token_of(*key) as usize];
@@ -173,7 +175,7 @@ impl Candidates {
         self.keys.retain(|key| weight(key) >= min_p * heaviest);
     }
 
-    /// p^(1/temperature), from the logits; what becomes 0 is no candidate any more.
+    /// Replaces weights by p^(1/temperature), computed from the logits, and drops the candidates whose weight becomes 0.
     fn temper(&mut self, max: f32, temperature: f32) {
         let best = self.keys.iter().min().map_or(max, |&key| self.logits[token_of(key) as usize]);
         let scale = inverse(temperature);
@@ -192,7 +194,7 @@ impl Candidates {
 /// The smallest number of first keys (by rank, at least one if there are any) whose weights reach `target`; those keys
 /// are moved to the front, the last of them last.
 ///
-/// Halves the range that the border lies in, like quickselect: time in proportion to the number of keys.
+/// Like quickselect it halves the range that contains the border, so its time is proportional to the number of keys.
 fn prefix_reaching(keys: &mut [u64], weights: &[f32], target: f64) -> usize {
     let weigh = |keys: &[u64]| keys.iter().map(|&key| f64::from(weights[token_of(key) as usize])).sum::<f64>();
     let (mut start, mut end) = (0, keys.len());

@@ -1,4 +1,4 @@
-//! What a device needs to draw as a sampler does.
+//! The data with which a device draws tokens as a sampler does.
 
 use super::{Sampler, above_0_to_1};
 #[cfg(not(target_arch = "wasm32"))]
@@ -8,8 +8,8 @@ use {
 };
 
 impl Sampler {
-    /// How a device goes on as this sampler would. `None` where it could not draw the same tokens: it has no typical-p,
-    /// its divisions (repetition penalty) are not exact, and it takes one bias per token.
+    /// The options with which a device draws the tokens that this sampler would draw. `None` if it could not: the
+    /// device has no typical-p, its divisions (repetition penalty) are not exact, and it takes one bias per token.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn on_device(&self) -> Option<DrawOptions> {
         let options = &self.options;
@@ -43,7 +43,7 @@ impl Sampler {
         Shares::new(move || above_0_to_1(&mut rng))
     }
 
-    /// Passes over the random number of a token that a device has drawn.
+    /// Skips the random number with which a device has drawn a token.
     pub(crate) fn skip(&mut self) {
         if !self.options.is_greedy() {
             above_0_to_1(&mut self.rng);

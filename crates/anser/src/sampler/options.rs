@@ -1,21 +1,21 @@
-//! What a [`Sampler`](super::Sampler) can be told, and what it can answer back.
+//! The options and the errors of a [`Sampler`](super::Sampler).
 
 use thiserror::Error;
 
-/// At which point the temperature acts.
+/// The point at which the temperature acts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SamplerOrder {
-    /// As RWKV's own inference code does it, and as its recommended settings assume: penalties → softmax → filters on
+    /// The order of RWKV's own inference code, which its recommended settings assume: penalties → softmax → filters on
     /// those raw probabilities → `p^(1/temperature)` of what is left → renormalise → draw. Probabilities are those of
     /// the softmax over the whole vocabulary until all filters have run.
     #[default]
     Rwkv,
-    /// As most other engines do it: penalties → logits / temperature → softmax → filters → draw. The probabilities are
+    /// The order of most other engines: penalties → logits / temperature → softmax → filters → draw. The probabilities are
     /// renormalised after every filter.
     Common,
 }
 
-/// How tokens are drawn.
+/// The options with which tokens are drawn.
 ///
 /// The steps run in this order: [`logit_bias`](Self::logit_bias), repetition penalty, presence and frequency penalty,
 /// then softmax, temperature and filters as [`order`](Self::order) says. The filters run in the order typical-p, top-k,
@@ -25,7 +25,7 @@ pub enum SamplerOrder {
 /// 0.996, all other filters off.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplerOptions {
-    /// At which point the temperature acts.
+    /// The point at which the temperature acts.
     pub order: SamplerOrder,
     /// Flattens the distribution above 1 and sharpens it below; 0 always takes the most likely token.
     pub temperature: f32,
@@ -140,10 +140,10 @@ impl SamplerOptions {
     }
 }
 
-/// Largest change of a logit by one option: far more than logits differ by, far less than f32 overflows at.
+/// The largest change of a logit by one option. It is far larger than differences of logits, and far from overflowing f32.
 const MAX_SHIFT: f32 = 100.0;
 
-/// Why an option was refused or no token could be drawn.
+/// The reason for which an option was refused or no token could be drawn.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum SamplerError {
@@ -194,7 +194,7 @@ pub enum SamplerError {
     },
 }
 
-/// The end of a range as people write it.
+/// The bound of a range, for messages.
 struct Bound(f32);
 
 impl std::fmt::Display for Bound {

@@ -1,16 +1,17 @@
-//! Which tokens were seen, how often, and what that costs them.
+//! The tokens of the text with their counts, and the penalties for them.
 
 use super::SamplerOptions;
 
-/// Counts of the tokens seen so far. Counts fade, presence does not.
+/// The counts of the tokens seen so far. Counts decay; the presence of a token does not.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Seen {
-    /// (token, count), by token: few compared with the vocabulary, so that a sampler stays small.
+    /// (token, count), sorted by token. A text has few different tokens compared with the vocabulary, so this list
+    /// stays small.
     counts: Vec<(u32, f32)>,
 }
 
 impl Seen {
-    /// Lets all counts fade by `decay`, then counts `token` by `amount`.
+    /// Multiplies all counts by `decay`, then adds `amount` to the count of `token`.
     pub(super) fn count(&mut self, token: u32, amount: f32, decay: f32) {
         for (_, count) in &mut self.counts {
             *count *= decay;
@@ -34,7 +35,7 @@ impl Seen {
         }
     }
 
-    /// (token, count), by token.
+    /// (token, count), sorted by token.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn counts(&self) -> &[(u32, f32)] {
         &self.counts

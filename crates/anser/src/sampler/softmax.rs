@@ -1,10 +1,10 @@
 //! Maximum and exponentials of whole logit rows, in plain arithmetic that gives the same bits on every platform (the
 //! `exp` of a platform's library may differ in its last bit, and a drawn token with it) and that compilers vectorise.
 
-/// Numbers handled side by side: enough independent chains to hide the latency of an addition.
+/// The number of independent sums: enough to hide the latency of an addition.
 const LANES: usize = 16;
 
-/// ln(f32::MIN_POSITIVE): below it exponentials are 0.
+/// ln(f32::MIN_POSITIVE), below which exponentials are 0.
 const LOWEST: f32 = -87.336_54;
 
 /// The largest of `logits` \[V\] (−∞ if there is none), or the index of the first that is NaN or +∞.

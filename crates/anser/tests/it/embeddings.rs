@@ -1,4 +1,4 @@
-//! Embeddings in batches, caches, and looks inside the model.
+//! Embeddings in batches, caches, and values inside the model.
 
 use crate::fixtures::{EXPECTED, demo, hidden, prompt};
 use anser::{EmbedOptions, Error, Layer, Model, Options, Pooling, PrefixCache, Want, Which};
@@ -215,7 +215,7 @@ fn shared_prefixes_are_read_once_and_exactly() {
     other[0] += 1;
     assert_eq!(cache.read(&other).unwrap().1, 0);
     assert_eq!((cache.stats().n_hits, cache.stats().n_misses), (6, 2));
-    // What was used least recently has gone: the prefix stayed as long as it was asked for.
+    // The cache dropped the least recently used state, and kept the prefix while it was in use.
     assert_eq!(cache.read(&[prefix, &[5, 6, 7]].concat()).unwrap().1, 200);
 }
 

@@ -1,4 +1,4 @@
-//! Outputs appear whole or not at all, go where a person means, and never overwrite an input.
+//! Outputs appear whole or not at all, are written to the intended file, and never overwrite an input.
 
 use anser::{Error, files};
 use std::fs;
@@ -97,7 +97,7 @@ fn links_modes_pipes_and_devices_stay_what_they_are() {
     files::write("/dev/null", b"x").unwrap();
     assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
 
-    // An open file by its number is written in place: the one who opened it sees what is written.
+    // An open file by its number is written in place, so that the process that opened it sees the bytes.
     use std::os::fd::AsRawFd;
     let open = fs::File::create(at("open")).unwrap();
     let before = fs::metadata(at("open")).unwrap().ino();

@@ -1,4 +1,4 @@
-//! The demo model's files and what independent implementations say of it.
+//! The demo model's files, and the values that independent implementations computed with it.
 
 use anser::{Model, Options};
 use safetensors::SafeTensors;

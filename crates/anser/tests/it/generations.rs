@@ -13,7 +13,7 @@ fn demo(name: &str) -> Model {
     Model::load(demo_path(name), &options).unwrap()
 }
 
-/// How a generation ended, and where it left its session.
+/// The end of a generation, and the position of its session after it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Outcome {
     text: String,
@@ -30,7 +30,7 @@ impl Outcome {
     }
 }
 
-/// The outcomes, and the sessions as they were left.
+/// Generates the texts one by one; returns the outcomes, and the sessions after them.
 pub(crate) fn one_by_one(
     model: &Model,
     prompts: &[&[u32]],
@@ -55,7 +55,7 @@ fn feeds<'a>(sessions: &'a mut [Session], prompts: &[&'a [u32]]) -> Vec<(&'a mut
     sessions.iter_mut().zip(prompts.iter().copied()).collect()
 }
 
-/// The same.
+/// Generates the texts side by side; returns the outcomes, and the sessions after them.
 pub(crate) fn side_by_side(
     model: &Model,
     prompts: &[&[u32]],
@@ -150,7 +150,7 @@ fn pieces_come_as_they_are_drawn_and_sessions_go_on() {
         let mut n_drawn = [0; 2];
         {
             let mut feeds = feeds(&mut sessions, &prompts);
-            // One for all.
+            // One set of options serves all prompts.
             let mut generations = model.generate_batch(&mut feeds, &options[..1]).unwrap();
             for _ in 0..n_pieces {
                 let (index, piece) = generations.next().unwrap().unwrap();
@@ -194,7 +194,7 @@ fn what_cannot_be_generated_is_refused_before_anything_is_read() {
     assert!(refused(&other, &mut two, &[story, story], &[greedy(1)]).contains("demo-q8_0.gguf"));
     let cancel = CancelToken::default();
     cancel.cancel();
-    // A step may be taken before anybody asks.
+    // The device may run a step ahead of the caller.
     let long = vec![1; 3000];
     let options = GenerateOptions { cancel, ..greedy(1) };
     assert!(matches!(

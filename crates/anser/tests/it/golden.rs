@@ -9,12 +9,12 @@ use anser_model::{Sequence, Step};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-/// What the threaded executor's arithmetic may cost in the last token's logits.
+/// The bounds on the error of the last token's logits by the threaded executor.
 pub(crate) struct Bounds {
-    /// Of all logits. F32 sums in another order give 1e-12; int8 activations (one scale per 32) are good to about
-    /// 1/256 of the largest of 32, which leaves 1e-5 to 3e-4 after six layers.
+    /// The bound on the NMSE of all logits. F32 sums in another order give 1e-12. Int8 activations (one scale per 32)
+    /// have an error of about 1/256 of the largest of 32, which gives 1e-5 to 3e-4 after six layers.
     pub(crate) nmse: f64,
-    /// Of one logit, in units of which the standard deviation is 4 to 5.7.
+    /// The bound on the error of one logit. Logits have a standard deviation of 4 to 5.7.
     pub(crate) max_abs: f32,
 }
 

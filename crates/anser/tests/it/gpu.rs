@@ -10,12 +10,14 @@ use anser::{FinishReason, Sampler, SamplerOrder, Session};
 use anser_model::cases::nmse;
 use std::ops::ControlFlow;
 
-/// Activations pass through f16 in tiles of matrix products (11 bits: 1e-7 per product, up to 1e-5 after six layers), or 8
-/// bits where few tokens meet quantized weights (see `golden::bounds`, whose executor does the same).
+/// The bound on the NMSE of logits. Tiles of matrix products round activations to f16 (11 bits: 1e-7 per product, up to
+/// 1e-5 after six layers), and products of few tokens with quantized weights to 8 bits (see `golden::bounds` for the
+/// same rounding on the CPU).
 const NMSE: f64 = 1e-4;
-/// Of one logit, of which the standard deviation is 4 to 5.7, where activations are f32: sums in another order.
+/// The bound on the error of one logit if activations are f32 and only the order of sums differs. Logits have a
+/// standard deviation of 4 to 5.7.
 const MAX_ABS_EXACT: f32 = 1e-2;
-/// And where they pass through f16.
+/// The bound on the error of one logit if activations are rounded to f16.
 const MAX_ABS_HALF: f32 = 0.1;
 
 fn gpu() -> Options {
@@ -133,7 +135,7 @@ fn chunks_forks_and_restored_states_go_on_as_one() {
     session.feed(&tokens[290..]).unwrap();
     assert_eq!(session.logits(), expected);
 
-    // Through a file, and from states that a cache keeps in either memory.
+    // The state passes through a file, and through caches in main memory and on the device.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.safetensors");
     let mut session = model.session().unwrap();
@@ -172,8 +174,8 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
     GenerateOptions { sampler: SamplerOptions::greedy(), max_tokens, ..GenerateOptions::default() }
 }
 
-/// `session` must stand where one stands that has read the prompt and then all but the `pending` last of `tokens`, one
-/// by one: the same bits.
+/// Checks that `session` has the same bits as a session that has read the prompt and then, one by one, all of `tokens`
+/// but the last `pending` ones.
 fn assert_stands_after(session: &mut Session, prompt: &[u32], tokens: &[u32], pending: usize, at: &str) {
     let (read, unread) = tokens.split_at(tokens.len() - pending);
     assert_eq!(session.pending(), unread, "{at}");
@@ -202,7 +204,7 @@ fn a_generation_leaves_the_session_after_its_last_token_however_it_ends() {
         drop(generation);
         assert_stands_after(&mut session, &prompt, &tokens, 1, "as many as asked for");
 
-        // As the host draws them.
+        // The host draws the same tokens.
         let mut by_host = model.session().unwrap();
         by_host.feed(&prompt).unwrap();
         for &token in &tokens {
@@ -246,7 +248,7 @@ fn a_generation_leaves_the_session_after_its_last_token_however_it_ends() {
                 let n = generation.tokens().len();
                 drop(generation);
                 assert_stands_after(&mut session, &prompt, &tokens[..n], 1, "left early");
-                // and goes on as if it had never stopped
+                // The session continues as if it had never stopped.
                 let mut rest = session.generate(&[], &greedy(N - n)).unwrap();
                 rest.text().unwrap();
                 assert_eq!([&tokens[..n], rest.tokens()].concat(), tokens, "{file} after {n}");
@@ -289,7 +291,7 @@ fn a_gpu_draws_the_tokens_that_the_host_would_draw() {
 
 #[test]
 fn texts_side_by_side_are_those_of_one_by_one() {
-    /// Steps of one token and of several add up in another order.
+    /// The bound between steps of one token and of several, which sum in another order.
     const NMSE_EXACT: f64 = 1e-9;
     // In 8 bits texts part at the first near tie.
     let options = Options { exact: true, ..gpu() };

@@ -1,4 +1,4 @@
-//! Loading: within a budget, told of and cancelled, and from files that change.
+//! Loading: within a memory budget, with progress and cancelling, and from files that change.
 //!
 //! Runs on the first adapter, Mesa's software one where there is no other; without any it fails.
 
@@ -102,7 +102,7 @@ fn a_file_that_changed_ends_every_kind_of_step() {
         is_told(read.feed_reading(&[4], &["blocks.0.att.r"]).unwrap_err());
         is_told(model.embed_batch(&[vec![1, 2]], &EmbedOptions::default()).map(drop).unwrap_err());
         is_told(model.session().unwrap_err());
-        // What was computed before is there.
+        // The session keeps the results from before the error.
         assert_eq!(read.logits().len(), 300);
         read.state().unwrap();
     }

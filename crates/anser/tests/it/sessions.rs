@@ -1,4 +1,4 @@
-//! Sessions: saved, restored, forked and interleaved, they go on as if nothing had happened.
+//! Sessions that are saved, restored, forked or interleaved continue unchanged.
 
 use crate::fixtures::{demo, demo_path, prompt};
 use anser::{
@@ -28,7 +28,7 @@ fn a_generation_in_parts_equals_one_in_full() {
     let first = generate(&mut session, "Once upon a time", &greedy(15));
     assert_eq!(first.clone() + &generate(&mut session, "", &greedy(25)), whole);
 
-    // Through a file, in another session.
+    // Another session continues from a file.
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.safetensors");
     let mut session = model.session().unwrap();

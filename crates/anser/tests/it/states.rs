@@ -1,4 +1,5 @@
-//! State files: whose they are, of which kind, and that equal states are equal files. Damaged weights give no numbers.
+//! State files: their models, their kinds, and that equal states are equal files. Damaged weights give an error and no
+//! numbers.
 
 use crate::fixtures::{demo, root};
 use anser::{

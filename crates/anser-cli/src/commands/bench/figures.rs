@@ -1,10 +1,11 @@
-//! What a benchmark found, as JSON and as a table.
+//! The figures of a benchmark, as JSON and as a table.
 
+use super::origin::Origin;
 use anser::MemoryUse;
 use serde::Serialize;
 use std::fmt::{self, Display, Formatter};
 
-/// Figures of one run.
+/// The figures of one run.
 pub(super) struct Measured {
     pub(super) load_ms: f64,
     pub(super) resident_ms: f64,
@@ -23,15 +24,15 @@ pub(super) struct Measured {
     pub(super) memory: Option<MemoryUse>,
 }
 
-/// What one sequence's prompt and generation took of a GPU's memory, MiB.
+/// The memory of a GPU after one sequence's prompt and generation, in MiB.
 #[derive(Serialize)]
 pub(super) struct GpuMemory {
-    /// With the embedding table of generations.
+    /// The weights, with the embedding table of generations.
     gpu_weights_mib: f64,
     gpu_states_mib: f64,
-    /// Neither weights nor states.
+    /// The memory that is neither weights nor states.
     gpu_scratch_mib: Option<f64>,
-    /// What the allocator took from the driver for all of it.
+    /// The memory that the allocator took from the driver for all of these.
     gpu_reserved_mib: Option<f64>,
 }
 
@@ -47,14 +48,14 @@ impl GpuMemory {
     }
 }
 
-/// What a GPU could do at best, and which part of that the model reached.
+/// The rates that a GPU reaches at best, and the parts of them that the model reached.
 #[derive(Serialize)]
 pub(super) struct Reached {
     pub(super) copy_gb_per_s: f64,
     pub(super) gemm_tflop_per_s: f64,
-    /// Weights and states that a token moves, times tokens per second, of what a copy moves.
+    /// The bytes of weights and states that a token moves, times tokens per second, divided by the rate of a copy.
     pub(super) decode_of_copy: f64,
-    /// Multiplications and additions of the prompt's products, of what the best product does.
+    /// The rate of multiplications and additions of the prompt's products, divided by that of the best product.
     pub(super) prefill_of_gemm: f64,
 }
 
@@ -67,13 +68,13 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    /// Of the values that could be measured; `None` if none could.
+    /// The spread of the values that are known; `None` if none is.
     pub(super) fn of_known(values: impl Iterator<Item = Option<f64>>) -> Option<Spread> {
         let known: Vec<f64> = values.flatten().collect();
         if known.is_empty() { None } else { Some(Spread::of(known)) }
     }
 
-    /// Of at least one value; NaN of none.
+    /// The spread of at least one value; NaN if there is none.
     pub(super) fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);
         let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
@@ -83,20 +84,22 @@ impl Spread {
     }
 }
 
-/// What `--json` prints.
+/// The JSON object that `--json` prints.
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) model: String,
     pub(super) title: String,
     pub(super) device: String,
+    #[serde(flatten)]
+    pub(super) origin: Origin,
     pub(super) n_prompt: usize,
     pub(super) n_gen: usize,
     pub(super) n_runs: usize,
-    /// Start of the GPU's driver, once.
+    /// The time in which the GPU's driver started, measured once.
     pub(super) open_device_ms: Option<f64>,
-    /// Until the model can be used.
+    /// The time until the model can be used.
     pub(super) load_ms: Spread,
-    /// Until all of its weights are on the device.
+    /// The time until all of its weights are on the device.
     pub(super) resident_ms: Spread,
     pub(super) first_token_ms: Spread,
     pub(super) prefill_tps: Spread,
@@ -108,16 +111,16 @@ pub(super) struct Report {
     pub(super) state_ms: Spread,
     pub(super) batch_8_tps: Spread,
     pub(super) batch_64_tps: Spread,
-    /// Texts generated side by side, all together.
+    /// The tokens per second of 8 texts generated side by side, all together.
     pub(super) generate_8_tps: Option<Spread>,
     pub(super) generate_64_tps: Option<Spread>,
     pub(super) load_anon_mib: Option<f64>,
     pub(super) peak_anon_mib: Option<f64>,
     pub(super) peak_rss_mib: Option<f64>,
-    /// On GPUs only.
+    /// The GPU's memory; absent on the processor.
     #[serde(flatten)]
     pub(super) gpu_memory: Option<GpuMemory>,
-    /// On hardware GPUs with a clock only.
+    /// The parts of its limits that the GPU reached; absent unless it is a hardware GPU with a clock.
     #[serde(flatten)]
     pub(super) reached: Option<Reached>,
 }
@@ -125,7 +128,8 @@ pub(super) struct Report {
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} ({}) on {}", self.model, self.title, self.device)?;
-        writeln!(f, "prompt {}, generate {}, runs {}\n", self.n_prompt, self.n_gen, self.n_runs)?;
+        writeln!(f, "prompt {}, generate {}, runs {}", self.n_prompt, self.n_gen, self.n_runs)?;
+        writeln!(f, "anser {}, commit {}\n", self.origin.version, self.origin.commit)?;
         writeln!(f, "{:<16} {:>10} {:>10} {:>10}", "", "median", "min", "max")?;
         if let Some(ms) = self.open_device_ms {
             writeln!(f, "{:<16} {ms:>10.2}", "open_device_ms")?;

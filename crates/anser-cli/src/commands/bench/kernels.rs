@@ -7,7 +7,7 @@ use anser::{KernelRow, measure_kernels};
 use serde::Serialize;
 use std::ops::ControlFlow;
 
-/// What `--json` prints for each row.
+/// The JSON object of a row.
 #[derive(Serialize)]
 struct Row<'a> {
     name: &'a str,

@@ -1,4 +1,4 @@
-//! `anser bench --profile`: what every kernel takes.
+//! `anser bench --profile`: the time of every kernel.
 
 use crate::report::Failure;
 use anser::{KernelTime, Model};
@@ -12,7 +12,7 @@ struct Row<'a> {
     n_bytes: u64,
 }
 
-/// A table by kernel for one step of `tokens`, after a step that compiles what is needed.
+/// A table of the kernels of one step of `tokens`, measured after a step that compiles them.
 pub(super) fn table(model: &Model, tokens: &[u32]) -> Result<String, Failure> {
     let mut session = model.session()?;
     session.feed(tokens)?;

@@ -1,4 +1,4 @@
-//! Where a chat's lines come from: an editor with history at a terminal, plain lines otherwise.
+//! Reads a chat's lines: with an editor and a history at a terminal, else as plain lines.
 
 use crate::report::Failure;
 use crate::term;
@@ -12,21 +12,21 @@ use std::path::PathBuf;
 const PROMPT: &str = "> ";
 const MAX_HISTORY: usize = 1000;
 
-/// What came of asking for a line.
+/// The result of reading a line.
 pub(super) enum Line {
     /// The bytes of a line, or of several that were pasted at once.
     Text(Vec<u8>),
-    /// Ctrl-C at the prompt.
+    /// The user pressed Ctrl-C at the prompt.
     Interrupted,
-    /// Ctrl-D, or no more input.
+    /// The user pressed Ctrl-D, or the input ended.
     End,
 }
 
-/// Reads lines.
+/// The reader of a chat's lines.
 pub(super) enum Reader {
-    /// A person at a terminal.
+    /// An editor, for a person at a terminal.
     Editor { editor: Box<Editor<(), FileHistory>>, history: Option<PathBuf> },
-    /// A file, a pipe, a terminal whose output goes elsewhere, or one that cannot move its cursor.
+    /// Plain lines, for a file, a pipe, a terminal whose output goes elsewhere, or one that cannot move its cursor.
     Plain { prompts: bool },
 }
 
@@ -43,7 +43,7 @@ impl Reader {
         let mut editor = editor.map_err(|e| Failure::about("terminal", e))?;
         let history = history_file();
         if let Some(path) = &history {
-            // The first chat finds none.
+            // Before the first chat there is no history, so this fails.
             let _ = editor.load_history(path);
         }
         Ok(Reader::Editor { editor: Box::new(editor), history })
@@ -64,7 +64,7 @@ impl Reader {
             }
             Reader::Editor { editor, history } => match editor.readline(PROMPT) {
                 Ok(line) => {
-                    // A history that cannot be kept is no reason to stop talking.
+                    // A failure to write the history does not end the chat.
                     let _ = editor.add_history_entry(&line);
                     if let Some(path) = history {
                         let _ = editor.append_history(path);
@@ -91,7 +91,7 @@ fn plain_line() -> Result<Line, Failure> {
     Ok(Line::Text(line))
 }
 
-/// `anser/chat-history` in the platform's directory for data.
+/// The file of the history: `anser/chat-history` in the platform's directory for data.
 fn history_file() -> Option<PathBuf> {
     let directory = choose_native_strategy().ok()?.data_dir().join("anser");
     std::fs::create_dir_all(&directory).ok()?;

@@ -1,4 +1,4 @@
-//! What can be asked for in a chat besides an answer.
+//! The commands of a chat, which begin with a slash.
 
 use crate::args::Think;
 use crate::report::Failure;
@@ -50,8 +50,8 @@ impl<'a> Slash<'a> {
     }
 }
 
-/// The file that `text` names, as a shell would have it: ~ is the user's home, and quotes around the name are no part of
-/// it. They are needed for names that begin with ~ or a quote only, since a name ends where the line does.
+/// The file that `text` names, as in a shell: ~ is the user's home, and quotes around the name are removed. A name ends
+/// at the end of the line, so only names that begin with ~ or a quote need quotes.
 fn file(text: &str) -> Result<PathBuf, String> {
     if let Some(quote @ ('"' | '\'')) = text.chars().next() {
         return match text[1..].split_once(quote) {

@@ -1,12 +1,12 @@
-//! The metadata of a file as JSON, long arrays abbreviated: a vocabulary alone has 65,536 strings.
+//! The metadata of a file as JSON. Long arrays are abbreviated, since a vocabulary alone has 65,536 strings.
 
 use crate::printable::printable;
 use anser_format::{MetaArray, MetaValue, ModelFile};
 use serde_json::{Map, Value, json};
 
-/// Longer arrays show their first elements only.
+/// The number of elements that are shown of a longer array.
 const MAX_ELEMENTS: usize = 8;
-/// Longer strings are cut in the listing for people.
+/// The number of characters that the listing for people shows of a longer value.
 const MAX_CHARS: usize = 100;
 
 pub(super) fn to_json(file: &ModelFile) -> Map<String, Value> {
@@ -32,7 +32,7 @@ fn value_to_json(value: &MetaValue) -> Value {
     }
 }
 
-/// The f64 that is written as `value` is: 1e-5 instead of 9.999999747378752e-6.
+/// The f64 with the same shortest decimal form as `value`: 1e-5 instead of 9.999999747378752e-6.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(value.into())
 }
@@ -61,7 +61,7 @@ fn array_to_json(array: &MetaArray) -> Value {
     if array.len() > MAX_ELEMENTS { json!({ "n": array.len(), "first": first }) } else { first }
 }
 
-/// `value` on one line, fit for a terminal, cut if it is long.
+/// `value` on one line, printable and cut if it is long.
 pub(super) fn abbreviated(value: &Value) -> String {
     let line = value.to_string();
     match line.char_indices().nth(MAX_CHARS) {

@@ -6,9 +6,9 @@ use super::{logits_of, off};
 use crate::sampler::{Sampler, SamplerOptions, SamplerOrder};
 use anser_gpu::{Device, DeviceChoice, draw_rows};
 
-/// How far the share of a candidate, and of those before it, may be from the host's: weights are exponentials of f32
-/// numbers, good to 3·10⁻⁷ each, of logits that a penalty's product and difference round to 2·10⁻⁶; the tail's exponents
-/// of up to 40 carry an error of 40·2⁻²⁴.
+/// The largest distance of the probability of a candidate, and of the sum of those before it, from the host's: weights
+/// are exponentials of f32 numbers, good to 3·10⁻⁷ each, of logits that a penalty's product and difference round to
+/// 2·10⁻⁶; the tail's exponents of up to 40 carry an error of 40·2⁻²⁴.
 const BOUND: f64 = 5e-6;
 
 /// A row like a language model's: a Gaussian bulk and a few likely tokens, and many equal ones.

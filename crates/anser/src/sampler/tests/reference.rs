@@ -2,9 +2,9 @@
 
 use crate::sampler::{SamplerOptions, SamplerOrder};
 
-/// How near to a border a sum of probabilities may be before rounding could decide it.
+/// The distance of a sum of probabilities from a border within which rounding could decide.
 const MARGIN: f64 = 3e-6;
-/// The same for logits.
+/// The distance of two logits within which rounding could decide.
 const LOGIT_MARGIN: f64 = 1e-4;
 
 struct Candidate {
@@ -95,7 +95,8 @@ pub(super) fn reference_distribution(
     Some(all.iter().map(|c| (c.token, weight(c) / sum)).collect())
 }
 
-/// Number of first candidates that together have probability `share`; all if they never do. `None` if it is too close.
+/// The number of first candidates that together have probability `share`; all if they never reach it. `None` if it is
+/// too close.
 fn reaching(all: &[Candidate], share: f64) -> Option<usize> {
     let mut sum = 0.0;
     for (at, candidate) in all.iter().enumerate() {
