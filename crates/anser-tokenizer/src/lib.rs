@@ -1,4 +1,5 @@
-//! The RWKV World tokenizer: bytes to token ids by greedy longest match, and back.
+//! The RWKV World tokenizer: bytes to token ids by greedy longest match, and back. Byte-level BPE, for models older than that and
+//! for those made of others, is behind the same [`Tokenizer`].
 //!
 //! ```
 //! use anser_tokenizer::{Tokenizer, Utf8Stream};
@@ -50,6 +51,7 @@
 //! rest. The World tables are made by the build script and are part of the program (3.4 MB, used in place). A
 //! vocabulary of the same size from a file is ready after some 40 ms.
 
+mod bpe;
 mod encode;
 mod escape;
 mod index;

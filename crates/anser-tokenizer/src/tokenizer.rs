@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::bpe::{self, Bpe, Parts, Pattern};
 use crate::escape::unescape_gguf_token;
-use crate::index::{Index, IndexBuf};
+use crate::index::IndexBuf;
 use crate::vocabulary::{Vocabulary, VocabularyBuf, VocabularyError};
 use crate::{encode, index_build, vocab_json, vocab_text, world};
 
@@ -21,7 +22,7 @@ const PROGRESS_N_BYTES: usize = 4 << 20;
 /// The byte order mark, which some editors write at the start of a UTF-8 text.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// Encodes bytes as token ids by greedy longest match, and decodes them.
+/// Encodes bytes as token ids, by greedy longest match or by byte-level BPE, and decodes them.
 ///
 /// Cloning is cheap: clones share their tables.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub struct Tokenizer(Source);
 enum Source {
     World,
     Own(Arc<Tables>),
+    Bpe(Arc<Bpe>),
 }
 
 struct Tables {
@@ -80,10 +82,42 @@ impl Tokenizer {
         Self::from_vocabulary(VocabularyBuf::collect(tokens)?)
     }
 
-    /// A tokenizer for the text of a vocabulary file. Two formats are told apart by their first character:
+    /// A tokenizer for the `tokenizer.ggml.tokens` of a GGUF file whose `tokenizer.ggml.model` is `gpt2`, each with its
+    /// `tokenizer.ggml.token_type`; with its `tokenizer.ggml.merges` and `tokenizer.ggml.pre`.
+    ///
+    /// Control and unused tokens have no text here.
+    ///
+    /// # Errors
+    /// When a single byte is no token, a merge names others than these, or texts are split in another way than GPT-2 or
+    /// Qwen2 do.
+    pub fn from_gguf_bpe<'a>(
+        tokens: impl IntoIterator<Item = (&'a str, i32)>,
+        merges: impl IntoIterator<Item = &'a str>,
+        pre: &str,
+    ) -> Result<Self, VocabularyError> {
+        let pattern = Pattern::from_llama(pre).ok_or_else(|| VocabularyError::Pattern { found: pre.into() })?;
+        let token = |(text, token_type): (&str, i32)| match token_type {
+            GGUF_TYPE_CONTROL | GGUF_TYPE_UNUSED => None,
+            _ => bpe::token_bytes(text).or_else(|| Some(text.as_bytes().to_vec())),
+        };
+        let pair = |(rank, merge): (usize, &str)| {
+            let (left, right) = merge.split_once(' ').ok_or(VocabularyError::Merge { rank })?;
+            match (bpe::token_bytes(left), bpe::token_bytes(right)) {
+                (Some(left), Some(right)) => Ok([left, right]),
+                _ => Err(VocabularyError::Merge { rank }),
+            }
+        };
+        let tokens = tokens.into_iter().map(token).collect();
+        let merges = merges.into_iter().enumerate().map(pair).collect::<Result<_, _>>()?;
+        Ok(Self(Source::Bpe(Arc::new(Bpe::new(Parts { tokens, merges, added: vec![], pattern })?))))
+    }
+
+    /// A tokenizer for the text of a vocabulary file. Three formats are told apart by their content:
     ///
     /// - lines, as in `rwkv_vocab_v20230424.txt`: one `ID LITERAL LENGTH` per line, the literal in Python's notation;
-    /// - JSON, as web-rwkv and its server read it: one object from ids to tokens, each a text or a list of bytes.
+    /// - JSON, as web-rwkv and its server read it: one object from ids to tokens, each a text or a list of bytes;
+    /// - `tokenizer.json` of the package `tokenizers`, if it is a byte-level BPE that splits texts as GPT-2 (GPT-NeoX 20B) or
+    ///   Qwen2 do.
     ///
     /// The vocabulary ends with the highest id named; ids left out have no text. A byte order mark, empty lines at the
     /// end and the kind of line ends do not matter.
@@ -94,6 +128,9 @@ impl Tokenizer {
     pub fn from_vocab_text(text: &str) -> Result<Self, VocabularyError> {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         let is_json = text.trim_start().starts_with(['{', '[']);
+        if is_json && bpe::is_tokenizer_json(text) {
+            return Ok(Self(Source::Bpe(Arc::new(Bpe::new(bpe::parse(text)?)?))));
+        }
         Self::from_tokens(if is_json { vocab_json::parse(text)? } else { vocab_text::parse(text)? })
     }
 
@@ -123,18 +160,21 @@ impl Tokenizer {
         match &self.0 {
             Source::World => world::VOCABULARY,
             Source::Own(tables) => tables.vocabulary.view(),
+            Source::Bpe(bpe) => bpe.vocabulary(),
         }
     }
 
-    fn index(&self) -> Index<'_> {
+    /// Appends the ids of the first `n_bytes` bytes of `text`, or of somewhat more, and returns the text after them.
+    fn encode_some<'a>(&self, text: &'a [u8], n_bytes: usize, ids: &mut Vec<u32>) -> &'a [u8] {
         match &self.0 {
-            Source::World => world::INDEX,
-            Source::Own(tables) => tables.index.view(),
+            Source::World => encode::encode(world::INDEX, text, n_bytes, ids),
+            Source::Own(tables) => encode::encode(tables.index.view(), text, n_bytes, ids),
+            Source::Bpe(bpe) => bpe.encode(text, n_bytes, ids),
         }
     }
 
-    /// The ids of `text`: at each place the longest token that matches. Any bytes can be encoded, and
-    /// [`decode`](Self::decode) gives them back.
+    /// The ids of `text`: at each place the longest token that matches, or as the merges of a BPE make them. Any bytes can be
+    /// encoded, and [`decode`](Self::decode) gives them back.
     #[must_use]
     pub fn encode(&self, text: &[u8]) -> Vec<u32> {
         // Prose and code have three to four bytes a token.
@@ -145,7 +185,7 @@ impl Tokenizer {
 
     /// Appends the ids of `text` to `ids`.
     pub fn encode_into(&self, text: &[u8], ids: &mut Vec<u32>) {
-        encode::encode(self.index(), text, usize::MAX, ids);
+        self.encode_some(text, usize::MAX, ids);
     }
 
     /// The ids of `text`, as [`encode`](Self::encode) gives them; `None` if `progress` returned `Break`. `progress` is
@@ -154,7 +194,7 @@ impl Tokenizer {
         let mut ids = Vec::with_capacity(text.len() / 3 + 8);
         let mut rest = text;
         while !rest.is_empty() {
-            rest = encode::encode(self.index(), rest, PROGRESS_N_BYTES, &mut ids);
+            rest = self.encode_some(rest, PROGRESS_N_BYTES, &mut ids);
             if progress(text.len() - rest.len()).is_break() {
                 return None;
             }

@@ -63,6 +63,18 @@ pub enum VocabularyError {
         /// The fault, with its line and column.
         problem: String,
     },
+    /// A merge of a byte-level BPE names a token that the vocabulary does not have.
+    #[error("merge {rank} joins tokens that the vocabulary does not have; the tokenizer is incomplete or damaged")]
+    Merge {
+        /// Which, from 0.
+        rank: usize,
+    },
+    /// A byte-level BPE that splits texts in a way that is not known.
+    #[error("texts are split as {found:?}, but gpt-2 and qwen2 are read")]
+    Pattern {
+        /// Its name in the file.
+        found: String,
+    },
     /// A line of a vocabulary file cannot be read.
     #[error("vocabulary line {line}: {problem}")]
     Line {
