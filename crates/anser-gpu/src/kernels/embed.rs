@@ -1,7 +1,6 @@
 //! Embeddings `[T, C]`: the host gathers their rows from the file before a step.
 
-use super::common::always;
-use crate::compile::rule::{Forms, Pattern, Rule};
+use super::prelude::*;
 
 pub(super) static EMBED: Rule =
     Rule { name: "embed", pattern: Pattern::OnHost, fits: always, forms: Forms::FLOATS, lower: |_, _| Ok(vec![]) };

@@ -1,13 +1,6 @@
 //! A product of two values, with a factor and a residual. See `wgsl/gate.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, always};
-use crate::compile::dispatch::Binding::Value;
-use crate::compile::dispatch::Dispatch;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static GATE: Rule = Rule { name: "gate", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };
 

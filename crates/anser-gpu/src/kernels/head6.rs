@@ -1,17 +1,9 @@
 //! A head of RWKV-5 or RWKV-6 between its projections and the output projection, for sequences of one token each: the recurrence,
 //! the norm per head, and the gate. See `wgsl/head6.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, out_place};
+use super::prelude::*;
 use super::recurrence::RecurrenceShape;
-use crate::compile::dispatch::Binding::{Region, State, Tokens, Value, Vector, Vectors};
-use crate::compile::dispatch::Dispatch;
-use crate::compile::graph::Graph;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::compile::target::Target;
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::{Decay, Op};
+use anser_model::Decay;
 
 pub(super) static HEAD6: Rule =
     Rule { name: "head6", pattern: Pattern::Around(matches), fits, forms: Forms::ANY, lower };

@@ -4,19 +4,10 @@
 //! There are two kernels: one reads w, a, g and the gate of the value residual as values, the other makes them itself, by the
 //! second products of their low-rank pairs.
 
-use super::common::{OTHER_OPERATIONS, out_place};
 use super::matmul::{MatMul, product};
+use super::prelude::*;
 use super::recurrence::RecurrenceShape;
-use crate::compile::dispatch::Binding::{self, State, Tokens, Value, Vectors};
-use crate::compile::dispatch::Dispatch;
-use crate::compile::graph::Graph;
-use crate::compile::lowering::{Lowering, NOTHING};
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::compile::target::Target;
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{Argument, KernelSpec, wgsl};
 use crate::quant::{PIECE_LEN, is_quantized};
-use anser_model::{Activation, Op, ValueId};
 
 /// The head that makes w, a, g and the gate itself.
 pub(super) static WITH_LOW_RANK: Rule = Rule {

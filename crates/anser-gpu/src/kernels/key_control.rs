@@ -1,13 +1,6 @@
 //! See `wgsl/key_control.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, always, reducing};
-use crate::compile::dispatch::Binding::{Value, Vector};
-use crate::compile::dispatch::Dispatch;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::wgsl;
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static KEY_CONTROL: Rule =
     Rule { name: "key_control", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };

@@ -1,14 +1,7 @@
 //! A mix of two rows by each token's own shares: x + (x_prev − x) ∘ mix, computed as a value residual is. See
 //! `wgsl/value_residual.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, always};
-use crate::compile::dispatch::Binding::Value;
-use crate::compile::dispatch::Dispatch;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static MIX: Rule = Rule { name: "mix", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };
 

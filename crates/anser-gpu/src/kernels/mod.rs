@@ -12,6 +12,7 @@ mod mix;
 mod norm_bonus_gate;
 mod norm_gate;
 mod norm_shift;
+mod prelude;
 mod recurrence;
 pub(crate) mod sample;
 mod select;

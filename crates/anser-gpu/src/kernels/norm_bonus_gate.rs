@@ -1,13 +1,6 @@
 //! See `wgsl/norm_bonus_gate/norm_bonus_gate.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, add_out, always, reducing};
-use crate::compile::dispatch::Binding::{Value, Vector};
-use crate::compile::dispatch::Dispatch;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::wgsl;
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static NORM_BONUS_GATE: Rule =
     Rule { name: "norm_bonus_gate", pattern: Pattern::Op, fits: always, forms: Forms::HALVES, lower };

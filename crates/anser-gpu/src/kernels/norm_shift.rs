@@ -1,17 +1,7 @@
 //! A layer norm and the token shift of its result. See `wgsl/norm_shift/norm_shift.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, add_out, max_norm_cols, norm_workgroup, reduce_module};
-use crate::compile::dispatch::Binding::{self, State, Tokens, Value, Vectors};
-use crate::compile::dispatch::{Dispatch, Extent};
-use crate::compile::graph::Graph;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
+use super::prelude::*;
 use crate::compile::schedule::Region;
-use crate::compile::target::{RowClass, Target};
-use crate::device::features::Features;
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{Argument, KernelSpec, wgsl};
-use anser_model::Op;
 
 pub(crate) static NORM_SHIFT: Rule = Rule {
     name: "norm_shift",

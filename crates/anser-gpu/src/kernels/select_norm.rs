@@ -1,15 +1,6 @@
 //! The choice of the rows that outputs are wanted of, and their layer norm. See `wgsl/select_norm.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, max_norm_cols, norm_workgroup, out_place, reduce_module};
-use crate::compile::dispatch::Binding::{Outputs, Region, Value, Vectors};
-use crate::compile::dispatch::Dispatch;
-use crate::compile::graph::Graph;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::compile::target::Target;
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static SELECT_NORM: Rule =
     Rule { name: "select_norm", pattern: Pattern::Around(matches), fits, forms: Forms::BYTES, lower };

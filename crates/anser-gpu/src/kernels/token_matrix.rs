@@ -1,13 +1,6 @@
 //! A row times its token's own matrix, of RWKV-7a. See `wgsl/token_matrix.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, always};
-use crate::compile::dispatch::Binding::Value;
-use crate::compile::dispatch::Dispatch;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static TOKEN_MATRIX: Rule =
     Rule { name: "token_matrix", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };

@@ -1,13 +1,6 @@
 //! See `wgsl/token_shift.wgsl`, one dispatch for each mix, and `wgsl/previous.wgsl` where the row before is a result, too.
 
-use super::common::{OTHER_OPERATIONS, always};
-use crate::compile::dispatch::Binding::{State, Tokens, Value, Vector};
-use crate::compile::dispatch::Dispatch;
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static TOKEN_SHIFT: Rule =
     Rule { name: "token_shift", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };

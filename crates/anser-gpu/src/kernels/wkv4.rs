@@ -1,13 +1,6 @@
 //! The recurrence of RWKV-4. See `wgsl/wkv4.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, always};
-use crate::compile::dispatch::Binding::{Sequences, State, Value, Vector};
-use crate::compile::dispatch::{Dispatch, Extent};
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::Op;
+use super::prelude::*;
 
 pub(super) static WKV4: Rule = Rule { name: "wkv4", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };
 

@@ -1,13 +1,7 @@
 //! The recurrence of RWKV-5 and RWKV-6. See `wgsl/wkv6.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, always};
-use crate::compile::dispatch::Binding::{Sequences, State, Value, Vector};
-use crate::compile::dispatch::{Dispatch, Extent};
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::{Decay, Op};
+use super::prelude::*;
+use anser_model::Decay;
 
 pub(super) static WKV6: Rule = Rule { name: "wkv6", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };
 

@@ -1,14 +1,7 @@
 //! The recurrence of RWKV-7. See `wgsl/wkv7/wkv7.wgsl`.
 
-use super::common::{OTHER_OPERATIONS, always};
+use super::prelude::*;
 use super::recurrence::RecurrenceShape;
-use crate::compile::dispatch::Binding::{Sequences, State, Value};
-use crate::compile::dispatch::{Dispatch, Extent};
-use crate::compile::lowering::Lowering;
-use crate::compile::rule::{Forms, Pattern, Rule, Unit, Unlowered};
-use crate::device::kernel::Access::{Read, ReadWrite};
-use crate::device::kernel::{KernelSpec, wgsl};
-use anser_model::Op;
 
 pub(super) static WKV7: Rule = Rule { name: "wkv7", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };
 

@@ -1,5 +1,7 @@
 // Up to MAX_JOBS jobs in a constant: a thread asks for its first weights without waiting for a table. Follows jobs.wgsl; JOBS is
 // the kernel's argument, an array of MAX_JOBS jobs.
+//
+// Ladder (H200, 2.9B Q4_K_M, one dispatch of seven products): a uniform table 17.8 µs, immediates 19.6 µs, constants 14.7 µs.
 
 override N_JOBS: u32;
 
