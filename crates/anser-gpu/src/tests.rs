@@ -8,7 +8,7 @@ use crate::compile::rule::Unit;
 use crate::compile::schedule::{Cell, Region, Schedule};
 use crate::compile::target::{Precision, RowClass, Target};
 use crate::compile::waves::reads_ahead;
-use crate::device::features::Features;
+use crate::device::features::{Features, Matrices};
 use crate::device::kernel::{Access, KernelSpec};
 use crate::kernels::matmul::reads_panels;
 use crate::kernels::sample::all_kernels;
@@ -27,8 +27,7 @@ fn devices() -> Vec<Features> {
         f16: false,
         subgroups: false,
         subgroup_size: [4, 128],
-        coop_f16_16: false,
-        halves_in_tiles: false,
+        matrices: None,
         max_bindings: 9,
         max_workgroup_len: 256,
         max_workgroup_n_bytes: 16 << 10,
@@ -39,7 +38,7 @@ fn devices() -> Vec<Features> {
         Features { f16: true, max_bindings: 12, ..plain },
         subgroups(4, 4),
         Features { max_bindings: 32, ..subgroups(8, 32) },
-        Features { f16: true, halves_in_tiles: true, ..subgroups(64, 64) },
+        Features { f16: true, matrices: Some(Matrices::Plain), max_workgroup_n_bytes: 32 << 10, ..subgroups(64, 64) },
         large_device(),
     ]
 }
@@ -50,8 +49,7 @@ pub(crate) fn large_device() -> Features {
         f16: true,
         subgroups: true,
         subgroup_size: [32, 32],
-        coop_f16_16: true,
-        halves_in_tiles: false,
+        matrices: Some(Matrices::Cooperative),
         max_bindings: 32,
         max_workgroup_len: 1024,
         max_workgroup_n_bytes: 48 << 10,

@@ -34,8 +34,8 @@ pub(crate) struct Switches {
     pub(crate) no_subgroups: bool,
     /// `ANSER_GPU_NO_COOPMAT`: no cooperative matrices.
     pub(crate) no_coop_matrix: bool,
-    /// `ANSER_GPU_HALVES_IN_TILES`: products of many tokens round to halves without cooperative matrices, too.
-    pub(crate) halves_in_tiles: bool,
+    /// `ANSER_GPU_PLAIN_MATRICES`: plain arithmetic in place of cooperative matrices.
+    pub(crate) plain_matrices: bool,
     /// `ANSER_GPU_NO_DRAWING`: the host draws the tokens.
     pub(crate) no_drawing: bool,
 }
@@ -47,7 +47,7 @@ impl Switches {
             no_f16: switch("ANSER_GPU_NO_F16")?,
             no_subgroups: switch("ANSER_GPU_NO_SUBGROUPS")?,
             no_coop_matrix: switch("ANSER_GPU_NO_COOPMAT")?,
-            halves_in_tiles: switch("ANSER_GPU_HALVES_IN_TILES")?,
+            plain_matrices: switch("ANSER_GPU_PLAIN_MATRICES")?,
             no_drawing: switch("ANSER_GPU_NO_DRAWING")?,
         })
     }

@@ -1,5 +1,25 @@
 //! What kernels can use on a device.
 
+/// How kernels multiply matrices of 16×16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Matrices {
+    /// By the device's matrix hardware.
+    Cooperative,
+    /// By plain arithmetic in its place: slow, so that tests can run the same kernels on any device.
+    Plain,
+}
+
+impl Matrices {
+    /// What a device with these features uses. `plain`: whether plain arithmetic is wanted.
+    pub(crate) fn of(f16: bool, cooperative: bool, plain: bool) -> Option<Matrices> {
+        match (plain && f16, cooperative) {
+            (true, _) => Some(Matrices::Plain),
+            (false, true) => Some(Matrices::Cooperative),
+            (false, false) => None,
+        }
+    }
+}
+
 /// What the device's shaders can use, after the kill switches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Features {
@@ -10,14 +30,25 @@ pub(crate) struct Features {
     /// Smallest and largest number of threads in a subgroup.
     pub(crate) subgroup_size: [u32; 2],
     /// 16×16×16 matrix products of f16 into f32, per subgroup.
-    pub(crate) coop_f16_16: bool,
-    /// Whether products of many tokens round their operands to f16 where there are no such matrices. Tests use this to see, on
-    /// any device, what a step does with numbers that are too large for f16.
-    pub(crate) halves_in_tiles: bool,
+    pub(crate) matrices: Option<Matrices>,
     /// Storage buffers that a kernel can bind.
     pub(crate) max_bindings: u32,
     /// Threads per workgroup.
     pub(crate) max_workgroup_len: u32,
     /// Bytes of workgroup memory.
     pub(crate) max_workgroup_n_bytes: u32,
+}
+
+impl Features {
+    /// Threads that share a matrix of 16×16; `None` if kernels cannot multiply such matrices, or if subgroups have no fixed size.
+    pub(crate) fn matrix_subgroup_len(&self) -> Option<u32> {
+        /// What most devices with matrix hardware have.
+        const PLAIN_LEN: u32 = 32;
+
+        let [smallest, largest] = self.subgroup_size;
+        match self.matrices? {
+            Matrices::Cooperative => (smallest == largest).then_some(largest),
+            Matrices::Plain => Some(PLAIN_LEN),
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Adapters, and the opened device: what it can do, and what went wrong on it.
 
-use super::features::Features;
+use super::features::{Features, Matrices};
 use crate::device::DeviceChoice;
 use crate::device::drivers::{self, Turn};
 use crate::device::environment::Switches;
@@ -284,8 +284,7 @@ impl Device {
             f16: report.f16,
             subgroups: report.subgroups,
             subgroup_size: report.subgroup_size,
-            coop_f16_16: report.coop_matrix,
-            halves_in_tiles: switches.halves_in_tiles,
+            matrices: Matrices::of(report.f16, report.coop_matrix, switches.plain_matrices),
             max_bindings: report.max_bindings,
             max_workgroup_len: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,

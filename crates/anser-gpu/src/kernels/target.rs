@@ -34,6 +34,5 @@ pub(crate) fn target(
 
 /// Whether products of such steps multiply halves, so that a number may be too large for them.
 pub(crate) fn multiplies_halves(target: &Target) -> bool {
-    let can = matmul::multiplies_halves(&target.features) || target.features.halves_in_tiles;
-    can && !target.has_few_rows && target.precision != Precision::Exact
+    matmul::multiplies_halves(&target.features) && !target.has_few_rows && target.precision != Precision::Exact
 }

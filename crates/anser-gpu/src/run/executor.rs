@@ -7,7 +7,7 @@ use super::step::Recording;
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::Schedule;
 use crate::compile::target::{Precision, RowClass, Target};
-use crate::device::features::Features;
+use crate::device::features::{Features, Matrices};
 use crate::device::kernel::KernelSpec;
 use crate::device::pipelines::{Ahead, distinct};
 use crate::device::{Device, DeviceKind};
@@ -32,9 +32,8 @@ pub struct GpuOptions {
     pub no_subgroups: bool,
     /// Do without cooperative matrices.
     pub no_coop_matrix: bool,
-    /// Round what products of many tokens multiply to halves even where the device has no cooperative matrices for them: for
-    /// tests.
-    pub halves_in_tiles: bool,
+    /// Multiply matrices by plain arithmetic in place of cooperative matrices, on any device with 16-bit floats: for tests.
+    pub plain_matrices: bool,
     /// Run every operation by itself, for comparisons.
     pub no_fusion: bool,
     /// Multiply quantized weights with activations in 32 bits, and everything else without rounding to 16: slower, and as
@@ -53,13 +52,11 @@ impl GpuOptions {
     /// What remains of the device's features.
     fn features(&self, device: &Device) -> Features {
         let found = device.features();
-        Features {
-            f16: found.f16 && !self.no_f16,
-            subgroups: found.subgroups && !self.no_subgroups,
-            coop_f16_16: found.coop_f16_16 && !self.no_f16 && !self.no_subgroups && !self.no_coop_matrix,
-            halves_in_tiles: self.halves_in_tiles || found.halves_in_tiles,
-            ..found
-        }
+        let f16 = found.f16 && !self.no_f16;
+        let can = found.matrices == Some(Matrices::Cooperative) && !self.no_subgroups && !self.no_coop_matrix;
+        let plain = self.plain_matrices || found.matrices == Some(Matrices::Plain);
+        let subgroups = found.subgroups && !self.no_subgroups;
+        Features { f16, subgroups, matrices: Matrices::of(f16, f16 && can, plain), ..found }
     }
 
     fn precision(&self) -> Precision {

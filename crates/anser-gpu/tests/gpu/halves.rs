@@ -2,7 +2,7 @@
 //!
 //! Matrices and vectors of a tiny model are multiplied by powers of two which a later part of the model undoes, so that one kind of
 //! number inside becomes too large for halves while the logits stay in range. Where the device has cooperative matrices, its own
-//! kernels are tried; where it has none, tiles of halves stand in for them.
+//! kernels are tried; where it has none, plain arithmetic stands in for them.
 
 use crate::harness::{Executor, device, fixture};
 use anser_format::{DType, ModelFile, quant::dequantize};
@@ -79,7 +79,7 @@ fn scaled(kind: &Kind) -> Arc<Plan> {
 }
 
 fn halves() -> GpuOptions {
-    GpuOptions { halves_in_tiles: true, ..GpuOptions::default() }
+    GpuOptions { plain_matrices: true, ..GpuOptions::default() }
 }
 
 fn tokens(n: usize, start: u32) -> Vec<u32> {

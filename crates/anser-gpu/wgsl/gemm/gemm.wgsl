@@ -1,12 +1,12 @@
-// x · weightᵀ by cooperative matrices: f16 operands, f32 sums.
+// x · weightᵀ by matrices of 16 × 16: f16 operands, f32 sums.
 //
 // A workgroup computes TILE_M weight rows × TILE_N tokens; its subgroups lie in a grid of SUBGROUPS_M × SUBGROUPS_N, each
 // with FRAGMENTS_M × FRAGMENTS_N matrices of 16 × 16. Workgroups along x cover the tokens, along y the rows: those that
 // share weights run at the same time. Along z they share the columns, if there are too few of them otherwise.
 //
 // A step covers K_STEP columns. While the subgroups multiply the tiles of one step, each thread already waits for its
-// share of the next. Follows gemm/weights_*.wgsl, which fetches the weights, gemm/tile_rows.wgsl unless they lie in panels, and
-// gemm/out_*.wgsl, which takes the sums.
+// share of the next. Follows gemm/matrices_*.wgsl, which has the matrices and the entry point, gemm/weights_*.wgsl, which
+// fetches the weights, gemm/tile_rows.wgsl unless they lie in panels, and gemm/out_*.wgsl, which takes the sums.
 
 @group(0) @binding(1) var<storage, read> input: array<Chunk>; // x, [T, ROW_CHUNKS], see halve.wgsl
 
@@ -36,10 +36,6 @@ override N_INPUT_TILE: u32 = TILE_N * PITCH;
 override N_STAGING: u32 = SUBGROUPS_M * SUBGROUPS_N * 256u;
 var<workgroup> weight_tile: array<vec4<f16>, N_WEIGHT_TILE>; // [TILE_M, PITCH], or columns of rows
 var<workgroup> input_tile: array<vec4<f16>, N_INPUT_TILE>;   // [TILE_N, PITCH]
-
-alias MatA = coop_mat16x16<f16, A>;
-alias MatB = coop_mat16x16<f16, B>;
-alias MatC = coop_mat16x16<f32, C>;
 
 // Eight columns.
 struct Chunk {
@@ -118,13 +114,8 @@ struct Place {
     lane: u32,
 }
 
-@compute @workgroup_size(WORKGROUP)
-fn main(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(local_invocation_index) local: u32,
-    @builtin(subgroup_id) subgroup: u32,
-    @builtin(subgroup_invocation_id) lane: u32,
-) {
+// `subgroup` is the number of the thread's subgroup, `lane` that of the thread in it.
+fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
     let first_row = workgroup.y * TILE_M;
     let first_token = workgroup.x * TILE_N;
     // Corner of the subgroup's part of the tile.
@@ -210,55 +201,55 @@ fn main(
         }
         for (var k = 0u; k < K_STEP / 4u; k += 4u) {
             let at = n * PITCH + k;
-            let b0 = coopLoad<MatB>(&input_tile[at], PITCH);
+            let b0 = load_input(at);
             var b1 = b0;
             var b2 = b0;
             var b3 = b0;
             if FRAGMENTS_N > 1u {
-                b1 = coopLoad<MatB>(&input_tile[at + 16u * PITCH], PITCH);
+                b1 = load_input(at + 16u * PITCH);
             }
             if FRAGMENTS_N > 2u {
-                b2 = coopLoad<MatB>(&input_tile[at + 32u * PITCH], PITCH);
-                b3 = coopLoad<MatB>(&input_tile[at + 48u * PITCH], PITCH);
+                b2 = load_input(at + 32u * PITCH);
+                b3 = load_input(at + 48u * PITCH);
             }
             let a0 = weight_matrix(m, k);
-            c00 = coopMultiplyAdd(a0, b0, c00);
+            c00 = multiply_add(a0, b0, c00);
             if FRAGMENTS_N > 1u {
-                c01 = coopMultiplyAdd(a0, b1, c01);
+                c01 = multiply_add(a0, b1, c01);
             }
             if FRAGMENTS_N > 2u {
-                c02 = coopMultiplyAdd(a0, b2, c02);
-                c03 = coopMultiplyAdd(a0, b3, c03);
+                c02 = multiply_add(a0, b2, c02);
+                c03 = multiply_add(a0, b3, c03);
             }
             if FRAGMENTS_M > 1u {
                 let a1 = weight_matrix(m + 16u, k);
-                c10 = coopMultiplyAdd(a1, b0, c10);
+                c10 = multiply_add(a1, b0, c10);
                 if FRAGMENTS_N > 1u {
-                    c11 = coopMultiplyAdd(a1, b1, c11);
+                    c11 = multiply_add(a1, b1, c11);
                 }
                 if FRAGMENTS_N > 2u {
-                    c12 = coopMultiplyAdd(a1, b2, c12);
-                    c13 = coopMultiplyAdd(a1, b3, c13);
+                    c12 = multiply_add(a1, b2, c12);
+                    c13 = multiply_add(a1, b3, c13);
                 }
             }
             if FRAGMENTS_M > 2u {
                 let a2 = weight_matrix(m + 32u, k);
-                c20 = coopMultiplyAdd(a2, b0, c20);
+                c20 = multiply_add(a2, b0, c20);
                 if FRAGMENTS_N > 1u {
-                    c21 = coopMultiplyAdd(a2, b1, c21);
+                    c21 = multiply_add(a2, b1, c21);
                 }
                 if FRAGMENTS_N > 2u {
-                    c22 = coopMultiplyAdd(a2, b2, c22);
-                    c23 = coopMultiplyAdd(a2, b3, c23);
+                    c22 = multiply_add(a2, b2, c22);
+                    c23 = multiply_add(a2, b3, c23);
                 }
                 let a3 = weight_matrix(m + 48u, k);
-                c30 = coopMultiplyAdd(a3, b0, c30);
+                c30 = multiply_add(a3, b0, c30);
                 if FRAGMENTS_N > 1u {
-                    c31 = coopMultiplyAdd(a3, b1, c31);
+                    c31 = multiply_add(a3, b1, c31);
                 }
                 if FRAGMENTS_N > 2u {
-                    c32 = coopMultiplyAdd(a3, b2, c32);
-                    c33 = coopMultiplyAdd(a3, b3, c33);
+                    c32 = multiply_add(a3, b2, c32);
+                    c33 = multiply_add(a3, b3, c33);
                 }
             }
         }

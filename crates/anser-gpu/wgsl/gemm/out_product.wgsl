@@ -1,5 +1,5 @@
 // The sums are those of whole rows: the rest of the product follows at once. Follows halves.wgsl and
-// matmul/epilogue.wgsl.
+// matmul/epilogue.wgsl; gemm/direct.wgsl or gemm/indirect*.wgsl brings matrices to memory.
 
 const TAKES_ALL_MATRICES: bool = false;
 
@@ -10,14 +10,10 @@ fn corner(place: Place, i: u32, j: u32) -> u32 {
     return out_index(place.row + 16u * i, place.token + 16u * j);
 }
 
-fn load_residuals(place: Place, i: u32, j: u32) -> MatC {
-    return coopLoad<MatC>(&residual[corner(place, i, j)], target_rows.n_total);
-}
-
 // Writes a matrix that something still happens to, or that reaches beyond the end: its elements' places are known in
 // workgroup memory only. The whole workgroup must call it.
 fn finish(sums: MatC, place: Place, i: u32, j: u32) {
-    coopStore(sums, &staging[place.staging], 16u);
+    stage(sums, place);
     workgroupBarrier();
     for (var at = place.lane; at < 256u; at += SUBGROUP_LEN) {
         let r = place.row + 16u * i + at % 16u;

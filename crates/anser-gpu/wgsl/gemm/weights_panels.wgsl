@@ -53,5 +53,5 @@ fn commit_weights(w: Chunks, s: u32, local: u32) {
 }
 
 fn weight_matrix(row: u32, column4: u32) -> MatA {
-    return coopLoad<MatA>(&weight_tile[4u * column4 * COLUMN_PITCH + row / 4u], COLUMN_PITCH);
+    return load_columns(4u * column4 * COLUMN_PITCH + row / 4u, COLUMN_PITCH);
 }

@@ -35,8 +35,6 @@ pub(crate) enum Form {
     Tiled {
         /// Threads.
         shape: TiledShape,
-        /// Whether weights and inputs are rounded to halves, see `wgsl/matmul/tile_halves.wgsl`.
-        in_halves: bool,
     },
     /// Cooperative matrices of halves.
     Gemm {
@@ -109,8 +107,7 @@ impl Form {
             Precision::Exact => None,
             Precision::Int8 => gemm::choose(op, n_tokens, features),
         };
-        let in_halves = precision != Precision::Exact && features.halves_in_tiles;
-        coop.unwrap_or_else(|| Form::Tiled { shape: TiledShape::choose(n_tokens, features), in_halves })
+        coop.unwrap_or_else(|| Form::Tiled { shape: TiledShape::choose(n_tokens, features) })
     }
 }
 

@@ -3,7 +3,7 @@
 use super::form::Form;
 use super::{MatMul, spec, target_rows};
 use crate::compile::dispatch::{Binding, Dispatch, Extent};
-use crate::device::features::Features;
+use crate::device::features::{Features, Matrices};
 use crate::device::kernel::{Access, KernelSpec, wgsl};
 use crate::quant::PIECE_LEN;
 use anser_format::DType;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Subgroups and tiles of a cooperative-matrix kernel, see `wgsl/gemm/gemm.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct GemmShape {
-    /// Threads of a subgroup.
+    /// Threads that share a matrix.
     pub(crate) subgroup_len: u32,
     /// Subgroups over the rows and over the tokens.
     pub(crate) subgroups: [u32; 2],
@@ -71,7 +71,12 @@ impl GemmShape {
     }
 
     /// For a matrix `[n_rows, n_cols]`.
-    fn choose([n_rows, n_cols]: [usize; 2], n_tokens: u32, decodes: bool, features: &Features) -> Option<GemmShape> {
+    pub(super) fn choose(
+        [n_rows, n_cols]: [usize; 2],
+        n_tokens: u32,
+        decodes: bool,
+        features: &Features,
+    ) -> Option<GemmShape> {
         /// With fewer steps a workgroup is hardly worth its start.
         const MIN_STEPS: u32 = 3;
         /// Workgroups that keep a large device busy,
@@ -113,7 +118,7 @@ impl GemmShape {
                 ([2, 2], [2, 2], 64, 1),
             ],
         };
-        let subgroup_len = features.subgroup_size[1];
+        let subgroup_len = features.matrix_subgroup_len()?;
         let shape = |&(subgroups, fragments, k_step, min_tiles): &_| {
             let shape = GemmShape { subgroup_len, subgroups, fragments, k_step, n_splits: 1, decodes };
             (shape, min_tiles)
@@ -141,9 +146,8 @@ impl GemmShape {
 /// Whether products of more tokens than mat-vec kernels take multiply halves: the device has matrices of the right kind,
 /// subgroups of a fixed size, and room for every tile.
 pub(crate) fn multiplies_halves(features: &Features) -> bool {
-    let [smallest, largest] = features.subgroup_size;
     let fits = |decodes| GemmShape::choose([64, 64], 128, decodes, features).is_some();
-    features.coop_f16_16 && smallest == largest && fits(true) && fits(false)
+    fits(true) && fits(false)
 }
 
 /// The form with cooperative matrices; `None` if the device has none of the right kind.
@@ -165,7 +169,7 @@ pub(super) fn choose(op: &MatMul, n_tokens: u32, features: &Features) -> Option<
 const SUMS: [&str; 2] = ["sums", "sums of another row range"];
 
 /// The dispatches of a product.
-pub(super) fn lower(op: &MatMul, shape: GemmShape) -> Vec<Dispatch> {
+pub(super) fn lower(op: &MatMul, shape: GemmShape, matrices: Matrices) -> Vec<Dispatch> {
     let halved = (!op.in_halves[0]).then(|| halve(op));
     let x = halved.as_ref().map_or(Binding::Region(op.x), |(_, halves)| halves.clone());
     let mut dispatches: Vec<Dispatch> = halved.into_iter().map(|(dispatch, _)| dispatch).collect();
@@ -173,7 +177,7 @@ pub(super) fn lower(op: &MatMul, shape: GemmShape) -> Vec<Dispatch> {
     let ranges: Vec<_> = op.splits.iter().enumerate().collect();
     // Two row ranges at a time: so many have memory for their sums.
     for ranges in ranges.chunks(SUMS.len()) {
-        dispatches.extend(ranges.iter().map(|&(split, rows)| multiply(op, shape, x.clone(), split, rows)));
+        dispatches.extend(ranges.iter().map(|&(split, rows)| multiply(op, (shape, matrices), x.clone(), split, rows)));
         if shape.n_splits > 1 {
             dispatches.extend(ranges.iter().map(|&(split, rows)| sum(op, shape, split, rows)));
         }
@@ -210,7 +214,13 @@ fn halve(op: &MatMul) -> (Dispatch, Binding) {
 }
 
 /// The kernel that multiplies a row range of the matrix.
-fn multiply(op: &MatMul, shape: GemmShape, x: Binding, split: usize, rows: &Range<usize>) -> Dispatch {
+fn multiply(
+    op: &MatMul,
+    (shape, matrices): (GemmShape, Matrices),
+    x: Binding,
+    split: usize,
+    rows: &Range<usize>,
+) -> Dispatch {
     let stored = Binding::Matrix { weight: op.weight, split };
     let matrix = if expands(op, shape) { expanded(op, split, rows) } else { stored };
     let bias = op.bias.map_or(matrix.clone(), Binding::Vector);
@@ -220,7 +230,7 @@ fn multiply(op: &MatMul, shape: GemmShape, x: Binding, split: usize, rows: &Rang
     let [tile_rows, tile_tokens] = shape.tile();
     let tokens = Extent::Rows { rows: op.rows, per_workgroup: tile_tokens };
     let grid = [tokens, Extent::Fixed((rows.len() as u32).div_ceil(tile_rows)), Extent::Fixed(shape.n_splits)];
-    spec::gemm(op, shape).dispatch(bindings, grid)
+    spec::gemm(op, shape, matrices).dispatch(bindings, grid)
 }
 
 /// The kernel that adds up what the workgroups which share columns have summed.

@@ -167,8 +167,11 @@ pub(crate) fn lower_as(op: &MatMul, form: Form, lowering: &Lowering) -> Result<V
             vec::lower(std::slice::from_ref(op), lowering, Some(form))
         }
         Form::Sparse { shape } => Ok(sparse::lower(op, shape)),
-        Form::Tiled { shape, in_halves } => Ok(tiled::lower(op, shape, in_halves)),
-        Form::Gemm { shape } => Ok(gemm::lower(op, shape)),
+        Form::Tiled { shape } => Ok(tiled::lower(op, shape)),
+        Form::Gemm { shape } => {
+            let matrices = lowering.target.features.matrices.ok_or(Unlowered("the device multiplies no matrices"))?;
+            Ok(gemm::lower(op, shape, matrices))
+        }
     }
 }
 

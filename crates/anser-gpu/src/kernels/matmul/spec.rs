@@ -5,24 +5,22 @@ use super::form::{TiledShape, VecShape};
 use super::gemm::GemmShape;
 use super::held::HeldShape;
 use super::sparse::SparseShape;
+use crate::device::features::Matrices;
 use crate::device::kernel::{Access, KernelSpec, Module, wgsl};
 use crate::quant::{DeviceType, PANEL_LEN, kept};
 use anser_format::DType;
 use anser_model::Rows;
 
-/// The kernel that multiplies `op`'s matrix, or a row range of it, by tiles. `in_halves`: their numbers are rounded to f16.
+/// The kernel that multiplies `op`'s matrix, or a row range of it, by tiles.
 ///
 /// Bindings: weights, input, bias, residual, out, step, target rows.
-pub(super) fn tiled(op: &MatMul, shape: TiledShape, in_halves: bool) -> KernelSpec {
+pub(super) fn tiled(op: &MatMul, shape: TiledShape) -> KernelSpec {
     let device_type = op.layout.device_type();
     let is_in_panels = op.layout.panel_len == PANEL_LEN;
     let mut modules = vec![wgsl!("step.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(if is_in_panels { PANEL_MODULES } else { device_type.modules });
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl"), input_module(op.n_cols)]);
-    match in_halves {
-        true => modules.extend([wgsl!("halves.wgsl"), wgsl!("matmul/tile_halves.wgsl")]),
-        false => modules.push(wgsl!("matmul/tile_f32.wgsl")),
-    }
+    modules.push(wgsl!("matmul/tile_f32.wgsl"));
     modules.push(match is_in_panels {
         true => wgsl!("matmul/tile_panels.wgsl"),
         false => wgsl!("matmul/tile_rows.wgsl"),
@@ -40,8 +38,24 @@ pub(super) fn tiled(op: &MatMul, shape: TiledShape, in_halves: bool) -> KernelSp
 /// The kernel that multiplies `op`'s matrix, or a row range of it, by cooperative matrices.
 ///
 /// Bindings: weights, input in halves, bias, residual, out or sums, step, target rows.
-pub(super) fn gemm(op: &MatMul, shape: GemmShape) -> KernelSpec {
-    let mut modules = vec![wgsl!("enable/coop.wgsl"), wgsl!("step.wgsl"), wgsl!("halves.wgsl")];
+pub(super) fn gemm(op: &MatMul, shape: GemmShape, matrices: Matrices) -> KernelSpec {
+    let [enable, of_matrices, indirect, direct, sums] = match matrices {
+        Matrices::Cooperative => [
+            wgsl!("enable/coop.wgsl"),
+            wgsl!("gemm/matrices_cooperative.wgsl"),
+            wgsl!("gemm/indirect.wgsl"),
+            wgsl!("gemm/direct.wgsl"),
+            wgsl!("gemm/sums_cooperative.wgsl"),
+        ],
+        Matrices::Plain => [
+            wgsl!("enable/f16.wgsl"),
+            wgsl!("gemm/matrices_plain.wgsl"),
+            wgsl!("gemm/indirect_plain.wgsl"),
+            wgsl!("gemm/indirect_plain.wgsl"),
+            wgsl!("gemm/sums_plain.wgsl"),
+        ],
+    };
+    let mut modules = vec![enable, wgsl!("step.wgsl"), wgsl!("halves.wgsl"), of_matrices];
     modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
     match (shape.decodes, op.layout.panel_len) {
         (true, _) => {
@@ -56,9 +70,9 @@ pub(super) fn gemm(op: &MatMul, shape: GemmShape) -> KernelSpec {
         }
     }
     match (shape.n_splits > 1, op.in_halves[1]) {
-        (true, _) => modules.push(wgsl!("gemm/out_sums.wgsl")),
-        (false, false) => modules.extend([wgsl!("gemm/out_floats.wgsl"), wgsl!("gemm/matrices_floats.wgsl")]),
-        (false, true) => modules.extend([wgsl!("gemm/out_halves.wgsl"), wgsl!("gemm/matrices_halves.wgsl")]),
+        (true, _) => modules.extend([wgsl!("gemm/out_sums.wgsl"), sums]),
+        (false, false) => modules.extend([wgsl!("gemm/out_floats.wgsl"), direct]),
+        (false, true) => modules.extend([wgsl!("gemm/out_halves.wgsl"), indirect]),
     }
     if shape.n_splits == 1 {
         modules.push(wgsl!("gemm/out_product.wgsl"));

@@ -5,6 +5,7 @@ use super::bench::problem::{Problem, Product};
 use super::bench::rig::Rig;
 use super::bench::{describe, gemm_forms, nmse};
 use super::form::{Form, TiledShape, VecShape};
+use super::gemm::GemmShape;
 use super::held::HeldShape;
 use super::lower_as;
 use super::sparse::{SparseShape, reads_panels};
@@ -12,6 +13,7 @@ use crate::compile::fuse;
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::{Schedule, Sharing};
 use crate::compile::target::{Precision, RowClass};
+use crate::device::features::{Features, Matrices};
 use crate::device::{Device, DeviceChoice, DeviceKind};
 use crate::kernels::{RULES, target};
 use crate::memory::layout::WeightLayout;
@@ -40,10 +42,10 @@ fn plain(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product
 fn bound(form: Form, dtype: DType) -> f64 {
     match form {
         // f32 operands and sums: 2⁻²⁴ per operation, which adds up over a sum; cancellation costs a digit or two.
-        Form::VecF32 { .. } | Form::Sparse { .. } | Form::Tiled { in_halves: false, .. } => 1e-11,
+        Form::VecF32 { .. } | Form::Sparse { .. } | Form::Tiled { .. } => 1e-11,
         Form::Held { .. } if !dtype.is_quantized() => 1e-11,
         // Both operands are rounded to 11 bits: a relative error of up to 2⁻¹¹ each, (2⁻¹¹)² / 3 squared on average.
-        Form::Tiled { in_halves: true, .. } | Form::Gemm { .. } => 1e-6,
+        Form::Gemm { .. } => 1e-6,
         // Activations are rounded to 1/254 of the largest of 16, which is near the largest of all here: uniform numbers
         // of variance 1/3 get a uniform error of variance (1/127)² / 12, a ratio of 1.6e-5, more or less in a sample.
         Form::VecInt8 { .. } | Form::Held { .. } => 5e-5,
@@ -52,8 +54,13 @@ fn bound(form: Form, dtype: DType) -> f64 {
 
 /// Runs `product` in `form` and compares all of its result.
 fn check(device: &Device, product: Product, form: Form, split_rows: usize) {
+    check_with(device, device.features(), product, form, split_rows);
+}
+
+/// The same by kernels for `features`.
+fn check_with(device: &Device, features: Features, product: Product, form: Form, split_rows: usize) {
     let problem = Problem::new(product);
-    let rig = Rig::new(device, &problem, 1, split_rows).unwrap();
+    let rig = Rig::new(device, features, &problem, 1, split_rows).unwrap();
     let prepared = rig.prepare(form).unwrap();
     rig.run(&prepared.iter().collect::<Vec<_>>(), 1).unwrap();
     let result = rig.result().unwrap();
@@ -63,7 +70,7 @@ fn check(device: &Device, product: Product, form: Form, split_rows: usize) {
     assert!(error <= bound(form, product.dtype), "{product:?} as {}: nmse {error:e}", describe(form));
 }
 
-/// Every form but cooperative matrices, which tests of hardware that has them run.
+/// Every form; of cooperative matrices where the hardware has them.
 fn forms(device: &Device, product: Product) -> Vec<Form> {
     let problem = Problem::new(product);
     let (op, features) = (problem.op(&[]), device.features());
@@ -89,8 +96,7 @@ fn forms(device: &Device, product: Product) -> Vec<Form> {
         let wide = TiledShape { threads_m: 16, threads_n: 16 };
         let narrow = TiledShape { threads_m: 4, threads_n: 2 };
         for shape in [wide, narrow] {
-            forms.push(Form::Tiled { shape, in_halves: false });
-            forms.push(Form::Tiled { shape, in_halves: true });
+            forms.push(Form::Tiled { shape });
         }
     }
     if let Form::Gemm { .. } = Form::choose(&op, &features, Precision::Int8) {
@@ -148,6 +154,31 @@ fn epilogues_and_row_ranges() {
     }
 }
 
+/// The kernels of prompts with plain arithmetic in place of cooperative matrices: weights decoded on their way or expanded, rows
+/// and columns that fill no tile, columns shared among workgroups, and what follows the product.
+#[test]
+fn plain_matrices() {
+    let device = device();
+    let features = Features { matrices: Some(Matrices::Plain), ..device.features() };
+    assert!(features.f16, "these tests need a device with 16-bit floats");
+    let form = |product: Product, n_tokens: u32, decodes: bool, n_splits: u32| {
+        let shape = GemmShape::choose([product.n_rows, product.n_cols], n_tokens, decodes, &features).unwrap();
+        Form::Gemm { shape: shape.split(product.n_cols, n_splits) }
+    };
+    for dtype in TYPES {
+        let product = Product { bias: true, residual: true, ..plain(dtype, [70, 512], 20) };
+        for (decodes, n_splits) in [(true, 1), (false, 3)] {
+            check_with(&device, features, product, form(product, 32, decodes, n_splits), 70);
+        }
+    }
+    for (n_rows, n_tokens) in [(64, 9), (130, 64), (256, 130)] {
+        let activation = Activation::ReluSquared;
+        let product = Product { activation, sparse: n_rows != 130, ..plain(DType::F16, [n_rows, 512], n_tokens) };
+        let form = form(product, n_tokens.next_power_of_two() as u32, false, 1);
+        check_with(&device, features, product, form, n_rows);
+    }
+}
+
 fn is_in_panels(dtype: DType) -> bool {
     let product = Product { sparse: true, ..plain(dtype, [16, 256], 1) };
     Problem::new(product).layout().panel_len > 1
@@ -195,8 +226,7 @@ fn every_form_is_valid() {
     let vec = [false, true].map(|in_subgroup| Form::VecInt8 {
         shape: VecShape { workgroup: 128, n_lanes: 32, in_subgroup, subgroup_len: 32 },
     });
-    let tiled =
-        [false, true].map(|in_halves| Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 }, in_halves });
+    let tiled = [Form::Tiled { shape: TiledShape { threads_m: 16, threads_n: 16 } }];
     let held = HeldShape { span: 16, at_once: 8, n_rows: 32 };
     let held = [Form::Held { shape: held }];
     let sparse = [Form::Sparse { shape: SparseShape { workgroup: 256 } }];

@@ -6,7 +6,7 @@ use crate::compile::dispatch::{Binding, Dispatch, Extent};
 use std::ops::Range;
 
 /// The dispatches of a product: one for each row range of its matrix.
-pub(super) fn lower(op: &MatMul, shape: TiledShape, in_halves: bool) -> Vec<Dispatch> {
+pub(super) fn lower(op: &MatMul, shape: TiledShape) -> Vec<Dispatch> {
     let [tile_rows, tile_tokens] = shape.tile();
     let product = |(split, rows): (usize, &Range<usize>)| {
         let matrix = Binding::Matrix { weight: op.weight, split };
@@ -17,7 +17,7 @@ pub(super) fn lower(op: &MatMul, shape: TiledShape, in_halves: bool) -> Vec<Disp
         let bindings = vec![matrix, Binding::Value(op.x), bias, residual, out, Binding::Step, target_rows(op, rows)];
         let tokens = Extent::Rows { rows: op.rows, per_workgroup: tile_tokens };
         let grid = [tokens, Extent::Fixed((rows.len() as u32).div_ceil(tile_rows)), Extent::Fixed(1)];
-        spec::tiled(op, shape, in_halves).dispatch(bindings, grid)
+        spec::tiled(op, shape).dispatch(bindings, grid)
     };
     op.splits.iter().enumerate().map(product).collect()
 }

@@ -61,7 +61,7 @@ pub fn measure(device: &Device, product: Product, forms: Forms) -> Result<Vec<Me
     let n_bytes = product.n_rows * problem.layout().row_n_bytes;
     let limit = device.report().max_buffer_n_bytes / (n_bytes as u64 + 256);
     let n_copies = MIN_CHAIN_N_BYTES.div_ceil(n_bytes).clamp(1, 256).min(limit.max(1) as usize);
-    let rig = Rig::new(device, &problem, n_copies as u32, product.n_rows)?;
+    let rig = Rig::new(device, device.features(), &problem, n_copies as u32, product.n_rows)?;
     let step = product.n_rows.div_ceil(N_SAMPLES);
     let sample: Vec<usize> = (0..product.n_rows).step_by(step).collect();
     let reference: Vec<Vec<f64>> = sample.iter().map(|&row| problem.reference(row)).collect();
@@ -140,7 +140,7 @@ fn candidates(device: &Device, problem: &Problem, forms: Forms) -> Vec<Form> {
             Form::Tiled { .. } => {
                 let others = [[16, 16], [16, 8], [8, 8], [16, 4], [32, 4], [16, 2]];
                 let shapes = others.map(|[threads_m, threads_n]| TiledShape { threads_m, threads_n });
-                all.extend(shapes.map(|shape| Form::Tiled { shape, in_halves: false }));
+                all.extend(shapes.map(|shape| Form::Tiled { shape }));
             }
             Form::Gemm { .. } => all.extend(gemm_forms(product, features)),
         }
@@ -173,18 +173,12 @@ pub(crate) fn gemm_forms(product: Product, features: Features) -> Vec<Form> {
         ([2, 2], [4, 4], 32),
         ([2, 4], [4, 4], 32),
     ];
+    let Some(subgroup_len) = features.matrix_subgroup_len() else { return vec![] };
     let shapes = shapes.into_iter().flat_map(|(subgroups, fragments, k_step)| {
         // Halves are not decoded from panels.
         let decodes =
             [true, false].into_iter().filter(|&decodes| !(decodes && product.sparse && product.dtype == DType::F16));
-        decodes.map(move |decodes| GemmShape {
-            subgroup_len: features.subgroup_size[1],
-            subgroups,
-            fragments,
-            k_step,
-            n_splits: 1,
-            decodes,
-        })
+        decodes.map(move |decodes| GemmShape { subgroup_len, subgroups, fragments, k_step, n_splits: 1, decodes })
     });
     let is_wide_enough = |shape: &GemmShape| shape.tile()[1] < 2 * product.n_tokens.next_power_of_two() as u32;
     let shapes = shapes.filter(|shape| shape.fits(&features)).filter(is_wide_enough);

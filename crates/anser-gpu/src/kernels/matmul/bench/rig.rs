@@ -7,6 +7,7 @@ use crate::compile::lowering::Lowering;
 use crate::compile::schedule::{Schedule, Sharing};
 use crate::compile::target::{Precision, RowClass};
 use crate::device::Device;
+use crate::device::features::Features;
 use crate::error::GpuError;
 use crate::kernels::matmul::{Form, lower_as};
 use crate::kernels::{RULES, target};
@@ -15,6 +16,8 @@ use crate::memory::layout::{Place, WeightLayout};
 /// A product's operands on a device.
 pub(crate) struct Rig<'a> {
     device: &'a Device,
+    /// What its kernels use.
+    features: Features,
     problem: &'a Problem,
     /// Copies of the weights, so that repeated runs do not find them in a cache; each from a multiple of `stride`.
     weights: wgpu::Buffer,
@@ -43,6 +46,7 @@ impl<'a> Rig<'a> {
     /// Uploads the operands, the matrix `n_copies` times and in row ranges of at most `split_rows`.
     pub(crate) fn new(
         device: &'a Device,
+        features: Features,
         problem: &'a Problem,
         n_copies: u32,
         split_rows: usize,
@@ -82,6 +86,7 @@ impl<'a> Rig<'a> {
         let out_len = problem.product.n_tokens.next_power_of_two() * n_rows;
         let rig = Rig {
             device,
+            features,
             problem,
             weights,
             stride,
@@ -125,7 +130,7 @@ impl<'a> Rig<'a> {
         let splits = self.layout.matrices.get(&self.problem.weight().index()).map_or(&[][..], |m| &m.splits);
         let class = RowClass::of(self.problem.product.n_tokens);
         let (weights, schedule) = (&self.layout, &self.schedule);
-        let target = target(&self.device.features(), weights, Precision::Int8, [class, RowClass(0)], false);
+        let target = target(&self.features, weights, Precision::Int8, [class, RowClass(0)], false);
         let lowering = Lowering { plan: self.problem.plan(), weights, schedule, target };
         let dispatches = lower_as(&self.problem.op(splits), form, &lowering);
         let dispatches = dispatches.map_err(|error| self.device.failed("a product", error.0))?;

@@ -1,0 +1,16 @@
+// Cooperative matrices of sums in f32 go to a result in f32 as they are, where nothing else happens to them.
+
+const TAKES_MATRICES: bool = true;
+
+fn load_residuals(place: Place, i: u32, j: u32) -> MatC {
+    return coopLoad<MatC>(&residual[corner(place, i, j)], target_rows.n_total);
+}
+
+fn write_matrix(sums: MatC, place: Place, i: u32, j: u32) {
+    let pitch = target_rows.n_total;
+    coopStore(sums, &out[corner(place, i, j)], pitch);
+}
+
+fn stage(sums: MatC, place: Place) {
+    coopStore(sums, &staging[place.staging], 16u);
+}
