@@ -1,7 +1,7 @@
 //! Times how a model gets to a GPU: `load_bench FILE [--device WISH] [--runs N] [--memory MIB]`
 //!
 //! The rate of the link to the device alone, that of weights that go over it, how long loading takes once the device is
-//! open, and what a token takes; with `--memory`, when all but so many MiB of weights are streamed for each.
+//! open, and what a token takes; with `--memory`, when all weights beyond that many MiB are streamed for each.
 
 use anser_format::ModelFile;
 use anser_gpu::upload_bench::{Filling, rate};

@@ -4,7 +4,7 @@
 //! is no GPU.
 
 use crate::device::kernel::{Access, KernelSpec};
-use crate::memory::layout::{Place, WeightLayout};
+use crate::memory::layout::{WeightLayout, WeightPlace};
 use anser_model::{Rows, StateRef, ValueId, WeightId};
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ pub(crate) enum Binding {
     Region(ValueId),
     /// `array<f32>`, a vector of the plan.
     Vector(WeightId),
-    /// `array<f32>`, the vectors of an operation from `first` to `last`, each starting so many elements after the one before
-    /// as [`WeightLayout::vector_stride`] says.
+    /// `array<f32>`, the vectors of an operation from `first` to `last`, each starting
+    /// [`WeightLayout::vector_stride`] elements after the one before.
     Vectors {
         /// The first.
         first: WeightId,
@@ -78,9 +78,9 @@ pub(crate) enum Binding {
 /// What a grid dimension grows with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Extent {
-    /// So many workgroups, whatever the step.
+    /// This number of workgroups in every step.
     Fixed(u32),
-    /// One workgroup per so many rows of a kind: T or O.
+    /// One workgroup for every `per_workgroup` rows of a kind: T or O.
     Rows {
         /// Kind of rows.
         rows: Rows,
@@ -106,7 +106,7 @@ pub(crate) struct Dispatch {
 
 impl Binding {
     /// Where it lies among the weights of a plan; `None` if it binds no weights.
-    pub(crate) fn weights(&self, layout: &WeightLayout) -> Option<Place> {
+    pub(crate) fn weights(&self, layout: &WeightLayout) -> Option<WeightPlace> {
         match *self {
             Binding::Vector(id) => layout.place(id, 0),
             Binding::Vectors { first, last } => layout.vectors(first, last),

@@ -28,12 +28,12 @@ pub(crate) enum Region {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Cell {
     pub(crate) region: Region,
-    /// Its floats `[rows, n_cols]`: first byte; `None` if nobody reads them.
+    /// First byte of its floats `[rows, n_cols]`; `None` if no kernel and no caller reads them.
     pub(crate) floats: Option<u64>,
     /// How many bytes these take, where others follow.
     pub(crate) floats_n_bytes: Option<NonZeroU64>,
     /// The value in 8 bits (`wgsl/bytes.wgsl`), bytes `[rows, n_cols]` and scales `[rows, n_cols / 16, 2]`: first byte of each;
-    /// `None` if nobody reads them.
+    /// `None` if no kernel reads them.
     pub(crate) bytes: Option<[u64; 2]>,
 }
 
@@ -43,8 +43,8 @@ const ALIGNMENT: u64 = 256;
 /// Which values may have the same memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Sharing {
-    /// None, in steps of up to so many tokens and outputs: then nobody has to wait until memory is free again, and small
-    /// steps need little of it. The results of a unit lie in one buffer.
+    /// No values share memory, in steps of up to `n_rows` tokens and outputs: so no kernel waits until another one has read the
+    /// memory that it writes, and small steps need little memory. The results of a unit lie in one buffer.
     Nothing {
         /// Most tokens and outputs.
         n_rows: [u32; 2],
@@ -54,7 +54,7 @@ pub(crate) enum Sharing {
     /// Those of different layers that are not needed at the same time. Within a layer memory is not used twice: see
     /// [`Schedule::segments`].
     Layers {
-        /// Whether products multiply halves: values that nobody else reads are then kept as such.
+        /// Whether products multiply halves: values that only products read are then kept in halves.
         in_halves: bool,
     },
 }
@@ -290,7 +290,7 @@ impl Memory {
 /// Where a pass ends, and what is read there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stop {
-    /// After so many units.
+    /// Units that have run by then.
     pub(crate) n_units: usize,
     /// Indices into `Step::reads`.
     pub(crate) reads: Vec<usize>,

@@ -30,7 +30,7 @@ struct Drivers {
 static DRIVERS: PerProcess<Drivers> = PerProcess::new();
 
 impl Turn {
-    /// Waits until nobody else has it.
+    /// Waits until no other thread has it.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn take() -> Turn {
         // A panic elsewhere left nothing half done here.
@@ -63,7 +63,7 @@ impl Drop for Turn {
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) async fn enter<R>(work: impl AsyncFnOnce(&wgpu::Instance) -> R) -> R {
     let _turn = Turn::take();
-    // Nothing here waits for anybody but the driver, which does not return before it is ready. So the turn is not kept while
+    // The future waits for the driver alone, which does not return before it is ready. So the turn is not kept while
     // the caller's executor runs other futures, which may want it too.
     pollster::block_on(work(DRIVERS.get().instance.get_or_init(instance)))
 }

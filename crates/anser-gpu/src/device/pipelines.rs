@@ -33,7 +33,7 @@ impl Key {
     }
 }
 
-/// Things that take long to make. An entry is locked while it is being made, so that nobody does it twice.
+/// Things that take long to make. An entry is locked while a thread makes it, so that no other thread makes it, too.
 #[derive(Debug)]
 struct Made<K, V>(Mutex<HashMap<K, Arc<Mutex<Option<V>>>>>);
 
@@ -208,7 +208,7 @@ impl Drop for Ahead {
     /// Waits for the kernels that are being compiled: a process must not end amid that.
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
-        // A panic there was printed there, and concerns nobody here.
+        // The panic hook has printed a panic of that thread; a kernel that is missing is compiled when a step needs it.
         let _ = self.thread.take().map(std::thread::JoinHandle::join);
     }
 }

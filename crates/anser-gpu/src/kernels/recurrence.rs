@@ -27,7 +27,7 @@ impl RecurrenceShape {
     /// All rows of a head in a workgroup: by as many invocations as it can have, which wait for memory at the same time, or by
     /// few where the heads of many tokens do so.
     pub(super) fn of_head(head_size: usize, n_tokens: RowClass, features: &Features) -> RecurrenceShape {
-        /// With so many tokens.
+        /// From this number of tokens on, few threads a head keep the device busy.
         const MANY_TOKENS: u32 = 16;
 
         let n_rows = head_size.next_power_of_two();

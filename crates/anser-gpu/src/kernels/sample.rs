@@ -18,7 +18,7 @@ pub(crate) fn kernels(n_vocab: usize, features: &Features, greedy: bool) -> Vec<
     use Access::{Read, ReadWrite};
     let n_chunks = n_vocab.div_ceil(CHUNK_LEN);
     let kernel =
-        |label, module| KernelSpec::new(label, vec![wgsl!("sample/place.wgsl"), wgsl!("sample/numbers.wgsl"), module]);
+        |label, module| KernelSpec::new(label, vec![wgsl!("sample/drawn.wgsl"), wgsl!("sample/numbers.wgsl"), module]);
     // The last one turns the step's tables for the next step.
     let last_kernel = |label, module| {
         let mut spec = kernel(label, module);
@@ -69,7 +69,7 @@ pub(crate) fn table_of(plan: &Plan) -> Option<(WeightId, ValueId)> {
 pub(crate) fn embed(layout: &DeviceLayout, n_cols: usize, rows: &Range<usize>) -> KernelSpec {
     let mut modules = vec![wgsl!("weight/words.wgsl")];
     modules.extend(layout.device_type().modules);
-    modules.extend([wgsl!("sample/place.wgsl"), wgsl!("sample/embed.wgsl")]);
+    modules.extend([wgsl!("sample/drawn.wgsl"), wgsl!("sample/embed.wgsl")]);
     KernelSpec::new("embed", modules)
         .constant("N_COLS", n_cols as f64)
         .constant("FIRST_ROW", rows.start as f64)

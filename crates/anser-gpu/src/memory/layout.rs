@@ -34,12 +34,12 @@ pub(crate) struct MatrixLayout {
     /// Row ranges that are bound by themselves, in order.
     pub(crate) splits: Vec<Range<usize>>,
     /// Where each of them lies.
-    places: Vec<Place>,
+    places: Vec<WeightPlace>,
 }
 
 /// Where a vector, a matrix or a row range of it lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct WeightPlace {
     /// Index of the block: that of a layer, or the last one, which is what follows the last layer. What precedes the
     /// first layer belongs to it.
     pub(crate) block: usize,
@@ -57,11 +57,11 @@ pub(crate) struct WeightLayout {
     /// Matrices by index of their weight.
     pub(crate) matrices: BTreeMap<usize, MatrixLayout>,
     /// Places of vectors, by index of their weight.
-    vectors: BTreeMap<usize, Place>,
+    vectors: BTreeMap<usize, WeightPlace>,
     /// Bytes of each block's buffers.
     pub(crate) blocks: Vec<Vec<u64>>,
     max_buffer_n_bytes: u64,
-    /// Of the start of a vector or matrix.
+    /// What the first byte of every vector and matrix is a multiple of.
     alignment: u64,
 }
 
@@ -110,14 +110,14 @@ impl WeightLayout {
         let Some(first) = ids.first() else { return };
         let n_bytes = 4 * plan.weight(*first).n_cols() as u64;
         let stride = n_bytes.next_multiple_of(self.alignment);
-        let Place { block, buffer, offset, .. } = self.add(stride * (ids.len() as u64 - 1) + n_bytes);
+        let WeightPlace { block, buffer, offset, .. } = self.add(stride * (ids.len() as u64 - 1) + n_bytes);
         for (id, offset) in ids.iter().zip((offset..).step_by(stride as usize)) {
-            self.vectors.insert(id.index(), Place { block, buffer, offset, n_bytes });
+            self.vectors.insert(id.index(), WeightPlace { block, buffer, offset, n_bytes });
         }
     }
 
-    /// Room for `n_bytes` in the last block.
-    fn add(&mut self, n_bytes: u64) -> Place {
+    /// MemoryLimits for `n_bytes` in the last block.
+    fn add(&mut self, n_bytes: u64) -> WeightPlace {
         let block = self.blocks.len() - 1;
         let buffers = &mut self.blocks[block];
         let fits = |end: u64| end.next_multiple_of(self.alignment) + n_bytes <= self.max_buffer_n_bytes;
@@ -127,11 +127,11 @@ impl WeightLayout {
         let buffer = buffers.len() - 1;
         let offset = buffers[buffer].next_multiple_of(self.alignment);
         buffers[buffer] = offset + n_bytes;
-        Place { block, buffer, offset, n_bytes }
+        WeightPlace { block, buffer, offset, n_bytes }
     }
 
     /// Where row range `split` of a matrix lies, or, for 0, a vector.
-    pub(crate) fn place(&self, id: WeightId, split: usize) -> Option<Place> {
+    pub(crate) fn place(&self, id: WeightId, split: usize) -> Option<WeightPlace> {
         match self.matrices.get(&id.index()) {
             Some(matrix) => matrix.places.get(split).copied(),
             None => self.vectors.get(&id.index()).copied().filter(|_| split == 0),
@@ -139,10 +139,10 @@ impl WeightLayout {
     }
 
     /// Where an operation's vectors from `first` to `last` lie.
-    pub(crate) fn vectors(&self, first: WeightId, last: WeightId) -> Option<Place> {
+    pub(crate) fn vectors(&self, first: WeightId, last: WeightId) -> Option<WeightPlace> {
         let (first, last) = (*self.vectors.get(&first.index())?, self.vectors.get(&last.index())?);
         let n_bytes = (last.offset + last.n_bytes).checked_sub(first.offset)?;
-        ((first.block, first.buffer) == (last.block, last.buffer)).then_some(Place { n_bytes, ..first })
+        ((first.block, first.buffer) == (last.block, last.buffer)).then_some(WeightPlace { n_bytes, ..first })
     }
 
     /// Whether everything that a layer reads lies in one buffer.
@@ -186,7 +186,7 @@ impl WeightLayout {
     }
 
     /// Number of the buffer that `place` is in, counted block after block.
-    pub(crate) fn number(&self, place: Place) -> usize {
+    pub(crate) fn number(&self, place: WeightPlace) -> usize {
         self.blocks[..place.block].iter().map(Vec::len).sum::<usize>() + place.buffer
     }
 
@@ -254,8 +254,8 @@ fn halves(plan: &Plan) -> BTreeSet<usize> {
     candidates.difference(&others()).copied().collect()
 }
 
-/// The matrices of `plan`, by index of their weight, whose input is mostly zero: nobody else reads it, and it is made by a
-/// squared ReLU.
+/// The matrices of `plan`, by index of their weight, whose input is mostly zero: a squared ReLU makes it, and nothing
+/// else reads it.
 fn meets_zeros(plan: &Plan) -> BTreeSet<usize> {
     let n_uses = |uses: &dyn Fn(&Op) -> usize| plan.nodes.iter().map(|node| uses(&node.op)).sum::<usize>();
     let is_sparse = |op: &Op| match op {
@@ -285,7 +285,7 @@ mod tests {
     }
 
     /// Every place with its name, by block, buffer and offset.
-    fn places(plan: &Plan, layout: &WeightLayout) -> Vec<(Place, String)> {
+    fn places(plan: &Plan, layout: &WeightLayout) -> Vec<(WeightPlace, String)> {
         let matrices = layout.matrices.iter().flat_map(|(&id, m)| m.places.iter().map(move |&place| (place, id)));
         let vectors = layout.vectors.iter().map(|(&id, &place)| (place, id));
         let named = matrices.chain(vectors).map(|(place, id)| (place, plan.weights[id].name().to_string()));
@@ -353,7 +353,12 @@ mod tests {
                 let first = layout.place(ids[0], 0).unwrap();
                 for (i, &id) in ids.iter().enumerate() {
                     let offset = first.offset + 4 * i as u64 * layout.vector_stride(n_cols);
-                    assert_eq!(layout.place(id, 0), Some(Place { offset, ..first }), "{}", plan.weight(id).name());
+                    assert_eq!(
+                        layout.place(id, 0),
+                        Some(WeightPlace { offset, ..first }),
+                        "{}",
+                        plan.weight(id).name()
+                    );
                 }
                 let all = layout.vectors(ids[0], *ids.last().unwrap()).unwrap();
                 let last = layout.place(*ids.last().unwrap(), 0).unwrap();

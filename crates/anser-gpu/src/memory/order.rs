@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// The endless list of uploads, of which each is a *use* of a buffer: first every buffer of weights in the plan's order,
-/// then, pass after pass, those that are streamed. Streamed buffers share the slots of a ring.
+/// The endless list of uploads. Each is called a *use*, since it brings one buffer of weights to the device for the steps that use
+/// it next: first every buffer in the plan's order, then, pass after pass, those that are streamed. Streamed buffers share the slots of a ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Order {
     /// Bytes of each buffer.
@@ -16,7 +16,7 @@ pub(crate) struct Order {
 
 /// Where a buffer lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Home {
+pub(crate) enum Placement {
     /// In memory of its own.
     Resident,
     /// In a slot of the ring, with others in turn.
@@ -92,10 +92,10 @@ impl Order {
     }
 
     /// Where a buffer lies.
-    pub(crate) fn home(&self, buffer: usize) -> Home {
+    pub(crate) fn placement(&self, buffer: usize) -> Placement {
         match self.streamed.contains(&buffer) {
-            true => Home::Slot((buffer - self.streamed.start) % self.n_slots),
-            false => Home::Resident,
+            true => Placement::Slot((buffer - self.streamed.start) % self.n_slots),
+            false => Placement::Resident,
         }
     }
 }
@@ -142,11 +142,11 @@ impl Order {
 
     /// The earlier use that must be over before this one's data can replace its.
     pub(crate) fn replaces(&self, use_: usize) -> Option<usize> {
-        let Home::Slot(slot) = self.home(self.buffer(use_)?) else { return None };
+        let Placement::Slot(slot) = self.placement(self.buffer(use_)?) else { return None };
         (0..use_)
             .rev()
             .take(2 * self.streamed.len())
-            .find(|&earlier| self.buffer(earlier).is_some_and(|buffer| self.home(buffer) == Home::Slot(slot)))
+            .find(|&earlier| self.buffer(earlier).is_some_and(|buffer| self.placement(buffer) == Placement::Slot(slot)))
     }
 }
 
@@ -190,9 +190,9 @@ mod tests {
                     for buffer in 0..n_buffers {
                         // As far as uploads may run ahead of what was read.
                         while let Some(next) = order.buffer(n_uploaded) {
-                            match order.home(next) {
-                                Home::Resident => resident[next] = true,
-                                Home::Slot(slot) => {
+                            match order.placement(next) {
+                                Placement::Resident => resident[next] = true,
+                                Placement::Slot(slot) => {
                                     let replaced = order.replaces(n_uploaded);
                                     assert_eq!(replaced.map(|u| order.buffer(u)), slots[slot].map(Some));
                                     if replaced.is_some_and(|earlier| !over.contains(&earlier)) {
@@ -206,9 +206,9 @@ mod tests {
                         let needed = order.n_uses(pass, buffer + 1);
                         assert!(needed <= n_uploaded, "{order:?}: pass {pass} buffer {buffer}");
                         assert!(order.n_readable(pass, needed) > buffer);
-                        match order.home(buffer) {
-                            Home::Resident => assert!(resident[buffer]),
-                            Home::Slot(slot) => {
+                        match order.placement(buffer) {
+                            Placement::Resident => assert!(resident[buffer]),
+                            Placement::Slot(slot) => {
                                 assert_eq!(slots[slot], Some(buffer), "{order:?}: pass {pass}");
                                 over.push(needed - 1);
                             }

@@ -36,7 +36,7 @@ pub(crate) struct Numbers {
 }
 
 impl Pieces {
-    /// For `n` numbers.
+    /// Staging buffers for `n` numbers.
     ///
     /// # Errors
     /// If there is no memory for them.
@@ -164,7 +164,7 @@ impl Piece {
 /// Makes the pages of new memory present.
 #[cfg(not(target_arch = "wasm32"))]
 fn touch(memory: &mut [f32]) {
-    /// Of the smallest pages there are.
+    /// Numbers of the smallest page that a system has.
     const PAGE_LEN: usize = 4096 / 4;
 
     memory.iter_mut().step_by(PAGE_LEN).for_each(|x| *std::hint::black_box(x) = 0.0);

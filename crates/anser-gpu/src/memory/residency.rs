@@ -2,11 +2,11 @@
 //! that are there; and keeps streaming those that the device has no memory for.
 //!
 //! Copies and steps go through one queue, so that a step may be submitted as soon as the copies of what it reads are, and a
-//! copy into memory that steps read as soon as the last of them is: nobody waits for the device.
+//! copy into memory that steps read as soon as the last of them is: no thread waits for the device.
 
 use crate::error::GpuError;
 use crate::memory::upload::{MAX_THREADS, Scratch, Stage};
-use crate::memory::upload_plan::{Cargo, Progress};
+use crate::memory::upload_plan::{Progress, UploadPlan};
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -18,7 +18,7 @@ pub(crate) struct Residency {
 }
 
 struct Shared {
-    cargo: Cargo,
+    uploads: UploadPlan,
     state: Mutex<State>,
     changed: Condvar,
     /// Held while progress is told, so that it is told in order.
@@ -32,11 +32,11 @@ struct State {
     next: (usize, usize),
     /// Chunks that were taken but not submitted, of uses from `n_uploaded` on.
     missing: VecDeque<usize>,
-    /// So many uses, from the first, are submitted entirely.
+    /// Number of uses, from the first, whose chunks are all submitted.
     n_uploaded: usize,
-    /// So many of the first pass were told of, too.
+    /// Number of those of the first pass that were reported to `on_progress`.
     n_told: usize,
-    /// So many uses, from the first, are read by nobody any more.
+    /// Number of uses, from the first, that no step reads any more.
     n_over: usize,
     /// Number of the pass that runs, or runs next.
     pass: usize,
@@ -51,16 +51,17 @@ impl Residency {
     ///
     /// # Errors
     /// If the system starts no threads.
-    pub(crate) fn start(cargo: Cargo) -> Result<Residency, GpuError> {
-        let n_chunks = cargo.chunks.iter().map(Vec::len).sum::<usize>();
+    pub(crate) fn start(uploads: UploadPlan) -> Result<Residency, GpuError> {
+        let n_chunks = uploads.chunks.iter().map(Vec::len).sum::<usize>();
         let n_threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS).min(n_chunks);
         let (state, changed, telling) = Default::default();
-        let shared = Arc::new(Shared { cargo, state, changed, telling });
+        let shared = Arc::new(Shared { uploads, state, changed, telling });
         let mut residency = Residency { shared, threads: vec![] };
         for _ in 0..n_threads {
             let shared = residency.shared.clone();
             let thread = std::thread::Builder::new().name("anser-upload".into()).spawn(move || shared.run());
-            let failed = |e: std::io::Error| residency.shared.cargo.device.failed("starting a thread", &e.to_string());
+            let failed =
+                |e: std::io::Error| residency.shared.uploads.device.failed("starting a thread", &e.to_string());
             residency.threads.push(thread.map_err(failed)?);
         }
         Ok(residency)
@@ -82,8 +83,8 @@ impl Residency {
     /// Why loading failed.
     pub(crate) fn is_settled(&self) -> Result<bool, GpuError> {
         let state = self.shared.lock();
-        let is_complete = state.n_uploaded >= self.shared.cargo.order.n_buffers();
-        state.failure.clone().map_or(Ok(is_complete && !self.shared.cargo.order.streams()), Err)
+        let is_complete = state.n_uploaded >= self.shared.uploads.order.n_buffers();
+        state.failure.clone().map_or(Ok(is_complete && !self.shared.uploads.order.streams()), Err)
     }
 
     /// Waits until every weight has been on its way to the device once, and that was told.
@@ -91,7 +92,7 @@ impl Residency {
     /// # Errors
     /// Why loading failed.
     pub(crate) fn wait(&self) -> Result<(), GpuError> {
-        let order = &self.shared.cargo.order;
+        let order = &self.shared.uploads.order;
         let n_buffers = if order.streams() { order.n_at_once() } else { order.n_buffers() };
         self.shared.wait(|state| (state.n_told >= n_buffers).then_some(()))
     }
@@ -116,7 +117,7 @@ impl Drop for Residency {
 impl std::fmt::Debug for Residency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Residency")
-            .field("order", &self.shared.cargo.order)
+            .field("order", &self.shared.uploads.order)
             .field("state", &*self.shared.lock())
             .finish()
     }
@@ -133,7 +134,7 @@ impl Pass<'_> {
     /// # Errors
     /// Why loading failed.
     pub(crate) fn wait_for(&self, n_buffers: usize) -> Result<usize, GpuError> {
-        let order = &self.shared.cargo.order;
+        let order = &self.shared.uploads.order;
         self.shared.wait(|state| {
             let is_there = state.n_uploaded >= order.n_uses(state.pass, n_buffers);
             is_there.then(|| order.n_readable(state.pass, state.n_uploaded))
@@ -143,14 +144,14 @@ impl Pass<'_> {
     /// What reads the first `n_buffers` buffers in this pass has been submitted.
     pub(crate) fn release(&self, n_buffers: usize) {
         let mut state = self.shared.lock();
-        state.n_over = state.n_over.max(self.shared.cargo.order.n_uses(state.pass, n_buffers));
+        state.n_over = state.n_over.max(self.shared.uploads.order.n_uses(state.pass, n_buffers));
         self.shared.changed.notify_all();
     }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.release(self.shared.cargo.order.n_buffers());
+        self.release(self.shared.uploads.order.n_buffers());
         self.shared.lock().pass += 1;
     }
 }
@@ -186,7 +187,7 @@ impl Shared {
     }
 
     fn upload(&self) -> Result<(), GpuError> {
-        let Cargo { plan, device, order, chunks, .. } = &self.cargo;
+        let UploadPlan { plan, device, order, chunks, .. } = &self.uploads;
         let largest = chunks.iter().flatten().map(|chunk| chunk.n_bytes).max().unwrap_or(0);
         let (mut stages, mut scratch) = (vec![], Scratch::default());
         for turn in 0.. {
@@ -215,8 +216,8 @@ impl Shared {
     fn take(&self) -> Result<Option<(usize, usize, usize)>, GpuError> {
         let mut state = self.lock();
         let (use_, chunk) = state.next;
-        let Some(buffer) = self.cargo.order.buffer(use_).filter(|_| !state.stop) else { return Ok(None) };
-        let n_chunks = self.cargo.chunks[buffer].len();
+        let Some(buffer) = self.uploads.order.buffer(use_).filter(|_| !state.stop) else { return Ok(None) };
+        let n_chunks = self.uploads.chunks[buffer].len();
         if chunk == 0 {
             if use_ == 0 {
                 self.check_file()?;
@@ -229,7 +230,7 @@ impl Shared {
 
     /// A chunk of `use_` is on its way.
     fn submitted(&self, use_: usize) -> Result<(), GpuError> {
-        let n_buffers = self.cargo.order.n_buffers();
+        let n_buffers = self.uploads.order.n_buffers();
         let before = {
             let mut state = self.lock();
             let at = use_ - state.n_uploaded;
@@ -253,7 +254,7 @@ impl Shared {
 
     /// Tells how far the first pass has got; at its end, looks whether the file was changed meanwhile.
     fn tell(&self) -> Result<(), GpuError> {
-        let Cargo { plan, order, blocks, on_progress, .. } = &self.cargo;
+        let UploadPlan { plan, order, blocks, on_progress, .. } = &self.uploads;
         let _in_order = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         let n_uploaded = self.lock().n_uploaded.min(order.n_buffers());
         if n_uploaded == order.n_buffers() {
@@ -274,7 +275,7 @@ impl Shared {
 
     /// Whether the model file is still what it was when it was opened.
     fn check_file(&self) -> Result<(), GpuError> {
-        let unchanged = self.cargo.plan.weights.first().map_or(Ok(()), |weight| weight.file().check_unchanged());
+        let unchanged = self.uploads.plan.weights.first().map_or(Ok(()), |weight| weight.file().check_unchanged());
         unchanged.map_err(|e| GpuError::File { reason: e.to_string() })
     }
 }

@@ -2,20 +2,20 @@
 
 use crate::error::GpuError;
 use crate::memory::upload::Scratch;
-use crate::memory::upload_plan::{Cargo, Progress};
+use crate::memory::upload_plan::{Progress, UploadPlan};
 use std::ops::ControlFlow;
 
 /// What makes weights resident.
 pub(crate) struct Residency {
-    cargo: Cargo,
+    uploads: UploadPlan,
     scratch: Scratch,
-    /// So many buffers are uploaded.
+    /// Number of buffers, from the first, that are uploaded.
     n_uploaded: usize,
 }
 
 impl std::fmt::Debug for Residency {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Residency").field("order", &self.cargo.order).finish()
+        f.debug_struct("Residency").field("order", &self.uploads.order).finish()
     }
 }
 
@@ -24,12 +24,12 @@ impl Residency {
     ///
     /// # Errors
     /// If weights would have to be streamed, which takes threads.
-    pub(crate) fn start(cargo: Cargo) -> Result<Residency, GpuError> {
-        match cargo.order.streams() {
+    pub(crate) fn start(uploads: UploadPlan) -> Result<Residency, GpuError> {
+        match uploads.order.streams() {
             true => {
-                Err(cargo.device.failed("streaming weights", "a browser has no threads for it; give it more memory"))
+                Err(uploads.device.failed("streaming weights", "a browser has no threads for it; give it more memory"))
             }
-            false => Ok(Residency { cargo, scratch: Scratch::default(), n_uploaded: 0 }),
+            false => Ok(Residency { uploads, scratch: Scratch::default(), n_uploaded: 0 }),
         }
     }
 
@@ -38,7 +38,8 @@ impl Residency {
     /// # Errors
     /// If the device is lost, or loading is cancelled.
     pub(crate) fn provide(&mut self, target: wgpu::Buffer) -> Result<(), GpuError> {
-        let Residency { cargo: Cargo { plan, device, order, chunks, blocks, on_progress }, scratch, n_uploaded } = self;
+        let Residency { uploads: UploadPlan { plan, device, order, chunks, blocks, on_progress }, scratch, n_uploaded } =
+            self;
         for chunk in &chunks[*n_uploaded] {
             let write = |at: usize, bytes: &[u8]| device.queue.write_buffer(&target, chunk.offset + at as u64, bytes);
             let uploaded = device.guard(|| "uploading weights".into(), || chunk.read(plan, scratch, write))?;

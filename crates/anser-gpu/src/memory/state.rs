@@ -60,7 +60,7 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// Room for one state, and for the one that a step ahead of it makes.
+    /// MemoryLimits for one state, and for the one that a step ahead of it makes.
     pub(crate) fn new(plan: &Plan, device: &Device, max_binding_n_bytes: u64) -> Result<States, GpuError> {
         let layout = Arc::new(plan.state.clone());
         let mut halved = vec![vec![false; layout.parts.len()]; layout.n_layer];
@@ -150,7 +150,7 @@ impl States {
         self.max_binding_n_bytes
     }
 
-    /// The way of a step that overwrites the state of `slot` with the next one.
+    /// The passage of a step in place: it reads the row of `slot` and writes the next state to the same row.
     pub(crate) fn in_place(&self, slot: SlotId) -> Passage {
         let from = self.get(slot).unwrap_or(Slot { row: 0, half: 0, fresh: true });
         Passage { from, to_row: from.row }

@@ -1,4 +1,4 @@
-//! What there is to upload, and who is told how far that has got.
+//! What there is to upload, in which order, and the callback that follows it.
 
 use crate::device::Device;
 use crate::memory::order::Order;
@@ -23,11 +23,11 @@ pub struct Progress {
 pub type OnProgress = Arc<dyn Fn(Progress) -> ControlFlow<()> + Send + Sync>;
 
 /// What there is to upload, and where to.
-pub(crate) struct Cargo {
+pub(crate) struct UploadPlan {
     pub(crate) plan: Arc<Plan>,
     pub(crate) device: Arc<Device>,
     pub(crate) order: Order,
-    /// Of each buffer of weights.
+    /// The chunks of each buffer of weights.
     pub(crate) chunks: Vec<Vec<Chunk>>,
     /// The block of each buffer of weights.
     pub(crate) blocks: Vec<usize>,

@@ -4,19 +4,19 @@ use crate::device::Device;
 use crate::device::pipelines::Ahead;
 use crate::error::GpuError;
 use crate::memory::layout::MatrixKinds;
-use crate::memory::order::{Home, Order};
+use crate::memory::order::{Order, Placement};
 use crate::memory::residency::Residency;
 use crate::memory::upload::{Chunk, STAGING_N_BYTES};
-use crate::memory::upload_plan::{Cargo, OnProgress};
+use crate::memory::upload_plan::{OnProgress, UploadPlan};
 use anser_model::{Plan, WeightId};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-pub(crate) use crate::memory::layout::{Place, WeightLayout};
+pub(crate) use crate::memory::layout::{WeightLayout, WeightPlace};
 
 /// How much of a device weights may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Room {
+pub(crate) struct MemoryLimits {
     pub(crate) max_buffer_n_bytes: u64,
     pub(crate) alignment: u64,
     /// Whether kernels read matrices in panels.
@@ -27,7 +27,7 @@ pub(crate) struct Room {
     pub(crate) device_n_bytes: Option<u64>,
 }
 
-impl Room {
+impl MemoryLimits {
     /// How weights lie in it, and which of them stay.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Room {
     }
 }
 
-impl Room {
+impl MemoryLimits {
     /// Bytes that the weights of `plan` take in it.
     ///
     /// # Errors
@@ -74,7 +74,7 @@ pub(crate) struct Weights {
     /// The buffers of each block; streamed ones share memory.
     blocks: Vec<Vec<wgpu::Buffer>>,
     pub(crate) residency: Residency,
-    /// Whether there was no room for all of them, though nobody limited it.
+    /// Whether the device had no room for all of them, without a budget of the caller's.
     is_short: bool,
     /// Ends with the weights.
     _ahead: Ahead,
@@ -84,7 +84,7 @@ pub(crate) struct Weights {
 pub(crate) struct Request {
     pub(crate) plan: Arc<Plan>,
     pub(crate) device: Arc<Device>,
-    pub(crate) room: Room,
+    pub(crate) limits: MemoryLimits,
     pub(crate) on_progress: Option<OnProgress>,
 }
 
@@ -94,17 +94,17 @@ impl Request {
     /// # Errors
     /// If the budget is too small.
     fn lay_out(&self, budget: Option<u64>, kinds: &MatrixKinds) -> Result<(WeightLayout, Order), GpuError> {
-        Room { budget, ..self.room }.plan(&self.plan, kinds, &self.device.report().name)
+        MemoryLimits { budget, ..self.limits }.plan(&self.plan, kinds, &self.device.report().name)
     }
 
     fn kinds(&self) -> MatrixKinds {
-        MatrixKinds::of(&self.plan, self.room.reads_panels)
+        MatrixKinds::of(&self.plan, self.limits.reads_panels)
     }
 
     /// Whether the budget is large enough.
     fn check(&self) -> Result<(), GpuError> {
-        match self.room.budget {
-            Some(_) => self.lay_out(self.room.budget, &self.kinds()).map(drop),
+        match self.limits.budget {
+            Some(_) => self.lay_out(self.limits.budget, &self.kinds()).map(drop),
             None => Ok(()),
         }
     }
@@ -113,14 +113,14 @@ impl Request {
     /// the device has too little memory, as much of it is used as it has. `compile` is called once the layout is known.
     fn load(&self, compile: impl FnOnce(&WeightLayout) -> Ahead, stop: &AtomicBool) -> Result<Weights, GpuError> {
         let kinds = self.kinds();
-        let (mut layout, mut order) = self.lay_out(self.room.budget, &kinds)?;
+        let (mut layout, mut order) = self.lay_out(self.limits.budget, &kinds)?;
         let ahead = compile(&layout);
         let (mut granted, mut is_short, mut tries_least) = (0, false, false);
         let (residency, memory) = loop {
             match self.allocate(&layout, &order, &mut granted, stop) {
                 Ok(loading) => break loading,
-                Err(GpuError::OutOfMemory { .. }) if self.room.budget.is_none() => {
-                    // What was granted is free again once the device is asked; an eighth stays for states and steps, if that
+                Err(GpuError::OutOfMemory { .. }) if self.limits.budget.is_none() => {
+                    // The device frees the dropped buffers when it is polled; an eighth of them stays for states and steps, if that
                     // is possible.
                     self.device.wait()?;
                     (layout, order) = match self.lay_out(Some(granted - granted.div_ceil(8)), &kinds) {
@@ -149,7 +149,7 @@ impl Request {
         stop: &AtomicBool,
     ) -> Result<(Residency, Vec<wgpu::Buffer>), GpuError> {
         let chunks = layout.parts(&self.plan).into_iter().map(|parts| Chunk::of(&self.plan, parts, STAGING_N_BYTES));
-        let mut residency = Residency::start(Cargo {
+        let mut residency = Residency::start(UploadPlan {
             plan: self.plan.clone(),
             device: self.device.clone(),
             order: order.clone(),
@@ -163,7 +163,7 @@ impl Request {
             if stop.load(Ordering::Relaxed) {
                 return Err(GpuError::Cancelled);
             }
-            if self.room.device_n_bytes.is_some_and(|most| *granted + size > most) {
+            if self.limits.device_n_bytes.is_some_and(|most| *granted + size > most) {
                 let adapter = self.device.report().name.clone();
                 return Err(GpuError::OutOfMemory { adapter, what: "weights".into() });
             }
@@ -174,9 +174,9 @@ impl Request {
         let slots = order.slots().map(&mut create).collect::<Result<Vec<_>, GpuError>>()?;
         let mut memory = vec![];
         for buffer in 0..order.n_buffers() {
-            let target = match order.home(buffer) {
-                Home::Resident => create(order.size(buffer))?,
-                Home::Slot(slot) => slots[slot].clone(),
+            let target = match order.placement(buffer) {
+                Placement::Resident => create(order.size(buffer))?,
+                Placement::Slot(slot) => slots[slot].clone(),
             };
             residency.provide(target.clone())?;
             memory.push(target);
@@ -290,12 +290,12 @@ impl Weights {
     }
 
     /// The whole buffer that `place` is in, for kernels that reach several weights of a layer by their offsets.
-    pub(crate) fn block(&self, place: Place) -> Option<wgpu::BufferBinding<'_>> {
+    pub(crate) fn block(&self, place: WeightPlace) -> Option<wgpu::BufferBinding<'_>> {
         let buffer = self.blocks.get(place.block)?.get(place.buffer)?;
         Some(wgpu::BufferBinding { buffer, offset: 0, size: None })
     }
 
-    fn bind(&self, place: Place) -> Option<wgpu::BufferBinding<'_>> {
+    fn bind(&self, place: WeightPlace) -> Option<wgpu::BufferBinding<'_>> {
         let (offset, size) = (place.offset, wgpu::BufferSize::new(place.n_bytes));
         Some(wgpu::BufferBinding { offset, size, ..self.block(place)? })
     }

@@ -97,7 +97,7 @@ impl Sections {
 /// What tells scratch buffers apart: name, kind of rows, bytes per row, product.
 type ScratchKey = (&'static str, Rows, usize, usize);
 
-/// Buffers for steps of up to so many tokens and outputs.
+/// Buffers for steps of up to `capacity` tokens and outputs.
 #[derive(Debug)]
 pub(crate) struct Buffers {
     /// Rows that fit: tokens, outputs.
@@ -116,7 +116,7 @@ pub(crate) struct Buffers {
     staged: Vec<u8>,
 }
 
-/// Matrix kernels read whole tiles of so many rows.
+/// Rows of the largest tile: matrix kernels read whole tiles.
 const TILE: u64 = 256;
 
 /// Grid dimensions are below 2^16 everywhere, and rows are one of them.

@@ -1,16 +1,16 @@
 //! Sequences that draw their own tokens: each step embeds the token that the one before has drawn, so that the host only
 //! follows.
 //!
-//! The next step is submitted before its tokens are known to the host. Should it turn out that nobody wants one, it must not
+//! The next step is submitted before its tokens are known to the host. Should the caller not ask for one, that step must not
 //! have happened: the step reads the state of the sequence from one slot and writes the next one to another, the *spare*,
 //! and only when its token is asked for do the two slots exchange their contents.
 //!
 //! Sequences that draw side by side are the rows of one step, which stays as it is when some of them leave: their rows
-//! then go on in the spare slots, where they disturb nobody.
+//! then go on in the spare slots, which no other sequence uses.
 
 use super::embed_table::EmbedTable;
 use super::program::Bound;
-use super::sampling::{Memory, Place, drawn_tokens, largest_row_n_bytes, of_32_bits};
+use super::sampling::{DrawnToken, Memory, drawn_tokens, largest_row_n_bytes, of_32_bits};
 use crate::compile::dispatch::Binding;
 use crate::compile::schedule::Reads;
 use crate::compile::target::Target;
@@ -88,7 +88,7 @@ pub struct Drawing {
     staging: [wgpu::Buffer; 2],
     /// Steps submitted so far.
     n_steps: usize,
-    /// The step whose tokens nobody has asked for yet.
+    /// The step whose tokens the caller has not asked for yet.
     ahead: Option<Flight>,
     /// Half of [`Memory::kept`] with the logits of the last step that counts.
     half: Option<usize>,
@@ -118,7 +118,7 @@ impl Row {
 impl Drawing {
     /// Bytes of the tokens of a step.
     fn places_n_bytes(&self) -> u64 {
-        (size_of::<Place>() * self.rows.len()) as u64
+        (size_of::<DrawnToken>() * self.rows.len()) as u64
     }
 }
 
@@ -134,7 +134,7 @@ struct Flight {
 struct BoundSteps {
     epoch: u64,
     target: Target,
-    /// Of steps by half.
+    /// Records the steps of both halves.
     recorder: Recorder,
 }
 
@@ -144,7 +144,7 @@ const UNKNOWN: u32 = 0;
 impl Gpu {
     /// Lets sequences draw their own tokens, each the first after it has read its [`Drawer::token`]. `None` if the device
     /// cannot: the embedding table does not fit or is of a type that it cannot decode exactly, the vocabulary is too large,
-    /// or there is no room for so many.
+    /// or there is no room for all of them.
     ///
     /// # Errors
     /// An unknown slot or one that occurs twice, an unknown token, or a lost device.
@@ -197,7 +197,7 @@ impl Gpu {
         let memory = Memory::new(&self.device, drawers.len(), n_vocab)?;
         memory.begin(&self.device, &drawers.iter().map(|d| (&d.options, d.token)).collect::<Vec<_>>())?;
         let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
-        let n_bytes = (size_of::<Place>() * drawers.len()) as u64;
+        let n_bytes = (size_of::<DrawnToken>() * drawers.len()) as u64;
         let staging = || self.device.create_buffer("drawn tokens", n_bytes, usage);
         let staging = [staging()?, staging()?];
         Ok(Drawing { rows: vec![], memory, staging, n_steps: 0, ahead: None, half: None, steps: None })

@@ -18,7 +18,7 @@ use crate::kernels::{self, RULES};
 use crate::memory::OnProgress;
 use crate::memory::layout::WeightLayout;
 use crate::memory::state::{SlotId, States};
-use crate::memory::weights::{Loading, Request, Room};
+use crate::memory::weights::{Loading, MemoryLimits, Request};
 use anser_model::Plan;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -68,12 +68,12 @@ impl GpuOptions {
         self.max_binding_n_bytes.map_or(found, |wanted| wanted.min(found))
     }
 
-    fn room(&self, device: &Device) -> Room {
+    fn limits(&self, device: &Device) -> MemoryLimits {
         /// What kernels may count on, whatever the device: whole cache lines.
         const ALIGNMENT: u32 = 256;
 
         let alignment = device.inner.limits().min_storage_buffer_offset_alignment.max(ALIGNMENT).into();
-        Room {
+        MemoryLimits {
             max_buffer_n_bytes: self.max_binding_n_bytes(device),
             alignment,
             reads_panels: reads_panels(&self.features(device)),
@@ -119,7 +119,7 @@ impl Gpu {
         Gpu::load(plan, device, options, None)
     }
 
-    /// [`Gpu::new`], with somebody who is told how far the upload has got and can end it.
+    /// [`Gpu::new`]; `on_progress` is called with how far the upload has got, and can end it.
     ///
     /// # Errors
     /// As [`Gpu::new`].
@@ -132,7 +132,7 @@ impl Gpu {
         device.check()?;
         let (max_binding_n_bytes, features) = (options.max_binding_n_bytes(device), options.features(device));
         let (fuses, precision) = (!options.no_fusion, options.precision());
-        let (room, lowered, compiler) = (options.room(device), plan.clone(), device.clone());
+        let (limits, lowered, compiler) = (options.limits(device), plan.clone(), device.clone());
         let compile = move |weights: &WeightLayout| {
             let kernels_of = |n_tokens, one_token_each| -> Vec<KernelSpec> {
                 let classes = [RowClass(n_tokens), RowClass(1)];
@@ -144,7 +144,7 @@ impl Gpu {
                 let dispatches = lowering.dispatches().unwrap_or_default();
                 dispatches.into_iter().map(|(_, dispatch)| dispatch.kernel).collect()
             };
-            // A software device shares the cores with everybody.
+            // A software device computes on the processor's cores, which the first step needs.
             let later: Vec<KernelSpec> = match compiler.report().kind {
                 DeviceKind::Software => vec![],
                 _ => {
@@ -155,7 +155,7 @@ impl Gpu {
             let distinct = |specs: &[KernelSpec]| distinct(specs.iter()).into_iter().cloned().collect();
             Ahead::start(&compiler, [distinct(&kernels_of(1, true)), distinct(&later)])
         };
-        let request = Request { plan: plan.clone(), device: device.clone(), room, on_progress };
+        let request = Request { plan: plan.clone(), device: device.clone(), limits, on_progress };
         let weights = Loading::start(request, compile)?;
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
@@ -192,7 +192,7 @@ impl Gpu {
     /// # Errors
     /// If the budget is too small.
     pub fn n_bytes_needed(plan: &Plan, device: &Device, options: GpuOptions, n_tokens: usize) -> Result<u64, GpuError> {
-        let weights = options.room(device).n_bytes_needed(plan, &device.report().name)?;
+        let weights = options.limits(device).n_bytes_needed(plan, &device.report().name)?;
         let values: u64 = plan.slots.iter().map(|slot| 4 * (n_tokens * slot.n_cols) as u64).sum();
         Ok(weights + values + 4 * plan.state.len() as u64)
     }

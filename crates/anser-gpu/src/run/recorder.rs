@@ -73,7 +73,7 @@ mod threads {
     #[derive(Debug, Default)]
     struct Stock {
         ready: [VecDeque<Commands>; 2],
-        /// Those that are being recorded.
+        /// Steps of each kind that threads are recording.
         n_begun: [usize; 2],
         ends: bool,
     }
@@ -106,7 +106,7 @@ mod threads {
 
     impl Recorder {
         pub(crate) fn new(device: &Arc<Device>, steps: Steps) -> Recorder {
-            /// With more, a step waits for the device.
+            /// With three threads recording keeps up with the device.
             const MAX_THREADS: usize = 3;
 
             let (device, stock, changed) = (device.clone(), Mutex::default(), Condvar::new());

@@ -64,15 +64,15 @@ const HAS_FILTER: u32 = 1;
 const HAS_TOP_P: u32 = 2;
 const RENORMALIZES: u32 = 4;
 
-/// `Place` of `wgsl/sample/place.wgsl`.
+/// `DrawnToken` of `wgsl/sample/drawn.wgsl`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Pod, Zeroable)]
-pub(super) struct Place {
+pub(super) struct DrawnToken {
     token: u32,
     n_drawn: u32,
 }
 
-/// `Place::token` where none could be drawn.
+/// `DrawnToken::token` where none could be drawn.
 const NO_TOKEN: u32 = u32::MAX;
 
 /// Values of `counts` in `wgsl/sample/scan.wgsl` besides counts.
@@ -173,7 +173,7 @@ impl Memory {
             n_rows,
             n_vocab,
             draws: buffer("sampling options", size_of::<DrawEntry>())?,
-            places: buffer("drawn tokens", size_of::<Place>())?,
+            places: buffer("drawn tokens", size_of::<DrawnToken>())?,
             shares: buffer("random numbers", 4 * N_SHARES)?,
             bias: buffer("logit bias", 4 * n_vocab)?,
             counts: buffer("token counts", 4 * n_vocab)?,
@@ -188,7 +188,7 @@ impl Memory {
     /// In new memory, which is zero: each row draws by its options, after it has read its token.
     pub(super) fn begin(&self, device: &Device, rows: &[(&DrawOptions, u32)]) -> Result<(), GpuError> {
         let entries: Vec<DrawEntry> = rows.iter().map(|(options, _)| options.entry()).collect();
-        let places: Vec<Place> = rows.iter().map(|&(_, token)| Place { token, n_drawn: 0 }).collect();
+        let places: Vec<DrawnToken> = rows.iter().map(|&(_, token)| DrawnToken { token, n_drawn: 0 }).collect();
         let write = || {
             device.queue.write_buffer(&self.draws, 0, bytemuck::cast_slice(&entries));
             device.queue.write_buffer(&self.places, 0, bytemuck::cast_slice(&places));
@@ -253,7 +253,7 @@ pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) 
     let tables = [tables.as_entire_buffer_binding(), tables.as_entire_buffer_binding()];
     let greedy = rows.iter().all(|(options, _)| options.greedy);
     let drawing = memory.bind(device, &device.features(), buffer.as_entire_buffer_binding(), tables, greedy, 0)?;
-    let n_bytes = (size_of::<Place>() * rows.len()) as u64;
+    let n_bytes = (size_of::<DrawnToken>() * rows.len()) as u64;
     let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
     let staging = device.create_buffer("drawn tokens", n_bytes, usage)?;
     let n_rows = rows.len() as u32;
@@ -281,6 +281,6 @@ pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) 
 
 /// The tokens at places that were read back.
 pub(super) fn drawn_tokens(bytes: &[u8]) -> Vec<Option<u32>> {
-    let places: Vec<Place> = bytemuck::pod_collect_to_vec(bytes);
+    let places: Vec<DrawnToken> = bytemuck::pod_collect_to_vec(bytes);
     places.iter().map(|place| Some(place.token).filter(|&token| token != NO_TOKEN)).collect()
 }

@@ -37,7 +37,7 @@ impl Gpu {
     pub fn memory(&self) -> Result<MemoryUse, GpuError> {
         let weights = self.weights.get()?;
         let report = self.device.inner.generate_allocator_report();
-        // Blocks of weights are called otherwise: only the table is under its own name.
+        // The embedding table is found by the label of its buffers, the weight's name; blocks of layers have another label.
         let is_table = |name: &str| self.plan.weights.iter().any(|weight| weight.name() == name);
         let allocations = report.iter().flat_map(|report| &report.allocations);
         Ok(MemoryUse {

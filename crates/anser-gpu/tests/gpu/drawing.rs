@@ -119,7 +119,7 @@ fn tokens_states_and_logits_are_those_of_the_host() {
 }
 
 #[test]
-fn a_step_ahead_that_nobody_wants_has_not_happened() {
+fn a_step_ahead_that_is_not_asked_for_has_not_happened() {
     let plan = load("tiny-v7.st");
     let mut gpu = open(&plan, GpuOptions::default());
     let expected = on_the_host(&mut gpu, &PROMPT, 12);

@@ -14,7 +14,7 @@ pub(crate) fn bound(options: GpuOptions) -> f64 {
 
 const MODELS: [&str; 4] = ["tiny-v7.st", "tiny-v7mini-f16.gguf", "tiny-v7c256-q4_0.gguf", "tiny-v7n32.st"];
 
-/// So many token ids of the tiny models' vocabulary of 300.
+/// `n` token ids of the tiny models' vocabulary of 300.
 fn tokens(n: usize) -> Vec<u32> {
     (0..n as u32).map(|i| (i * i * 31 + i * 7 + 5) % 300).collect()
 }

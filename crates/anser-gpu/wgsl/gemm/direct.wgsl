@@ -2,15 +2,15 @@
 
 const TAKES_MATRICES: bool = true;
 
-fn load_residuals(place: Place, i: u32, j: u32) -> MatC {
+fn load_residuals(place: Corner, i: u32, j: u32) -> MatC {
     return coopLoad<MatC>(&residual[corner(place, i, j)], target_rows.n_total);
 }
 
-fn write_matrix(sums: MatC, place: Place, i: u32, j: u32) {
+fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {
     let pitch = target_rows.n_total;
     coopStore(sums, &out[corner(place, i, j)], pitch);
 }
 
-fn stage(sums: MatC, place: Place) {
+fn stage(sums: MatC, place: Corner) {
     coopStore(sums, &staging[place.staging], 16u);
 }

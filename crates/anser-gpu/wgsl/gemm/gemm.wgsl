@@ -106,7 +106,7 @@ fn commit_input(fetched: Chunks, s: u32, local: u32) {
 }
 
 // Where a subgroup's matrices are.
-struct Place {
+struct Corner {
     row: u32, // of their corner
     token: u32,
     split: u32,
@@ -121,7 +121,7 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
     // Corner of the subgroup's part of the tile.
     let m = subgroup / SUBGROUPS_N * 16u * FRAGMENTS_M;
     let n = subgroup % SUBGROUPS_N * 16u * FRAGMENTS_N;
-    let place = Place(first_row + m, first_token + n, workgroup.z, subgroup * 256u, lane);
+    let place = Corner(first_row + m, first_token + n, workgroup.z, subgroup * 256u, lane);
     // Whether the sums go to memory as they are.
     let is_plain = (target_rows.epilogue & (ACTIVATION_MASK | HAS_BIAS)) == 0u;
     let is_whole = first_row + TILE_M <= target_rows.n_rows && first_token + TILE_N <= n_tokens();
@@ -191,7 +191,7 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
     var w = fetch_weights(weight_rows, first_step, local);
     var x = fetch_input(input_rows, chunk_at(first_step, local));
     for (var s = first_step; s < end; s++) {
-        workgroupBarrier(); // everybody is done with the step before
+        workgroupBarrier(); // all threads are done with the step before
         commit_weights(w, s, local);
         commit_input(x, s, local);
         workgroupBarrier();

@@ -2,12 +2,12 @@
 
 const TAKES_MATRICES: bool = false;
 
-fn load_residuals(place: Place, i: u32, j: u32) -> MatC {
+fn load_residuals(place: Corner, i: u32, j: u32) -> MatC {
     return MatC();
 }
 
-fn write_matrix(sums: MatC, place: Place, i: u32, j: u32) {}
+fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {}
 
-fn stage(sums: MatC, place: Place) {
+fn stage(sums: MatC, place: Corner) {
     coopStore(sums, &staging[place.staging], 16u);
 }

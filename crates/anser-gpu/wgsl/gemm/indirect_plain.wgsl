@@ -2,13 +2,13 @@
 
 const TAKES_MATRICES: bool = false;
 
-fn load_residuals(place: Place, i: u32, j: u32) -> MatC {
+fn load_residuals(place: Corner, i: u32, j: u32) -> MatC {
     return MatC();
 }
 
-fn write_matrix(sums: MatC, place: Place, i: u32, j: u32) {}
+fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {}
 
-fn stage(sums: MatC, place: Place) {
+fn stage(sums: MatC, place: Corner) {
     for (var i = 0u; i < 256u / SUBGROUP_LEN; i++) {
         staging[place.staging + place.lane + i * SUBGROUP_LEN] = sums.sums[i];
     }

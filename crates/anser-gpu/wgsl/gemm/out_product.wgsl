@@ -6,13 +6,13 @@ const TAKES_ALL_MATRICES: bool = false;
 var<workgroup> staging: array<f32, N_STAGING>; // [subgroups, 16, 16]
 
 // Where the `i`, `j`-th matrix starts in out and residual.
-fn corner(place: Place, i: u32, j: u32) -> u32 {
+fn corner(place: Corner, i: u32, j: u32) -> u32 {
     return out_index(place.row + 16u * i, place.token + 16u * j);
 }
 
 // Writes a matrix that something still happens to, or that reaches beyond the end: its elements' places are known in
 // workgroup memory only. The whole workgroup must call it.
-fn finish(sums: MatC, place: Place, i: u32, j: u32) {
+fn finish(sums: MatC, place: Corner, i: u32, j: u32) {
     stage(sums, place);
     workgroupBarrier();
     for (var at = place.lane; at < 256u; at += SUBGROUP_LEN) {

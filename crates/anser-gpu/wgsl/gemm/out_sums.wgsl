@@ -11,13 +11,13 @@ fn n_padded_rows() -> u32 {
 }
 
 // Where the `i`, `j`-th matrix starts.
-fn corner(place: Place, i: u32, j: u32) -> u32 {
+fn corner(place: Corner, i: u32, j: u32) -> u32 {
     let n_padded = (n_tokens() + TILE_N - 1u) / TILE_N * TILE_N;
     return (place.split * n_padded + place.token + 16u * j) * n_padded_rows() + place.row + 16u * i;
 }
 
-fn load_residuals(place: Place, i: u32, j: u32) -> MatC {
+fn load_residuals(place: Corner, i: u32, j: u32) -> MatC {
     return MatC();
 }
 
-fn finish(sums: MatC, place: Place, i: u32, j: u32) {}
+fn finish(sums: MatC, place: Corner, i: u32, j: u32) {}

@@ -1,6 +1,6 @@
 // Cooperative matrices of sums go to memory as they are.
 
-fn write_matrix(sums: MatC, place: Place, i: u32, j: u32) {
+fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {
     let pitch = n_padded_rows();
     coopStore(sums, &sums_out[corner(place, i, j)], pitch);
 }

@@ -11,8 +11,8 @@ override SUBGROUP_LEN: u32 = 128u;
 override SHUFFLED: u32 = min(N_LANES, SUBGROUP_LEN); // invocations that sum by shuffles
 override N_LANE_SUMS: u32 = select(1u, 2u * WORKGROUP / SHUFFLED, N_LANES > SHUFFLED);
 
-// Sums of subgroups. Calls alternate between two halves: then one barrier a call is enough, since nobody still reads the
-// half written to.
+// Sums of subgroups. Calls alternate between two halves: then one barrier a call is enough, since no thread still reads
+// the half written to.
 var<workgroup> lane_sums: array<f32, N_LANE_SUMS>;
 var<private> lane_sums_half: u32 = 0u;
 

@@ -7,7 +7,7 @@ override WORKGROUP: u32;
 override N_LANES: u32; // a power of two
 override N_LANE_SUMS: u32 = 2u * WORKGROUP;
 
-// Calls alternate between two halves: then one barrier a call is enough, since nobody still reads the half written to.
+// Calls alternate between two halves: then one barrier a call is enough, since no thread still reads the half written to.
 var<workgroup> lane_sums: array<f32, N_LANE_SUMS>;
 var<private> lane_sums_half: u32 = 0u;
 

@@ -68,7 +68,7 @@ fn hold_all(job: Job, share: Share) {
     held_7 = hold(job, share, 7u);
 }
 
-// Rows beyond the last one repeat it; nobody looks at what becomes of them.
+// Rows beyond the last one repeat it; their sums are not stored.
 fn load_row(job: Job, row: u32, share: Share) -> Loaded {
     return load(job, min(row, job.n_rows - 1u), share);
 }

@@ -22,7 +22,7 @@ var<workgroup> input_scales_of: array<vec2<f32>, N_INPUT_SCALES>;
 override MAX_SUBGROUPS: u32 = WORKGROUP / 4u; // no device has smaller ones
 override N_SUBGROUP_SUMS: u32 = 2u * MAX_SUBGROUPS;
 
-// Calls alternate between two halves: then one barrier a call is enough, since nobody still reads the half written to.
+// Calls alternate between two halves: then one barrier a call is enough, since no thread still reads the half written to.
 var<workgroup> subgroup_sums: array<f32, N_SUBGROUP_SUMS>;
 var<private> subgroup_sums_half: u32 = 0u;
 

@@ -75,7 +75,7 @@ fn float_row_start(job: Job, row: u32) -> u32 {
     return job.weights + row * float_row_len(job);
 }
 
-// A thread's first vec4s if it has so many.
+// A thread's first vec4s, up to AHEAD of them.
 fn first_floats(job: Job, row: u32, lane: u32) -> Ahead {
     if lane + (AHEAD - 1u) * N_LANES < float_row_len(job) {
         return load_ahead(float_row_start(job, row), lane);

@@ -9,7 +9,7 @@ override N_SUBGROUP_SUMS: u32 = 2u * MAX_SUBGROUPS;
 var<private> subgroup_lane: u32;
 var<private> subgroup_index: u32;
 var<private> subgroup_count: u32;
-// Calls alternate between two halves: then one barrier a call is enough, since nobody still reads the half written to.
+// Calls alternate between two halves: then one barrier a call is enough, since no thread still reads the half written to.
 var<workgroup> subgroup_sums: array<vec2<f32>, N_SUBGROUP_SUMS>;
 var<private> subgroup_sums_half: u32 = 0u;
 

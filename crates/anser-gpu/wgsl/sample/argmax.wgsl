@@ -1,10 +1,10 @@
 // The most likely token of every row, the lowest of equals. One workgroup per row. Follows step.wgsl,
-// sample/turn.wgsl, sample/place.wgsl and sample/numbers.wgsl.
+// sample/turn.wgsl, sample/drawn.wgsl and sample/numbers.wgsl.
 
 override N_CHUNKS: u32;
 
 @group(0) @binding(0) var<storage, read> chunks: array<Chunk>;       // [O, chunks]
-@group(0) @binding(1) var<storage, read_write> places: array<Place>; // [O]
+@group(0) @binding(1) var<storage, read_write> drawn: array<DrawnToken>; // [O]
 @group(0) @binding(2) var<storage, read_write> sequences: array<Sequence>; // [B], B = O
 @group(0) @binding(3) var<storage, read_write> tokens: array<Token>; // [T], T = O
 
@@ -33,7 +33,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     if local == 0u {
         let token = select(chunk.id, NO_TOKEN, chunk.is_bad == 1u);
-        places[row] = Place(token, places[row].n_drawn + 1u);
+        drawn[row] = DrawnToken(token, drawn[row].n_drawn + 1u);
         sequences[row] = turn(sequences[row], token != NO_TOKEN);
         tokens[row] = turn_token(tokens[row], token != NO_TOKEN);
     }

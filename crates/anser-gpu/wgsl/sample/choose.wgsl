@@ -1,5 +1,5 @@
 // Draws a token from the listed candidates of every row. One workgroup per row. Follows step.wgsl, sample/turn.wgsl,
-// sample/place.wgsl and sample/numbers.wgsl.
+// sample/drawn.wgsl and sample/numbers.wgsl.
 //
 // Candidates are ranked by their logits, equal ones by their ids. A filter keeps the first of them up to a last one: the
 // one at which their number or their weight reaches some goal. So does the draw. That one is found digit by digit of its
@@ -24,7 +24,7 @@ struct Totals {
 @group(0) @binding(1) var<storage, read> draws: array<Draw>;           // [O]
 @group(0) @binding(2) var<storage, read> shares: array<u32>;           // [O, N_SHARES]
 @group(0) @binding(3) var<storage, read_write> totals: array<Totals>;  // [O]
-@group(0) @binding(4) var<storage, read_write> places: array<Place>;   // [O]
+@group(0) @binding(4) var<storage, read_write> drawn: array<DrawnToken>;   // [O]
 @group(0) @binding(5) var<storage, read_write> sequences: array<Sequence>; // [B], B = O
 @group(0) @binding(6) var<storage, read_write> tokens: array<Token>;   // [T], T = O
 
@@ -64,7 +64,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if local == 0u {
         let total = totals[row];
         let whole = wide_of_parts(vec3<u32>(total.low, total.middle, total.high));
-        told = vec4<u32>(total.n, whole, shares[row * N_SHARES + places[row].n_drawn % N_SHARES]);
+        told = vec4<u32>(total.n, whole, shares[row * N_SHARES + drawn[row].n_drawn % N_SHARES]);
         atomicStore(&smallest_key, 0xffffffffu);
         atomicStore(&largest_key, 0u);
     }
@@ -104,7 +104,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     }
     if local == 0u {
         totals[row] = Totals(0u, 0u, 0u, 0u);
-        places[row] = Place(token, places[row].n_drawn + 1u);
+        drawn[row] = DrawnToken(token, drawn[row].n_drawn + 1u);
         sequences[row] = turn(sequences[row], token != NO_TOKEN);
         tokens[row] = turn_token(tokens[row], token != NO_TOKEN);
     }

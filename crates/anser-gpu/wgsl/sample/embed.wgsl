@@ -1,17 +1,17 @@
 // out = the embeddings of the tokens that the sequences read next; one invocation per piece of a row. The table may be
 // in several buffers by ranges of rows: a dispatch writes what its range holds. Follows weight/*.wgsl and
-// sample/place.wgsl.
+// sample/drawn.wgsl.
 
 override FIRST_ROW: u32; // of the range
 override N_ROWS: u32;
 
-@group(0) @binding(1) var<storage, read> places: array<Place>;  // [T]
+@group(0) @binding(1) var<storage, read> drawn: array<DrawnToken>;  // [T]
 @group(0) @binding(2) var<storage, read_write> out: array<f32>; // [T, C]
 
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3<u32>) {
     let piece = id.x;
-    let row = places[id.y].token - FIRST_ROW; // wraps for a row before the range, and for NO_TOKEN
+    let row = drawn[id.y].token - FIRST_ROW; // wraps for a row before the range, and for NO_TOKEN
     if piece >= N_PIECES || row >= N_ROWS {
         return;
     }

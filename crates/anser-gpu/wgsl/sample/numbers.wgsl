@@ -1,4 +1,4 @@
-// The numbers of the sampler. Follows sample/place.wgsl.
+// The numbers of the sampler. Follows sample/drawn.wgsl.
 //
 // Weights of tokens are added up as integers: sums are then the same in any order, so that invocations may add in any.
 

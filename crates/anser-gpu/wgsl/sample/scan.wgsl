@@ -1,6 +1,6 @@
-// The first look at every logit: keeps a copy for whoever asks later, counts the token that the step has read, applies
+// The first look at every logit: keeps a copy for the host to read later, counts the token that the step has read, applies
 // bias and penalties, and finds the largest logit of every chunk. One workgroup per chunk of a row. Follows
-// sample/place.wgsl and sample/numbers.wgsl.
+// sample/drawn.wgsl and sample/numbers.wgsl.
 
 override N_VOCAB: u32; // V
 
@@ -8,7 +8,7 @@ const WORKGROUP: u32 = 256u;
 
 @group(0) @binding(0) var<storage, read> logits: array<f32>;         // [O, V]
 @group(0) @binding(1) var<storage, read> draws: array<Draw>;         // [O]
-@group(0) @binding(2) var<storage, read> places: array<Place>;       // [O]
+@group(0) @binding(2) var<storage, read> drawn: array<DrawnToken>;       // [O]
 @group(0) @binding(3) var<storage, read> bias: array<f32>;           // [O, V]
 @group(0) @binding(4) var<storage, read_write> counts: array<f32>;   // [O, V] see below
 @group(0) @binding(5) var<storage, read_write> adjusted: array<f32>; // [O, V]
@@ -32,7 +32,7 @@ fn main(
 ) {
     let row = workgroup.y;
     let draw = draws[row];
-    let place = places[row];
+    let place = drawn[row];
     let end = min((workgroup.x + 1u) * CHUNK_LEN, N_VOCAB);
 
     var max = LOWEST_LOGIT;

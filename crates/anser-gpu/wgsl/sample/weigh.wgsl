@@ -1,5 +1,5 @@
 // Adds up the weights of all tokens, and lists those that can still be drawn: the others together weigh too little to be
-// reached. One workgroup per chunk of a row. Follows sample/place.wgsl and sample/numbers.wgsl.
+// reached. One workgroup per chunk of a row. Follows sample/drawn.wgsl and sample/numbers.wgsl.
 
 override N_VOCAB: u32; // V
 override N_CHUNKS: u32;
@@ -16,7 +16,7 @@ struct Totals {
 
 @group(0) @binding(0) var<storage, read> adjusted: array<f32>;               // [O, V]
 @group(0) @binding(1) var<storage, read> draws: array<Draw>;                 // [O]
-@group(0) @binding(2) var<storage, read> places: array<Place>;               // [O]
+@group(0) @binding(2) var<storage, read> drawn: array<DrawnToken>;               // [O]
 @group(0) @binding(3) var<storage, read> shares: array<u32>;                 // [O, N_SHARES]
 @group(0) @binding(4) var<storage, read> chunks: array<Chunk>;               // [O, chunks]
 @group(0) @binding(5) var<storage, read_write> candidates: array<Candidate>; // [O, V]
@@ -62,7 +62,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     for (var i = 0u; i < N_CHUNKS; i++) {
         whole += sums[i];
     }
-    let share = shares[row * N_SHARES + places[row].n_drawn % N_SHARES];
+    let share = shares[row * N_SHARES + drawn[row].n_drawn % N_SHARES];
     let lowest = lowest_useful_weight(draw, share, whole);
 
     // Where each of the invocation's tokens goes in the workgroup's part of the list.

@@ -8,7 +8,7 @@ fn k_scale(header: vec4<u32>, g: u32, n: u32) -> vec2<f32> {
     let low = header.yz & vec2<u32>(0x3f3f3f3fu);
     let high = (vec2<u32>(header.w, header.w >> 4u) & vec2<u32>(0x0f0f0f0fu))
         | ((header.yz >> vec2<u32>(2u)) & vec2<u32>(0x30303030u));
-    // The pair of sub-blocks, whichever of them is asked for: who asks for both pays once.
+    // Both sub-blocks of a pair are decoded, whichever is asked for: the compiler merges the work of a kernel that asks for both.
     let two = select(low, high, g >= 2u) >> vec2<u32>(16u * (g % 2u));
     let scale_min = (two >> vec2<u32>(8u * n)) & vec2<u32>(0xffu);
     return unpack2x16float(header.x) * vec2<f32>(scale_min);

@@ -81,7 +81,7 @@ fn run(workgroup: vec3<u32>, index: u32) {
     }
     var fetched = fetch(sequence.first, end, head, workgroup.y, index);
     for (var block = sequence.first; block < end; block += BLOCK_LEN) {
-        workgroupBarrier(); // nobody reads the previous block any more
+        workgroupBarrier(); // all threads have read the previous block
         stage(fetched, index);
         workgroupBarrier();
         fetched = fetch(block + BLOCK_LEN, end, head, workgroup.y, index);

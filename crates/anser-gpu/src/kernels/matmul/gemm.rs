@@ -38,13 +38,13 @@ impl GemmShape {
         self.subgroup_len * self.subgroups[0] * self.subgroups[1]
     }
 
-    /// Workgroups that a product of so many rows and tokens has, before they share columns.
+    /// Workgroups of a product of `n_rows` rows and `n_tokens` tokens, before they share columns.
     fn n_tiles(self, n_rows: usize, n_tokens: u32) -> u32 {
         let [tile_rows, tile_tokens] = self.tile();
         n_rows.div_ceil(tile_rows as usize) as u32 * n_tokens.div_ceil(tile_tokens)
     }
 
-    /// Steps for so many columns.
+    /// Steps over `n_cols` columns.
     fn n_steps(self, n_cols: usize) -> u32 {
         n_cols.next_multiple_of(PIECE_LEN).div_ceil(self.k_step as usize) as u32
     }
@@ -70,7 +70,7 @@ impl GemmShape {
         fits_device && has_weights && has_share(tile_tokens)
     }
 
-    /// For a matrix `[n_rows, n_cols]`.
+    /// The shape for a matrix `[n_rows, n_cols]` and `n_tokens` tokens; `None` if the device runs none.
     pub(super) fn choose(
         [n_rows, n_cols]: [usize; 2],
         n_tokens: u32,
@@ -79,28 +79,31 @@ impl GemmShape {
     ) -> Option<GemmShape> {
         /// With fewer steps a workgroup is hardly worth its start.
         const MIN_STEPS: u32 = 3;
-        /// Workgroups that keep a large device busy,
+        /// Workgroups that keep a large device busy by themselves.
         const MANY: u32 = 160;
-        /// and that do so if others run beside them.
+        /// Workgroups that keep it busy together with those of other products.
         const SOME: u32 = 64;
-        /// With so many columns, workgroups that are alone on a core keep all others waiting: it takes more of them.
+        /// From this number of columns on, a workgroup takes so long that a core with only one of them waits for memory: it takes
+        /// more workgroups to hide that.
         const LONG: usize = 8192;
         const MANY_LONG: u32 = 512;
-        /// With so few tokens a workgroup waits for its weights and does little else: it takes as many to ask for enough of them.
+        /// Up to this number of tokens a workgroup mostly waits for its weights: it takes MANY_LONG workgroups to keep enough loads in
+        /// flight.
         const FEW_TOKENS: u32 = 64;
-        /// From so many tokens on, up to FEW_TOKENS, tiles are square: their sums take longer to write, so fewer workgroups share
-        /// columns,
+        /// From this number of tokens to FEW_TOKENS, tiles are square. Their sums take longer to write, so fewer workgroups share
+        /// columns: at most MANY_SQUARE in all,
         const SQUARE: u32 = 33;
         const MANY_SQUARE: u32 = 480;
-        /// and with so many columns still fewer: not more than two for each of a large device's cores.
+        /// or, from LONG columns on, at most two for each of a large device's cores.
         const MANY_SQUARE_LONG: u32 = 240;
-        /// So many workgroups keep some cores of a large device busy twice as long as others: half as long each, they even out,
+        /// Wave quantization: these numbers of workgroups keep some cores of a large device busy twice as long as the others. Twice
+        /// as many workgroups, each half as long, even that out,
         const UNEVEN: Range<u32> = 140..200;
-        /// where sums are soon written, of few tokens or after many columns.
+        /// Most tokens for which that pays: the sums of more tokens take longer to write than the cores would idle.
         const MANY_TOKENS: u32 = 256;
         /// Rows of a matrix that has no others beside it.
         const TALL: usize = 4096;
-        /// With so few columns, writing takes longer than summing, and small tiles are written by more threads.
+        /// Up to this number of columns, writing takes longer than summing, and small tiles are written by more threads.
         const SHORT: usize = 512;
 
         // Subgroups, their matrices, columns of a step, and the tiles that they must come to: from large tiles, which read
@@ -152,7 +155,7 @@ pub(crate) fn multiplies_halves(features: &Features) -> bool {
 
 /// The form with cooperative matrices; `None` if the device has none of the right kind.
 pub(super) fn choose(op: &MatMul, n_tokens: u32, features: &Features) -> Option<Form> {
-    /// Up to so many tokens it costs less to decode every weight a few times on its way than to expand it once.
+    /// Up to this number of tokens, decoding every weight once for each tile costs less than expanding it to halves once.
     const MAX_DECODE_TOKENS: u32 = 1024;
     /// Matrices that are larger in halves are not expanded: not every device can bind them.
     const MAX_EXPANDED_N_BYTES: usize = 128 << 20;
@@ -175,7 +178,7 @@ pub(super) fn lower(op: &MatMul, shape: GemmShape, matrices: Matrices) -> Vec<Di
     let mut dispatches: Vec<Dispatch> = halved.into_iter().map(|(dispatch, _)| dispatch).collect();
     dispatches.extend(expansions(op, shape));
     let ranges: Vec<_> = op.splits.iter().enumerate().collect();
-    // Two row ranges at a time: so many have memory for their sums.
+    // Two row ranges at a time have memory for their sums.
     for ranges in ranges.chunks(SUMS.len()) {
         dispatches.extend(ranges.iter().map(|&(split, rows)| multiply(op, (shape, matrices), x.clone(), split, rows)));
         if shape.n_splits > 1 {

@@ -20,7 +20,7 @@ pub(crate) struct HeldShape {
 /// are faster.
 pub(crate) const N_TOKENS: u32 = 8;
 
-/// Whether products for so many tokens hold their inputs, if activations may be in 8 bits.
+/// Whether products for `n_tokens` tokens keep their inputs in registers, if activations may be in 8 bits.
 pub(crate) fn holds(n_tokens: RowClass, features: &Features, precision: Precision) -> bool {
     let fits = || HeldShape::choose(&[8], true, features).is_some();
     n_tokens == RowClass(N_TOKENS) && precision == Precision::Int8 && fits()
@@ -48,7 +48,7 @@ impl HeldShape {
         4 * self.n_rows * N_TOKENS * (self.span / FOLDED + 1)
     }
 
-    /// The best shape for jobs of so many shares a row; `None` if the device can run none. `writes_bytes`: results are wanted
+    /// The best shape for jobs whose rows have these numbers of shares; `None` if the device can run none. `writes_bytes`: results are wanted
     /// in bytes, by pieces.
     pub(crate) fn choose(n_shares: &[usize], writes_bytes: bool, features: &Features) -> Option<HeldShape> {
         /// Longer spans leave more threads without a share.

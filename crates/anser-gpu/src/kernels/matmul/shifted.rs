@@ -27,9 +27,9 @@ pub(super) struct Shift<'a> {
     state: StateRef,
     /// Scale and offset of the norm, `[C]` each.
     pub(super) norm: [WeightId; 2],
-    /// Of the norm.
+    /// Added to the norm's variance.
     pub(super) eps: f32,
-    /// `[C]` each.
+    /// The mixes, `[C]` each.
     mixes: &'a [WeightId],
     /// The result of each of them.
     outs: &'a [ValueId],

@@ -24,7 +24,7 @@ pub(crate) fn reads_panels(features: &Features) -> bool {
 }
 
 impl SparseShape {
-    /// For a matrix `[n_rows, n_cols]` and so many tokens.
+    /// The shape for a matrix `[n_rows, n_cols]` and `n_tokens` tokens.
     pub(super) fn choose([n_rows, n_cols]: [usize; 2], n_tokens: u32, features: &Features) -> SparseShape {
         /// Registers of a large device, of which each panel's workgroup has its share, so that all run at the same time.
         const N_REGISTERS: u32 = 132 << 16;

@@ -166,7 +166,7 @@ impl VecInput {
         }
     }
 
-    /// Of all bindings.
+    /// How the kernel uses each of its bindings.
     fn access(self, jobs: Jobs) -> Vec<Access> {
         use Access::{Read, ReadWrite, Uniform};
         let third = match self {
@@ -264,7 +264,7 @@ pub(super) fn held(
     modules.push(wgsl!("matmul/held.wgsl"));
     constants.extend([
         ("WORKGROUP", f64::from(shape.workgroup())),
-        ("N_LANES", 1.0), // nobody sums over more
+        ("N_LANES", 1.0), // these kernels sum over no lanes
         ("SPAN", f64::from(shape.span)),
         ("ROWS_AT_ONCE", f64::from(shape.at_once)),
     ]);
@@ -291,7 +291,7 @@ pub(super) fn sparse(op: &MatMul, shape: SparseShape) -> KernelSpec {
         .constant("OUTPUTS", f64::from(op.rows == Rows::Outputs))
         .constant("COLUMNS", f64::from(op.class.0.max(1)))
         .constant("WORKGROUP", f64::from(shape.workgroup))
-        .constant("N_LANES", 1.0) // nobody sums over more
+        .constant("N_LANES", 1.0) // these kernels sum over no lanes
         .access(&[Read, Read, Read, Read, ReadWrite, Uniform, Uniform])
 }
 

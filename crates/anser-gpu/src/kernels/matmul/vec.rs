@@ -12,7 +12,7 @@ use crate::compile::rule::Unlowered;
 use crate::compile::schedule::Region;
 use crate::compile::target::Precision;
 use crate::device::kernel::{Access, Argument, KernelSpec, wgsl};
-use crate::memory::layout::Place;
+use crate::memory::layout::WeightPlace;
 use crate::quant::{DeviceType, PIECE_LEN};
 use anser_model::Rows;
 use std::ops::Range;
@@ -33,7 +33,7 @@ struct Job<'a> {
     op: &'a MatMul<'a>,
     split: usize,
     rows: Range<usize>,
-    place: Place,
+    place: WeightPlace,
     input: Input,
 }
 
@@ -50,9 +50,9 @@ pub(super) struct Input {
 /// How an input lies in memory, or what it is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum InputForm {
-    /// From this word on.
+    /// f32 numbers from this word on.
     Floats(u64),
-    /// First words of bytes and of their scales.
+    /// 8-bit numbers: first words of the bytes and of their scales.
     Bytes([u64; 2]),
     /// A mix of a norm's results, see `wgsl/matmul/shift.wgsl`: first vec4s of the mix, and of scale and offset of the norm.
     Shift([u64; 3]),

@@ -11,7 +11,7 @@ use crate::device::features::Features;
 use crate::error::GpuError;
 use crate::kernels::matmul::{Form, lower_as};
 use crate::kernels::{RULES, target};
-use crate::memory::layout::{Place, WeightLayout};
+use crate::memory::layout::{WeightLayout, WeightPlace};
 
 /// A product's operands on a device.
 pub(crate) struct Rig<'a> {
@@ -36,7 +36,7 @@ pub(crate) struct Rig<'a> {
 /// The most tokens that any device computes by mat-vecs.
 const MAX_COLUMNS: u32 = 8;
 
-/// Of the start of a weight.
+/// What the first byte of a weight is a multiple of.
 const ALIGNMENT: u64 = 256;
 
 const STORAGE: wgpu::BufferUsages =
@@ -59,7 +59,7 @@ impl<'a> Rig<'a> {
             stride = (stride + n_bytes).next_multiple_of(ALIGNMENT);
         }
         let mut bytes = vec![0; stride as usize];
-        let at = |place: Place| (starts[place.buffer] + place.offset) as usize;
+        let at = |place: WeightPlace| (starts[place.buffer] + place.offset) as usize;
         if let Some(matrix) = layout.matrices.get(&problem.weight().index()) {
             for (split, rows) in matrix.splits.iter().enumerate() {
                 let Some(place) = layout.place(problem.weight(), split) else { continue };
@@ -161,7 +161,7 @@ impl<'a> Rig<'a> {
     fn bind(&self, copy: u32, dispatch: &Dispatch, memory: &[(Binding, wgpu::Buffer)]) -> Result<Prepared, GpuError> {
         let mut entries = vec![];
         for (i, binding) in dispatch.bindings.iter().enumerate() {
-            let of_weights = |place: Option<Place>, whole: bool| {
+            let of_weights = |place: Option<WeightPlace>, whole: bool| {
                 let place = place.ok_or_else(|| self.device.failed("binding", "no such weight"))?;
                 let offset = u64::from(copy) * self.stride + self.starts[place.buffer];
                 let (start, n_bytes) = match whole {
