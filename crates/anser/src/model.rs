@@ -1,6 +1,7 @@
 //! A loaded model: file, plan, tokenizer and the executor that runs it.
 
 use crate::cache::{CacheStats, EmbeddingCache};
+use crate::chat::ChatTemplate;
 use crate::device::{Device, Executor, Opening};
 use crate::environment;
 use crate::error::Error;
@@ -282,6 +283,17 @@ impl Model {
             return Err(format!("the tokenizer has {found} tokens, the model only {n_vocab}"));
         }
         Ok(tokenizer)
+    }
+
+    /// How the model was trained on conversations, told by its name: that in the file (`general.name`), or else the file's own.
+    pub fn chat_template(&self) -> ChatTemplate {
+        let in_file = self.inner.file.metadata("general.name").and_then(MetaValue::as_str);
+        let path = Path::new(self.name());
+        let of_path = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // A folder's model may be called model.safetensors.
+        let of_folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+        let names = [in_file.unwrap_or_default(), of_path, of_folder];
+        names.into_iter().map(ChatTemplate::of_name).max().unwrap_or_default()
     }
 
     /// Token ids of `text`.
