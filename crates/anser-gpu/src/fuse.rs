@@ -74,7 +74,7 @@ impl Uses {
 
 /// The token shift `shift` with the norm before it.
 fn norm_shift(plan: &Plan, uses: &Uses, fusion: Fusion, shift: usize) -> Option<Unit> {
-    let Op::TokenShift { x, mix, .. } = &plan.nodes[shift].op else { return None };
+    let Op::TokenShift { x, mix, prev: None, .. } = &plan.nodes[shift].op else { return None };
     let norm = uses.maker[x.index()]?;
     let fits = MIXES.contains(&mix.len()) && mix.len() <= fusion.max_mixes && plan.value(*x).n_cols <= fusion.max_cols;
     let is_norm = matches!(plan.nodes[norm].op, Op::LayerNorm { .. });

@@ -1,6 +1,7 @@
 //! From operations to dispatches: which kernels run a unit of a schedule, on which bindings and grid.
 
 mod fused;
+mod older;
 mod op;
 
 use crate::kernels::{Binding, Dispatch, Extent, Features, KernelSpec, Module, RowClass, wgsl};

@@ -22,7 +22,7 @@ impl Lowering<'_> {
                 let bindings = vec![Value(*x), Vector(*weight), Vector(*bias), Value(*out)];
                 vec![kernel.dispatch(bindings, [self.rows(*out), Extent::Fixed(1), Extent::Fixed(1)])]
             }
-            Op::TokenShift { x, state, mix, out } => {
+            Op::TokenShift { x, state, mix, out, prev } => {
                 let each = mix.iter().zip(out).enumerate().map(|(i, (mix, out))| {
                     let kernel = KernelSpec::new("token_shift", vec![wgsl!("step.wgsl"), wgsl!("token_shift.wgsl")])
                         .constant("N_COLS", self.n_cols(*out))
@@ -31,8 +31,18 @@ impl Lowering<'_> {
                     let bindings = vec![Tokens, Value(*x), Vector(*mix), State(*state), Value(*out)];
                     kernel.dispatch(bindings, self.elementwise(*out))
                 });
-                each.collect()
+                prev.map(|prev| self.previous(*x, *state, prev)).into_iter().chain(each).collect()
             }
+            Op::Mix { x, x_prev, mix, out } => vec![self.mix([*x, *x_prev, *mix], *out)],
+            Op::Wkv4 { k, v, w, u, state, out } => vec![self.wkv4([*k, *v], [*w, *u], *state, *out)],
+            Op::Wkv6 { r, w, k, v, u, state, head_size, out } => {
+                vec![self.wkv6([*r, *k, *v], (*w, *u), *state, *head_size, *out)]
+            }
+            Op::NormGate { y, g, weight, bias, eps, head_size, out } => {
+                vec![self.norm_gate(*y, *g, [*weight, *bias], (*eps, *head_size), *out)]
+            }
+            Op::Gate { gate, x, factor, residual, out } => vec![self.gate([*gate, *x], *factor, *residual, *out)],
+            Op::TokenMatrix { x, matrix, out } => vec![self.token_matrix(*x, *matrix, *out)],
             Op::MatMul { .. } => {
                 let product = self.product(op);
                 self.products(product.as_slice())

@@ -159,6 +159,8 @@ fn epilogue_word(op: &MatMul) -> u32 {
         Activation::Sigmoid => 2,
         Activation::ReluSquared => 3,
         Activation::Decay => 4,
+        Activation::Silu => 5,
+        Activation::Decay6 => 6,
     };
     activation | u32::from(op.bias.is_some()) << 4 | u32::from(op.residual.is_some()) << 5
 }

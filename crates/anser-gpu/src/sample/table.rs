@@ -22,13 +22,15 @@ pub(crate) struct EmbedTable {
     pub(super) out: ValueId,
 }
 
-/// The plan's table and the value of its rows; `None` if the device cannot give the host's very numbers.
+/// The plan's table and the value of its rows; `None` if the device cannot give the host's very numbers, or if there is more
+/// than one table.
 pub(super) fn of_plan(plan: &Plan) -> Option<(WeightId, ValueId)> {
     let mut tables = plan.nodes.iter().filter_map(|node| match &node.op {
         Op::Embed { table, out } => Some((*table, *out)),
         _ => None,
     });
-    tables.next().filter(|(table, _)| is_exact(plan.weight(*table).dtype()))
+    let first = tables.next().filter(|(table, _)| is_exact(plan.weight(*table).dtype()));
+    first.filter(|_| tables.next().is_none())
 }
 
 /// Whether the device decodes the very numbers that the host does: products of a scale and a quant are exact in f32, and

@@ -243,3 +243,25 @@ fn a_step_without_reads_only_advances_the_state() {
 pub(crate) fn mini() -> Arc<Plan> {
     load("tiny-v7mini-f16.gguf")
 }
+
+/// A model of every version, in vocabularies of 64 and 80 tokens.
+#[test]
+fn every_version_equals_the_reference() {
+    for file in
+        ["m4.pth", "m50.pth", "m51.st", "m52.pth", "m6.pth", "gguf/m6-rescale2.gguf", "m7a.pth", "hf/rwkv7-hf-n32"]
+    {
+        let plan = load(&format!("../unpacked/formats/{file}"));
+        let tokens: Vec<u32> = tokens(41).into_iter().map(|id| id % plan.n_vocab as u32).collect();
+        let (logits, state) = feed(&mut Executor::reference(&plan), &plan, &tokens, 64);
+        // The most and the fewest features, exact and not.
+        for options in feature_sets().into_iter().step_by(3) {
+            let mut gpu = Executor::gpu(&plan, options);
+            for chunk in [1, 7, 64] {
+                let (gpu_logits, gpu_state) = feed(&mut gpu, &plan, &tokens, chunk);
+                let at = format!("{file} in chunks of {chunk}, {options:?}");
+                assert_close(&format!("{at}: logits"), &gpu_logits, &logits, bound(options));
+                assert_close(&format!("{at}: state"), &gpu_state, &state, bound(options));
+            }
+        }
+    }
+}

@@ -5,6 +5,8 @@ const TANH: u32 = 1u;
 const SIGMOID: u32 = 2u;
 const RELU_SQUARED: u32 = 3u;
 const DECAY: u32 = 4u;
+const SILU: u32 = 5u;
+const DECAY_6: u32 = 6u; // of RWKV-6
 
 fn sigmoid(z: f32) -> f32 {
     return 1.0 / (1.0 + exp(-z));
@@ -38,6 +40,12 @@ fn activation(z: f32, which: u32) -> f32 {
         }
         case DECAY: {
             return decay(z);
+        }
+        case SILU: {
+            return z * sigmoid(z);
+        }
+        case DECAY_6: {
+            return exp(-exp(z));
         }
         default: {
             return z;

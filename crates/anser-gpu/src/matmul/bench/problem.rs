@@ -155,6 +155,8 @@ fn activate(activation: Activation, z: f64) -> f64 {
         Activation::Sigmoid => sigmoid(z),
         Activation::ReluSquared => z.max(0.0).powi(2),
         Activation::Decay => (-0.606531 * sigmoid(z)).exp(),
+        Activation::Silu => z * sigmoid(z),
+        Activation::Decay6 => (-z.exp()).exp(),
     }
 }
 
