@@ -249,7 +249,7 @@ impl Model {
     }
 
     /// Generates the answer to a conversation, given as messages {"role": …, "content": …} with the roles system, user,
-    /// assistant and tool, in the format of RWKV-7 G1.
+    /// assistant and tool, in the format of RWKV-7 G1, or of G1h and later if the model's name says so.
     ///
     /// thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
     /// empty thought, after which models answer better than without one). The pieces are those of the answer; the
@@ -273,7 +273,8 @@ impl Model {
         let mut options = generate_options(options)?;
         progress::check(py, progress.as_ref())?;
         let tools = tools.or(vec![], |value| values::texts("tools", value))?;
-        let chat = options::Chat::new(messages, thinking.or(Thinking::Off, options::thinking)?, &tools)?;
+        let thinking = thinking.or(Thinking::Off, options::thinking)?;
+        let chat = options::Chat::new(messages, thinking, &tools, self.0.chat_template())?;
         let tokenizer = self.0.tokenizer().map_err(exception)?;
         let tokens = tokens::encode_bytes(tokenizer, chat.prompt().as_bytes(), py)?;
         Generation::check(&self.0, &tokens, &options)?;

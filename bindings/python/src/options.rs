@@ -98,11 +98,17 @@ fn logit_bias(value: &Bound<'_, PyAny>) -> PyResult<Vec<(u32, f32)>> {
 pub(crate) struct Chat {
     messages: Vec<Message>,
     opening: Opening,
+    template: ChatTemplate,
 }
 
 impl Chat {
     /// `messages` are dicts with role and content; `tools` are signatures of functions, of which one is to be called.
-    pub(crate) fn new(messages: &Bound<'_, PyAny>, thinking: Thinking, tools: &[String]) -> PyResult<Chat> {
+    pub(crate) fn new(
+        messages: &Bound<'_, PyAny>,
+        thinking: Thinking,
+        tools: &[String],
+        template: ChatTemplate,
+    ) -> PyResult<Chat> {
         let refused = || values::wrong_type("messages", "a list of dicts with role and content", messages);
         if messages.is_instance_of::<PyString>() || messages.cast::<PyMapping>().is_ok() {
             return Err(refused());
@@ -110,23 +116,23 @@ impl Chat {
         let items = messages.try_iter().map_err(|_| refused())?;
         let mut messages = items.enumerate().map(|(i, m)| message(i, &m?)).collect::<PyResult<Vec<_>>>()?;
         if tools.is_empty() {
-            return Ok(Chat { messages, opening: thinking.into() });
+            return Ok(Chat { messages, opening: thinking.into(), template });
         }
         let tools = chat::tools_text(tools);
         match messages.first_mut().filter(|m| m.role == Role::System) {
             Some(system) => system.content = format!("{}\n{tools}", system.content),
             None => messages.insert(0, Message::system(tools)),
         }
-        Ok(Chat { messages, opening: Opening::ToolCall })
+        Ok(Chat { messages, opening: Opening::ToolCall, template })
     }
 
     pub(crate) fn prompt(&self) -> String {
-        ChatTemplate::G1.render(&self.messages, self.opening)
+        self.template.render(&self.messages, self.opening)
     }
 
     /// What reads the answer; the texts of `stop` end it.
     pub(crate) fn parser(&self, stop: Vec<String>) -> PyResult<ReplyParser> {
-        ReplyParser::new(self.opening, stop).map_err(|e| OptionError::new_err(format!("stop: {e}")))
+        ReplyParser::new(self.template, self.opening, stop).map_err(|e| OptionError::new_err(format!("stop: {e}")))
     }
 }
 

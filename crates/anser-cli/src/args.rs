@@ -129,6 +129,9 @@ pub(crate) struct ChatArgs {
     /// Whether the model thinks before it answers; with fake the prompt shows it an empty thought
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub(crate) think: Think,
+    /// How turns are written: "User: ..." (g1) or with marks (g1h, since RWKV-7 G1h); auto goes by the model's name
+    #[arg(long, value_name = "FORM", default_value = "auto")]
+    pub(crate) chat_format: ChatFormat,
     /// Continue from a state that /save or `anser state` wrote, or begin with a state-tuned file
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
@@ -136,6 +139,14 @@ pub(crate) struct ChatArgs {
     pub(crate) generation: GenerationArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+}
+
+/// How turns are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ChatFormat {
+    Auto,
+    G1,
+    G1h,
 }
 
 const CHAT_HELP: &str = "\

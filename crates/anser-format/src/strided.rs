@@ -3,6 +3,9 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
+/// Rows of a transposed matrix that are gathered together: 32 elements of two bytes are a cache line of the file.
+const GROUP_N_ROWS: usize = 32;
+
 /// How the elements of a tensor lie in the bytes of a file, if not one after another.
 #[derive(Debug)]
 pub(crate) struct Strided {
@@ -104,22 +107,38 @@ impl Strided {
             out.copy_from_slice(&span[..out.len()]);
             return;
         };
+        let span = span.as_chunks::<SIZE>().0;
         let mut out = out.as_chunks_mut::<SIZE>().0;
         let mut at = first;
         while !out.is_empty() {
+            let (row, first_col) = (at / n_cols, at % n_cols);
             // The place of the row, from the index of every outer dimension.
-            let (mut row, mut start) = (at / n_cols, 0);
+            let (mut index, mut start) = (row, 0);
             for (&n, &stride) in outer.iter().zip(outer_strides).rev() {
-                start += row % n * stride;
-                row /= n;
+                start += index % n * stride;
+                index /= n;
             }
-            let first_col = at % n_cols;
-            let (piece, rest) = out.split_at_mut((n_cols - first_col).min(out.len()));
-            for (i, element) in piece.iter_mut().enumerate() {
-                let from = (start + (first_col + i) * stride) * SIZE;
-                element.copy_from_slice(&span[from..from + SIZE]);
+            // Whole rows of one matrix are gathered together, so that neighbours in the file are read together.
+            let n_rows = match (outer.last(), outer_strides.last(), first_col) {
+                (Some(n), Some(_), 0) => (n - row % n).min(out.len() / n_cols).clamp(1, GROUP_N_ROWS),
+                _ => 1,
+            };
+            let row_stride = outer_strides.last().copied().unwrap_or(0);
+            let n_elements = if n_rows > 1 { n_rows * n_cols } else { (n_cols - first_col).min(out.len()) };
+            let (piece, rest) = out.split_at_mut(n_elements);
+            if n_rows == 1 {
+                for (i, element) in piece.iter_mut().enumerate() {
+                    *element = span[start + (first_col + i) * stride];
+                }
+            } else {
+                for col in 0..n_cols {
+                    let from = start + col * stride;
+                    for i in 0..n_rows {
+                        piece[i * n_cols + col] = span[from + i * row_stride];
+                    }
+                }
             }
-            at += piece.len();
+            at += n_elements;
             out = rest;
         }
     }
@@ -163,8 +182,10 @@ mod tests {
 
     #[test]
     fn elements_come_in_row_major_order() {
-        let span = numbers(24);
-        let cases: [(&[usize], &[usize], Vec<u16>); 4] = [
+        let span = numbers(210);
+        let transposed = (0..70).flat_map(|row| (0..3).map(move |col| col * 70 + row)).collect();
+        let cases: [(&[usize], &[usize], Vec<u16>); 5] = [
+            (&[70, 3], &[1, 70], transposed),
             (&[2, 3], &[1, 2], vec![0, 2, 4, 1, 3, 5]),
             (&[2, 2], &[10, 3], vec![0, 3, 10, 13]),
             (&[2, 3, 2], &[12, 1, 5], vec![0, 5, 1, 6, 2, 7, 12, 17, 13, 18, 14, 19]),

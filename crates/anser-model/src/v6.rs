@@ -87,9 +87,14 @@ fn time_mixing(block: &Block, p: &mut PlanBuilder, x: ValueId) -> Result<ValueId
 
     let u = block.vector("att.time_faaaa")?;
     let y = p.wkv6(&name("wkv"), [r, w, k, v], u, block.state(WKV), n);
-    let factor = rescale(block);
-    let ln_x = block.norm("att.ln_x")?.map(|weight| weight.scaled(factor));
-    let y = p.norm_gate(&name("y"), y, Some(g), ln_x, group_norm_eps, n);
+    let ln_x = block.norm("att.ln_x")?;
+    let y = match rescale(block) {
+        1.0 => p.norm_gate(&name("y"), y, Some(g), ln_x, group_norm_eps, n),
+        factor => {
+            let y = p.norm_gate(&name("y_normed"), y, None, ln_x, group_norm_eps, n);
+            p.gate(&name("y"), g, y, factor, None)
+        }
+    };
     let output = block.matrix("att.output.weight", [c, c])?;
     Ok(p.matmul_with(&name("x"), output, y, None, Identity, Some(x)))
 }

@@ -8,9 +8,13 @@
 //!
 //! Every size comes from the file's shapes: low-rank widths may differ between matrices and layers.
 //!
-//! RWKV-7a adds to the feed-forward layer what the token itself is ("DeepEmbed"): a 32 × 32 matrix of the token's own,
-//! M = s_emb[t] + s_emb_x · LN(emb[t]; ln0), changes a low-rank projection of the layer's input, and the result gates the keys:
-//! k ← k ∘ (s2 (s1 x · M) + s0).
+//! RWKV-7a adds to the feed-forward layer what the token itself is ("DeepEmbed"): a matrix M `[32, 32]` of the token's own
+//! changes a low-rank projection of the layer's input, and the result gates the keys.
+//!
+//! ```text
+//! M = s_emb[t] + s_emb_x · LN(emb[t]; ln0)
+//! k ← k ∘ (s2 (s1 x · M) + s0)
+//! ```
 
 use crate::builder::PlanBuilder;
 use crate::config::{Config, Version};

@@ -43,14 +43,6 @@ impl Weight {
         Weight { bytes: 0..tensor.n_bytes(), tensor, n_rows: 1, n_cols: len, ..self.clone() }
     }
 
-    /// A vector times `factor`; itself if that is 1.
-    pub(crate) fn scaled(self, factor: f32) -> Weight {
-        match factor == 1.0 {
-            true => self,
-            false => self.computed(self.n_cols, |numbers| numbers.into_iter().map(|x| x * factor).collect()),
-        }
-    }
-
     /// BlinkDL's name, e.g. `blocks.3.att.key.weight`.
     pub fn name(&self) -> &str {
         &self.name

@@ -2,13 +2,15 @@
 //!
 //! The speed of an engine does not depend on the values of weights, so these files replace real models of any size in
 //! benchmarks, and in tests that need a shape but no trained weights. [`Synth`] describes a model and writes it as GGUF
-//! with the metadata keys, tensor names, shapes and types of llama.cpp's converter and quantizer.
+//! with the metadata keys, tensor names, shapes and types of llama.cpp's converter and quantizer, or as a `.pth` file like
+//! BlinkDL's.
 //!
 //! Weights follow normal distributions whose spread keeps activations finite and logits in the range of real models.
 //! In quantized types the blocks are made directly, with random quants and scales of plausible distribution: no floats
 //! are quantized. A file depends on shape, type, seed and sparsity only, never on the number of threads.
 
 mod blocks;
+mod pth;
 mod random;
 mod recipe;
 mod shape;

@@ -1,4 +1,4 @@
-//! `anser-synth`: writes a synthetic RWKV-7 model as GGUF.
+//! `anser-synth`: writes a synthetic RWKV-7 model as GGUF or as `.pth`.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -9,7 +9,8 @@ use anser_synth::{FileType, Shape, Synth};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Writes an RWKV-7 model with random weights, an official shape and the World vocabulary as GGUF.
+/// Writes an RWKV-7 model with random weights, an official shape and the World vocabulary as GGUF, or as .pth if the file's name
+/// ends so.
 ///
 /// The file loads in every program that loads a real model of the shape, and is as fast; its texts make no sense.
 #[derive(Parser)]
@@ -54,10 +55,14 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     let in_file = |error| format!("{}: {error}", args.out.display());
     let file = File::create(&args.out).map_err(|error| in_file(error.to_string()))?;
-    let written = synth.write(&file, |n_bytes, n_bytes_in_all| {
+    let on_progress = |n_bytes, n_bytes_in_all| {
         bar.set_length(n_bytes_in_all);
         bar.set_position(n_bytes);
-    });
+    };
+    let written = match args.out.extension().is_some_and(|ending| ending == "pth") {
+        true => synth.write_pth(&file, on_progress).map(drop),
+        false => synth.write(&file, on_progress).map(drop),
+    };
     bar.finish_and_clear();
     written.map_err(|error| in_file(error.to_string()))?;
 

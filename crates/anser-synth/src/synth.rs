@@ -1,12 +1,13 @@
 //! Writes a synthetic model.
 
-use std::io::Write;
+use std::io::{Seek, Write};
 
 use anser_format::{GgufDataWriter, GgufWriteError, GgufWriter, MetaValue};
 use half::f16;
 use rayon::prelude::*;
 
 use crate::blocks::Blocks;
+use crate::pth;
 use crate::random::{Stream, normal_quantiles};
 use crate::recipe::{TensorRecipe, Values, tensors};
 use crate::shape::{FileType, HEAD_SIZE, Shape};
@@ -24,6 +25,12 @@ pub enum SynthError {
     /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] GgufWriteError),
+    /// The file cannot be written.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A `.pth` file has floats only.
+    #[error("a .pth file of type {} is not possible, it must be f16", .0.name())]
+    PthType(FileType),
     /// The sparsity is out of range.
     #[error("a sparsity of {0} is not possible, it must be from 0.05 to 0.99")]
     Sparsity(f64),
@@ -91,6 +98,53 @@ impl Synth {
         Ok(data.finish()?)
     }
 
+    /// Writes the model as a `.pth` file with the numbers of the GGUF file; otherwise as [`write`](Synth::write).
+    ///
+    /// # Errors
+    /// As [`write`](Synth::write), and if the file type is not F16.
+    pub fn write_pth<W: Write + Seek>(&self, out: W, mut on_progress: impl FnMut(u64, u64)) -> Result<W, SynthError> {
+        self.check()?;
+        if self.file_type != FileType::F16 {
+            return Err(SynthError::PthType(self.file_type));
+        }
+        let recipes = self.tensors();
+        let placed: Vec<(&TensorRecipe, pth::Tensor)> = recipes
+            .iter()
+            .flat_map(|recipe| pth::tensors_of(recipe).into_iter().map(move |tensor| (recipe, tensor)))
+            .collect();
+        let n_bytes_of = |tensor: &pth::Tensor| 2 * tensor.shape.iter().product::<usize>() as u64;
+        let n_bytes_in_all = placed.iter().map(|(_, tensor)| n_bytes_of(tensor)).sum();
+        let mut n_bytes_written = 0;
+        let mut archive = pth::Archive::new(out);
+        let (recipes, tensors): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
+        let pickle = pth::pickle(&tensors);
+        archive.add("data.pkl", pickle.len() as u64, std::iter::once(pickle))?;
+        archive.add("byteorder", 6, std::iter::once(b"little".to_vec()))?;
+        for (key, (recipe, tensor)) in recipes.into_iter().zip(&tensors).enumerate() {
+            let n_bytes = n_bytes_of(tensor);
+            let pieces = self.pieces(recipe).map(|piece| pth::to_f16(recipe.dtype, piece));
+            let name = format!("data/{key}");
+            if tensor.is_transposed || tensor.row.is_some() {
+                // Small enough to be made as a whole.
+                let mut whole: Vec<u8> = pieces.flatten().collect();
+                if tensor.is_transposed {
+                    whole = pth::transposed(&whole, recipe.shape.last().copied().unwrap_or(1));
+                }
+                if let Some(row) = tensor.row {
+                    whole = whole.split_off(row * n_bytes as usize);
+                    whole.truncate(n_bytes as usize);
+                }
+                archive.add(&name, n_bytes, std::iter::once(whole))?;
+            } else {
+                archive.add(&name, n_bytes, pieces)?;
+            }
+            n_bytes_written += n_bytes;
+            on_progress(n_bytes_written, n_bytes_in_all);
+        }
+        archive.add("version", 2, std::iter::once(b"3\n".to_vec()))?;
+        Ok(archive.finish()?)
+    }
+
     /// The entries that llama.cpp's converter writes, in its order.
     fn add_metadata(&self, writer: &mut GgufWriter) -> Result<(), GgufWriteError> {
         let Shape { name, n_layer, n_embd, n_rank_wa, n_rank_v, n_rank_g } = self.shape;
@@ -132,18 +186,22 @@ impl Synth {
         data: &mut GgufDataWriter<W>,
         tensor: &TensorRecipe,
     ) -> Result<u64, GgufWriteError> {
-        let n_elements: usize = tensor.shape.iter().product();
         let mut n_bytes = 0;
-        let chunks: Box<dyn Iterator<Item = Vec<u8>>> = match &tensor.values {
+        data.write_tensor(&tensor.name, self.pieces(tensor).inspect(|piece| n_bytes += piece.len() as u64))?;
+        Ok(n_bytes)
+    }
+
+    /// The bytes of a tensor, in pieces.
+    fn pieces<'a>(&'a self, tensor: &'a TensorRecipe) -> Box<dyn Iterator<Item = Vec<u8>> + 'a> {
+        let n_elements: usize = tensor.shape.iter().product();
+        match &tensor.values {
             Values::Curve { points, noise } => Box::new(std::iter::once(self.noisy(&tensor.name, points, *noise))),
             Values::Normal { mean, std } => {
                 // Recipes and file types have no other types, whatever the input.
                 let blocks = Blocks::new(tensor.dtype, *mean, *std).expect("a type that can be made");
                 Box::new(self.chunks(&tensor.name, n_elements, blocks))
             }
-        };
-        data.write_tensor(&tensor.name, chunks.inspect(|chunk| n_bytes += chunk.len() as u64))?;
-        Ok(n_bytes)
+        }
     }
 
     /// The bytes of a tensor, chunk by chunk. As many chunks as there are threads are made in parallel.

@@ -1,8 +1,9 @@
 //! Writes conversations as RWKV-7 G1 models were trained on them, and reads the answers.
 //!
-//! A turn is `Role: text`, a blank line ends it, and the prompt ends with the opening of the answer, such as
-//! `Assistant:`, without a space after it. A blank line inside a text would end its turn, so [`clean`] removes blank lines,
-//! and no text can forge a turn. [`ReplyParser`] reads the answer.
+//! There are two forms ([`ChatTemplate`]). In the older one a turn is `Role: text`, a blank line ends it, and the prompt ends with
+//! the opening of the answer, such as `Assistant:`, without a space after it. So a blank line inside a text would be the end of
+//! its turn: [`clean`] leaves none, and no text can forge a turn. Since G1h a turn is `Role✿text✿`, where ✿ is a token of its own,
+//! and texts lose any ✿ of theirs. [`ReplyParser`] reads the answer.
 
 mod reply;
 #[cfg(test)]
@@ -10,10 +11,12 @@ mod tests;
 
 pub use reply::{Reply, ReplyEnd, ReplyParser, ReplyStep, split_reply};
 
-/// The text that ends a turn: token 261 of the World vocabulary, or part of longer white space.
+/// The text that ends a turn in the older form: token 261 of the World vocabulary, or part of longer white space.
 pub const TURN_END: &str = "\n\n";
+/// What ends a turn since G1h: token 10060 of the World vocabulary.
+pub const TURN_MARK: &str = "✿";
 
-/// Tokens that end an answer in every mode: only 0, the end of a document.
+/// Tokens that end an answer in every mode and form: only 0, the end of a document.
 ///
 /// The blank line (token 261) is not listed: a model that thinks writes blank lines into its thought, and a blank line
 /// may also come inside another token (3328 is three line ends). [`ReplyParser`] looks for it in the text, where it
@@ -130,14 +133,20 @@ impl From<Thinking> for Opening {
 }
 
 impl Opening {
-    /// The text, without a space or a `>` at its end: models write that `>` in one token with the text after it.
-    pub(crate) fn text(self) -> &'static str {
-        match self {
-            Opening::Answer(Thinking::Off) => "Assistant:",
-            Opening::Answer(Thinking::On(_)) => "Assistant: <think",
-            Opening::Answer(Thinking::Fake) => "Assistant: <think>\n</think",
-            Opening::Answer(Thinking::FakeInline) => "Assistant: <think></think",
-            Opening::ToolCall => "Assistant: ```json",
+    /// The text, which has no space at its end and no `>`: models write that `>` in one token with what follows.
+    pub(crate) fn text(self, template: ChatTemplate) -> &'static str {
+        match (template, self) {
+            (ChatTemplate::G1, Opening::Answer(Thinking::Off)) => "Assistant:",
+            (ChatTemplate::G1, Opening::Answer(Thinking::On(_))) => "Assistant: <think",
+            (ChatTemplate::G1, Opening::Answer(Thinking::Fake)) => "Assistant: <think>\n</think",
+            (ChatTemplate::G1, Opening::Answer(Thinking::FakeInline)) => "Assistant: <think></think",
+            (ChatTemplate::G1, Opening::ToolCall) => "Assistant: ```json",
+            (ChatTemplate::G1h, Opening::Answer(Thinking::On(_))) => "Bot✿<think",
+            // These models always open a thought: without thinking it is empty.
+            (ChatTemplate::G1h, Opening::Answer(Thinking::Off | Thinking::Fake | Thinking::FakeInline)) => {
+                "Bot✿<think></think"
+            }
+            (ChatTemplate::G1h, Opening::ToolCall) => "Bot✿```json",
         }
     }
 
@@ -150,61 +159,118 @@ impl Opening {
 }
 
 /// The format in which a conversation is written as a prompt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
 pub enum ChatTemplate {
-    /// RWKV-7 G1.
+    /// RWKV-7 G1 to G1g, and whatever else was trained on `User: …`: `User: text⏎⏎Assistant:`.
     #[default]
     G1,
+    /// RWKV-7 G1h and later: `User✿text✿⏎Bot✿`.
+    G1h,
 }
 
 impl ChatTemplate {
+    /// The form of a model of this name: [`ChatTemplate::G1h`] for names like `rwkv7-g1k-7.2b`, with a letter from h on.
+    pub fn of_name(name: &str) -> ChatTemplate {
+        let name = name.to_ascii_lowercase();
+        let is_newer = |(at, _): (usize, &str)| {
+            let letters = &name.as_bytes()[at + 2..];
+            let is_word = !name[..at].ends_with(|c: char| c.is_ascii_alphanumeric());
+            is_word
+                && letters.first().is_some_and(|letter| (b'h'..=b'z').contains(letter))
+                && letters.get(1).is_none_or(|next| !next.is_ascii_alphanumeric())
+        };
+        if name.match_indices("g1").any(is_newer) { ChatTemplate::G1h } else { ChatTemplate::G1 }
+    }
+
+    /// What ends an answer.
+    pub(crate) fn turn_end(self) -> &'static str {
+        match self {
+            ChatTemplate::G1 => TURN_END,
+            ChatTemplate::G1h => TURN_MARK,
+        }
+    }
+
+    /// What stands between two turns.
+    pub(crate) fn between_turns(self) -> &'static str {
+        match self {
+            ChatTemplate::G1 => TURN_END,
+            ChatTemplate::G1h => "✿\n",
+        }
+    }
+
+    /// What is missing of [`ChatTemplate::between_turns`] after a text that ends with `read`.
+    pub(crate) fn missing_end(self, read: &str) -> &'static str {
+        let end = self.between_turns();
+        let n_read = end.char_indices().map(|(at, c)| at + c.len_utf8()).filter(|&n| read.ends_with(&end[..n])).max();
+        &end[n_read.unwrap_or(0)..]
+    }
+
+    /// The turn of an answer, as it stands in a conversation.
+    pub(crate) fn answer_turn(self, answer: &str) -> String {
+        match self {
+            ChatTemplate::G1 => format!("Assistant: {answer}{TURN_END}"),
+            ChatTemplate::G1h => format!("Bot✿{answer}✿\n"),
+        }
+    }
+
     /// The whole conversation as a prompt for the next answer. `opening` may be a [`Thinking`].
     pub fn render(self, messages: &[Message], opening: impl Into<Opening>) -> String {
         let mut prompt = String::new();
-        render_into(&mut prompt, messages, opening.into());
+        self.render_into(&mut prompt, messages, opening.into());
         prompt
     }
 
     /// The text that a session has yet to read, if its state already holds the conversation up to the model's last
     /// answer: the end of that turn, the `new` messages and the opening of the next answer.
     ///
-    /// `read` is the text of that answer as far as the session has read it (its end is enough). The blank line that
-    /// ends the turn is completed if the session has read none of it, or only one line end.
+    /// `read` is the text of that answer as far as the session has read it (its end is enough). The end of the turn (a blank
+    /// line, or ✿ and a line end) is completed if the session has read none of it, or only a part.
     ///
     /// After an answer without a thought the result is what [`ChatTemplate::render`] of the whole conversation adds
     /// after that answer. A thought stays in the state of the session, whereas `render` leaves it out.
     pub fn render_turn(self, read: &str, new: &[Message], opening: impl Into<Opening>) -> String {
-        let missing = match read {
-            _ if read.ends_with(TURN_END) => "",
-            _ if read.ends_with('\n') => "\n",
-            _ => TURN_END,
-        };
-        let mut prompt = missing.to_string();
-        render_into(&mut prompt, new, opening.into());
+        let mut prompt = self.missing_end(read).to_string();
+        self.render_into(&mut prompt, new, opening.into());
         prompt
     }
-}
 
-fn render_into(prompt: &mut String, messages: &[Message], opening: Opening) {
-    for (at, message) in messages.iter().enumerate() {
-        let (name, mut text) = match message.role {
-            Role::System => ("System:", clean(&message.content)),
-            Role::User => ("User:", clean(&message.content)),
-            Role::Assistant => ("Assistant:", clean(without_thought(&message.content))),
-            Role::Tool => ("User:", format!("Function output:\n{}", clean(&message.content))),
-        };
-        if at + 1 == messages.len() && message.role == Role::User {
-            text += opening.hint();
+    fn render_into(self, prompt: &mut String, messages: &[Message], opening: Opening) {
+        for (at, message) in messages.iter().enumerate() {
+            let mut text = match message.role {
+                Role::System | Role::User => self.clean(&message.content),
+                Role::Assistant => self.clean(without_thought(&message.content)),
+                Role::Tool => format!("Function output:\n{}", self.clean(&message.content)),
+            };
+            if at + 1 == messages.len() && message.role == Role::User {
+                text += opening.hint();
+            }
+            let name = match (message.role, self) {
+                (Role::System, _) => "System",
+                (Role::User | Role::Tool, _) => "User",
+                (Role::Assistant, ChatTemplate::G1) => "Assistant",
+                (Role::Assistant, ChatTemplate::G1h) => "Bot",
+            };
+            let text = text.trim();
+            prompt.push_str(name);
+            match self {
+                ChatTemplate::G1 if text.is_empty() => prompt.push(':'),
+                ChatTemplate::G1 => prompt.push_str(": "),
+                ChatTemplate::G1h => prompt.push_str(TURN_MARK),
+            }
+            prompt.push_str(text);
+            prompt.push_str(self.between_turns());
         }
-        prompt.push_str(name);
-        if !text.is_empty() {
-            prompt.push(' ');
-            prompt.push_str(text.trim());
-        }
-        prompt.push_str(TURN_END);
+        prompt.push_str(opening.text(self));
     }
-    prompt.push_str(opening.text());
+
+    /// A text as it may stand in a turn of this form.
+    fn clean(self, text: &str) -> String {
+        match self {
+            ChatTemplate::G1 => clean(text),
+            ChatTemplate::G1h => clean(&text.replace(TURN_MARK, "")),
+        }
+    }
 }
 
 /// The text of a system turn that lists functions, each given by its signature such as `weather(city: str)`, and asks

@@ -1,6 +1,6 @@
 //! A conversation: turns rendered as the model was trained on them, its answers streamed, every token read once.
 
-use crate::chat::{ChatTemplate, Message, Opening, Reply, ReplyEnd, ReplyParser, TURN_END, Thinking};
+use crate::chat::{ChatTemplate, Message, Opening, Reply, ReplyEnd, ReplyParser, Thinking};
 use crate::error::Error;
 use crate::generate::{FinishReason, GenerateOptions, Generation};
 use crate::model::Model;
@@ -12,8 +12,8 @@ use std::path::Path;
 /// The options of a conversation.
 #[derive(Debug, Clone, Default)]
 pub struct ConversationOptions {
-    /// The format of the turns.
-    pub template: ChatTemplate,
+    /// The format of the turns; `None` takes the one that the model was trained with ([`Model::chat_template`]).
+    pub template: Option<ChatTemplate>,
     /// Whether the model thinks before it answers.
     pub thinking: Thinking,
     /// Instructions for the whole conversation.
@@ -59,6 +59,7 @@ pub struct Answer<'a> {
     history: &'a mut Vec<Message>,
     read: &'a mut String,
     has_thought: &'a mut bool,
+    template: ChatTemplate,
 }
 
 impl Conversation {
@@ -77,6 +78,11 @@ impl Conversation {
             has_thought: false,
             n_regenerated: 0,
         })
+    }
+
+    /// How turns are written.
+    pub fn template(&self) -> ChatTemplate {
+        self.options.template.unwrap_or_else(|| self.session.model().chat_template())
     }
 
     /// The turns so far; answers without their thoughts.
@@ -114,8 +120,9 @@ impl Conversation {
     pub fn save(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.session.model().check_output(&path)?;
         self.drop_thought()?;
-        if !self.session.is_fresh() && !self.read.ends_with(TURN_END) {
-            self.feed(TURN_END)?;
+        let missing = self.template().missing_end(&self.read);
+        if !self.session.is_fresh() && !missing.is_empty() {
+            self.feed(missing)?;
         }
         self.session.save_state(path)
     }
@@ -127,7 +134,8 @@ impl Conversation {
     /// If the file is damaged or of another model; the conversation is unchanged then.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<StateOrigin, Error> {
         let origin = self.session.load_state(path)?;
-        self.begin_anew(if self.session.is_fresh() { String::new() } else { TURN_END.into() });
+        let read = if self.session.is_fresh() { "" } else { self.template().between_turns() };
+        self.begin_anew(read.into());
         Ok(origin)
     }
 
@@ -141,12 +149,12 @@ impl Conversation {
         let message = Message::user(text);
         let system = self.options.system.iter().filter(|_| self.session.is_fresh()).map(Message::system);
         let new: Vec<Message> = system.chain([message.clone()]).collect();
-        let template = self.options.template;
+        let template = self.template();
         let prompt = match self.session.is_fresh() {
             true => template.render(&new, opening),
             false => template.render_turn(&self.read, &new, opening),
         };
-        let turn = prompt.strip_suffix(opening.text()).unwrap_or(&prompt);
+        let turn = prompt.strip_suffix(opening.text(template)).unwrap_or(&prompt);
         let before = (self.session.fork()?, self.read.clone());
         if let Err(error) = self.feed(turn) {
             (self.session, self.read) = before;
@@ -178,11 +186,12 @@ impl Conversation {
 
     fn answer(&mut self, opening: Opening) -> Result<Answer<'_>, Error> {
         let mut options = self.options.generate.clone();
-        let parser = ReplyParser::new(opening, std::mem::take(&mut options.stop))
+        let template = self.template();
+        let parser = ReplyParser::new(template, opening, std::mem::take(&mut options.stop))
             .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
         options.sampler.seed = options.sampler.seed.map(|s| s.wrapping_add(self.n_regenerated));
-        let opening = self.session.model().encode(opening.text())?;
-        self.read.push_str(Opening::from(self.options.thinking).text());
+        self.read.push_str(opening.text(template));
+        let opening = self.session.model().encode(opening.text(template))?;
         Ok(Answer {
             generation: self.session.generate(&opening, &options)?,
             parser,
@@ -191,6 +200,7 @@ impl Conversation {
             history: &mut self.history,
             read: &mut self.read,
             has_thought: &mut self.has_thought,
+            template,
         })
     }
 
@@ -219,7 +229,8 @@ impl Conversation {
             return Ok(());
         }
         self.return_to_before_answer()?;
-        match self.history.last().map(|answer| format!("Assistant: {}{TURN_END}", answer.content)) {
+        let template = self.template();
+        match self.history.last().map(|answer| template.answer_turn(&answer.content)) {
             Some(turn) => self.feed(&turn),
             None => Ok(()),
         }
@@ -281,7 +292,8 @@ impl Drop for Answer<'_> {
         if self.end == Some(FinishReason::TurnEnd) {
             // The token that ended the turn may have more text after the end. The session has not read it yet, and will
             // read only the text up to the end.
-            let surplus = text.rfind(TURN_END).map_or(0, |at| text.len() - at - TURN_END.len());
+            let end = self.template.turn_end();
+            let surplus = text.rfind(end).map_or(0, |at| text.len() - at - end.len());
             if self.generation.shorten_pending(surplus) {
                 text.truncate(text.len() - surplus);
             }

@@ -1,6 +1,7 @@
 //! A loaded model: file, plan, tokenizer and the executor that runs it.
 
 use crate::cache::{CacheStats, EmbeddingCache};
+use crate::chat::ChatTemplate;
 use crate::device::{Device, Executor, Opening};
 use crate::environment;
 use crate::error::Error;
@@ -272,6 +273,8 @@ impl Model {
             gguf_tokenizer(&self.inner.file, tokens)?
         } else if n_vocab == Tokenizer::world().vocab_size() {
             Tokenizer::world()
+        } else if let Some(path) = vocabulary_beside(self.name()) {
+            crate::vocabulary::read_vocabulary(&path).map_err(|e| format!("vocabulary {e}"))?
         } else {
             return Err(format!(
                 "the file has no tokenizer, and its vocabulary of {n_vocab} is not the World one of {}; \
@@ -284,6 +287,17 @@ impl Model {
             return Err(format!("the tokenizer has {found} tokens, the model only {n_vocab}"));
         }
         Ok(tokenizer)
+    }
+
+    /// How the model was trained on conversations, told by its name: that in the file (`general.name`), or else the file's own.
+    pub fn chat_template(&self) -> ChatTemplate {
+        let in_file = self.inner.file.metadata("general.name").and_then(MetaValue::as_str);
+        let path = Path::new(self.name());
+        let of_path = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        // A folder's model may be called model.safetensors.
+        let of_folder = path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or_default();
+        let names = [in_file.unwrap_or_default(), of_path, of_folder];
+        names.into_iter().map(ChatTemplate::of_name).max().unwrap_or_default()
     }
 
     /// Token ids of `text`.
@@ -419,11 +433,28 @@ fn is_tuned_state(name: &str) -> bool {
     name.starts_with("blocks.") && name.ends_with(".att.time_state")
 }
 
+/// Names of tokenizers' files, as they lie beside the weights of models that do not have the World vocabulary.
+const VOCABULARIES: [&str; 3] = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
+
+/// The tokenizer's file in the folder `model`, or in that of the file `model`.
+fn vocabulary_beside(model: &str) -> Option<PathBuf> {
+    let model = Path::new(model);
+    let folder = if model.is_dir() { model } else { model.parent()? };
+    VOCABULARIES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
 /// The tokenizer that a GGUF file carries.
 fn gguf_tokenizer(file: &ModelFile, tokens: &MetaValue) -> Result<Tokenizer, String> {
-    if let Some(model) = file.metadata("tokenizer.ggml.model").and_then(MetaValue::as_str).filter(|m| *m != "rwkv") {
-        return Err(format!("its tokenizer is of kind {model:?}; Anser reads \"rwkv\""));
-    }
+    let text = |key: &str| file.metadata(key).and_then(MetaValue::as_str);
+    let is_bpe = match text("tokenizer.ggml.model") {
+        Some("rwkv") | None => false,
+        Some("gpt2") => true,
+        Some(model) => {
+            return Err(format!(
+                "its tokenizer is of kind {model:?}; Anser reads \"rwkv\" and byte-level BPE (\"gpt2\")"
+            ));
+        }
+    };
     let tokens = tokens.as_str_array().ok_or("tokenizer.ggml.tokens is not a list of strings")?;
     let types = file.metadata("tokenizer.ggml.token_type").and_then(MetaValue::as_i64_array);
     let types = types.ok_or("tokenizer.ggml.token_type is missing or not a list of numbers")?;
@@ -431,5 +462,35 @@ fn gguf_tokenizer(file: &ModelFile, tokens: &MetaValue) -> Result<Tokenizer, Str
         return Err(format!("tokenizer.ggml.token_type has {} entries for {} tokens", types.len(), tokens.len()));
     }
     let types = types.into_iter().map(|t| i32::try_from(t).unwrap_or_default());
-    Tokenizer::from_gguf(tokens.iter().zip(types)).map_err(|e| format!("tokenizer.ggml.tokens: {e}"))
+    let typed = tokens.iter().zip(types);
+    let tokenizer = if is_bpe {
+        let merges = file.metadata("tokenizer.ggml.merges").and_then(MetaValue::as_str_array);
+        let merges = merges.ok_or("tokenizer.ggml.merges is missing or not a list of strings")?;
+        let pre = text("tokenizer.ggml.pre").unwrap_or("gpt-2");
+        Tokenizer::from_gguf_bpe(typed, merges.iter(), pre)
+    } else {
+        Tokenizer::from_gguf(typed)
+    };
+    tokenizer.map_err(|e| format!("tokenizer.ggml.tokens: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gguf_tokenizer;
+    use anser_format::ModelFile;
+
+    /// The tokenizer that a GGUF file of a Qwen2 hybrid carries gives llama.cpp's ids; `<|im_end|>` is text.
+    #[test]
+    fn tokenizers_of_gguf_files_are_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/unpacked/formats/gguf/");
+        let file = ModelFile::open(format!("{folder}rwkv6qwen2.gguf")).expect("run scripts/prepare");
+        let tokens = file.metadata("tokenizer.ggml.tokens").unwrap();
+        let tokenizer = gguf_tokenizer(&file, tokens).unwrap();
+        let texts = std::fs::read_to_string(format!("{folder}rwkv6qwen2.tokens.json")).unwrap();
+        let texts: serde_json::Value = serde_json::from_str(&texts).unwrap();
+        for text in texts.as_array().unwrap() {
+            let ids: Vec<u32> = serde_json::from_value(text["ids"].clone()).unwrap();
+            assert_eq!(tokenizer.encode(text["text"].as_str().unwrap().as_bytes()), ids, "{}", text["text"]);
+        }
+    }
 }

@@ -178,7 +178,7 @@ class Model:
     def chat(self, /, messages: Messages, *, thinking: Thinking = "off", tools: Sequence[str] = (), state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
         Generates the answer to a conversation, given as messages {"role": …, "content": …} with the roles system, user,
-        assistant and tool, in the format of RWKV-7 G1.
+        assistant and tool, in the format of RWKV-7 G1, or of G1h and later if the model's name says so.
 
         thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
         empty thought, after which models answer better than without one). The pieces are those of the answer; the

@@ -5,14 +5,14 @@ mod slash;
 #[cfg(unix)]
 mod terminal;
 
-use crate::args::{ChatArgs, GenerationArgs, Think};
+use crate::args::{ChatArgs, ChatFormat, GenerationArgs, Think};
 use crate::commands;
 use crate::interrupt;
 use crate::output::Output;
 use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Spinner};
-use anser::chat::{ThinkLength, Thinking};
+use anser::chat::{ChatTemplate, ThinkLength, Thinking};
 use anser::{CancelToken, Conversation, ConversationOptions, Error, FinishReason, GenerateOptions, SamplerOptions};
 use reader::{Line, Reader};
 use slash::Slash;
@@ -34,15 +34,24 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
         ..GenerateOptions::default()
     };
     generate.sampler.validate(model.config().n_vocab)?;
-    let options = ConversationOptions { thinking, system: args.system.clone(), generate, ..Default::default() };
+    let template = match args.chat_format {
+        ChatFormat::Auto => None,
+        ChatFormat::G1 => Some(ChatTemplate::G1),
+        ChatFormat::G1h => Some(ChatTemplate::G1h),
+    };
+    let options = ConversationOptions { template, thinking, system: args.system.clone(), generate };
     let mut conversation = Conversation::new(&model, options)?;
     if let Some(state) = &args.from {
         commands::tell_origin(state, conversation.load(state)?);
     }
+    let form = match conversation.template() {
+        ChatTemplate::G1h => "turns are User✿…✿ Bot✿…✿",
+        _ => "turns are User: … Assistant: …",
+    };
     let mut chat = Chat { conversation, cancel, sampling: &args.generation };
     let mut reader = Reader::new()?;
     let (name, device) = (printable(model.name()), printable(model.device()));
-    term::remark(&format!("{name} on {device}; /help lists what can be done, Ctrl-D leaves"));
+    term::remark(&format!("{name} on {device}; {form}; /help lists what can be done, Ctrl-D leaves"));
 
     let mut n_failed = 0;
     let mut was_interrupted = false;

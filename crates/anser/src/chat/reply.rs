@@ -1,6 +1,6 @@
 //! Reads an answer: finds its thought, its content and its end.
 
-use super::{Opening, TURN_END, Thinking};
+use super::{ChatTemplate, Opening, TURN_END, TURN_MARK, Thinking};
 use crate::stop::{StopError, StopMatcher, StopStep};
 
 const THOUGHT_START: &str = "<think";
@@ -15,9 +15,12 @@ const FENCE_END: &str = "\n```";
 /// are skipped; from then on a blank line ends the turn. An answer that starts with a blank line, where no thought came
 /// before it, is empty. A function call also ends with its code fence.
 ///
+/// In the form of G1h and later, ✿ ends the turn wherever it comes, and blank lines are part of the content.
+///
 /// White space around the thought and around the content is dropped.
 #[derive(Debug, Clone)]
 pub struct ReplyParser {
+    template: ChatTemplate,
     phase: Phase,
     /// Text of the current phase that cannot be assigned to a part of the answer yet.
     undecided: String,
@@ -73,43 +76,50 @@ pub struct Reply {
 }
 
 /// Splits a whole answer, generated after `opening`, as [`ReplyParser`] does, and drops the text after its end.
-pub fn split_reply(text: &str, opening: impl Into<Opening>) -> Reply {
-    let mut parser = ReplyParser::with_stop_texts(opening.into(), vec![]);
+pub fn split_reply(text: &str, template: ChatTemplate, opening: impl Into<Opening>) -> Reply {
+    let mut parser = ReplyParser::with_stop_texts(template, opening.into(), vec![]);
     let step = parser.push(text);
     let last = parser.finish();
     Reply { reasoning: step.reasoning + &last.reasoning, content: step.content + &last.content }
 }
 
 impl ReplyParser {
-    /// A parser for the answer to a prompt that ended with `opening`. The texts of `stop` end the content too; a thought
-    /// may contain them.
+    /// A parser for the answer to a prompt of the form `template` that ended with `opening`. The texts of `stop` end the content
+    /// too; a thought may contain them.
     ///
     /// # Errors
     /// A stop text is empty.
-    pub fn new(opening: impl Into<Opening>, stop: Vec<String>) -> Result<Self, StopError> {
+    pub fn new(template: ChatTemplate, opening: impl Into<Opening>, stop: Vec<String>) -> Result<Self, StopError> {
         match stop.iter().position(String::is_empty) {
             Some(index) => Err(StopError::Empty { index }),
-            None => Ok(ReplyParser::with_stop_texts(opening.into(), stop)),
+            None => Ok(ReplyParser::with_stop_texts(template, opening.into(), stop)),
         }
     }
 
     /// [`ReplyParser::new`] for stop texts of which none is empty.
-    fn with_stop_texts(opening: Opening, stop: Vec<String>) -> Self {
-        let phase = match opening {
-            Opening::Answer(Thinking::Off) => Phase::Start,
-            Opening::Answer(Thinking::On(_)) => Phase::ThoughtOpening,
-            Opening::Answer(Thinking::Fake | Thinking::FakeInline) | Opening::ToolCall => Phase::ContentOpening,
+    fn with_stop_texts(template: ChatTemplate, opening: Opening, stop: Vec<String>) -> Self {
+        let phase = match (template, opening) {
+            (ChatTemplate::G1, Opening::Answer(Thinking::Off)) => Phase::Start,
+            (_, Opening::Answer(Thinking::On(_))) => Phase::ThoughtOpening,
+            (_, Opening::Answer(Thinking::Off | Thinking::Fake | Thinking::FakeInline) | Opening::ToolCall) => {
+                Phase::ContentOpening
+            }
         };
-        let mut in_content = vec![TURN_END.to_string()];
+        let next_turn = match template {
+            ChatTemplate::G1 => NEXT_TURN,
+            ChatTemplate::G1h => TURN_MARK,
+        };
+        let mut in_content = vec![template.turn_end().to_string()];
         if opening == Opening::ToolCall {
             in_content.push(FENCE_END.to_string());
         }
         let n_turn_ends = in_content.len();
         in_content.extend(stop);
         ReplyParser {
+            template,
             phase,
             undecided: String::new(),
-            in_thought: StopMatcher::of_non_empty(vec![THOUGHT_END.to_string(), NEXT_TURN.to_string()]),
+            in_thought: StopMatcher::of_non_empty(vec![THOUGHT_END.to_string(), next_turn.to_string()]),
             in_content: StopMatcher::of_non_empty(in_content),
             n_turn_ends,
             reasoning: Trimmed::default(),
@@ -189,10 +199,11 @@ impl ReplyParser {
         self.undecided += &text;
         let (space, words) = split_leading_space(without_bracket(&self.undecided));
         let next_turn = NEXT_TURN.trim_start();
-        if space.ends_with(TURN_END) && words.starts_with(next_turn) {
+        let may_be_next = self.template == ChatTemplate::G1 && space.ends_with(TURN_END);
+        if may_be_next && words.starts_with(next_turn) {
             return self.end(ReplyEnd::Turn, step);
         }
-        if words.is_empty() || (space.ends_with(TURN_END) && next_turn.starts_with(words)) {
+        if words.is_empty() || (may_be_next && next_turn.starts_with(words)) {
             return None;
         }
         self.enter(Phase::Content, words.to_string())

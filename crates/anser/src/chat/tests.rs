@@ -40,6 +40,91 @@ fn every_opening_is_written_as_the_models_were_trained() {
     }
 }
 
+const G1H: ChatTemplate = ChatTemplate::G1h;
+
+/// Since G1h: ids of the official vocabulary, where the mark is 10060, a line end 11, `User` 24281 and `Bot` 5645.
+#[test]
+fn the_newer_form_has_marks() {
+    let user = [Message::user("hi")];
+    let on = Thinking::On;
+    let cases: [(Opening, &str, &[u32]); 5] = [
+        (
+            on(ThinkLength::Unhinted).into(),
+            "User✿hi✿\nBot✿<think",
+            &[24281, 10060, 1922, 10060, 11, 5645, 10060, 61, 35762],
+        ),
+        (
+            Thinking::Off.into(),
+            "User✿hi✿\nBot✿<think></think",
+            &[24281, 10060, 1922, 10060, 11, 5645, 10060, 61, 35762, 5439, 35762],
+        ),
+        (Thinking::Fake.into(), "User✿hi✿\nBot✿<think></think", &[61, 35762, 5439, 35762]),
+        (Thinking::FakeInline.into(), "User✿hi✿\nBot✿<think></think", &[61, 35762, 5439, 35762]),
+        (Opening::ToolCall, "User✿hi✿\nBot✿```json", &[5645, 10060, 6884, 26060]),
+    ];
+    for (opening, text, tokens) in cases {
+        let prompt = G1H.render(&user, opening);
+        assert_eq!(prompt, text);
+        let found = Tokenizer::world().encode(prompt.as_bytes());
+        assert!(found.ends_with(tokens), "{text:?} is {found:?}, expected {tokens:?}");
+    }
+    let messages = [
+        Message::system("Be brief.\r\n"),
+        Message::user("  One?\n\n\nTwo✿? "),
+        Message::assistant("<think>Hm</think>\n\nYes."),
+        Message::tool("3"),
+        Message::user(""),
+    ];
+    let expected =
+        "System✿Be brief.✿\nUser✿One?\nTwo?✿\nBot✿Yes.✿\nUser✿Function output:\n3✿\nUser✿✿\nBot✿<think></think";
+    assert_eq!(G1H.render(&messages, Thinking::Off), expected);
+}
+
+#[test]
+fn a_session_completes_the_mark_that_it_has_read_in_part() {
+    for (read, missing) in [("b", "✿\n"), ("b✿", "\n"), ("b✿\n", ""), ("", "✿\n"), ("b\n", "✿\n")] {
+        let expected = format!("{missing}User✿c✿\nBot✿<think");
+        assert_eq!(
+            G1H.render_turn(read, &[Message::user("c")], Thinking::On(ThinkLength::Unhinted)),
+            expected,
+            "{read:?}"
+        );
+    }
+}
+
+#[test]
+fn answers_of_the_newer_form_end_with_the_mark() {
+    let on = Opening::from(Thinking::On(ThinkLength::Unhinted));
+    let off = Opening::from(Thinking::Off);
+    let cases = [
+        (on, ">\nLet me\n\nsee.</think>\n\nOne.\n\nTwo.✿\nUser✿", "Let me\n\nsee.", "One.\n\nTwo."),
+        (on, ">Hm✿\nUser✿x", "Hm", ""),
+        (off, ">Yes.\n\nUser: no turn here✿", "", "Yes.\n\nUser: no turn here"),
+        (off, "✿", "", ""),
+        (off, ">\n\n✿", "", ""),
+        (Opening::ToolCall, "\n{}\n```✿", "", "{}"),
+    ];
+    for (opening, text, reasoning, content) in cases {
+        let expected = Reply { reasoning: reasoning.into(), content: content.into() };
+        assert_eq!(split_reply(text, G1H, opening), expected, "{text:?}");
+        let mut parser = ReplyParser::new(G1H, opening, vec![]).unwrap();
+        let ends: Vec<_> = text.chars().filter_map(|c| parser.push(&c.to_string()).end).collect();
+        assert_eq!(ends, [ReplyEnd::Turn], "{text:?}");
+    }
+}
+
+#[test]
+fn the_form_follows_the_models_name() {
+    let newer = ["rwkv7-g1h-2.9b", "RWKV7-G1l-1.5B-GGUF", "rwkv7-g1k-7.2b-20260930-ctx25600.pth", "g1z", "x_g1j.gguf"];
+    let older =
+        ["rwkv7-g1-0.4b", "rwkv7-g1g-1.5b", "rwkv7-g1a", "rwkv-6-world", "", "g1", "mg1k", "g1head", "g1k2", "é g1é"];
+    for (names, expected) in [(&newer[..], G1H), (&older[..], G1)] {
+        for name in names {
+            assert_eq!(ChatTemplate::of_name(name), expected, "{name:?}");
+        }
+    }
+}
+
 #[test]
 fn turns_follow_each_other() {
     let messages = [
@@ -181,13 +266,13 @@ fn answers_are_split_where_the_thought_ends() {
         (Opening::ToolCall, "\n{}\n\nUser:", reply("", "{}")),
     ];
     for (opening, text, expected) in cases {
-        assert_eq!(split_reply(text, opening), expected, "{opening:?} {text:?}");
+        assert_eq!(split_reply(text, G1, opening), expected, "{opening:?} {text:?}");
     }
 }
 
 /// The answer, its end, and how many bytes had been taken then.
 fn read_pieces(pieces: &[&str], opening: Opening, stop: &[&str]) -> (Reply, Option<ReplyEnd>, usize) {
-    let mut parser = ReplyParser::new(opening, stop.iter().map(ToString::to_string).collect()).unwrap();
+    let mut parser = ReplyParser::new(G1, opening, stop.iter().map(ToString::to_string).collect()).unwrap();
     let (mut reply, mut n_bytes) = (Reply::default(), 0);
     for piece in pieces {
         n_bytes += piece.len();
@@ -205,7 +290,7 @@ fn read_pieces(pieces: &[&str], opening: Opening, stop: &[&str]) -> (Reply, Opti
 
 #[test]
 fn a_stream_shows_text_as_soon_as_it_is_certain() {
-    let mut parser = ReplyParser::new(Thinking::On(ThinkLength::Unhinted), vec![]).unwrap();
+    let mut parser = ReplyParser::new(G1, Thinking::On(ThinkLength::Unhinted), vec![]).unwrap();
     let step =
         |reasoning: &str, content: &str, end| ReplyStep { reasoning: reasoning.into(), content: content.into(), end };
     assert_eq!(parser.push(">\n"), step("", "", None));
@@ -221,7 +306,7 @@ fn a_stream_shows_text_as_soon_as_it_is_certain() {
 
     // Only after a blank line may this be a made-up turn.
     for (piece, content) in [(">\nUs", "Us"), (">\n\nUs", "")] {
-        assert_eq!(ReplyParser::new(Thinking::Fake, vec![]).unwrap().push(piece), step("", content, None));
+        assert_eq!(ReplyParser::new(G1, Thinking::Fake, vec![]).unwrap().push(piece), step("", content, None));
     }
 }
 
@@ -230,7 +315,7 @@ fn stop_texts_end_the_content_but_not_the_thought() {
     let on = Opening::from(Thinking::On(ThinkLength::Unhinted));
     let (reply_, end, n_bytes) = read_pieces(&[">Hm END", "</think>Yes E", "ND", "No"], on, &["STOP", "END"]);
     assert_eq!((reply_, end, n_bytes), (reply("Hm END", "Yes"), Some(ReplyEnd::Stop(1)), 22));
-    assert!(ReplyParser::new(on, vec![String::new()]).is_err());
+    assert!(ReplyParser::new(G1, on, vec![String::new()]).is_err());
 }
 
 proptest! {

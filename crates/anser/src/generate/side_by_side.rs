@@ -67,8 +67,12 @@ impl<'a> Generations<'a> {
             let reason = format!("expected one for all or one for each of {n} prompts, found {found}");
             return Err(Error::Option { option: "options", reason });
         }
-        let tokenizer = model.tokenizer()?;
-        let uncounted = crate::sampler::uncounted_tokens(tokenizer);
+        // Without one, there are ids and no texts to end at.
+        let tokenizer = match model.tokenizer() {
+            Err(error) if options.iter().any(|options| !options.stop.is_empty()) => return Err(error),
+            tokenizer => tokenizer.ok(),
+        };
+        let uncounted = tokenizer.map(crate::sampler::uncounted_tokens).unwrap_or_default();
         let (mut texts, mut unread) = (vec![], vec![]);
         for ((session, prompt), options) in prompts.into_iter().zip(options.iter().cycle()) {
             let prompt = if prompt.is_empty() && session.is_fresh() { &[END_OF_TEXT] } else { prompt };

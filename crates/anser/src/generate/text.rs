@@ -12,7 +12,8 @@ use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub(super) struct Text<'a> {
     pub(super) session: &'a mut Session,
     pub(super) sampler: Sampler,
-    tokenizer: Tokenizer,
+    /// `None` for a model whose vocabulary is not known: then there are tokens and no text.
+    tokenizer: Option<Tokenizer>,
     stop: StopMatcher,
     decoder: Utf8Stream,
     /// The bytes of the drawn tokens that no piece has contained yet.
@@ -29,7 +30,7 @@ impl<'a> Text<'a> {
     pub(super) fn new(
         session: &'a mut Session,
         options: &GenerateOptions,
-        tokenizer: &Tokenizer,
+        tokenizer: Option<&Tokenizer>,
         uncounted: &[u32],
     ) -> Result<Text<'a>, Error> {
         options.sampler.validate(session.model().config().n_vocab)?;
@@ -38,7 +39,7 @@ impl<'a> Text<'a> {
         Ok(Text {
             session,
             sampler: Sampler::new(options.sampler.clone(), uncounted.to_vec()),
-            tokenizer: tokenizer.clone(),
+            tokenizer: tokenizer.cloned(),
             stop,
             decoder: Utf8Stream::new(),
             unshown: vec![],
@@ -60,7 +61,12 @@ impl<'a> Text<'a> {
 
     /// The bytes of all tokens drawn so far.
     pub(super) fn bytes(&self) -> Vec<u8> {
-        self.tokens.iter().flat_map(|&t| self.tokenizer.token_bytes(t).unwrap_or_default()).copied().collect()
+        self.tokens.iter().flat_map(|&t| self.token_bytes(t)).copied().collect()
+    }
+
+    /// The bytes of a token; none if it has no text, or that is not known.
+    fn token_bytes(&self, token: u32) -> &[u8] {
+        self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default()
     }
 
     /// The most tokens that may still be drawn.
@@ -93,9 +99,10 @@ impl<'a> Text<'a> {
     /// more bytes than these.
     pub(super) fn shorten_pending(&mut self, n_bytes: usize) -> bool {
         let Some(&[token]) = self.session.pending().first_chunk() else { return false };
-        let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
+        let Some(tokenizer) = &self.tokenizer else { return false };
+        let bytes = self.token_bytes(token);
         let Some(kept) = bytes.len().checked_sub(n_bytes).filter(|&n| n > 0 && n_bytes > 0) else { return false };
-        let pending = self.tokenizer.encode(&bytes[..kept]);
+        let pending = tokenizer.encode(&bytes[..kept]);
         self.session.set_pending(pending);
         true
     }
@@ -119,7 +126,7 @@ impl<'a> Text<'a> {
         self.sampler.accept(token);
         self.session.set_pending(vec![token]);
         self.tokens.push(token);
-        let bytes = self.tokenizer.token_bytes(token).unwrap_or_default();
+        let bytes = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default();
         self.unshown.extend_from_slice(bytes);
         let step = self.stop.push(self.decoder.push(bytes));
         self.end = step.hit.map(FinishReason::StopText);

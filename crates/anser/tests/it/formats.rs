@@ -2,7 +2,7 @@
 //! `fixtures/formats`, on the processor.
 
 use crate::fixtures::root;
-use anser::{Device, Model, Options, Session};
+use anser::{Device, GenerateOptions, Model, Options, SamplerOptions, Session};
 use anser_model::cases::nmse;
 use safetensors::SafeTensors;
 use std::path::PathBuf;
@@ -79,6 +79,46 @@ fn states_of_every_version_are_saved_and_restored() {
     }
 }
 
+/// A model whose vocabulary is not known generates ids, and none of them has a text.
+#[test]
+fn a_model_without_a_tokenizer_generates_ids() {
+    let model = load("m6.pth");
+    let mut session = model.session().unwrap();
+    session.feed(&[5, 9, 3, 27]).unwrap();
+    let whole = greedy(&mut session, 41, 24);
+    let options = |stop: Vec<String>| GenerateOptions {
+        sampler: SamplerOptions::greedy(),
+        max_tokens: 24,
+        stop,
+        stop_tokens: vec![],
+        ..GenerateOptions::default()
+    };
+    let mut session = model.session().unwrap();
+    let mut generation = session.generate(&[5, 9, 3, 27, 41], &options(vec![])).unwrap();
+    assert_eq!(generation.text().unwrap(), "");
+    assert_eq!(generation.tokens(), whole);
+    drop(generation);
+    let error = session.generate(&[1], &options(vec!["x".into()])).unwrap_err().to_string();
+    assert!(error.contains("no tokenizer"), "{error}");
+}
+
+/// A tokenizer beside the weights is used where the vocabulary is not the World one: here it is one for more tokens than the
+/// model has.
+#[test]
+fn a_tokenizer_beside_the_weights_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        std::fs::copy(path("hf/rwkv4-hf").join(name), folder.path().join(name)).unwrap();
+    }
+    std::fs::copy(root().join("fixtures/tokenizer/bpe-neox.tokenizer.json"), folder.path().join("tokenizer.json"))
+        .unwrap();
+    for path in [folder.path().to_owned(), folder.path().join("model.safetensors")] {
+        let model = Model::load(path, &Options { device: Device::Cpu, ..Options::default() }).unwrap();
+        let error = model.tokenizer().unwrap_err().to_string();
+        assert!(error.contains("the tokenizer has 923 tokens, the model only 80"), "{error}");
+    }
+}
+
 /// A state belongs to its model, whatever file that lies in, and to no other.
 #[test]
 fn states_know_their_model_in_every_container() {
@@ -98,4 +138,16 @@ fn states_know_their_model_in_every_container() {
         }
         assert!(load(other).session().unwrap().load_state(&state).is_err(), "{name} and {other}");
     }
+}
+
+/// What has a model's names and other numbers is refused by name.
+#[test]
+fn quantized_folders_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(path("hf/fla/model.safetensors"), folder.path().join("model.safetensors")).unwrap();
+    let config = std::fs::read_to_string(path("hf/fla/config.json")).unwrap();
+    let quantized = config.replacen('{', "{\"quantization_config\": {\"quant_method\": \"fp8\"},", 1);
+    std::fs::write(folder.path().join("config.json"), quantized).unwrap();
+    let error = Model::load(folder.path(), &Options { device: Device::Cpu, ..Options::default() }).unwrap_err();
+    assert!(error.to_string().contains("quantized"), "{error}");
 }
