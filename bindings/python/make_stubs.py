@@ -9,7 +9,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 STUBS = HERE / "python" / "anser" / "_anser.pyi"
 
-# Where the names come from that Rust gives as texts.
+# The modules of the names that the signatures in Rust contain as texts.
 SOURCES = {
     "collections.abc": ["Coroutine", "Iterable", "Sequence"],
     "types": ["GenericAlias", "TracebackType"],
@@ -28,7 +28,7 @@ SOURCES = {
     ],
     "typing_extensions": ["TypeVar", "Unpack"],
 }
-# Defaults of arguments whose values the module converts itself, by the arguments and types that PyO3 writes.
+# The defaults of arguments whose values the module converts itself. The keys are the arguments as PyO3 writes them.
 DEFAULTS = {
     "errors: str = ...": 'errors: str = "strict"',
     "pooling: Pooling = ...": 'pooling: Pooling = "last"',
@@ -40,7 +40,7 @@ DEFAULTS = {
     "logits: Which | None = ...": 'logits: Which | None = "last"',
     "embedding_cache: int = ...": "embedding_cache: int = 0",
 }
-# PyO3 has no type parameters: what was asked for tells whether there is an array.
+# PyO3 has no type parameters, which say whether logits and hidden rows were asked for and so are arrays.
 FED = [
     (
         "class Fed:",

@@ -54,7 +54,7 @@ QUERIES = [f"The {field[:-1].lower()} of this e-mail is" for field in FIELDS]  #
 QUESTION = "\n\nUser: Write a short answer.\n\nAssistant:"
 N_ANSWER = 32
 
-# What is timed: name, unit, and how often it is repeated within a round.
+# The rows that are timed: name, unit, and number of repetitions in a round.
 ROWS = {
     "encode": ("encode a mail of 1,000 characters", "µs", 2000),
     "state_to_numpy": ("state to an array", "ms", 20),
@@ -211,7 +211,7 @@ ENGINES: dict[str, Callable[[argparse.Namespace], Jobs]] = {
 
 
 def work(engine: str, a: argparse.Namespace) -> None:
-    """In an engine's process: times the rows that are asked for, one a line."""
+    """Runs in an engine's process: reads names of rows, one a line, and times each row."""
     out, sys.stdout = sys.stdout, sys.stderr  # some engines print
     jobs = ENGINES[engine](a)
     clock = time.process_time if a.cpu_time else time.perf_counter
@@ -226,7 +226,7 @@ def work(engine: str, a: argparse.Namespace) -> None:
 
 
 class Worker:
-    """An engine's process."""
+    """The process of an engine."""
 
     def __init__(self, engine: str) -> None:
         command = [sys.executable, __file__, *sys.argv[1:], "--engine", engine]
@@ -283,7 +283,7 @@ def compare(a: argparse.Namespace) -> None:
 
 
 def figure(x: float) -> str:
-    """Three digits."""
+    """A number with three digits."""
     return f"{x:.3g}" if x < 999.5 else f"{x:,.0f}"
 
 
@@ -293,7 +293,7 @@ def resident_mib() -> float:
 
 
 def cycles(a: argparse.Namespace) -> None:
-    """Memory before and after cycles of all that takes memory."""
+    """Measures memory before and after cycles of all calls that allocate memory."""
     import anser
 
     model = anser.load(a.model, device=a.device, threads=a.threads)

@@ -29,12 +29,12 @@ impl<'py, T: Named> Array<'py, T> {
         Array::new(PyArray1::from_vec(py, data).into_any())
     }
 
-    /// The same in the shape `[n_rows, n_cols]`.
+    /// Takes over `data` in the shape `[n_rows, n_cols]`, without a copy.
     pub(crate) fn from_rows(py: Python<'py>, data: Vec<T>, n_rows: usize, n_cols: usize) -> PyResult<Self> {
         Ok(Array::new(PyArray1::from_vec(py, data).reshape([n_rows, n_cols])?.into_any()))
     }
 
-    /// `array` must have elements `T`.
+    /// Wraps `array`, whose elements must be of type `T`.
     pub(crate) fn new(array: Bound<'py, PyAny>) -> Self {
         Array(array, PhantomData)
     }
@@ -57,7 +57,7 @@ impl<'py, T: Named> IntoPyObject<'py> for Array<'py, T> {
     }
 }
 
-/// What NumPy can make an array of.
+/// A value that NumPy can convert to an array.
 pub(crate) struct ArrayLike<'py>(pub(crate) Bound<'py, PyAny>);
 
 impl<'py> FromPyObject<'_, 'py> for ArrayLike<'py> {

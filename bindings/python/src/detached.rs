@@ -3,8 +3,9 @@
 use pyo3::prelude::*;
 use std::ops::Deref;
 
-/// An engine object. Dropping it may take long: the last handle of a model joins threads and frees a GPU's memory, and a
-/// session waits for the step that another thread runs. Python's other threads go on meanwhile.
+/// An engine object that is dropped without the GIL, so that Python's other threads go on. Dropping it may take long:
+/// the last handle of a model joins threads and frees a GPU's memory, and a session waits for the step that another
+/// thread runs.
 pub(crate) struct Detached<T: Send>(Option<T>);
 
 impl<T: Send> Detached<T> {
@@ -30,9 +31,9 @@ impl<T: Send> Drop for Detached<T> {
     }
 }
 
-/// Drops an engine's object without the GIL, whether the caller holds it or not.
+/// Drops an engine object without the GIL, whether the caller holds the GIL or not.
 pub(crate) fn drop_without_gil<T: Send>(object: T) {
     let mut object = Some(object);
-    // Where Python is shutting down there is no GIL to be had: the object is dropped at the end of this function.
+    // While Python shuts down no thread can take the GIL. The object is then dropped at the end of this function.
     Python::try_attach(|py| py.detach(|| object.take()));
 }

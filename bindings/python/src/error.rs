@@ -45,7 +45,7 @@ pub(crate) fn exception(error: anser::Error) -> PyErr {
     }
 }
 
-/// An error of a kind that this package does not tell apart.
+/// The exception for errors that have no class of their own.
 fn anser_error(message: String) -> PyErr {
     pyo3::import_exception!(anser._errors, AnserError);
     AnserError::new_err(message)

@@ -1,4 +1,4 @@
-//! Text being generated: an iterator, also an asynchronous one.
+//! A text that is being generated: an iterator, also an asynchronous one.
 
 use crate::arrays::Array;
 use crate::detached::{Detached, drop_without_gil};
@@ -29,7 +29,7 @@ self_cell! {
     }
 }
 
-/// Text being generated: iterate for its pieces, with `for` or `async for`.
+/// A text that is being generated: iterate for its pieces, with `for` or `async for`.
 ///
 /// The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
 /// `with` or `async with` block, cancelling the task that iterates, and dropping it.
@@ -38,17 +38,17 @@ pub(crate) struct Generation {
     model: Detached<anser::Model>,
     inner: Mutex<Inner>,
     cancel: CancelToken,
-    /// Where the session goes back to.
-    home: Option<Py<Session>>,
-    /// The caller's callback until the prompt is read. It is locked with the GIL held and for moments only, so that the
-    /// garbage collector always finds it where it is.
+    /// The Python session to which the engine's session is given back.
+    owner: Option<Py<Session>>,
+    /// The caller's callback until the prompt is read. The lock is held for moments only and with the GIL, so that the
+    /// garbage collector can always visit the callback.
     progress: Mutex<Option<Py<PyAny>>>,
 }
 
 struct Inner {
     phase: Phase,
     options: GenerateOptions,
-    /// Reads the answer of a chat; without one the text is taken as it is.
+    /// The parser of a chat's answer; without one the text is returned unchanged.
     parser: Option<ReplyParser>,
     reasoning: String,
     tokens: Vec<u32>,
@@ -56,7 +56,7 @@ struct Inner {
 }
 
 enum Phase {
-    /// The prompt is still to be read.
+    /// The prompt has not been read.
     Waiting {
         session: anser::Session,
         prompt: Vec<u32>,
@@ -66,7 +66,7 @@ enum Phase {
 }
 
 impl Generation {
-    /// Checks now what would otherwise fail at the first piece.
+    /// Checks the prompt and the options, so that errors are raised now and not with the first piece.
     pub(crate) fn check(model: &anser::Model, prompt: &[u32], options: &GenerateOptions) -> PyResult<()> {
         let n_vocab = model.config().n_vocab;
         model.tokenizer().map_err(exception)?;
@@ -94,23 +94,23 @@ impl Generation {
         let phase = Phase::Waiting { session, prompt };
         let (reasoning, tokens, finish) = (String::new(), vec![], None);
         let inner = Inner { phase, options, parser, reasoning, tokens, finish };
-        Generation { model, inner: Mutex::new(inner), cancel, home: None, progress: Mutex::new(progress) }
+        Generation { model, inner: Mutex::new(inner), cancel, owner: None, progress: Mutex::new(progress) }
     }
 
-    /// A generation with the session of `home`, which goes back there.
+    /// A generation with the session of `owner`, to which the session is given back.
     pub(crate) fn of_session(
-        home: Py<Session>,
+        owner: Py<Session>,
         session: anser::Session,
         prompt: Vec<u32>,
         options: GenerateOptions,
         progress: Option<Py<PyAny>>,
     ) -> Generation {
         let mut generation = Generation::new(session, prompt, options, progress, None);
-        generation.home = Some(home);
+        generation.owner = Some(owner);
         generation
     }
 
-    /// The next piece, or `None` at the end. To be called without the GIL.
+    /// The next piece, or `None` at the end. Call this without the GIL.
     fn step(&self) -> PyResult<Option<String>> {
         let mut inner = self.inner()?;
         let piece = match inner.phase {
@@ -118,7 +118,7 @@ impl Generation {
             Phase::Running(_) | Phase::Ended => Ok(()),
         };
         let piece = piece.and_then(|()| inner.advance());
-        // Who cancelled it may ask for no further piece, so this call gives the session back.
+        // The caller may ask for no further piece after cancelling, so this call gives the session back.
         if !matches!(piece, Ok(Some(_))) || self.cancel.is_cancelled() {
             self.end(&mut inner);
         }
@@ -141,13 +141,13 @@ impl Generation {
             Phase::Ended => return,
         };
         inner.finish = inner.finish.or(Some(FinishReason::Cancelled));
-        match &self.home {
-            Some(home) => home.get().take_back(session),
+        match &self.owner {
+            Some(owner) => owner.get().take_back(session),
             None => drop_without_gil(session),
         }
     }
 
-    /// Locks without waiting: the caller may hold the GIL, or run inside a callback of the call that has the lock.
+    /// Locks without waiting: the caller may hold the GIL, or run in a callback of the call that holds the lock.
     fn inner(&self) -> PyResult<MutexGuard<'_, Inner>> {
         self.model.check_process().map_err(exception)?;
         match self.inner.try_lock() {
@@ -157,7 +157,7 @@ impl Generation {
         }
     }
 
-    /// Ends it, waiting for the token being drawn. To be called without the GIL.
+    /// Ends the generation after the token that is being drawn. Call this without the GIL.
     fn close_and_wait(&self) {
         self.cancel.cancel();
         // In a forked child no thread would ever release the lock.
@@ -172,7 +172,7 @@ impl Drop for Generation {
         if self.model.check_process().is_ok() {
             return self.close_and_wait();
         }
-        // In a forked child, a thread of the parent may have been at work on it: what it left cannot be dropped.
+        // In a forked child, a thread of the parent may have been using the generation, whose parts then cannot be dropped.
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         mem::forget(mem::replace(&mut inner.phase, Phase::Ended));
     }
@@ -200,7 +200,7 @@ impl Inner {
             if !step.content.is_empty() {
                 return Ok(Some(step.content));
             }
-            // A thought may be long, and nothing is shown of it here.
+            // A thought may be long, and yields no piece: signals are checked for every token of it.
             Python::attach(|py| py.check_signals())?;
         }
     }
@@ -216,7 +216,7 @@ impl Inner {
             };
             let read = session.feed_for(&prompt, Want::LOGITS, report);
             match progress.result(read) {
-                // The session stays where it is: Generation::end gives it back.
+                // The session stays in this state: Generation::end gives it back.
                 Err(_) if self.options.cancel.is_cancelled() => return Ok(()),
                 read => read?,
             };
@@ -234,11 +234,11 @@ impl Inner {
     }
 }
 
-/// Texts that are generated at a time: each has a state.
+/// The most texts that are generated at a time, since each has a state.
 const MAX_SIDE_BY_SIDE: usize = 64;
 
-/// The texts that follow `prompts`, generated side by side in copies of `first`. To be called without the GIL; `progress`
-/// is told of texts done.
+/// The texts that follow `prompts`, generated side by side in copies of `first`. Call this without the GIL. `progress`
+/// gets the number of texts done.
 pub(crate) fn side_by_side(
     first: &anser::Session,
     prompts: &[Vec<u32>],
@@ -251,7 +251,7 @@ pub(crate) fn side_by_side(
         let mut report = |n_done| progress.report(n_before + n_done, prompts.len());
         let mut sessions = prompts_now.iter().map(|_| first.fork()).collect::<Result<Vec<_>, _>>()?;
         let mut feeds: Vec<_> = sessions.iter_mut().zip(prompts_now.iter().map(|prompt| &prompt[..])).collect();
-        // Signals are looked at in every step.
+        // Signals are checked in every step.
         first.model().feed_batch_for(&mut feeds, Want::LOGITS, |_, _| report(0))?;
         feeds.iter_mut().for_each(|(_, prompt)| *prompt = &[]);
         let mut generations = first.model().generate_batch(&mut feeds, std::slice::from_ref(options))?;
@@ -260,7 +260,7 @@ pub(crate) fn side_by_side(
         while let Some(piece) = generations.next() {
             let (index, piece) = piece?;
             texts[n_before + index] += &piece.text;
-            // Once for all that were drawn together.
+            // One report covers all pieces of one step.
             if index <= last {
                 let is_done = |&i: &usize| generations.finish_reason(i).is_some();
                 if report((0..prompts_now.len()).filter(is_done).count()).is_break() {
@@ -294,7 +294,7 @@ impl<'py> IntoPyObject<'py> for NextPiece<'py> {
     }
 }
 
-/// Name of a reason to end.
+/// The name of a finish reason.
 struct FinishName(&'static str);
 
 impl<'py> IntoPyObject<'py> for FinishName {
@@ -337,7 +337,7 @@ impl Generation {
         Ok(text)
     }
 
-    /// What the model thought so far, in a chat.
+    /// The thought of the model so far, in a chat.
     #[getter]
     fn reasoning(&self) -> PyResult<String> {
         Ok(self.inner()?.reasoning.clone())
@@ -354,7 +354,7 @@ impl Generation {
         Ok(Array::from_vec(py, tokens.to_vec()))
     }
 
-    /// Why it ended: "stop", "length" or "cancelled"; None while it goes on.
+    /// The reason for which the generation ended: "stop", "length" or "cancelled"; None while it goes on.
     #[getter]
     fn finish_reason(&self) -> PyResult<Option<FinishName>> {
         let inner = self.inner()?;
@@ -364,24 +364,24 @@ impl Generation {
         })
     }
 
-    /// Asks it to end before its next token; may be called from any thread.
+    /// Asks the generation to end before its next token. Any thread may call this.
     fn cancel(&self) {
         self.cancel.cancel();
     }
 
-    /// Ends it, waiting for the token being drawn, and gives the session back.
+    /// Ends the generation after the token that is being drawn, and gives the session back.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.close_and_wait());
     }
 
-    /// close() without holding up the event loop.
+    /// close() without blocking the event loop.
     #[pyo3(signature = () -> "Coroutine[Any, Any, None]")]
     fn aclose<'py>(slf: Bound<'py, Generation>) -> PyResult<Bound<'py, PyAny>> {
         slf.py().import("anser._aio")?.call_method1("close", (&slf,))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.home)?;
+        visit.call(&self.owner)?;
         match self.progress.try_lock() {
             Ok(progress) => visit.call(&*progress),
             Err(_) => Ok(()),

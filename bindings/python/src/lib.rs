@@ -1,9 +1,10 @@
-//! The Python package `anser`: the private module `anser._anser`, which `anser/__init__.py` shows to the world.
+//! The Python package `anser`: the private module `anser._anser`, whose names `anser/__init__.py` exports.
 //!
 //! Every call that computes releases the GIL. Arrays own the engine's memory: a `Vec` becomes an array without a copy.
-//! What Python sees has types of its own; the engine's types stay inside.
+//! The module has types of its own and does not show the engine's types to Python.
 
-// Whether these may be shared by threads is looked for down to the types of shaders, which are nested deeply.
+// To find out whether these types may be shared by threads, the compiler examines all types of wgpu, which are nested
+// deeply.
 #![recursion_limit = "256"]
 
 mod arrays;

@@ -1,4 +1,4 @@
-//! Loading a model: by another thread, while this one looks at signals and calls the progress callback.
+//! Loads a model in another thread, while this one checks signals and calls the progress callback.
 
 use crate::error::exception;
 use crate::model::Model;
@@ -14,15 +14,17 @@ use std::time::Duration;
 /// Opens a GGUF, safetensors or .pth file, or a folder of Hugging Face's; without a path, the demo model that is part of the package.
 ///
 /// - path: the file; default: the demo model.
-/// - device: "auto" (the best GPU, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
-///   several; default: the environment variable ANSER_DEVICE, else "auto".
-/// - gpu_memory: most bytes of weights that are kept on the GPU; the rest is streamed from the file in every step, with the
-///   same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all there is.
+/// - device: "auto" (the best hardware GPU if there is one, else the processor; weights that do not fit in the GPU's memory
+///   stream from the file), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of several; default: the environment variable
+///   ANSER_DEVICE, else "auto".
+/// - gpu_memory: the most bytes of weights that are kept on the GPU; other weights stream from the file in every step, with
+///   the same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all of the GPU's memory.
 /// - progress: called as (done, total) in bytes of weights, or a bar such as tqdm's. With it, load() returns when all
-///   weights are there; without it as soon as the model can be asked, and what needs weights waits for them.
-/// - threads: threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
-/// - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own vocabulary.
-/// - embedding_cache: bytes of embeddings to keep, so that a text embedded again is not read again; default: 0.
+///   weights are there; without it as soon as the model can be used, and a call waits for the weights that it needs.
+/// - threads: the number of threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
+/// - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own
+///   vocabulary.
+/// - embedding_cache: the bytes of embeddings to cache, so that a text embedded again is not read again; default: 0.
 /// - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
 ///   ANSER_EXACT, else False.
 /// - read_file: whether to read the file into memory instead of mapping it, for files on a network or that other programs
@@ -93,16 +95,17 @@ fn n_threads(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     values::whole_number("threads", value, range).map(|n_threads| n_threads as usize)
 }
 
-/// What the loading thread tells.
+/// A message of the loading thread.
 enum News {
     Progress(LoadProgress),
     Loaded,
 }
 
-/// How long a signal may wait.
+/// The longest time between two checks for signals.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// To be called without the GIL. With `to_the_end` it returns when all weights are there.
+/// Loads a model as this module describes. Call this without the GIL. With `to_the_end` it returns when all weights are
+/// loaded.
 fn watched(
     path: Option<PathBuf>,
     mut options: Options,
@@ -113,7 +116,7 @@ fn watched(
     let cancel = CancelToken::default();
     let (teller, told_to_end) = (sender.clone(), cancel.clone());
     options.on_load = Some(OnLoad::new(move |progress| {
-        // Once the model is in use, load() has returned and listens no more.
+        // Once load() has returned, nothing receives these messages, and sending fails.
         let _ = teller.send(News::Progress(progress));
         if told_to_end.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }));

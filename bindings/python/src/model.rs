@@ -29,7 +29,7 @@ impl Model {
         self.0.name()
     }
 
-    /// Where the model runs.
+    /// The device that the model runs on, and the reason for it.
     #[getter]
     fn device(&self) -> &str {
         self.0.device()
@@ -85,13 +85,13 @@ impl Model {
         self.0.config().n_vocab
     }
 
-    /// Tells models apart; the same for all file types and quantizations of a model.
+    /// A name for the model, which is the same for all its file types and quantizations.
     #[getter]
     fn fingerprint(&self, py: Python<'_>) -> String {
         py.detach(|| self.0.fingerprint().to_owned())
     }
 
-    /// How the cache of embeddings has done.
+    /// The counts of the cache of embeddings.
     #[getter]
     fn embedding_cache(&self) -> CacheStats {
         CacheStats(self.0.embedding_cache_stats())
@@ -117,8 +117,8 @@ impl Model {
         }
     }
 
-    /// The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
-    /// not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+    /// The text of token ids. Ids need not begin and end with whole characters: errors says how to treat bytes that are not
+    /// UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" writes U+FFFD. decode_bytes() returns
     /// the bytes.
     #[pyo3(signature = (ids: "Iterable[int]", errors: "str" = "strict".into()) -> "str",
            text_signature = "($self, ids, errors='strict')")]
@@ -126,7 +126,7 @@ impl Model {
         tokenizer::decode(self.0.tokenizer().map_err(exception)?, ids, &errors)
     }
 
-    /// The bytes that token ids stand for.
+    /// The bytes of token ids.
     #[pyo3(signature = (ids: "Iterable[int]"))]
     fn decode_bytes<'py>(&self, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         tokenizer::decode_bytes(self.0.tokenizer().map_err(exception)?, ids)
@@ -194,7 +194,7 @@ impl Model {
         State::new(py, anser::State::zeros(self.0.state_layout().clone()), &self.0)
     }
 
-    /// Generates what follows prompt, from a fresh state or from another.
+    /// Generates the text that follows prompt, from a fresh state or from another.
     ///
     #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
@@ -216,7 +216,7 @@ impl Model {
         Ok(Generation::new(session, tokens, options, progress, None))
     }
 
-    /// Generates what follows each of several prompts, all from a fresh state or all from another, and returns the texts.
+    /// Generates the text that follows each of several prompts, all from a fresh state or all from another. Returns the texts.
     ///
     /// They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
     /// generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
@@ -240,7 +240,7 @@ impl Model {
         let prompts = tokens::tokens_of_each(&self.0, prompts)?;
         prompts.iter().try_for_each(|prompt| Generation::check(&self.0, prompt, &options))?;
         let first = self.session_at(py, state)?;
-        // All sessions are dropped without the GIL.
+        // The sessions are dropped here, without the GIL.
         let (texts, progress) = py.detach(move || {
             let texts = generation::side_by_side(&first, &prompts, &options, &mut progress);
             (texts, progress)
@@ -354,37 +354,37 @@ fn parse_layer(value: &Bound<'_, PyAny>) -> PyResult<Layer> {
     }
 }
 
-/// How a cache has done.
+/// The counts of a cache.
 #[pyclass(frozen, module = "anser")]
 pub(crate) struct CacheStats(anser::CacheStats);
 
 #[pymethods]
 impl CacheStats {
-    /// Look-ups that found something.
+    /// The number of look-ups that found an entry.
     #[getter]
     fn n_hits(&self) -> u64 {
         self.0.n_hits
     }
 
-    /// Look-ups that did not.
+    /// The number of look-ups that found none.
     #[getter]
     fn n_misses(&self) -> u64 {
         self.0.n_misses
     }
 
-    /// Entries now.
+    /// The number of entries now.
     #[getter]
     fn n_entries(&self) -> usize {
         self.0.n_entries
     }
 
-    /// Bytes now.
+    /// The number of bytes now.
     #[getter]
     fn n_bytes(&self) -> usize {
         self.0.n_bytes
     }
 
-    /// Share of the look-ups that found something; 0 before the first.
+    /// The fraction of look-ups that found an entry; 0 before the first one.
     #[getter]
     fn hit_rate(&self) -> f64 {
         let n = self.0.n_hits + self.0.n_misses;
@@ -400,7 +400,7 @@ impl CacheStats {
     }
 }
 
-/// Bytes of memory that a model takes.
+/// The memory that a model takes, in bytes.
 #[pyclass(frozen, module = "anser")]
 pub(crate) struct MemoryUse {
     host: anser::HostMemory,
@@ -452,7 +452,7 @@ impl MemoryUse {
         self.gpu.map(|gpu| gpu.states_n_bytes)
     }
 
-    /// Everything that this process has allocated on the GPU, also for other models; None on the CPU, or if the driver does
+    /// All memory that this process has allocated on the GPU, also for other models; None on the CPU, or if the driver does
     /// not tell.
     #[getter]
     fn gpu_allocated(&self) -> Option<u64> {

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 use std::collections::BTreeMap;
 
-/// Names of all options. An unknown name is refused before any value is looked at.
+/// The names of all options. An unknown name is refused before any value is read.
 const NAMES: [&str; 15] = [
     "max_tokens",
     "stop",
@@ -81,7 +81,7 @@ fn texts(value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     }
 }
 
-/// The numbers that are added to logits, by token id.
+/// The biases of logits, as pairs of token id and number.
 fn logit_bias(value: &Bound<'_, PyAny>) -> PyResult<Vec<(u32, f32)>> {
     let Ok(entries) = value.cast::<PyMapping>() else {
         return Err(values::wrong_type("logit_bias", "a dict from token id to number", value));
@@ -94,7 +94,7 @@ fn logit_bias(value: &Bound<'_, PyAny>) -> PyResult<Vec<(u32, f32)>> {
     Ok(bias.into_iter().collect())
 }
 
-/// A conversation to be answered.
+/// A conversation that the model is to answer.
 pub(crate) struct Chat {
     messages: Vec<Message>,
     opening: Opening,
@@ -130,7 +130,7 @@ impl Chat {
         self.template.render(&self.messages, self.opening)
     }
 
-    /// What reads the answer; the texts of `stop` end it.
+    /// The parser of the answer, which the texts of `stop` end.
     pub(crate) fn parser(&self, stop: Vec<String>) -> PyResult<ReplyParser> {
         ReplyParser::new(self.template, self.opening, stop).map_err(|e| OptionError::new_err(format!("stop: {e}")))
     }
@@ -154,7 +154,7 @@ fn message(index: usize, message: &Bound<'_, PyAny>) -> PyResult<Message> {
     Ok(Message::new(role, values::text(&name("content"), &entry("content")?)?))
 }
 
-/// Whether the model thinks.
+/// Reads the option that says whether the model thinks.
 pub(crate) fn thinking(value: &Bound<'_, PyAny>) -> PyResult<Thinking> {
     let words = [
         ("off", Thinking::Off),

@@ -1,14 +1,14 @@
-//! What happens between the chunks of a long computation: signals are looked at, and the caller's callback is called.
+//! Between the chunks of a long computation: checks signals, and calls the caller's callback.
 
 use crate::error::exception;
 use crate::values::wrong_type;
 use pyo3::prelude::*;
 use std::ops::ControlFlow;
 
-/// A callback `(done, total)`, or a bar with `total`, `n` and `update` such as tqdm's; or nothing.
+/// A callback `(done, total)`, or a bar with `total`, `n` and `update` such as tqdm's, or neither.
 pub(crate) struct Progress {
     callback: Option<Py<PyAny>>,
-    /// What a callback raised, or the signal handler (KeyboardInterrupt).
+    /// The exception that the callback or the signal handler (KeyboardInterrupt) raised.
     raised: Option<PyErr>,
 }
 
@@ -25,12 +25,13 @@ impl Progress {
         Progress { callback, raised: None }
     }
 
-    /// Looks at signals only.
+    /// Without a callback: only signals are checked.
     pub(crate) fn none() -> Progress {
         Progress { callback: None, raised: None }
     }
 
-    /// To be called without the GIL: reports, and ends the computation if anything was raised, now or before.
+    /// Calls the callback and checks signals. Returns `Break` if an exception was raised, now or before. Call this
+    /// without the GIL.
     pub(crate) fn report(&mut self, done: usize, total: usize) -> ControlFlow<()> {
         if self.raised.is_some() {
             return ControlFlow::Break(());
@@ -39,7 +40,7 @@ impl Progress {
         self.keep(told)
     }
 
-    /// To be called without the GIL where there is nothing to report: looks at signals only.
+    /// Checks signals without a report. Call this without the GIL.
     pub(crate) fn look(&mut self) -> ControlFlow<()> {
         self.keep(Python::attach(|py| py.check_signals()))
     }
@@ -62,12 +63,12 @@ impl Progress {
             return callback.call1((done, total)).map(drop);
         }
         callback.setattr("total", total)?;
-        // A bar that was moved by halves has a float here.
+        // The position of a bar may be a float.
         let shown: f64 = callback.getattr("n")?.extract()?;
         callback.call_method1("update", (done as i64 - shown as i64,)).map(drop)
     }
 
-    /// The result of a computation: what was raised on the way goes before the engine's own error.
+    /// The result of a computation. An exception that was raised in it takes precedence over the engine's error.
     pub(crate) fn result<T>(self, result: Result<T, anser::Error>) -> PyResult<T> {
         match self.raised {
             Some(error) => Err(error),
@@ -76,7 +77,7 @@ impl Progress {
     }
 }
 
-/// Refuses what is neither a callback nor a bar.
+/// Refuses an object that is neither a callback nor a bar.
 pub(crate) fn check(py: Python<'_>, callback: Option<&Py<PyAny>>) -> PyResult<()> {
     let Some(callback) = callback.map(|callback| callback.bind(py)) else { return Ok(()) };
     let is_bar = callback.hasattr("n")? && callback.hasattr("update")?;

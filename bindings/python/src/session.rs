@@ -15,70 +15,70 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// One sequence of tokens and what the model remembers of it.
+/// One sequence of tokens and its state.
 ///
-/// Sessions of a model share its weights and nothing else; different threads may run different sessions. A session that
-/// feed() is reading into, or that a generation has, raises BusyError; other calls wait for each other.
+/// Sessions of a model share its weights and nothing else; different threads may run different sessions. While feed() reads
+/// into a session, or a generation uses it, its methods raise BusyError; other calls wait for each other.
 #[pyclass(frozen, module = "anser")]
 pub(crate) struct Session {
     model: Detached<anser::Model>,
-    /// Locked for as long as a call takes that neither reads tokens nor generates.
-    place: Mutex<Place>,
+    /// A call that neither reads tokens nor generates holds this lock until it returns.
+    holder: Mutex<Holder>,
 }
 
-/// Where the engine's session is.
-pub(crate) enum Place {
+/// The holder of the engine's session.
+pub(crate) enum Holder {
     Here(anser::Session),
-    /// With a call of feed(), which may take long and calls back, and which brings it back.
+    /// A call of feed(), which may take long and call back to Python, and which gives the session back.
     Reading,
-    /// With a generation, which brings it back.
+    /// A generation, which gives the session back.
     Lent,
     Closed,
 }
 
-/// The session while a call of feed() has it. Dropped, also by a panic, it goes back.
+/// The session while a call of feed() uses it. Dropping this, also by a panic, gives it back.
 struct Taken<'a> {
-    home: &'a Session,
+    owner: &'a Session,
     session: Option<anser::Session>,
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
         if let Some(session) = self.session.take() {
-            self.home.take_back(session);
+            self.owner.take_back(session);
         }
     }
 }
 
 impl Session {
     pub(crate) fn new(session: anser::Session) -> Session {
-        Session { model: Detached::new(session.model().clone()), place: Mutex::new(Place::Here(session)) }
+        Session { model: Detached::new(session.model().clone()), holder: Mutex::new(Holder::Here(session)) }
     }
 
-    /// Waits for the call that has the session. To be called without the GIL: that call may need it.
+    /// Waits for the call that holds the lock. Call this without the GIL, which the other call may need.
     ///
-    /// In a forked child no thread would ever release the lock, so the process is looked at first.
-    fn lock(&self) -> PyResult<MutexGuard<'_, Place>> {
+    /// In a forked child no thread would ever release the lock, so the process id is checked first.
+    fn lock(&self) -> PyResult<MutexGuard<'_, Holder>> {
         self.model.check_process().map_err(exception)?;
-        Ok(self.place.lock().unwrap_or_else(PoisonError::into_inner))
+        Ok(self.holder.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What `f`, which calls nothing of Python, makes of the session, without the GIL.
+    /// Calls `f`, which must not call Python, with the session, without the GIL.
     fn with<T: Send>(&self, py: Python<'_>, f: impl Send + FnOnce(&mut anser::Session) -> T) -> PyResult<T> {
         py.detach(|| match &mut *self.lock()? {
-            Place::Here(session) => Ok(f(session)),
+            Holder::Here(session) => Ok(f(session)),
             elsewhere => Err(elsewhere.refusal()),
         })
     }
 
-    /// Takes the session out and leaves `instead` in its place. To be called without the GIL.
-    fn take(&self, instead: Place) -> PyResult<anser::Session> {
-        let mut place = self.lock()?;
-        match std::mem::replace(&mut *place, instead) {
-            Place::Here(session) => Ok(session),
+    /// Takes the session out and leaves `instead` in its place. Call this without the GIL.
+    fn take(&self, instead: Holder) -> PyResult<anser::Session> {
+        let mut holder = self.lock()?;
+        match std::mem::replace(&mut *holder, instead) {
+            Holder::Here(session) => Ok(session),
             elsewhere => {
                 let refusal = elsewhere.refusal();
-                *place = elsewhere;
+                *holder = elsewhere;
                 Err(refusal)
             }
         }
@@ -86,30 +86,32 @@ impl Session {
 
     /// Takes the session back, unless it was closed in the meantime.
     pub(crate) fn take_back(&self, session: anser::Session) {
-        let Ok(mut place) = self.lock() else { return };
-        match *place {
-            Place::Reading | Place::Lent => *place = Place::Here(session),
-            Place::Here(_) | Place::Closed => {}
+        let Ok(mut holder) = self.lock() else { return };
+        match *holder {
+            Holder::Reading | Holder::Lent => *holder = Holder::Here(session),
+            Holder::Here(_) | Holder::Closed => {}
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let place = self.place.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop_without_gil(std::mem::replace(place, Place::Closed));
+        let holder = self.holder.get_mut().unwrap_or_else(PoisonError::into_inner);
+        drop_without_gil(std::mem::replace(holder, Holder::Closed));
     }
 }
 
-impl Place {
-    /// Why a call cannot have a session that is elsewhere.
+impl Holder {
+    /// The error of a call that needs the session while another holder has it.
     fn refusal(&self) -> PyErr {
         match self {
-            Place::Here(_) | Place::Reading => {
+            Holder::Here(_) | Holder::Reading => {
                 BusyError::new_err("another call is using this session: wait until it returns")
             }
-            Place::Lent => BusyError::new_err("the session is generating: read the generation to its end, or close it"),
-            Place::Closed => ClosedError::new_err("the session is closed"),
+            Holder::Lent => {
+                BusyError::new_err("the session is generating: read the generation to its end, or close it")
+            }
+            Holder::Closed => ClosedError::new_err("the session is closed"),
         }
     }
 }
@@ -128,12 +130,12 @@ impl Session {
         self.with(py, |session| session.n_tokens())
     }
 
-    /// Reads a text or token ids, and returns what is asked for: logits and hidden rows (after the final norm) of the
-    /// "last" token or of "all". Without logits the head is not computed. Afterwards logits() are those of the last
+    /// Reads a text or token ids, and returns the outputs that are asked for: logits and hidden rows (after the final norm)
+    /// of the "last" token or of "all". Without logits the head is not computed. Afterwards logits() are those of the last
     /// token, if they were asked for.
     ///
     /// progress is called as (read, total) between chunks, or is a bar such as tqdm's. An exception in it, or Ctrl-C,
-    /// ends the call; what was read until then is in the state.
+    /// ends the call; the state holds the tokens that were read until then.
     #[pyo3(signature = (
         prompt: "Prompt", *, logits: "Which | None" = Given::default(), hidden: "Which | None" = None,
         progress: "Progress | None" = None
@@ -153,7 +155,7 @@ impl Session {
         let mut progress = Progress::new(py, progress)?;
         let tokens = tokens::tokens(&self.model, prompt)?;
         let fed = py.detach(|| {
-            let mut taken = Taken { home: self, session: Some(self.take(Place::Reading)?) };
+            let mut taken = Taken { owner: self, session: Some(self.take(Holder::Reading)?) };
             let feed = |session: &mut anser::Session| {
                 session.feed_for(&tokens, want, |done, total| progress.report(done, total))
             };
@@ -173,13 +175,13 @@ impl Session {
         Ok(Array::from_vec(py, logits))
     }
 
-    /// A copy of the state, of which Python is the owner.
+    /// A copy of the state, which Python owns.
     fn state(&self, py: Python<'_>) -> PyResult<State> {
         let state = self.with(py, |session| session.state())?.map_err(exception)?;
         Ok(State::new(py, state, &self.model))
     }
 
-    /// Goes on from state. Logits are unknown until a token is read.
+    /// Continues from state. The session has no logits until it has read a token.
     fn restore(&self, py: Python<'_>, state: &State) -> PyResult<()> {
         let state = state.to_engine(py, &self.model)?;
         self.with(py, |session| session.restore(&state))?.map_err(exception)
@@ -191,7 +193,7 @@ impl Session {
         Ok(Session::new(fork))
     }
 
-    /// Back to a fresh state.
+    /// Returns to a fresh state.
     fn reset(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, |session| session.reset())?.map_err(exception)
     }
@@ -203,7 +205,7 @@ impl Session {
         self.with(py, |session| session.save_state(path))?.map_err(exception)
     }
 
-    /// Goes on from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
+    /// Continues from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
     /// A state of another file of the model, or of a fine-tune, is taken with a UserWarning.
     #[pyo3(signature = (path: "StrPath"))]
     fn load(&self, py: Python<'_>, path: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -212,8 +214,8 @@ impl Session {
         state::warn_of_origin(py, &path, origin)
     }
 
-    /// Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation
-    /// until that ends or is closed.
+    /// Generates the text that follows prompt; without one, the text that follows the tokens read. The session belongs to the
+    /// generation until that ends or is closed.
     ///
     #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
@@ -230,16 +232,16 @@ impl Session {
         progress::check(py, progress.as_ref())?;
         let tokens = prompt.map(|p| tokens::tokens(&session.model, p)).transpose()?.unwrap_or_default();
         Generation::check(&session.model, &tokens, &options)?;
-        let taken = py.detach(|| session.take(Place::Lent))?;
+        let taken = py.detach(|| session.take(Holder::Lent))?;
         Ok(Generation::of_session(slf.clone().unbind(), taken, tokens, options, progress))
     }
 
-    /// Frees the state; a generation that has the session goes on, and frees it at its end.
+    /// Frees the state. A generation that uses the session goes on, and frees the state at its end.
     fn close(&self, py: Python<'_>) {
         py.detach(|| {
             // A forked child has no state to free.
-            if let Ok(mut place) = self.lock() {
-                *place = Place::Closed;
+            if let Ok(mut holder) = self.lock() {
+                *holder = Holder::Closed;
             }
         });
     }
@@ -262,15 +264,15 @@ impl Session {
 
     fn __repr__(&self) -> String {
         let name = self.model.name();
-        match self.place.try_lock().as_deref() {
-            Ok(Place::Here(s)) => format!("<anser.Session of {name}: {} tokens read>", s.n_tokens()),
-            Ok(Place::Closed) => format!("<anser.Session of {name}: closed>"),
-            Ok(Place::Reading | Place::Lent) | Err(_) => format!("<anser.Session of {name}: in use>"),
+        match self.holder.try_lock().as_deref() {
+            Ok(Holder::Here(s)) => format!("<anser.Session of {name}: {} tokens read>", s.n_tokens()),
+            Ok(Holder::Closed) => format!("<anser.Session of {name}: closed>"),
+            Ok(Holder::Reading | Holder::Lent) | Err(_) => format!("<anser.Session of {name}: in use>"),
         }
     }
 }
 
-/// What feeding tokens gave; None where nothing was asked for.
+/// The outputs of fed tokens; None for those that were not asked for.
 #[pyclass(frozen, generic, module = "anser")]
 pub(crate) struct Fed {
     logits: Option<Py<PyAny>>,
@@ -300,7 +302,7 @@ impl Fed {
     }
 }
 
-/// Of which tokens something is wanted; None means of none.
+/// The tokens whose outputs are wanted; None means none.
 fn which(option: &str, value: &Bound<'_, PyAny>) -> PyResult<Which> {
     let expected = "\"last\", \"all\" or None";
     match value.extract::<Option<String>>() {
@@ -312,7 +314,7 @@ fn which(option: &str, value: &Bound<'_, PyAny>) -> PyResult<Which> {
     }
 }
 
-/// Rows of width `n_cols` in the shape that was asked for.
+/// Rows of `n_cols` columns in the shape that was asked for.
 fn rows(py: Python<'_>, data: Vec<f32>, which: Which, n_cols: usize) -> PyResult<Option<Py<PyAny>>> {
     match which {
         Which::None => Ok(None),

@@ -12,7 +12,7 @@ use std::ffi::CString;
 use std::path::Path;
 use std::sync::Arc;
 
-/// What a model remembers of the tokens it has read, as one float32 buffer.
+/// The state of a model after the tokens that it has read, as one float32 buffer.
 ///
 /// att_shift [L, C], wkv [L, H, N, N] (layer, head, value row, key column) and ffn_shift [L, C] are views of the buffer:
 /// writing to them changes the state, and assigning to them copies into the buffer. A state can be pickled and copied.
@@ -20,9 +20,9 @@ use std::sync::Arc;
 pub(crate) struct State {
     model: String,
     fingerprint: String,
-    /// What the engine knows of the model; lost when the state is pickled.
+    /// The engine's identity of the model; lost when the state is pickled.
     identity: Option<Arc<Identity>>,
-    /// Name and shape `[L, …]` of the parts, in the order of the buffer.
+    /// The names and shapes `[L, …]` of the parts, in the order of the buffer.
     parts: Vec<Part>,
     buffer: Py<PyArray1<f32>>,
 }
@@ -45,7 +45,7 @@ impl State {
     /// the engine works without the GIL.
     pub(crate) fn to_engine(&self, py: Python<'_>, model: &anser::Model) -> PyResult<anser::State> {
         let is_other = match &self.identity {
-            // Of models of equal sizes the engine compares more.
+            // The engine itself compares the identities of models of equal sizes.
             Some(identity) => identity.title() != model.plan().title,
             None => self.fingerprint != model.fingerprint(),
         };
@@ -94,7 +94,7 @@ impl State {
     }
 }
 
-/// A state's buffer as Python gives it: an array that the engine can read as it lies.
+/// A state's buffer that Python passes, as an array that the engine can read without a copy.
 fn flat_floats<'a, 'py>(buffer: &'a Bound<'py, PyAny>) -> PyResult<&'a Bound<'py, PyArray1<f32>>> {
     let expected = "a contiguous one-dimensional array of float32";
     let Ok(array) = buffer.cast::<PyUntypedArray>() else { return Err(wrong_type("buffer", expected, buffer)) };
@@ -121,14 +121,14 @@ pub(crate) fn warn_of_origin(py: Python<'_>, path: &Path, origin: StateOrigin) -
     PyErr::warn(py, &py.get_type::<PyUserWarning>(), &warning, 1)
 }
 
-/// The first letters of a fingerprint, to tell models apart in messages.
+/// The first letters of a fingerprint, which distinguish models in messages.
 fn short(fingerprint: &str) -> &str {
     fingerprint.get(..8).unwrap_or(fingerprint)
 }
 
 #[pymethods]
 impl State {
-    /// As pickling makes it: name and fingerprint of the model, names and shapes of the parts, the buffer.
+    /// A state from the values that pickling writes: name and fingerprint of the model, names and shapes of the parts, the buffer.
     #[new]
     #[pyo3(signature = (model, fingerprint, parts: "list[tuple[str, list[int]]]", buffer: "NDArray[float32]"))]
     fn from_parts(model: String, fingerprint: String, parts: Vec<Part>, buffer: &Bound<'_, PyAny>) -> PyResult<State> {
@@ -145,19 +145,19 @@ impl State {
         Ok(State { model, fingerprint, identity: None, parts, buffer: buffer.clone().unbind() })
     }
 
-    /// Name of the model's kind, e.g. "rwkv7 6x256".
+    /// The name of the model's kind, e.g. "rwkv7 6x256".
     #[getter]
     fn model(&self) -> &str {
         &self.model
     }
 
-    /// Tells the model apart from others; the same for all its file types and quantizations.
+    /// A name for the model, which is the same for all its file types and quantizations.
     #[getter]
     fn fingerprint(&self) -> &str {
         &self.fingerprint
     }
 
-    /// All numbers, flat.
+    /// All numbers, in one dimension.
     #[getter]
     fn buffer<'py>(&self, py: Python<'py>) -> Array<'py, f32> {
         Array::new(self.buffer.bind(py).clone().into_any())

@@ -47,8 +47,8 @@ impl Tokenizer {
         encode(&self.0, text)
     }
 
-    /// The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
-    /// not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+    /// The text of token ids. Ids need not begin and end with whole characters: errors says how to treat bytes that are not
+    /// UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" writes U+FFFD. decode_bytes() returns
     /// the bytes.
     #[pyo3(signature = (ids: "Iterable[int]", errors: "str" = "strict".into()) -> "str",
            text_signature = "($self, ids, errors='strict')")]
@@ -56,7 +56,7 @@ impl Tokenizer {
         decode(&self.0, ids, &errors)
     }
 
-    /// The bytes that token ids stand for.
+    /// The bytes of token ids.
     #[pyo3(signature = (ids: "Iterable[int]"))]
     fn decode_bytes<'py>(&self, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         decode_bytes(&self.0, ids)

@@ -8,8 +8,8 @@ use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyFrozenSet, PyMapping, PyMemoryView, PySet, PyString};
 
-/// Token ids of `prompt`: a str, bytes, bytearray or memoryview is encoded, an array or another iterable of ints is taken
-/// as it is.
+/// The token ids of `prompt`: a str, bytes, bytearray or memoryview is encoded; the numbers of an array or another
+/// iterable of ints are the ids.
 pub(crate) fn tokens(model: &anser::Model, prompt: &Bound<'_, PyAny>) -> PyResult<Vec<u32>> {
     match bytes(prompt)? {
         Some(text) => encode(model.tokenizer().map_err(exception)?, &text, prompt.py()),
@@ -37,7 +37,8 @@ pub(crate) enum TextBytes<'py> {
     Bytes(Bound<'py, PyBytes>),
 }
 
-/// The bytes of a str, bytes, bytearray or memoryview; `None` for anything else. What Python can write to is copied.
+/// The bytes of a str, bytes, bytearray or memoryview; `None` for other objects. Bytes that Python could change meanwhile
+/// are copied.
 pub(crate) fn bytes<'py>(text: &Bound<'py, PyAny>) -> PyResult<Option<TextBytes<'py>>> {
     if let Ok(text) = text.cast::<PyString>() {
         return Ok(Some(TextBytes::Str(text.clone())));
@@ -52,7 +53,7 @@ pub(crate) fn bytes<'py>(text: &Bound<'py, PyAny>) -> PyResult<Option<TextBytes<
     Ok(None)
 }
 
-/// Token ids of a text, without the GIL. Signals are looked at every few milliseconds of a long text.
+/// Encodes a text without the GIL. Signals are checked every few milliseconds.
 pub(crate) fn encode(tokenizer: &anser::Tokenizer, text: &TextBytes<'_>, py: Python<'_>) -> PyResult<Vec<u32>> {
     match text {
         TextBytes::Str(text) => encode_bytes(tokenizer, text.to_cow()?.as_bytes(), py),
@@ -60,7 +61,7 @@ pub(crate) fn encode(tokenizer: &anser::Tokenizer, text: &TextBytes<'_>, py: Pyt
     }
 }
 
-/// The same of bytes.
+/// Encodes bytes without the GIL.
 pub(crate) fn encode_bytes(tokenizer: &anser::Tokenizer, bytes: &[u8], py: Python<'_>) -> PyResult<Vec<u32>> {
     py.detach(|| {
         let mut progress = Progress::none();

@@ -1,4 +1,4 @@
-//! Values of options as Python gives them. An error names the option, says what was expected and what was found.
+//! Reads the values of options that Python passes. An error names the option, the expected values and the found one.
 
 use crate::error::OptionError;
 use pyo3::Borrowed;
@@ -9,12 +9,12 @@ use std::convert::Infallible;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-/// The value of an argument with a default: PyO3's own conversions would refuse a wrong one without its name.
+/// The value of an argument with a default. PyO3's own conversions would refuse a wrong value without naming the argument.
 #[derive(Default)]
 pub(crate) struct Given<'py>(Option<Bound<'py, PyAny>>);
 
 impl<'py> Given<'py> {
-    /// What `read` makes of the value, or `default` if the caller gave none.
+    /// The result of `read` for the value, or `default` if the caller gave none.
     pub(crate) fn or<T>(&self, default: T, read: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<T>) -> PyResult<T> {
         self.0.as_ref().map_or(Ok(default), read)
     }
@@ -28,10 +28,10 @@ impl<'py> FromPyObject<'_, 'py> for Given<'py> {
     }
 }
 
-/// Characters of a value that a message shows at most.
+/// The most characters of a value that a message shows.
 const MAX_SHOWN: usize = 60;
 
-/// What an argument's value is, for a message: its type and the beginning of its representation.
+/// A description of an argument's value for a message: its type and the beginning of its representation.
 pub(crate) fn found(value: &Bound<'_, PyAny>) -> String {
     if value.is_none() {
         return "None".into();
@@ -43,24 +43,25 @@ pub(crate) fn found(value: &Bound<'_, PyAny>) -> String {
     }
 }
 
-/// A value's representation. One of several lines or of hundreds of characters (an array's) would hide the message.
+/// A value's representation; `None` if it has several lines or more than [`MAX_SHOWN`] characters, as an array's has: it
+/// would hide the message.
 fn shown(value: &Bound<'_, PyAny>) -> Option<String> {
     let shown = value.repr().ok()?.to_string();
     (!shown.contains('\n') && shown.chars().count() <= MAX_SHOWN).then_some(shown)
 }
 
-/// A value of a type that the option does not take.
+/// The error for a value of a wrong type.
 pub(crate) fn wrong_type(option: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
     PyTypeError::new_err(format!("{option}: expected {expected}, found {}", found(value)))
 }
 
-/// A value of the right type that is none of those allowed.
+/// The error for a value of the right type that is not allowed.
 pub(crate) fn out_of_range(option: &str, expected: &str, value: &Bound<'_, PyAny>) -> PyErr {
     let found = shown(value).unwrap_or_else(|| found(value));
     OptionError::new_err(format!("{option}: expected {expected}, found {found}"))
 }
 
-/// A whole number in `range`.
+/// Reads a whole number in `range`.
 pub(crate) fn whole_number(option: &str, value: &Bound<'_, PyAny>, range: RangeInclusive<u64>) -> PyResult<u64> {
     let expected = || format!("a whole number from {} to {}", range.start(), range.end());
     if value.is_instance_of::<PyBool>() {
@@ -76,17 +77,17 @@ pub(crate) fn whole_number(option: &str, value: &Bound<'_, PyAny>, range: RangeI
     }
 }
 
-/// A whole number from 0, without another bound.
+/// Reads a whole number from 0, without an upper bound.
 pub(crate) fn count(option: &str, value: &Bound<'_, PyAny>) -> PyResult<usize> {
     whole_number(option, value, 0..=usize::MAX as u64).map(|number| number as usize)
 }
 
-/// A whole number of 32 bits, for token ids.
+/// Reads a whole number of 32 bits, for token ids.
 pub(crate) fn small_count(option: &str, value: &Bound<'_, PyAny>) -> PyResult<u32> {
     whole_number(option, value, 0..=u32::MAX.into()).map(|number| number as u32)
 }
 
-/// A number; its range is checked where it is used.
+/// Reads a number. Its range is checked where it is used.
 pub(crate) fn number(option: &str, value: &Bound<'_, PyAny>) -> PyResult<f32> {
     match value.extract::<f64>() {
         Ok(number) if !value.is_instance_of::<PyBool>() => Ok(number as f32),
@@ -99,12 +100,12 @@ pub(crate) fn found_int(value: &Bound<'_, PyAny>) -> Option<i128> {
     if value.is_instance_of::<PyBool>() { None } else { value.extract().ok() }
 }
 
-/// True or False.
+/// Reads True or False.
 pub(crate) fn flag(option: &str, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     value.extract().map_err(|_| wrong_type(option, "True or False", value))
 }
 
-/// A str.
+/// Reads a str.
 pub(crate) fn text(option: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     match value.cast::<PyString>() {
         Ok(text) => Ok(text.to_cow()?.into_owned()),
@@ -112,12 +113,12 @@ pub(crate) fn text(option: &str, value: &Bound<'_, PyAny>) -> PyResult<String> {
     }
 }
 
-/// A list or another sequence of texts.
+/// Reads a list or another sequence of texts.
 pub(crate) fn texts(option: &str, value: &Bound<'_, PyAny>) -> PyResult<Vec<String>> {
     value.extract().map_err(|_| wrong_type(option, "a list or tuple of str", value))
 }
 
-/// One of `words`, which have a meaning each.
+/// Reads one of `words`, and returns the value that belongs to it.
 pub(crate) fn word<T: Copy>(option: &str, value: &Bound<'_, PyAny>, words: &[(&str, T)]) -> PyResult<T> {
     let expected = || {
         let quoted: Vec<String> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
@@ -132,7 +133,7 @@ pub(crate) fn word<T: Copy>(option: &str, value: &Bound<'_, PyAny>, words: &[(&s
     meaning.ok_or_else(|| out_of_range(option, &expected(), value))
 }
 
-/// A path.
+/// Reads a path.
 pub(crate) fn path(option: &str, value: &Bound<'_, PyAny>) -> PyResult<PathBuf> {
     value.extract().map_err(|_| wrong_type(option, "a str or os.PathLike", value))
 }

@@ -49,7 +49,7 @@ def _watch(generation: Generation) -> None:
         if abandoned is not None and task.cancelled() and _iterating.get(abandoned) is task:
             _close_soon(abandoned)
 
-    # A task may live for long and iterate over many generations: it forgets those that are gone.
+    # A task may run for a long time and iterate over many generations, so it drops those that no longer exist.
     reference = weakref.ref(generation, lambda _: task.remove_done_callback(ended))
     task.add_done_callback(ended)
 

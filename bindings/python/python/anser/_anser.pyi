@@ -23,33 +23,33 @@ The package's version.
 @final
 class CacheStats:
     """
-    How a cache has done.
+    The counts of a cache.
     """
     def __repr__(self, /) -> str: ...
     @property
     def hit_rate(self, /) -> float:
         """
-        Share of the look-ups that found something; 0 before the first.
+        The fraction of look-ups that found an entry; 0 before the first one.
         """
     @property
     def n_bytes(self, /) -> int:
         """
-        Bytes now.
+        The number of bytes now.
         """
     @property
     def n_entries(self, /) -> int:
         """
-        Entries now.
+        The number of entries now.
         """
     @property
     def n_hits(self, /) -> int:
         """
-        Look-ups that found something.
+        The number of look-ups that found an entry.
         """
     @property
     def n_misses(self, /) -> int:
         """
-        Look-ups that did not.
+        The number of look-ups that found none.
         """
 
 _Logits = TypeVar("_Logits", covariant=True, default=NDArray[float32] | None)
@@ -58,7 +58,7 @@ _Hidden = TypeVar("_Hidden", covariant=True, default=NDArray[float32] | None)
 @final
 class Fed(Generic[_Logits, _Hidden]):
     """
-    What feeding tokens gave; None where nothing was asked for.
+    The outputs of fed tokens; None for those that were not asked for.
     """
     def __repr__(self, /) -> str: ...
     def __class_getitem__(cls, key: Any) -> GenericAlias: ...
@@ -76,7 +76,7 @@ class Fed(Generic[_Logits, _Hidden]):
 @final
 class Generation:
     """
-    Text being generated: iterate for its pieces, with `for` or `async for`.
+    A text that is being generated: iterate for its pieces, with `for` or `async for`.
 
     The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
     `with` or `async with` block, cancelling the task that iterates, and dropping it.
@@ -92,25 +92,25 @@ class Generation:
     def __repr__(self, /) -> str: ...
     def aclose(self, /) -> Coroutine[Any, Any, None]:
         """
-        close() without holding up the event loop.
+        close() without blocking the event loop.
         """
     def cancel(self, /) -> None:
         """
-        Asks it to end before its next token; may be called from any thread.
+        Asks the generation to end before its next token. Any thread may call this.
         """
     def close(self, /) -> None:
         """
-        Ends it, waiting for the token being drawn, and gives the session back.
+        Ends the generation after the token that is being drawn, and gives the session back.
         """
     @property
     def finish_reason(self, /) -> FinishReason | None:
         """
-        Why it ended: "stop", "length" or "cancelled"; None while it goes on.
+        The reason for which the generation ended: "stop", "length" or "cancelled"; None while it goes on.
         """
     @property
     def reasoning(self, /) -> str:
         """
-        What the model thought so far, in a chat.
+        The thought of the model so far, in a chat.
         """
     def text(self, /) -> str:
         """
@@ -125,7 +125,7 @@ class Generation:
 @final
 class MemoryUse:
     """
-    Bytes of memory that a model takes.
+    The memory that a model takes, in bytes.
     """
     def __repr__(self, /) -> str: ...
     @property
@@ -142,7 +142,7 @@ class MemoryUse:
     @property
     def gpu_allocated(self, /) -> int | None:
         """
-        Everything that this process has allocated on the GPU, also for other models; None on the CPU, or if the driver does
+        All memory that this process has allocated on the GPU, also for other models; None on the CPU, or if the driver does
         not tell.
         """
     @property
@@ -186,7 +186,7 @@ class Model:
 
         Options (None means the default):
 
-        - max_tokens: most tokens to generate; default: no limit.
+        - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
         - stop_tokens: token ids that end the generation; default: 0, the end of a document.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
@@ -194,7 +194,8 @@ class Model:
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
         - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
-        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
+          probability; default: 1 = off.
         - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
         - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
@@ -204,18 +205,18 @@ class Model:
         """
     def decode(self, /, ids: Iterable[int], errors: str = "strict") -> str:
         """
-        The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
-        not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+        The text of token ids. Ids need not begin and end with whole characters: errors says how to treat bytes that are not
+        UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" writes U+FFFD. decode_bytes() returns
         the bytes.
         """
     def decode_bytes(self, /, ids: Iterable[int]) -> bytes:
         """
-        The bytes that token ids stand for.
+        The bytes of token ids.
         """
     @property
     def device(self, /) -> str:
         """
-        Where the model runs.
+        The device that the model runs on, and the reason for it.
         """
     def embed(self, /, texts: Prompt | Iterable[Prompt], pooling: Pooling = "last", layer: int = -1, normalize: bool = False, *, eos_token: int = 65535, progress: Progress | None = None) -> NDArray[float32]:
         """
@@ -230,7 +231,7 @@ class Model:
     @property
     def embedding_cache(self, /) -> CacheStats:
         """
-        How the cache of embeddings has done.
+        The counts of the cache of embeddings.
         """
     def encode(self, /, text: Text) -> NDArray[uint32]:
         """
@@ -243,18 +244,18 @@ class Model:
     @property
     def fingerprint(self, /) -> str:
         """
-        Tells models apart; the same for all file types and quantizations of a model.
+        A name for the model, which is the same for all its file types and quantizations.
         """
     @overload
     def generate(self, prompt: Prompt, /, **options: float | None) -> Generation: ...
     @overload
     def generate(self, /, prompt: Prompt, *, state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
-        Generates what follows prompt, from a fresh state or from another.
+        Generates the text that follows prompt, from a fresh state or from another.
 
         Options (None means the default):
 
-        - max_tokens: most tokens to generate; default: no limit.
+        - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
         - stop_tokens: token ids that end the generation; default: 0, the end of a document.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
@@ -262,7 +263,8 @@ class Model:
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
         - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
-        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
+          probability; default: 1 = off.
         - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
         - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
@@ -275,7 +277,7 @@ class Model:
     @overload
     def generate_batch(self, /, prompts: Prompt | Iterable[Prompt], *, state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
         """
-        Generates what follows each of several prompts, all from a fresh state or all from another, and returns the texts.
+        Generates the text that follows each of several prompts, all from a fresh state or all from another. Returns the texts.
 
         They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
         generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
@@ -283,7 +285,7 @@ class Model:
 
         Options (None means the default):
 
-        - max_tokens: most tokens to generate; default: no limit.
+        - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
         - stop_tokens: token ids that end the generation; default: 0, the end of a document.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
@@ -291,7 +293,8 @@ class Model:
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
         - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
-        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
+          probability; default: 1 = off.
         - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
         - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
@@ -374,17 +377,17 @@ class Model:
 @final
 class Session:
     """
-    One sequence of tokens and what the model remembers of it.
+    One sequence of tokens and its state.
 
-    Sessions of a model share its weights and nothing else; different threads may run different sessions. A session that
-    feed() is reading into, or that a generation has, raises BusyError; other calls wait for each other.
+    Sessions of a model share its weights and nothing else; different threads may run different sessions. While feed() reads
+    into a session, or a generation uses it, its methods raise BusyError; other calls wait for each other.
     """
     def __enter__(self, /) -> Session: ...
     def __exit__(self, /, exc_type: type | None, exc_value: BaseException | None, traceback: TracebackType | None) -> None: ...
     def __repr__(self, /) -> str: ...
     def close(self, /) -> None:
         """
-        Frees the state; a generation that has the session goes on, and frees it at its end.
+        Frees the state. A generation that uses the session goes on, and frees the state at its end.
         """
     @overload
     def feed(self, /, prompt: Prompt, *, logits: Which = "last", hidden: None = None, progress: Progress | None = None) -> Fed[NDArray[float32], None]: ...
@@ -397,12 +400,12 @@ class Session:
     @overload
     def feed(self, /, prompt: Prompt, *, logits: Which | None = "last", hidden: Which | None = None, progress: Progress | None = None) -> Fed[NDArray[float32] | None, NDArray[float32] | None]:
         """
-        Reads a text or token ids, and returns what is asked for: logits and hidden rows (after the final norm) of the
-        "last" token or of "all". Without logits the head is not computed. Afterwards logits() are those of the last
+        Reads a text or token ids, and returns the outputs that are asked for: logits and hidden rows (after the final norm)
+        of the "last" token or of "all". Without logits the head is not computed. Afterwards logits() are those of the last
         token, if they were asked for.
 
         progress is called as (read, total) between chunks, or is a bar such as tqdm's. An exception in it, or Ctrl-C,
-        ends the call; what was read until then is in the state.
+        ends the call; the state holds the tokens that were read until then.
         """
     def fork(self, /) -> Session:
         """
@@ -413,12 +416,12 @@ class Session:
     @overload
     def generate(self, /, prompt: Prompt | None = None, *, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
-        Generates what follows prompt; without one, goes on from the tokens read. The session belongs to the generation
-        until that ends or is closed.
+        Generates the text that follows prompt; without one, the text that follows the tokens read. The session belongs to the
+        generation until that ends or is closed.
 
         Options (None means the default):
 
-        - max_tokens: most tokens to generate; default: no limit.
+        - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
         - stop_tokens: token ids that end the generation; default: 0, the end of a document.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
@@ -426,7 +429,8 @@ class Session:
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
         - top_p: keeps the most likely tokens that together reach this probability; default: 0.3; 1 = off.
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
-        - typical_p: keeps the tokens of the most typical information content up to this probability; default: 1 = off.
+        - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
+          probability; default: 1 = off.
         - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
         - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
@@ -436,7 +440,7 @@ class Session:
         """
     def load(self, /, path: StrPath) -> None:
         """
-        Goes on from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
+        Continues from a file that save() wrote, or begins with a state-tuned file as Model.import_state() reads it.
         A state of another file of the model, or of a fine-tune, is taken with a UserWarning.
         """
     def logits(self, /) -> NDArray[float32]:
@@ -455,11 +459,11 @@ class Session:
         """
     def reset(self, /) -> None:
         """
-        Back to a fresh state.
+        Returns to a fresh state.
         """
     def restore(self, /, state: State) -> None:
         """
-        Goes on from state. Logits are unknown until a token is read.
+        Continues from state. The session has no logits until it has read a token.
         """
     def save(self, /, path: StrPath) -> None:
         """
@@ -467,20 +471,20 @@ class Session:
         """
     def state(self, /) -> State:
         """
-        A copy of the state, of which Python is the owner.
+        A copy of the state, which Python owns.
         """
 
 @final
 class State:
     """
-    What a model remembers of the tokens it has read, as one float32 buffer.
+    The state of a model after the tokens that it has read, as one float32 buffer.
 
     att_shift [L, C], wkv [L, H, N, N] (layer, head, value row, key column) and ffn_shift [L, C] are views of the buffer:
     writing to them changes the state, and assigning to them copies into the buffer. A state can be pickled and copied.
     """
     def __new__(cls, /, model: str, fingerprint: str, parts: list[tuple[str, list[int]]], buffer: NDArray[float32]) -> State:
         """
-        As pickling makes it: name and fingerprint of the model, names and shapes of the parts, the buffer.
+        A state from the values that pickling writes: name and fingerprint of the model, names and shapes of the parts, the buffer.
         """
     def __reduce__(self, /) -> tuple[type[State], tuple[str, str, list[tuple[str, list[int]]], NDArray[float32]]]: ...
     def __repr__(self, /) -> str: ...
@@ -494,7 +498,7 @@ class State:
     @property
     def buffer(self, /) -> NDArray[float32]:
         """
-        All numbers, flat.
+        All numbers, in one dimension.
         """
     def copy(self, /) -> State:
         """
@@ -510,12 +514,12 @@ class State:
     @property
     def fingerprint(self, /) -> str:
         """
-        Tells the model apart from others; the same for all its file types and quantizations.
+        A name for the model, which is the same for all its file types and quantizations.
         """
     @property
     def model(self, /) -> str:
         """
-        Name of the model's kind, e.g. "rwkv7 6x256".
+        The name of the model's kind, e.g. "rwkv7 6x256".
         """
     @property
     def wkv(self, /) -> NDArray[float32]:
@@ -538,13 +542,13 @@ class Tokenizer:
     def __repr__(self, /) -> str: ...
     def decode(self, /, ids: Iterable[int], errors: str = "strict") -> str:
         """
-        The text of token ids. Ids need not begin and end with whole characters: errors says what becomes of bytes that are
-        not UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" puts U+FFFD there. decode_bytes() gives
+        The text of token ids. Ids need not begin and end with whole characters: errors says how to treat bytes that are not
+        UTF-8, as in bytes.decode: "strict" raises UnicodeDecodeError, "replace" writes U+FFFD. decode_bytes() returns
         the bytes.
         """
     def decode_bytes(self, /, ids: Iterable[int]) -> bytes:
         """
-        The bytes that token ids stand for.
+        The bytes of token ids.
         """
     def encode(self, /, text: Text) -> NDArray[uint32]:
         """
@@ -566,15 +570,17 @@ def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int
     Opens a GGUF, safetensors or .pth file, or a folder of Hugging Face's; without a path, the demo model that is part of the package.
 
     - path: the file; default: the demo model.
-    - device: "auto" (the best GPU, else the processor), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of
-      several; default: the environment variable ANSER_DEVICE, else "auto".
-    - gpu_memory: most bytes of weights that are kept on the GPU; the rest is streamed from the file in every step, with the
-      same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all there is.
+    - device: "auto" (the best hardware GPU if there is one, else the processor; weights that do not fit in the GPU's memory
+      stream from the file), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of several; default: the environment variable
+      ANSER_DEVICE, else "auto".
+    - gpu_memory: the most bytes of weights that are kept on the GPU; other weights stream from the file in every step, with
+      the same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all of the GPU's memory.
     - progress: called as (done, total) in bytes of weights, or a bar such as tqdm's. With it, load() returns when all
-      weights are there; without it as soon as the model can be asked, and what needs weights waits for them.
-    - threads: threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
-    - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own vocabulary.
-    - embedding_cache: bytes of embeddings to keep, so that a text embedded again is not read again; default: 0.
+      weights are there; without it as soon as the model can be used, and a call waits for the weights that it needs.
+    - threads: the number of threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
+    - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own
+      vocabulary.
+    - embedding_cache: the bytes of embeddings to cache, so that a text embedded again is not read again; default: 0.
     - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
       ANSER_EXACT, else False.
     - read_file: whether to read the file into memory instead of mapping it, for files on a network or that other programs

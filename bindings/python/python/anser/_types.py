@@ -1,4 +1,4 @@
-"""Names for what the functions take."""
+"""Types of the functions' arguments."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -14,16 +14,16 @@ StrPath = Union[str, "os.PathLike[str]"]
 """A path."""
 
 Pooling = Literal["last", "mean", "eos-mean"]
-"""How the rows of a text's tokens become one."""
+"""The way in which the rows of a text's tokens are reduced to one row."""
 
 Which = Literal["last", "all"]
-"""Of which tokens something is wanted."""
+"""The tokens whose outputs are wanted."""
 
 Thinking = Literal["off", "on", "short", "normal", "long", "fake", "fake-inline"]
 """Whether the model thinks before it answers."""
 
 FinishReason = Literal["stop", "length", "cancelled"]
-"""Why a generation ended."""
+"""The reason for which a generation ended."""
 
 
 class Bar(Protocol):
@@ -31,12 +31,12 @@ class Bar(Protocol):
 
     @property
     def n(self) -> float:
-        """How far it is."""
+        """The position of the bar."""
         ...
 
     @property
     def total(self) -> Union[float, None]:
-        """Where it ends; set by the call that reports."""
+        """The end of the bar, which the call that reports sets."""
         ...
 
     def update(self, n: int, /) -> object:
@@ -67,7 +67,7 @@ class GenerateOptions(TypedDict, total=False):
     """
 
     max_tokens: Union[int, None]
-    """Most tokens to generate; default: no limit."""
+    """The most tokens to generate; default: no limit."""
     stop: Union[str, "list[str]", "tuple[str, ...]", None]
     """Texts that end the generation; they are not part of the text."""
     stop_tokens: Union[Iterable[int], None]
@@ -75,7 +75,7 @@ class GenerateOptions(TypedDict, total=False):
     seed: Union[int, None]
     """The same seed, options and prompt give the same text; default: a fresh one."""
     order: Union[Literal["rwkv", "common"], None]
-    """At which point the temperature acts; default: "rwkv"."""
+    """The point at which the temperature acts; default: "rwkv"."""
     temperature: Union[float, None]
     """Flattens the distribution above 1 and sharpens it below; 0 always takes the most likely token; default: 1."""
     top_k: Union[int, None]
@@ -85,7 +85,8 @@ class GenerateOptions(TypedDict, total=False):
     min_p: Union[float, None]
     """Keeps the tokens at least this likely relative to the most likely one; default: 0 = off."""
     typical_p: Union[float, None]
-    """Keeps the tokens of the most typical information content up to this probability; default: 1 = off."""
+    """Keeps the tokens whose information content is closest to the expected one and that together reach this probability; default:
+    1 = off."""
     presence_penalty: Union[float, None]
     """Subtracted from the logits of tokens that occurred; default: 0.5."""
     frequency_penalty: Union[float, None]
