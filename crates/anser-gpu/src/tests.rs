@@ -257,10 +257,13 @@ fn check_memory(plan: &Plan, schedule: &Schedule) {
             let reads = |input: &ValueId| schedule.cell(*input).map(|input| input.region) == Some(cell.region);
             assert!(!inputs.iter().any(reads), "{name} overwrites its input");
             let others = unit.outputs.iter().copied().filter(|other| *other != id);
-            for other in others.filter_map(|other| schedule.cell(other)) {
-                assert!(spans(plan, id, cell).iter().all(|a| {
-                    spans(plan, id, other).iter().all(|b| a.0 != b.0 || a.1.end <= b.1.start || b.1.end <= a.1.start)
-                }));
+            for (other_id, other) in others.filter_map(|other| Some((other, schedule.cell(other)?))) {
+                let overlap = spans(plan, id, cell).iter().any(|a| {
+                    spans(plan, other_id, other)
+                        .iter()
+                        .any(|b| a.0 == b.0 && a.1.start < b.1.end && b.1.start < a.1.end)
+                });
+                assert!(!overlap, "{name}: {} lies at {cell:?}, another result at {other:?}", plan.value(id).name);
             }
             memory.insert(cell, id);
         }

@@ -2,8 +2,9 @@
 // token each:
 //     y = (S + v (u ∘ k)ᵀ)·r,  S ← S·diag(w) + v kᵀ,  out = (norm(y) ∘ weight + bias) ∘ g
 // Bound by memory: S `[N, N]` is read and written once. One workgroup per head and token; N_LANES threads share a row of S and keep
-// it in registers. N is a multiple of 4. Follows step.wgsl and head/*.wgsl (N_COLS = C).
+// it in registers. N is a multiple of 4. Follows step.wgsl and head/*.wgsl.
 
+override N_COLS: u32;          // C
 override VECTOR_STRIDE: u32;   // elements between the vectors of the norm
 override DECAY_OF_TOKEN: bool; // whether w is [T, C] and not [C]
 override HAS_GATE: bool;
