@@ -215,7 +215,9 @@ fn write_kernels() {
     let folder = std::env::var("ANSER_KERNELS_TO").expect("ANSER_KERNELS_TO names a folder");
     let mut alike: HashMap<Vec<&str>, usize> = HashMap::new();
     let mut list = vec![];
-    for kernel in kernels().values() {
+    // Browsers have no cooperative matrices, and devices there never report them.
+    let is_for_browsers = |kernel: &&KernelSpec| !kernel.modules.iter().any(|module| module.name == "enable/coop.wgsl");
+    for kernel in kernels().values().filter(is_for_browsers) {
         let n = alike.entry(kernel.modules.iter().map(|module| module.name).collect()).or_default();
         *n += 1;
         if *n > MAX_ALIKE {

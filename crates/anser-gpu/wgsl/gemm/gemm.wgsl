@@ -213,43 +213,43 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
                 b3 = load_input(at + 48u * PITCH);
             }
             let a0 = weight_matrix(m, k);
-            c00 = multiply_add(a0, b0, c00);
+            c00 = coopMultiplyAdd(a0, b0, c00);
             if FRAGMENTS_N > 1u {
-                c01 = multiply_add(a0, b1, c01);
+                c01 = coopMultiplyAdd(a0, b1, c01);
             }
             if FRAGMENTS_N > 2u {
-                c02 = multiply_add(a0, b2, c02);
-                c03 = multiply_add(a0, b3, c03);
+                c02 = coopMultiplyAdd(a0, b2, c02);
+                c03 = coopMultiplyAdd(a0, b3, c03);
             }
             if FRAGMENTS_M > 1u {
                 let a1 = weight_matrix(m + 16u, k);
-                c10 = multiply_add(a1, b0, c10);
+                c10 = coopMultiplyAdd(a1, b0, c10);
                 if FRAGMENTS_N > 1u {
-                    c11 = multiply_add(a1, b1, c11);
+                    c11 = coopMultiplyAdd(a1, b1, c11);
                 }
                 if FRAGMENTS_N > 2u {
-                    c12 = multiply_add(a1, b2, c12);
-                    c13 = multiply_add(a1, b3, c13);
+                    c12 = coopMultiplyAdd(a1, b2, c12);
+                    c13 = coopMultiplyAdd(a1, b3, c13);
                 }
             }
             if FRAGMENTS_M > 2u {
                 let a2 = weight_matrix(m + 32u, k);
-                c20 = multiply_add(a2, b0, c20);
+                c20 = coopMultiplyAdd(a2, b0, c20);
                 if FRAGMENTS_N > 1u {
-                    c21 = multiply_add(a2, b1, c21);
+                    c21 = coopMultiplyAdd(a2, b1, c21);
                 }
                 if FRAGMENTS_N > 2u {
-                    c22 = multiply_add(a2, b2, c22);
-                    c23 = multiply_add(a2, b3, c23);
+                    c22 = coopMultiplyAdd(a2, b2, c22);
+                    c23 = coopMultiplyAdd(a2, b3, c23);
                 }
                 let a3 = weight_matrix(m + 48u, k);
-                c30 = multiply_add(a3, b0, c30);
+                c30 = coopMultiplyAdd(a3, b0, c30);
                 if FRAGMENTS_N > 1u {
-                    c31 = multiply_add(a3, b1, c31);
+                    c31 = coopMultiplyAdd(a3, b1, c31);
                 }
                 if FRAGMENTS_N > 2u {
-                    c32 = multiply_add(a3, b2, c32);
-                    c33 = multiply_add(a3, b3, c33);
+                    c32 = coopMultiplyAdd(a3, b2, c32);
+                    c33 = coopMultiplyAdd(a3, b3, c33);
                 }
             }
         }

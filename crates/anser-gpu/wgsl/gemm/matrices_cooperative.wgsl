@@ -28,7 +28,3 @@ fn load_columns(at: u32, pitch: u32) -> MatA {
 fn load_input(at: u32) -> MatB {
     return coopLoad<MatB>(&input_tile[at], PITCH);
 }
-
-fn multiply_add(a: MatA, b: MatB, c: MatC) -> MatC {
-    return coopMultiplyAdd(a, b, c);
-}
