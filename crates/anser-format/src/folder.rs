@@ -50,7 +50,12 @@ pub(crate) fn model_in(folder: &Path) -> Result<PathBuf, FormatError> {
         [first, .., last] => Err(FormatError::Header {
             file: shown(folder),
             item: "the folder".into(),
-            problem: format!("there are {} models in it, {} to {}; name one", models.len(), shown(first), shown(last)),
+            problem: format!(
+                "there are {} models in it, from {} to {}; name one",
+                models.len(),
+                shown(first),
+                shown(last)
+            ),
         }),
     }
 }

@@ -141,9 +141,9 @@ fn models_that_cannot_be_loaded_are_named() {
         let text: &[&str] = if command == "logits" { &["--text", "a"] } else { &["a"] };
         let missing = run(&[&[command, "-m", "/no/such/model.gguf"], text].concat()).failure(1);
         assert!(missing.contains("/no/such/model.gguf"), "{missing}");
-        let directory = fixture("tiny");
-        let found = run(&[&[command, "-m", directory.to_str().unwrap()], text].concat()).failure(1);
-        assert!(found.contains("directory"), "{found}");
+        let folder = fixture("tiny");
+        let found = run(&[&[command, "-m", folder.to_str().unwrap()], text].concat()).failure(1);
+        assert!(found.contains("the folder") && found.contains("name one"), "{found}");
     }
     // Cut off in the middle of the data.
     let directory = tempfile::tempdir().unwrap();
