@@ -17,7 +17,7 @@ const SETTINGS: &str = "config.json";
 const SETTINGS_PREFIX: &str = "config.";
 /// The longest settings that are read: those of RWKV models have some 2 KB.
 const MAX_SETTINGS_N_BYTES: usize = 1 << 20;
-/// Entries of a folder that are looked at.
+/// The most entries of a folder that is searched for its model.
 const MAX_FOLDER_ENTRIES: usize = 10_000;
 /// Endings of files that may be models.
 const ENDINGS: [&str; 5] = ["safetensors", "st", "gguf", "pth", "bin"];
@@ -32,7 +32,14 @@ pub(crate) fn model_in(folder: &Path) -> Result<PathBuf, FormatError> {
     }
     let io = |source| FormatError::Io { file: shown(folder), source };
     let mut models = vec![];
-    for entry in std::fs::read_dir(folder).map_err(io)?.take(MAX_FOLDER_ENTRIES) {
+    for (i, entry) in std::fs::read_dir(folder).map_err(io)?.enumerate() {
+        if i == MAX_FOLDER_ENTRIES {
+            return Err(FormatError::Header {
+                file: shown(folder),
+                item: "the folder".into(),
+                problem: format!("there are more than {MAX_FOLDER_ENTRIES} files in it; name the model's"),
+            });
+        }
         let path = entry.map_err(io)?.path();
         let ending = path.extension().and_then(|ending| ending.to_str());
         if ending.is_some_and(|ending| ENDINGS.contains(&ending)) && path.is_file() {

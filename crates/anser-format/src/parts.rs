@@ -38,8 +38,8 @@ pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<ModelFile>, Format
     }
     let mut parts = all_parts(path, access)?;
     if folder::has_usual_name(path) {
-        // Settings that cannot be read may be another model's.
-        let _ = folder::add_settings(path.parent().unwrap_or(Path::new("")), &mut parts);
+        // Without its settings a model would be computed with other epsilons, so settings that cannot be read are an error here, too.
+        folder::add_settings(path.parent().unwrap_or(Path::new("")), &mut parts)?;
     }
     ModelFile::assemble(shown(path), parts)
 }

@@ -140,8 +140,11 @@ impl Gpu {
                 let target = if fuses { target } else { target.unfused() };
                 let schedule = &Schedule::for_target(&lowered, &target, &RULES);
                 let lowering = Lowering { plan: &lowered, weights, schedule, target };
-                // A step that has no kernel says so when it is asked for.
-                let dispatches = lowering.dispatches().unwrap_or_default();
+                // The step itself returns this error when it is asked for.
+                let dispatches = lowering.dispatches().unwrap_or_else(|error| {
+                    log::warn!("{error}");
+                    vec![]
+                });
                 dispatches.into_iter().map(|(_, dispatch)| dispatch.kernel).collect()
             };
             // A software device computes on the processor's cores, which the first step needs.

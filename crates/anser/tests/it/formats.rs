@@ -47,7 +47,7 @@ fn tuned_states_are_read_from_every_container() {
     }
 }
 
-/// The most likely token after each of so many tokens, from `first` on: the session's own greedy text.
+/// The session's greedy text of `n` tokens after `first`: it reads a token, takes the most likely one, and reads that next.
 fn greedy(session: &mut Session, first: u32, n: usize) -> Vec<u32> {
     let mut next = first;
     let draw = |_| {
