@@ -56,6 +56,7 @@ pub(crate) enum Command {
     Perplexity(PerplexityArgs),
     Inspect(InspectArgs),
     Bench(BenchArgs),
+    Tune(TuneArgs),
     Devices(DevicesArgs),
     DebugPlan(DebugPlanArgs),
     Completions(CompletionsArgs),
@@ -396,10 +397,42 @@ pub(crate) struct BenchKernelsArgs {
     /// The GPU to measure: gpu, gpu:NUMBER or gpu:NAME
     #[arg(long, value_name = "DEVICE", default_value = "gpu")]
     pub(crate) device: anser::DeviceChoice,
+    /// Measure every shape that the kernels of products can run in
+    #[arg(long)]
+    pub(crate) all: bool,
     /// Print one JSON object a row
     #[arg(long)]
     pub(crate) json: bool,
 }
+
+/// Measure in which shapes a model's kernels are fastest on this GPU
+///
+/// Kernels that compute matrix products can run in several shapes: tiles, threads that share a row, workgroups that share a sum.
+/// This measures all of them in steps of 1 to 2,048 tokens of the model, and keeps those with which a whole step is faster. Commands
+/// that start afterwards use them. It takes some seconds. Results then differ by rounding from those before; from run to
+/// run they are the same. ANSER_GPU_NO_TUNING=1 leaves out what was measured.
+#[derive(Debug, Args)]
+#[command(after_help = TUNE_HELP)]
+pub(crate) struct TuneArgs {
+    /// List the kernels of each step, too
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Print one JSON object; see below
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+const TUNE_HELP: &str = "\
+Examples:
+  anser tune -m model.gguf                measure once, then generate faster
+  anser tune -m model.gguf --all          see what was chosen for every kernel
+
+The JSON object of --json:
+  device, n_cores  the GPU, and an estimate of its number of cores
+  steps            for each number of tokens: n_tokens, usual_us, tuned_us (times of a whole step), kept, and kernels with
+                   kernel, n_candidates, usual, usual_us, tuned, tuned_us";
 
 /// List the devices that models can run on
 ///

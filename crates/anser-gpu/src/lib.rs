@@ -24,9 +24,6 @@ mod run;
 pub use device::PerProcess;
 pub use device::{AdapterReport, Device, DeviceChoice, DeviceKind, switch};
 pub use error::GpuError;
-#[cfg(not(target_arch = "wasm32"))]
-#[doc(hidden)]
-pub use kernels::matmul::bench as matmul_bench;
 pub use memory::{OnProgress, Progress, SlotId};
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
@@ -35,6 +32,8 @@ pub use run::draw_rows;
 #[doc(hidden)]
 pub use run::upload_bench;
 pub use run::{DrawOptions, Drawer, Drawing, Gpu, GpuOptions, KernelTime, MemoryUse, Shares};
+#[cfg(not(target_arch = "wasm32"))]
+pub use run::{TUNED_LENGTHS, TunedKernel, TunedStep, Tuner};
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,7 @@
 //! Schedules and kernels, checked without a device. Every kernel that lowering can ask for parses, is valid, has the
 //! bindings that are declared for it, and can be written for Vulkan, Metal and Direct3D.
 
+use crate::compile::choices::Choices;
 use crate::compile::dispatch::{Binding, Dispatch};
 use crate::compile::fuse;
 use crate::compile::lowering::Lowering;
@@ -22,12 +23,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Devices of all kinds: without and with f16, subgroups of several sizes, and cooperative matrices.
-fn devices() -> Vec<Features> {
+pub(crate) fn devices() -> Vec<Features> {
     let plain = Features {
         f16: false,
         subgroups: false,
         subgroup_size: [4, 128],
         matrices: None,
+        n_cores: 16,
         max_bindings: 9,
         max_workgroup_len: 256,
         max_workgroup_n_bytes: 16 << 10,
@@ -50,6 +52,7 @@ pub(crate) fn large_device() -> Features {
         subgroups: true,
         subgroup_size: [32, 32],
         matrices: Some(Matrices::Cooperative),
+        n_cores: 132,
         max_bindings: 32,
         max_workgroup_len: 1024,
         max_workgroup_n_bytes: 48 << 10,
@@ -93,8 +96,22 @@ fn schedule(plan: &Plan, target: &Target) -> Schedule {
 
 /// The dispatches of a plan.
 fn dispatches(plan: &Plan, weights: &WeightLayout, schedule: &Schedule, target: Target) -> Vec<Dispatch> {
-    let lowering = Lowering { plan, weights, schedule, target };
+    trial(plan, weights, schedule, target, 0)
+}
+
+/// The dispatches of a plan whose kernels run in the candidate of this number, where there are several.
+fn trial(plan: &Plan, weights: &WeightLayout, schedule: &Schedule, target: Target, number: usize) -> Vec<Dispatch> {
+    let lowering = Lowering { plan, weights, schedule, target, choices: Choices::Trial(number) };
     lowering.dispatches().unwrap().into_iter().map(|(_, dispatch)| dispatch).collect()
+}
+
+/// The most candidates that any of the kernels has for its shape.
+fn max_candidates(dispatches: &[Dispatch]) -> usize {
+    dispatches
+        .iter()
+        .map(|dispatch| dispatch.choice.as_ref().map_or(1, |choice| choice.n_candidates))
+        .max()
+        .unwrap_or(1)
 }
 
 /// The distinct kernels of all plans on all devices, by a readable key.
@@ -107,8 +124,11 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
                 kernels.insert(key(&kernel), kernel);
             }
             for target in targets(&features, &weights) {
-                for dispatch in dispatches(&plan, &weights, &schedule(&plan, &target), target) {
-                    kernels.insert(key(&dispatch.kernel), dispatch.kernel);
+                let schedule = schedule(&plan, &target);
+                for number in 0..max_candidates(&dispatches(&plan, &weights, &schedule, target)) {
+                    for dispatch in trial(&plan, &weights, &schedule, target, number) {
+                        kernels.insert(key(&dispatch.kernel), dispatch.kernel);
+                    }
                 }
             }
         }
@@ -116,10 +136,10 @@ fn kernels() -> BTreeMap<String, KernelSpec> {
     kernels
 }
 
-/// What tells kernels apart, readable.
+/// What tells kernels apart, readable: all but where their operands lie.
 fn key(kernel: &KernelSpec) -> String {
     let modules: Vec<_> = kernel.modules.iter().map(|module| module.name).collect();
-    format!("{} {modules:?} {:?} {:?}", kernel.label, kernel.arguments, kernel.constants)
+    format!("{} {modules:?} {:?}", kernel.label, kernel.constants)
 }
 
 /// What each binding of group 0 is declared as.

@@ -59,9 +59,11 @@ pub fn all() -> Vec<Case> {
         cases.push(token_shift(&lengths, c, n_mix));
     }
     cases.extend(matmuls());
-    for t in [1, 3, 8, 17] {
+    for t in [1, 2, 3, 5, 8, 9, 17, 64] {
         cases.push(feed_forward(DType::F16, 64, 512, t));
     }
+    // More inputs that are not zero than a kernel's list holds.
+    cases.push(feed_forward(DType::F16, 16, 4096, 8));
     for t in [1, 9] {
         cases.push(value_residual(t, 192));
     }
@@ -104,10 +106,12 @@ fn matmuls() -> Vec<Case> {
     let plain = Epilogue { bias: false, activation: Activation::Identity, residual: false };
     let mut cases = vec![];
     for dtype in DType::ALL {
-        for t in [1, 3, 8, 17] {
+        for t in [1, 2, 3, 5, 8, 17, 64] {
             cases.push(matmul(dtype, [96, 512], t, plain));
         }
     }
+    // More workgroups than one dimension of a grid can have.
+    cases.push(matmul(DType::F16, [70_000, 16], 1, plain));
     for dtype in [DType::F32, DType::F16, DType::BF16] {
         for (shape, t) in [([40, 192], 1), ([192, 24], 5), ([7, 8], 2), ([192, 24], 33), ([320, 200], 9)] {
             cases.push(matmul(dtype, shape, t, plain));
@@ -135,6 +139,21 @@ fn matmuls() -> Vec<Case> {
         Epilogue { bias: false, activation: Activation::ReluSquared, residual: true },
     ));
     cases
+}
+
+/// Products of one input `[T, n_cols]` with `n_copies` copies of a random matrix `[R, n_cols]`, each with a residual: for
+/// measurements with weights that no cache holds.
+pub fn products(dtype: DType, shape: [usize; 2], t: usize, n_copies: usize) -> Case {
+    let [rows, cols] = shape;
+    let mut b = CaseBuilder::new(format!("matmul {dtype} {rows}x{cols} T={t}"), &[t]);
+    let x = b.input("x", cols, -1.0..1.0);
+    let residual = b.input("residual", rows, -2.0..2.0);
+    let weight = b.matrix("weight", dtype, shape);
+    let product = |i: usize| {
+        b.plan.matmul_with(&format!("out.{i}"), weight.clone(), x, None, Activation::Identity, Some(residual))
+    };
+    let outs: Vec<ValueId> = (0..n_copies).map(product).collect();
+    b.finish(&outs)
 }
 
 /// What a matmul case does after the product.

@@ -4,11 +4,11 @@ use crate::device::shared_device;
 use crate::error::Error;
 use anser_cpu::{Cpu, Mode};
 use anser_format::DType;
-use anser_gpu::matmul_bench::{Forms, Measurement, Product, measure};
-use anser_gpu::{DeviceChoice, Gpu, GpuOptions};
+use anser_gpu::{DeviceChoice, Gpu, GpuError, GpuOptions, KernelTime};
 use anser_model::cases::{self, Case, nmse};
-use anser_model::{Activation, Sequence, Step};
+use anser_model::{Sequence, Step};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 /// The error and the time of a kernel, or of the kernels of one operation.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,7 +43,7 @@ impl Ceilings {
     }
 
     /// Raises the rate of products if `product` was faster.
-    fn raise(&mut self, product: &Measurement) {
+    fn raise(&mut self, product: &KernelRow) {
         // The greater of a number and NaN is the number.
         self.gemm_tflop_per_s = self.gemm_tflop_per_s.max(product.n_flops / product.elapsed_us / 1e6);
     }
@@ -57,13 +57,15 @@ const TOKENS: [usize; 4] = [1, 8, 64, 512];
 /// The most tokens with which the head is multiplied.
 const MAX_HEAD_TOKENS: usize = 8;
 
-/// Measures the matrix products of the official 2.9B model in the forms that plans use, and every row of the case table.
-/// `each` is called with every row as soon as it is measured, and may end the measurement.
+/// Measures the matrix products of the official 2.9B model, and every row of the case table. `all`: every shape that the
+/// kernels of products can run in, instead of the one that they are run in. `each` is called with every row as soon as it is
+/// measured, and may end the measurement.
 ///
 /// # Errors
 /// If there is no such device, its memory is full, or it is lost.
 pub fn measure_kernels(
     choice: &DeviceChoice,
+    all: bool,
     mut each: impl FnMut(KernelRow) -> ControlFlow<()>,
 ) -> Result<Ceilings, Error> {
     let device = shared_device(choice, None)?;
@@ -74,16 +76,8 @@ pub fn measure_kernels(
                 if n_rows == N_VOCAB && n_tokens > MAX_HEAD_TOKENS {
                     continue;
                 }
-                for m in measure(&device, product(dtype, [n_rows, n_cols], n_tokens), Forms::Chosen)? {
-                    ceilings.raise(&m);
-                    let row = KernelRow {
-                        name: format!("matmul {} {n_rows}x{n_cols} T={n_tokens}", dtype.name()),
-                        kernel: m.form,
-                        nmse: m.nmse,
-                        elapsed_us: m.elapsed_us,
-                        n_bytes: (m.n_bytes + 4 * n_tokens * (n_cols + 2 * n_rows)) as f64,
-                        n_flops: m.n_flops,
-                    };
+                for row in measure_product(&device, dtype, [n_rows, n_cols], n_tokens, all)? {
+                    ceilings.raise(&row);
                     if each(row).is_break() {
                         return Ok(ceilings);
                     }
@@ -103,7 +97,7 @@ pub fn measure_kernels(
 ///
 /// # Errors
 /// If its memory is full, or it is lost.
-pub fn measure_ceilings(device: &anser_gpu::Device) -> Result<Ceilings, Error> {
+pub fn measure_ceilings(device: &Arc<anser_gpu::Device>) -> Result<Ceilings, Error> {
     /// The two largest matrices of a layer, in f16, so that the product does not dequantize weights.
     const LARGEST: [[usize; 2]; 2] = [[10240, 2560], [2560, 10240]];
     const LONG: [usize; 2] = [512, 2048];
@@ -111,48 +105,107 @@ pub fn measure_ceilings(device: &anser_gpu::Device) -> Result<Ceilings, Error> {
     let mut ceilings = Ceilings::of_copy(device)?;
     for shape in LARGEST {
         for n_tokens in LONG {
-            let measured = measure(device, product(DType::F16, shape, n_tokens), Forms::Chosen)?;
-            measured.iter().for_each(|m| ceilings.raise(m));
+            measure_product(device, DType::F16, shape, n_tokens, false)?.iter().for_each(|row| ceilings.raise(row));
         }
     }
     Ok(ceilings)
 }
 
-fn product(dtype: DType, [n_rows, n_cols]: [usize; 2], n_tokens: usize) -> Product {
-    let activation = Activation::Identity;
-    Product { dtype, n_rows, n_cols, n_tokens, bias: false, activation, residual: true, sparse: false }
+/// Measures a product `[T, n_cols]` · `[R, n_cols]`ᵀ, each time with weights that are in no cache. A row for each shape of its
+/// kernel if `all` are wanted, else one.
+fn measure_product(
+    device: &Arc<anser_gpu::Device>,
+    dtype: DType,
+    [n_rows, n_cols]: [usize; 2],
+    n_tokens: usize,
+    all: bool,
+) -> Result<Vec<KernelRow>, Error> {
+    /// Bytes of all copies of the weights: more than any cache holds.
+    const N_BYTES: usize = 384 << 20;
+    const MAX_COPIES: usize = 256;
+
+    let n_bytes = n_rows * dtype.row_n_bytes(n_cols).unwrap_or(1);
+    let case = cases::products(dtype, [n_rows, n_cols], n_tokens, N_BYTES.div_ceil(n_bytes).min(MAX_COPIES));
+    let mut gpu = Gpu::new(case.plan.clone(), device, GpuOptions { no_fusion: true, ..GpuOptions::default() })?;
+    let one = cases::products(dtype, [n_rows, n_cols], n_tokens, 1);
+    let mut cpu = Cpu::new(one.plan.clone(), anser_cpu::Options { mode: Mode::Exact, ..Default::default() })?;
+    let expected = run_on_cpu(&one, &mut cpu)?;
+    let (mut sequences, mut inputs) = (vec![], vec![]);
+    let step = step_of(&case, &mut gpu, &mut sequences, &mut inputs)?;
+    let n = if all { gpu.n_candidates(&step)? } else { 1 };
+    let mut rows = vec![];
+    for number in 0..n {
+        gpu.set_trial(all.then_some(number));
+        let error = nmse(&gpu.step(&step)?[0], &expected[0]);
+        let profile = profile(&mut gpu, &step)?;
+        let of_copies = profile.chunk_by(|a, b| a.node == b.node);
+        let mut times: Vec<f64> =
+            of_copies.map(|kernels| kernels.iter().map(|kernel| kernel.elapsed_us).sum()).collect();
+        times.sort_by(f64::total_cmp);
+        let kernel = profile.last().map(|last| format!("{} {}", last.label, last.shape));
+        rows.push(KernelRow {
+            name: case.name.clone(),
+            kernel: kernel.unwrap_or_default(),
+            nmse: error,
+            elapsed_us: times.get(times.len() / 2).copied().unwrap_or(f64::NAN),
+            n_bytes: (n_bytes + 4 * n_tokens * (n_cols + 2 * n_rows)) as f64,
+            n_flops: 2.0 * (n_rows * n_cols) as f64 * n_tokens as f64,
+        });
+    }
+    Ok(rows)
 }
 
-fn measure_case(case: &Case, device: &std::sync::Arc<anser_gpu::Device>) -> Result<KernelRow, Error> {
-    /// The number of runs, of which the first compiles the kernels and does not count.
-    const N_RUNS: usize = 6;
+/// How long each kernel of a step takes; nothing if the device has no clock.
+fn profile(gpu: &mut Gpu, step: &Step) -> Result<Vec<KernelTime>, GpuError> {
+    if gpu.device().report().timestamps { gpu.profile(step) } else { Ok(vec![]) }
+}
 
-    let mut cpu = Cpu::new(case.plan.clone(), anser_cpu::Options { mode: Mode::Reference, ..Default::default() })?;
-    let mut gpu = Gpu::new(case.plan.clone(), device, GpuOptions::default())?;
-    let (mut on_cpu, mut on_gpu) = (vec![], vec![]);
+/// The case's step on a GPU, with its states in slots of their own.
+fn step_of<'a>(
+    case: &'a Case,
+    gpu: &mut Gpu,
+    sequences: &'a mut Vec<Sequence>,
+    inputs: &'a mut Vec<(anser_model::ValueId, &'a [f32])>,
+) -> Result<Step<'a>, GpuError> {
+    for (state, &n_tokens) in case.states.iter().zip(&case.lengths) {
+        let slot = gpu.create_state()?;
+        gpu.write_state(slot, state)?;
+        sequences.push(Sequence { slot, n_tokens });
+    }
+    inputs.extend(case.inputs.iter().map(|(id, data)| (*id, &data[..])));
+    let Case { tokens, outputs, reads, .. } = case;
+    Ok(Step { tokens, sequences, outputs, reads, inputs })
+}
+
+/// What the case's operation computes on the CPU.
+fn run_on_cpu(case: &Case, cpu: &mut Cpu) -> Result<Vec<Vec<f32>>, Error> {
+    let mut sequences = vec![];
     for (state, &n_tokens) in case.states.iter().zip(&case.lengths) {
         let slot = cpu.create_state();
         if let Some(to) = cpu.state_mut(slot) {
             to.copy_from_slice(state);
         }
-        on_cpu.push(Sequence { slot, n_tokens });
-        let slot = gpu.create_state()?;
-        gpu.write_state(slot, state)?;
-        on_gpu.push(Sequence { slot, n_tokens });
+        sequences.push(Sequence { slot, n_tokens });
     }
     let inputs: Vec<_> = case.inputs.iter().map(|(id, data)| (*id, &data[..])).collect();
     let Case { tokens, outputs, reads, .. } = case;
-    let step = Step { tokens, sequences: &on_cpu, outputs, reads, inputs: &inputs };
-    let expected = cpu.step(&step)?;
-    let step = Step { sequences: &on_gpu, ..step };
+    Ok(cpu.step(&Step { tokens, sequences: &sequences, outputs, reads, inputs: &inputs })?)
+}
+
+fn measure_case(case: &Case, device: &Arc<anser_gpu::Device>) -> Result<KernelRow, Error> {
+    /// The number of runs, of which the first compiles the kernels and does not count.
+    const N_RUNS: usize = 6;
+
+    let mut cpu = Cpu::new(case.plan.clone(), anser_cpu::Options { mode: Mode::Reference, ..Default::default() })?;
+    let expected = run_on_cpu(case, &mut cpu)?;
+    let mut gpu = Gpu::new(case.plan.clone(), device, GpuOptions::default())?;
+    let (mut sequences, mut inputs) = (vec![], vec![]);
+    let step = step_of(case, &mut gpu, &mut sequences, &mut inputs)?;
     let actual = gpu.step(&step)?;
     let errors = actual.iter().zip(&expected).map(|(a, e)| nmse(a, e));
     let (mut times, mut kernels, mut n_bytes) = (vec![], vec![], 0);
     for run in 0..N_RUNS {
-        let profile = match device.report().timestamps {
-            true => gpu.profile(&step)?,
-            false => vec![],
-        };
+        let profile = profile(&mut gpu, &step)?;
         if run > 0 {
             times.push(if profile.is_empty() { f64::NAN } else { profile.iter().map(|t| t.elapsed_us).sum() });
         }

@@ -38,6 +38,8 @@ mod progress;
 mod session;
 mod state_file;
 mod state_import;
+#[cfg(not(target_arch = "wasm32"))]
+mod tune;
 mod vocabulary;
 
 pub mod chat;
@@ -48,7 +50,8 @@ pub mod stop;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use anser_gpu::{
-    AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, switch,
+    AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, TunedKernel,
+    TunedStep, switch,
 };
 pub use anser_model::{Config, Identity, Plan, State, StateLayout, Version};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
@@ -72,4 +75,6 @@ pub use progress::{LoadProgress, OnLoad};
 pub use sampler::{Sampler, SamplerOptions, SamplerOrder};
 pub use session::{Activation, Fed, Session, Want, Which};
 pub use state_file::{LoadedState, StateOrigin};
+#[cfg(not(target_arch = "wasm32"))]
+pub use tune::Tuned;
 pub use vocabulary::{MAX_VOCABULARY_N_BYTES, read_vocabulary};

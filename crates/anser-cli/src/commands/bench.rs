@@ -19,6 +19,7 @@ use anser::{
 use compare::Comparison;
 use figures::{GpuMemory, Measured, Reached, Report, Spread};
 use origin::Origin;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 /// The tokens that are read before the first token is chosen.
@@ -157,7 +158,7 @@ impl Costs {
 /// The parts of its limits that `gpu` reached with `decode` and `prefill` tokens per second. `None` for a software
 /// adapter, for a device without a clock, and if weights stream over the link.
 fn reached(
-    gpu: &GpuDevice,
+    gpu: &Arc<GpuDevice>,
     memory: &MemoryUse,
     costs: &Costs,
     [decode, prefill]: [Spread; 2],

@@ -12,6 +12,7 @@ mod logits;
 mod perplexity;
 mod state;
 mod tokenize;
+mod tune;
 
 use crate::args::{Cli, Command, ModelArgs};
 use crate::printable::printable;
@@ -34,6 +35,7 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Tune(args) => tune::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::DebugPlan(args) => debug_plan::run(&args),
         Command::Completions(args) => completions::run(&args),

@@ -3,6 +3,7 @@
 //! Lowering makes dispatches out of ids of the plan and touches no device, so that every lowering can be inspected where there
 //! is no GPU.
 
+use super::choices::Choice;
 use crate::device::kernel::{Access, KernelSpec};
 use crate::memory::layout::{WeightLayout, WeightPlace};
 use anser_model::{Rows, StateRef, ValueId, WeightId};
@@ -102,6 +103,8 @@ pub(crate) struct Dispatch {
     pub(crate) grid: [Extent; 3],
     /// Bytes that it reads of [`Binding::Block`]s.
     pub(crate) n_weight_bytes: u64,
+    /// Where its kernel's shape comes from, if there are several.
+    pub(crate) choice: Option<Choice>,
 }
 
 impl Binding {
@@ -129,7 +132,7 @@ impl KernelSpec {
     /// A run of the kernel on `bindings`, as many as it declares, over `grid` workgroups.
     pub(crate) fn dispatch(self, bindings: Vec<Binding>, grid: [Extent; 3]) -> Dispatch {
         debug_assert_eq!(self.access.len(), bindings.len(), "{}", self.label);
-        Dispatch { kernel: self, bindings, grid, n_weight_bytes: 0 }
+        Dispatch { kernel: self, bindings, grid, n_weight_bytes: 0, choice: None }
     }
 }
 

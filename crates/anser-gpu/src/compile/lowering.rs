@@ -1,5 +1,6 @@
 //! From units to dispatches: what a rule sees when it makes the dispatches of a unit.
 
+use super::choices::Choices;
 use super::dispatch::{Binding, Dispatch, Extent};
 use super::rule::{Pattern, Unit, Unlowered};
 use super::schedule::{Region, Schedule};
@@ -15,6 +16,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) weights: &'a WeightLayout,
     pub(crate) schedule: &'a Schedule,
     pub(crate) target: Target,
+    /// Where the shapes of kernels come from.
+    pub(crate) choices: Choices<'a>,
 }
 
 /// Columns of a workgroup of elementwise kernels, one for each thread.

@@ -3,6 +3,7 @@
 //!
 //! All of this is plain data. It knows no kernel: the rules are given to it by `kernels/`.
 
+pub(crate) mod choices;
 pub(crate) mod dispatch;
 pub(crate) mod fuse;
 pub(crate) mod graph;

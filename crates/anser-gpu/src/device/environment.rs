@@ -38,6 +38,8 @@ pub(crate) struct Switches {
     pub(crate) plain_matrices: bool,
     /// `ANSER_GPU_NO_DRAWING`: the host draws the tokens.
     pub(crate) no_drawing: bool,
+    /// `ANSER_GPU_NO_TUNING`: kernels run in the shapes that they have without measurements, and nothing is measured.
+    pub(crate) no_tuning: bool,
 }
 
 impl Switches {
@@ -49,6 +51,7 @@ impl Switches {
             no_coop_matrix: switch("ANSER_GPU_NO_COOPMAT")?,
             plain_matrices: switch("ANSER_GPU_PLAIN_MATRICES")?,
             no_drawing: switch("ANSER_GPU_NO_DRAWING")?,
+            no_tuning: switch("ANSER_GPU_NO_TUNING")?,
         })
     }
 }

@@ -31,6 +31,9 @@ pub(crate) struct Features {
     pub(crate) subgroup_size: [u32; 2],
     /// 16×16×16 matrix products of f16 into f32, per subgroup.
     pub(crate) matrices: Option<Matrices>,
+    /// Cores, each of which runs workgroups of its own (streaming multiprocessors, compute units): counted by `anser tune`, else
+    /// what is usual.
+    pub(crate) n_cores: u32,
     /// Storage buffers that a kernel can bind.
     pub(crate) max_bindings: u32,
     /// Threads per workgroup.
@@ -40,6 +43,11 @@ pub(crate) struct Features {
 }
 
 impl Features {
+    /// This number of workgroups or threads for each of the device's cores, rounded.
+    pub(crate) fn per_core(&self, n: f64) -> u32 {
+        (n * f64::from(self.n_cores)).round() as u32
+    }
+
     /// Threads that share a matrix of 16×16; `None` if kernels cannot multiply such matrices, or if subgroups have no fixed size.
     pub(crate) fn matrix_subgroup_len(&self) -> Option<u32> {
         /// What most devices with matrix hardware have.

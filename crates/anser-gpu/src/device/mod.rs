@@ -1,12 +1,14 @@
 //! Adapters and opened devices: what they can do, their compiled kernels, and the buffers that the host reads and writes.
 
 mod choice;
-#[cfg(not(target_arch = "wasm32"))]
-mod copy;
+mod clock;
 mod drivers;
 mod environment;
 pub(crate) mod features;
+pub(crate) mod files;
 pub(crate) mod kernel;
+#[cfg(not(target_arch = "wasm32"))]
+mod limits;
 pub(crate) mod mapping;
 mod open;
 pub(crate) mod parallel;
@@ -15,6 +17,7 @@ mod per_process;
 #[cfg(not(target_arch = "wasm32"))]
 mod pipeline_cache;
 pub(crate) mod pipelines;
+pub(crate) mod tuning;
 
 pub use choice::DeviceChoice;
 pub use environment::switch;

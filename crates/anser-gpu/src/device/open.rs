@@ -7,8 +7,9 @@ use crate::device::environment::Switches;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::device::pipeline_cache::PipelineCache;
 use crate::device::pipelines::Pipelines;
+use crate::device::tuning::Tuning;
 use crate::error::GpuError;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Kind of an adapter.
@@ -36,6 +37,16 @@ impl DeviceKind {
             DeviceKind::Virtual => "virtual",
             DeviceKind::Unknown => "unknown",
             DeviceKind::Software => "software",
+        }
+    }
+
+    /// Cores to expect: those of a large card, since workgroups that a small one runs one after another cost it less than a large
+    /// one loses by idle cores.
+    fn usual_n_cores(self) -> u32 {
+        match self {
+            DeviceKind::Discrete | DeviceKind::Virtual | DeviceKind::Unknown => 132,
+            DeviceKind::Integrated => 16,
+            DeviceKind::Software => 8,
         }
     }
 
@@ -140,6 +151,10 @@ pub struct Device {
     features: Features,
     /// Whether sequences may draw their own tokens.
     draws: bool,
+    /// What was measured on this device in earlier processes; nothing if the environment says so.
+    tuning: Tuning,
+    /// Where measurements are kept.
+    tuning_path: Option<PathBuf>,
     pub(crate) inner: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
     pub(crate) pipelines: Pipelines,
@@ -245,6 +260,7 @@ impl Device {
         wanted.set(F::SUBGROUP, report.subgroups);
         wanted.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, report.coop_matrix);
         wanted.set(F::TIMESTAMP_QUERY, report.timestamps);
+        let kept_in = folder;
         let folder = folder.filter(|_| adapter.features().contains(F::PIPELINE_CACHE));
         wanted.set(F::PIPELINE_CACHE, folder.is_some());
         let experimental_features = match report.coop_matrix {
@@ -280,7 +296,10 @@ impl Device {
                 first.get_or_insert(error.into());
             }
         }));
+        let tuning_path = kept_in.filter(|_| !switches.no_tuning).map(|folder| Tuning::path(folder, &report));
+        let tuning = tuning_path.as_deref().map_or(Tuning::default(), |path| Tuning::read(path, &report));
         let features = Features {
+            n_cores: tuning.n_cores.unwrap_or(report.kind.usual_n_cores()),
             f16: report.f16,
             subgroups: report.subgroups,
             subgroup_size: report.subgroup_size,
@@ -289,7 +308,7 @@ impl Device {
             max_workgroup_len: limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x),
             max_workgroup_n_bytes: limits.max_compute_workgroup_storage_size,
         };
-        log::info!("{reason}; {features:?}");
+        log::info!("{reason}; {features:?}; {} shapes of kernels were measured", tuning.chosen.len());
         let pipelines = Pipelines::default();
         Ok(Device {
             #[cfg(not(target_arch = "wasm32"))]
@@ -298,6 +317,8 @@ impl Device {
             reason,
             features,
             draws: !switches.no_drawing,
+            tuning,
+            tuning_path,
             inner,
             queue,
             pipelines,
@@ -326,6 +347,22 @@ impl Device {
     /// Whether sequences may draw their own tokens; the environment variable `ANSER_GPU_NO_DRAWING` leaves that to the host.
     pub(crate) fn draws(&self) -> bool {
         self.draws
+    }
+
+    /// What was measured on this device in earlier processes.
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Whether measurements of this device are kept for later processes.
+    pub fn keeps_measurements(&self) -> bool {
+        self.tuning_path.is_some()
+    }
+
+    /// Where measurements of this device are kept; `None` if it was opened without a folder, or the environment variable
+    /// `ANSER_GPU_NO_TUNING` forbids them.
+    pub(crate) fn tuning_path(&self) -> Option<&Path> {
+        self.tuning_path.as_deref()
     }
 
     /// Whether the device is gone: what runs on it ends with [`GpuError::Lost`], and another must be opened.

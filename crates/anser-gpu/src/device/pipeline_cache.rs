@@ -53,18 +53,9 @@ impl PipelineCache {
     }
 }
 
-/// Writes `data` and its hash to a file that appears at `path` when it is complete.
+/// Writes `data` and its hash to the file at `path`.
 fn write(path: &Path, data: &[u8]) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let unfinished = path.with_extension(format!("{}.part", std::process::id()));
-    let written = fs::write(&unfinished, [&hash(data)[..], data].concat()).and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        // There may be none.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
+    super::files::write(path, &[&hash(data)[..], data].concat())
 }
 
 /// The data of a file, if it is what was written.

@@ -158,12 +158,6 @@ impl WeightLayout {
         quantized.into_iter().map(n_bytes).sum::<u64>() > floats.into_iter().map(n_bytes).sum()
     }
 
-    /// Bytes of each of a block's buffers.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn buffers(&self, block: usize) -> &[u64] {
-        self.blocks.get(block).map_or(&[], |buffers| buffers)
-    }
-
     /// Elements from the start of a vector of `n_cols` to that of the operation's next one: an operation's vectors lie one
     /// after another.
     pub(crate) fn vector_stride(&self, n_cols: usize) -> u64 {

@@ -98,7 +98,7 @@ impl Part {
             PartForm::Matrix(layout) if layout.is_verbatim() => Ok(rows),
             PartForm::Matrix(layout) => {
                 scratch.device.resize(self.rows.len() * layout.row_n_bytes, 0);
-                layout.repack_rows(weight, rows, &mut scratch.device);
+                layout.repack(weight, rows, &mut scratch.device);
                 Ok(&scratch.device)
             }
             PartForm::Vector => {

@@ -13,8 +13,6 @@ use super::table::{DeviceType, kept};
 use anser_format::DType;
 use anser_model::Weight;
 use half::f16;
-#[cfg(not(target_arch = "wasm32"))]
-use std::ops::Range;
 
 /// Columns of a piece, see `wgsl/weight/piece.wgsl`.
 pub(crate) const PIECE_LEN: usize = 16;
@@ -72,21 +70,11 @@ impl DeviceLayout {
         self.verbatim
     }
 
-    /// Writes `rows` of `weight`, whole panels, to `out`, `[rows, row_n_bytes]`.
-    ///
-    /// # Panics
-    /// If `out` has another length, or `rows` are not all rows of `weight`.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn repack(&self, weight: &Weight, rows: Range<usize>, out: &mut [u8]) {
-        let n = weight.row_n_bytes();
-        self.repack_rows(weight, &weight.bytes()[rows.start * n..rows.end * n], out);
-    }
-
     /// Writes the rows of `weight` that `rows` holds, whole panels, to `out`, `[rows, row_n_bytes]`.
     ///
     /// # Panics
     /// If `out` has another length, or `rows` are not whole rows.
-    pub(crate) fn repack_rows(&self, weight: &Weight, rows: &[u8], out: &mut [u8]) {
+    pub(crate) fn repack(&self, weight: &Weight, rows: &[u8], out: &mut [u8]) {
         if self.panel_len > 1 {
             return self.repack_panels(weight, rows, out);
         }
@@ -109,7 +97,7 @@ impl DeviceLayout {
             let panel = if by_rows.is_verbatim() {
                 panel
             } else {
-                by_rows.repack_rows(weight, panel, &mut repacked);
+                by_rows.repack(weight, panel, &mut repacked);
                 &repacked
             };
             write_panel(panel, self.row_n_bytes, out);

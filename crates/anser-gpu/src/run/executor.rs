@@ -4,6 +4,7 @@ use super::buffers::Buffers;
 use super::drawing::Sampling;
 use super::program::Program;
 use super::step::Recording;
+use crate::compile::choices::Choices;
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::Schedule;
 use crate::compile::target::{Precision, RowClass, Target};
@@ -19,7 +20,7 @@ use crate::memory::OnProgress;
 use crate::memory::layout::WeightLayout;
 use crate::memory::state::{SlotId, States};
 use crate::memory::weights::{Loading, MemoryLimits, Request};
-use anser_model::Plan;
+use anser_model::{Plan, Step};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -90,6 +91,8 @@ pub struct Gpu {
     pub(crate) features: Features,
     pub(crate) precision: Precision,
     pub(crate) fuses: bool,
+    /// See [`Gpu::set_trial`].
+    pub(crate) trial: Option<usize>,
     pub(crate) weights: Loading,
     pub(crate) states: States,
     pub(crate) buffers: Buffers,
@@ -103,6 +106,11 @@ pub struct Gpu {
     pub(crate) sampling: Sampling,
     /// Last, as fields are dropped in their order: it is closed when nothing of it is in use.
     pub(crate) device: Arc<Device>,
+}
+
+/// Where the shapes of kernels come from.
+pub(crate) fn choices(device: &Device, trial: Option<usize>) -> Choices<'_> {
+    trial.map_or(Choices::Measured(device.tuning()), Choices::Trial)
 }
 
 /// Classes of prompts whose kernels are compiled ahead, the likeliest first. They share most of them.
@@ -139,7 +147,8 @@ impl Gpu {
                 let target = kernels::target(&features, weights, precision, classes, one_token_each);
                 let target = if fuses { target } else { target.unfused() };
                 let schedule = &Schedule::for_target(&lowered, &target, &RULES);
-                let lowering = Lowering { plan: &lowered, weights, schedule, target };
+                let choices = choices(&compiler, None);
+                let lowering = Lowering { plan: &lowered, weights, schedule, target, choices };
                 // The step itself returns this error when it is asked for.
                 let dispatches = lowering.dispatches().unwrap_or_else(|error| {
                     log::warn!("{error}");
@@ -170,6 +179,7 @@ impl Gpu {
             features,
             precision,
             fuses,
+            trial: None,
             weights,
             states,
             buffers,
@@ -188,6 +198,23 @@ impl Gpu {
     pub fn wait_until_resident(&self) -> Result<(), GpuError> {
         self.weights.get()?.residency.wait()?;
         self.device.wait()
+    }
+
+    /// Runs each kernel in the shape of this number among its candidates, or in the first if it has fewer; with `None` in the one
+    /// that was chosen for the device. For tests and measurements of all of them.
+    pub fn set_trial(&mut self, trial: Option<usize>) {
+        self.trial = trial;
+        self.forget_programs();
+    }
+
+    /// The most candidates that a kernel of `step` has for its shape.
+    ///
+    /// # Errors
+    /// As [`Gpu::step`].
+    pub fn n_candidates(&mut self, step: &Step) -> Result<usize, GpuError> {
+        let target = self.prepare(step)?;
+        let each = self.program(target)?.dispatches.iter().filter_map(|dispatch| dispatch.choice.as_ref());
+        Ok(each.map(|choice| choice.n_candidates).max().unwrap_or(1))
     }
 
     /// Bytes that `plan` needs on `device` for its weights, one state and steps of `n_tokens` tokens.

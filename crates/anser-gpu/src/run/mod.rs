@@ -11,6 +11,8 @@ mod recorder;
 mod sampling;
 mod step;
 #[cfg(not(target_arch = "wasm32"))]
+mod tune;
+#[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub mod upload_bench;
 mod usage;
@@ -22,4 +24,6 @@ pub use sampling::DrawOptions;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub use sampling::draw_rows;
+#[cfg(not(target_arch = "wasm32"))]
+pub use tune::{TUNED_LENGTHS, TunedKernel, TunedStep, Tuner};
 pub use usage::MemoryUse;

@@ -7,6 +7,7 @@ use crate::device::kernel::Access;
 use crate::error::GpuError;
 use crate::run::buffers::Sizes;
 use crate::run::executor::Gpu;
+use crate::run::program::Program;
 use anser_model::{Node, Step, ValueId};
 
 /// One run of one kernel.
@@ -14,6 +15,8 @@ use anser_model::{Node, Step, ValueId};
 pub struct KernelTime {
     /// The kernel, e.g. `layer_norm`.
     pub label: &'static str,
+    /// The shape that it runs in, where there are several to choose from; else empty.
+    pub shape: String,
     /// The plan's nodes that it helps to compute, e.g. `blocks.3.ln2 + blocks.3.ffn.shift`.
     pub node: String,
     /// Time on the device, without the gaps between kernels.
@@ -60,67 +63,48 @@ impl Gpu {
 
     /// [`Gpu::profile`], for where nothing may block.
     pub async fn profile_async(&mut self, step: &Step<'_>) -> Result<Vec<KernelTime>, GpuError> {
-        /// Dispatches of one set of timestamps: two of at most 4096 each.
-        const PER_SET: usize = 2048;
-
-        if !self.device().report().timestamps {
-            return Err(GpuError::NoTimestamps { adapter: self.device().report().name.clone() });
-        }
         if self.weights.get()?.streams() {
             return Err(GpuError::Streams { adapter: self.device().report().name.clone() });
         }
         self.weights.get()?.residency.wait()?;
         let target = self.prepare(step)?;
         self.write_tables(step);
-        let device = self.device().clone();
         let program = self.program(target)?;
-        let reads = Reads::new(self.plan(), &program.schedule, step);
-        let n = program.n_dispatches(reads.stops.last().map_or(0, |stop| stop.n_units));
-        let all: Vec<usize> = (0..n).collect();
+        let times = self.time_dispatches(program, step).await?;
         let sizes = Sizes::new(step);
-        let resolved = wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC;
-        let staging = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
-        let mut times = vec![];
-        for (i, dispatches) in all.chunks(PER_SET).enumerate() {
-            let (n, n_bytes) = (2 * dispatches.len() as u32, 16 * dispatches.len() as u64);
-            let resolved = device.create_buffer("timestamps", n_bytes, resolved)?;
-            let staging = device.create_buffer("timestamps", n_bytes, staging)?;
-            let record = || {
-                let descriptor = wgpu::QuerySetDescriptor { label: None, ty: wgpu::QueryType::Timestamp, count: n };
-                let queries = device.inner.create_query_set(&descriptor);
-                if i == 0 {
-                    self.write_inputs(step, &program.schedule);
-                }
-                let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-                for (begin, &at) in (0..).step_by(2).zip(dispatches) {
-                    let timestamp_writes = Some(wgpu::ComputePassTimestampWrites {
-                        query_set: &queries,
-                        beginning_of_pass_write_index: Some(begin),
-                        end_of_pass_write_index: Some(begin + 1),
-                    });
-                    let descriptor = wgpu::ComputePassDescriptor { label: None, timestamp_writes };
-                    program.bound[at].encode(&mut encoder.begin_compute_pass(&descriptor), sizes);
-                }
-                encoder.resolve_query_set(&queries, 0..n, &resolved, 0);
-                encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, n_bytes);
-                device.queue.submit([encoder.finish()])
-            };
-            let submission = device.guard(|| "a profiled step".into(), record)?;
-            let mut ticks: Vec<u64> = vec![];
-            let take = |bytes: &[u8]| ticks = bytemuck::pod_collect_to_vec(bytes);
-            crate::device::mapping::read(&device, &staging, n_bytes, submission, take).await?;
-            let tick_ns = f64::from(device.queue.get_timestamp_period());
-            for (&at, [begin, end]) in dispatches.iter().zip(ticks.as_chunks().0) {
-                times.push(KernelTime {
-                    label: program.dispatches[at].kernel.label,
-                    node: program.schedule.units[program.units[at]].name(self.plan()),
-                    elapsed_us: end.saturating_sub(*begin) as f64 * tick_ns / 1000.0,
-                    n_bytes: self.n_bytes(&program.dispatches[at], sizes)?,
-                });
-            }
-        }
+        let kernel = |(at, elapsed_us): (usize, f64)| {
+            Ok(KernelTime {
+                label: program.dispatches[at].kernel.label,
+                shape: program.dispatches[at]
+                    .choice
+                    .as_ref()
+                    .map(|choice| choice.candidate.clone())
+                    .unwrap_or_default(),
+                node: program.schedule.units[program.units[at]].name(self.plan()),
+                elapsed_us,
+                n_bytes: self.n_bytes(&program.dispatches[at], sizes)?,
+            })
+        };
+        let times = times.into_iter().enumerate().map(kernel).collect::<Result<_, GpuError>>()?;
         self.advance(step);
         Ok(times)
+    }
+
+    /// Runs the dispatches of a step, whose tables have been sent, each in a pass of its own. Returns the time of each in µs.
+    ///
+    /// # Errors
+    /// If the device has no timestamps, or is lost.
+    pub(crate) async fn time_dispatches(&self, program: &Program, step: &Step<'_>) -> Result<Vec<f64>, GpuError> {
+        let n = self.n_dispatches(program, step);
+        let encode = |at: usize, pass: &mut wgpu::ComputePass| program.bound[at].encode(pass, Sizes::new(step));
+        self.write_inputs(step, &program.schedule);
+        self.device().time_passes(n, encode).await
+    }
+
+    /// Dispatches that a step needs.
+    pub(crate) fn n_dispatches(&self, program: &Program, step: &Step) -> usize {
+        let reads = Reads::new(self.plan(), &program.schedule, step);
+        program.n_dispatches(reads.stops.last().map_or(0, |stop| stop.n_units))
     }
 
     /// Bytes that a dispatch has to move.

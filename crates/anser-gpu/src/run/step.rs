@@ -2,8 +2,9 @@
 
 use super::attempt::Witness;
 use super::buffers::Sizes;
-use super::executor::Gpu;
+use super::executor::{Gpu, choices};
 use super::program::Program;
+use crate::compile::choices::Choices;
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::{Reads, Schedule};
 use crate::compile::target::{Precision, RowClass, Target};
@@ -231,10 +232,8 @@ impl Gpu {
         if self.programs.contains_key(&target) {
             return Ok(());
         }
-        let (plan, weights) = (&self.plan, self.weights.get()?);
-        let schedule = &Schedule::for_target(plan, &target, &RULES);
-        let lowering = Lowering { plan, weights: &weights.layout, schedule, target };
-        match Program::new(&lowering, &self.device, weights, &self.states, &mut self.buffers) {
+        let device = self.device.clone();
+        match self.lower_with(target, choices(&device, self.trial)) {
             Ok(program) => {
                 self.programs.insert(target, program);
                 Ok(())
@@ -245,6 +244,14 @@ impl Gpu {
                 Err(error)
             }
         }
+    }
+
+    /// A program for steps of `target` whose kernels run in shapes that `choices` has.
+    pub(crate) fn lower_with(&mut self, target: Target, choices: Choices) -> Result<Program, GpuError> {
+        let (plan, weights) = (&self.plan, self.weights.get()?);
+        let schedule = &Schedule::for_target(plan, &target, &RULES);
+        let lowering = Lowering { plan, weights: &weights.layout, schedule, target, choices };
+        Program::new(&lowering, &self.device, weights, &self.states, &mut self.buffers)
     }
 
     /// The lowered plan that [`Gpu::prepare`] found or made.

@@ -2,7 +2,7 @@
 
 use crate::harness::{Executor, device, feature_sets};
 use anser_format::DType;
-use anser_gpu::GpuOptions;
+use anser_gpu::{Gpu, GpuOptions};
 use anser_model::cases::{Case, all, nmse};
 use anser_model::{Op, PlanBuilder, Rows, Sequence, StateLayout, StatePart, StateRef, Step};
 use std::sync::Arc;
@@ -16,10 +16,11 @@ fn bound(case: &Case, options: GpuOptions) -> f64 {
         Op::MatMul { weight, .. } => Some(case.plan.weight(*weight)),
         _ => None,
     });
-    let coop_matrix = device().report().coop_matrix && !options.no_f16 && !options.no_subgroups && !options.exact;
+    let by_hardware = device().report().coop_matrix && !options.no_subgroups;
+    let in_halves = (by_hardware || options.plain_matrices) && !options.no_f16 && !options.exact;
     match weight {
         Some(weight) if weight.dtype().is_quantized() && case.tokens.len() <= 8 && !options.exact => 5e-5,
-        Some(weight) if rounds(weight.dtype()) || coop_matrix => 1e-6,
+        Some(weight) if rounds(weight.dtype()) || in_halves => 1e-6,
         _ => case.bound,
     }
 }
@@ -39,19 +40,90 @@ fn run(case: &Case, executor: &mut Executor) -> Vec<Vec<f32>> {
     results
 }
 
+/// Compares what `executor` computes with what is expected.
+fn check(case: &Case, executor: &mut Executor, expected: &[Vec<f32>], options: GpuOptions, what: &str) {
+    let actual = run(case, executor);
+    assert_eq!(actual.len(), expected.len());
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let error = nmse(a, e);
+        assert!(error <= bound(case, options), "{}: result {i}, {options:?}{what}: nmse {error:e}", case.name);
+    }
+}
+
+fn multiplies(case: &Case) -> bool {
+    case.plan.nodes.iter().any(|node| matches!(node.op, Op::MatMul { .. }))
+}
+
 #[test]
 fn kernels_equal_the_plain_loops() {
     for case in all() {
         let expected = run(&case, &mut Executor::reference(&case.plan));
-        for options in feature_sets() {
-            let actual = run(&case, &mut Executor::gpu(&case.plan, options));
-            assert_eq!(actual.len(), expected.len());
-            for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
-                let error = nmse(a, e);
-                assert!(error <= bound(&case, options), "{}: result {i}, {options:?}: nmse {error:e}", case.name);
+        // Only products differ in how far they round.
+        let sets = feature_sets().into_iter().filter(|options| multiplies(&case) || !options.exact);
+        for options in sets {
+            check(&case, &mut Executor::gpu(&case.plan, options), &expected, options, "");
+        }
+    }
+}
+
+/// Products in every shape that a measurement may choose, also by plain arithmetic in place of cooperative matrices, and with
+/// their matrices in row ranges. What shapes change is the same for all storage types, so that a few of them do.
+#[test]
+fn every_candidate_equals_the_plain_loops() {
+    /// Beginnings of the cases' names, and whether they have tiles.
+    const CASES: [(&str, bool); 12] = [
+        ("matmul F16 96x512 T=1 ", false),
+        ("matmul Q8_0 96x512 T=1 ", false),
+        ("matmul Q4_K 96x512 T=2 ", false),
+        ("matmul F16 96x512 T=8 ", false),
+        ("matmul Q4_K 96x512 T=8 ", false),
+        ("matmul F32 96x512 T=17 ", true),
+        ("matmul F16 96x512 T=64 ", true),
+        ("matmul Q8_0 96x512 T=64 ", true),
+        ("matmul Q6_K 70x2560 T=65 ", true),
+        ("feed_forward F16 C=64 F=512 T=1", false),
+        ("feed_forward F16 C=64 F=512 T=8", false),
+        ("feed_forward F16 C=64 F=512 T=64", true),
+    ];
+
+    let all = all();
+    let mut n_checked = 0;
+    for (name, has_tiles) in CASES {
+        let case = all.iter().find(|case| case.name.starts_with(name)).unwrap_or_else(|| panic!("no case {name}"));
+        let expected = run(case, &mut Executor::reference(&case.plan));
+        let plain = GpuOptions { plain_matrices: true, ..GpuOptions::default() };
+        let split = GpuOptions { max_binding_n_bytes: Some(140_000), ..plain };
+        let mut sets = if has_tiles { vec![GpuOptions::default(), plain, split] } else { vec![GpuOptions::default()] };
+        // No buffer of this size holds the input of the widest.
+        sets.retain(|options| options.max_binding_n_bytes.is_none() || !name.contains("2560"));
+        for options in sets {
+            let mut executor = Executor::gpu(&case.plan, options);
+            let n = match &mut executor {
+                Executor::Gpu(gpu) => n_candidates(case, gpu),
+                Executor::Cpu(_) => 1,
+            };
+            for number in 1..n {
+                if let Executor::Gpu(gpu) = &mut executor {
+                    gpu.set_trial(Some(number));
+                }
+                check(case, &mut executor, &expected, options, &format!(", candidate {number}"));
+                n_checked += 1;
             }
         }
     }
+    assert!(n_checked > 100, "{n_checked}");
+}
+
+/// The most candidates that a kernel of the case has.
+fn n_candidates(case: &Case, gpu: &mut Gpu) -> usize {
+    let slots: Vec<_> = case.lengths.iter().map(|_| gpu.create_state().unwrap()).collect();
+    let each = slots.iter().zip(&case.lengths);
+    let sequences: Vec<_> = each.map(|(&slot, &n_tokens)| Sequence { slot, n_tokens }).collect();
+    let inputs: Vec<_> = case.inputs.iter().map(|(id, data)| (*id, &data[..])).collect();
+    let Case { tokens, outputs, reads, .. } = case;
+    let n = gpu.n_candidates(&Step { tokens, sequences: &sequences, outputs, reads, inputs: &inputs }).unwrap();
+    slots.into_iter().for_each(|slot| gpu.drop_state(slot));
+    n
 }
 
 /// Where few rows fit a buffer, also by operations that run by themselves.
@@ -63,11 +135,7 @@ fn feed_forward_in_row_ranges() {
         let expected = run(&case, &mut Executor::reference(&case.plan));
         for (options, no_fusion) in feature_sets().into_iter().flat_map(|set| [(set, false), (set, true)]) {
             let options = GpuOptions { no_fusion, max_binding_n_bytes: Some(40_000), ..options };
-            let actual = run(&case, &mut Executor::gpu(&case.plan, options));
-            for (i, (a, e)) in actual.iter().zip(&expected).enumerate() {
-                let error = nmse(a, e);
-                assert!(error <= bound(&case, options), "{}: result {i}, {options:?}: nmse {error:e}", case.name);
-            }
+            check(&case, &mut Executor::gpu(&case.plan, options), &expected, options, "");
         }
     }
 }

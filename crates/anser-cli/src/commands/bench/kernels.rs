@@ -27,7 +27,7 @@ pub(super) fn run(args: &BenchKernelsArgs) -> Result<(), Failure> {
         ))?;
     }
     let mut failed = Ok(());
-    let ceilings = measure_kernels(&args.device, |row| {
+    let ceilings = measure_kernels(&args.device, args.all, |row| {
         failed = if args.json { output.write_json(&wire(&row)) } else { output.write(line(&row)) };
         if failed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     })?;

@@ -52,10 +52,14 @@ pub(super) fn table(model: &Model, tokens: &[u32]) -> Result<String, Failure> {
     }
     let layer = times.iter().filter(|t| t.node.split(" + ").all(|name| name.starts_with("blocks.1.")));
     text += "\none layer, in order\n";
-    for KernelTime { label, node, elapsed_us, n_bytes } in layer {
+    for KernelTime { label, shape, node, elapsed_us, n_bytes } in layer {
         let gb_per_s = *n_bytes as f64 / elapsed_us / 1e3;
         let node = node.replace("blocks.1.", "");
-        let _ = writeln!(text, "{label:<22} {elapsed_us:>8.1} µs {gb_per_s:>8.1} GB/s  {node}");
+        let _ = writeln!(
+            text,
+            "{label:<22} {elapsed_us:>8.1} µs {gb_per_s:>8.1} GB/s  {node}{}",
+            if shape.is_empty() { String::new() } else { format!(" ({shape})") }
+        );
     }
     Ok(text)
 }

@@ -1,12 +1,12 @@
 //! Products by cooperative matrices: which kernel, in which shape, and how weights become halves for it.
 
-use super::form::Form;
 use super::{MatMul, spec, target_rows};
 use crate::compile::dispatch::{Binding, Dispatch, Extent};
 use crate::device::features::{Features, Matrices};
 use crate::device::kernel::{Access, KernelSpec, wgsl};
 use crate::quant::PIECE_LEN;
 use anser_format::DType;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -25,6 +25,17 @@ pub(crate) struct GemmShape {
     pub(crate) n_splits: u32,
     /// Whether weights are decoded on their way, instead of being expanded to halves first.
     pub(crate) decodes: bool,
+}
+
+impl fmt::Display for GemmShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ([rows, tokens], [m, n], [i, j]) = (self.tile(), self.subgroups, self.fragments);
+        write!(f, "tiles {rows}x{tokens} of {m}x{n} subgroups with {i}x{j} matrices, {} columns", self.k_step)?;
+        if self.n_splits > 1 {
+            write!(f, ", shared by {}", self.n_splits)?;
+        }
+        write!(f, "{}", if self.decodes { ", decoding" } else { "" })
+    }
 }
 
 impl GemmShape {
@@ -70,54 +81,111 @@ impl GemmShape {
         fits_device && has_weights && has_share(tile_tokens)
     }
 
-    /// The shape for a matrix `[n_rows, n_cols]` and `n_tokens` tokens; `None` if the device runs none.
-    pub(super) fn choose(
+    /// The shapes for a matrix `[n_rows, n_cols]` and `n_tokens` tokens; none if the device runs none.
+    pub(super) fn candidates(
         [n_rows, n_cols]: [usize; 2],
         n_tokens: u32,
         decodes: bool,
         features: &Features,
-    ) -> Option<GemmShape> {
+    ) -> Vec<GemmShape> {
+        /// Workgroups that share the columns.
+        const SPLITS: [u32; 5] = [1, 2, 3, 4, 8];
+        /// Workgroups for each core: fewer leave cores idle, more than the others take longer to sum up.
+        const PER_CORE: [f64; 2] = [0.4, 6.0];
+
+        let Some(usual) = GemmShape::usual([n_rows, n_cols], n_tokens, decodes, features) else { return vec![] };
+        let mut shapes = vec![usual];
+        for shape in GemmShape::tiles(n_tokens, decodes, features) {
+            let n_tiles = shape.n_tiles(n_rows, n_tokens);
+            for split in SPLITS.map(|n| shape.split(n_cols, n)) {
+                let n_workgroups = n_tiles * split.n_splits;
+                let is_some = (features.per_core(PER_CORE[0])..=features.per_core(PER_CORE[1])).contains(&n_workgroups);
+                if !shapes.contains(&split) && (is_some || split.n_splits == 1) {
+                    shapes.push(split);
+                }
+            }
+        }
+        shapes
+    }
+
+    /// All tiles that are no larger than `n_tokens` tokens ask for.
+    fn tiles(n_tokens: u32, decodes: bool, features: &Features) -> Vec<GemmShape> {
+        /// Subgroups, their matrices, and columns of a step.
+        const TILES: [([u32; 2], [u32; 2], u32); 8] = [
+            ([4, 1], [1, 1], 64),
+            ([4, 1], [1, 2], 64),
+            ([2, 2], [2, 2], 64),
+            ([2, 4], [2, 2], 64),
+            ([2, 4], [4, 2], 64),
+            ([2, 4], [4, 2], 32),
+            ([2, 2], [4, 4], 32),
+            ([2, 4], [4, 4], 32),
+        ];
+
+        let Some(subgroup_len) = features.matrix_subgroup_len() else { return vec![] };
+        let shape = |(subgroups, fragments, k_step)| GemmShape {
+            subgroup_len,
+            subgroups,
+            fragments,
+            k_step,
+            n_splits: 1,
+            decodes,
+        };
+        // Wider tiles than this leave most of their tokens empty, narrower ones read weights too often.
+        let is_suitable = |shape: &GemmShape| {
+            let tile_tokens = shape.tile()[1];
+            tile_tokens < 2 * n_tokens.max(16) && tile_tokens >= n_tokens.min(64)
+        };
+        TILES.map(shape).into_iter().filter(|shape| shape.fits(features)).filter(is_suitable).collect()
+    }
+
+    /// The shape that is best without a measurement; `None` if the device runs none.
+    fn usual([n_rows, n_cols]: [usize; 2], n_tokens: u32, decodes: bool, features: &Features) -> Option<GemmShape> {
         /// With fewer steps a workgroup is hardly worth its start.
         const MIN_STEPS: u32 = 3;
-        /// Workgroups that keep a large device busy by themselves.
-        const MANY: u32 = 160;
-        /// Workgroups that keep it busy together with those of other products.
-        const SOME: u32 = 64;
+        /// Workgroups for each core that keep the device busy by themselves.
+        const MANY: f64 = 1.21;
+        /// Workgroups for each core that keep it busy together with those of other products.
+        const SOME: f64 = 0.485;
         /// From this number of columns on, a workgroup takes so long that a core with only one of them waits for memory: it takes
         /// more workgroups to hide that.
         const LONG: usize = 8192;
-        const MANY_LONG: u32 = 512;
+        const MANY_LONG: f64 = 3.88;
         /// Up to this number of tokens a workgroup mostly waits for its weights: it takes MANY_LONG workgroups to keep enough loads in
         /// flight.
         const FEW_TOKENS: u32 = 64;
         /// From this number of tokens to FEW_TOKENS, tiles are square. Their sums take longer to write, so fewer workgroups share
-        /// columns: at most MANY_SQUARE in all,
+        /// columns: at most MANY_SQUARE for each core,
         const SQUARE: u32 = 33;
-        const MANY_SQUARE: u32 = 480;
-        /// or, from LONG columns on, at most two for each of a large device's cores.
-        const MANY_SQUARE_LONG: u32 = 240;
-        /// Wave quantization: these numbers of workgroups keep some cores of a large device busy twice as long as the others. Twice
+        const MANY_SQUARE: f64 = 3.635;
+        /// or, from LONG columns on, at most two.
+        const MANY_SQUARE_LONG: f64 = 1.82;
+        /// Wave quantization: these numbers of workgroups for each core keep some cores busy twice as long as the others. Twice
         /// as many workgroups, each half as long, even that out,
-        const UNEVEN: Range<u32> = 140..200;
+        const UNEVEN: Range<f64> = 1.06..1.515;
         /// Most tokens for which that pays: the sums of more tokens take longer to write than the cores would idle.
         const MANY_TOKENS: u32 = 256;
         /// Rows of a matrix that has no others beside it.
         const TALL: usize = 4096;
         /// Up to this number of columns, writing takes longer than summing, and small tiles are written by more threads.
         const SHORT: usize = 512;
+        /// Tiles for each core from which on large ones are worth it, and smaller ones.
+        const LARGE: f64 = 0.97;
+        const SMALLER: f64 = 0.15;
 
         // Subgroups, their matrices, columns of a step, and the tiles that they must come to: from large tiles, which read
         // less, to small ones, of which there are more.
+        let smaller = features.per_core(SMALLER);
         let shapes: &[_] = match (decodes, n_tokens) {
             (_, ..=16) => &[([4, 1], [1, 1], 64, 1)],
             (_, ..=32) => &[([4, 1], [1, 2], 64, 1)],
             (_, ..=64) => &[([2, 2], [2, 2], 64, 1)],
             _ if n_cols <= SHORT => &[([2, 2], [2, 2], 64, 1)],
-            (true, _) => &[([2, 4], [4, 2], 64, 20), ([2, 2], [2, 2], 64, 1)],
+            (true, _) => &[([2, 4], [4, 2], 64, smaller), ([2, 2], [2, 2], 64, 1)],
             (false, _) => &[
-                ([2, 4], [4, 4], 32, 128),
-                ([2, 4], [4, 2], 64, 20),
-                ([2, 4], [4, 2], 32, 20),
+                ([2, 4], [4, 4], 32, features.per_core(LARGE)),
+                ([2, 4], [4, 2], 64, smaller),
+                ([2, 4], [4, 2], 32, smaller),
                 ([2, 2], [2, 2], 64, 1),
             ],
         };
@@ -132,13 +200,15 @@ impl GemmShape {
         let (shape, _) = *fitting.iter().find(reaches).or(fitting.last())?;
         let n_tiles = shape.n_tiles(n_rows, n_tokens);
         let is_square = (SQUARE..=FEW_TOKENS).contains(&n_tokens);
+        let of_cores = |n: f64| features.per_core(n);
+        let uneven = of_cores(UNEVEN.start)..of_cores(UNEVEN.end);
         let wanted = match n_cols >= LONG {
-            true if is_square => MANY_SQUARE_LONG / n_tiles,
-            false if is_square && n_rows > TALL => MANY_SQUARE / n_tiles,
-            _ if n_tokens <= FEW_TOKENS && n_rows > TALL => MANY_LONG.div_ceil(n_tiles),
-            true if n_tiles < MANY => MANY_LONG.div_ceil(n_tiles),
-            false if n_tiles < SOME => MANY.div_ceil(n_tiles),
-            _ if UNEVEN.contains(&n_tiles) && (n_tokens <= MANY_TOKENS || n_cols >= LONG) => 2,
+            true if is_square => of_cores(MANY_SQUARE_LONG) / n_tiles,
+            false if is_square && n_rows > TALL => of_cores(MANY_SQUARE) / n_tiles,
+            _ if n_tokens <= FEW_TOKENS && n_rows > TALL => of_cores(MANY_LONG).div_ceil(n_tiles),
+            true if n_tiles < of_cores(MANY) => of_cores(MANY_LONG).div_ceil(n_tiles),
+            false if n_tiles < of_cores(SOME) => of_cores(MANY).div_ceil(n_tiles),
+            _ if uneven.contains(&n_tiles) && (n_tokens <= MANY_TOKENS || n_cols >= LONG) => 2,
             _ => 1,
         };
         let max_splits = (shape.n_steps(n_cols) / MIN_STEPS).clamp(1, 16);
@@ -149,23 +219,30 @@ impl GemmShape {
 /// Whether products of more tokens than mat-vec kernels take multiply halves: the device has matrices of the right kind,
 /// subgroups of a fixed size, and room for every tile.
 pub(crate) fn multiplies_halves(features: &Features) -> bool {
-    let fits = |decodes| GemmShape::choose([64, 64], 128, decodes, features).is_some();
+    let fits = |decodes| GemmShape::usual([64, 64], 128, decodes, features).is_some();
     fits(true) && fits(false)
 }
 
-/// The form with cooperative matrices; `None` if the device has none of the right kind.
-pub(super) fn choose(op: &MatMul, n_tokens: u32, features: &Features) -> Option<Form> {
+/// The shapes for a product, the best without a measurement first; none if the device has no matrices of the right kind.
+pub(super) fn candidates(op: &MatMul, features: &Features) -> Vec<GemmShape> {
     /// Up to this number of tokens, decoding every weight once for each tile costs less than expanding it to halves once.
     const MAX_DECODE_TOKENS: u32 = 1024;
     /// Matrices that are larger in halves are not expanded: not every device can bind them.
     const MAX_EXPANDED_N_BYTES: usize = 128 << 20;
 
     if !multiplies_halves(features) {
-        return None;
+        return vec![];
     }
+    let (n_tokens, sizes) = (op.class.0, [op.n_rows, op.n_cols]);
     let is_large = op.n_rows * op.n_cols * 2 > MAX_EXPANDED_N_BYTES;
     let decodes = op.layout.dtype != DType::F16 && (n_tokens <= MAX_DECODE_TOKENS || is_large);
-    GemmShape::choose([op.n_rows, op.n_cols], n_tokens, decodes, features).map(|shape| Form::Gemm { shape })
+    let mut shapes = GemmShape::candidates(sizes, n_tokens, decodes, features);
+    // Where the two ways take about as long, a measurement decides between them, too.
+    let is_near = (MAX_DECODE_TOKENS / 4..=2 * MAX_DECODE_TOKENS).contains(&n_tokens);
+    if is_near && !is_large && op.layout.dtype != DType::F16 {
+        shapes.extend(GemmShape::usual(sizes, n_tokens, !decodes, features));
+    }
+    shapes
 }
 
 /// Memory for the sums of row ranges, in turn.

@@ -4,6 +4,7 @@ use crate::compile::target::{Precision, RowClass};
 use crate::device::features::Features;
 use crate::quant::PIECE_LEN;
 use anser_format::DType;
+use std::fmt;
 
 /// Threads and rows of a workgroup, see `wgsl/matmul/held.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,13 +17,19 @@ pub(crate) struct HeldShape {
     pub(crate) n_rows: u32,
 }
 
+impl fmt::Display for HeldShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} threads a row, {} of {} rows at once", self.span, self.at_once, self.n_rows)
+    }
+}
+
 /// Tokens of the kernel, and the class of those that it is for: with fewer, threads that read inputs along with the weights
 /// are faster.
 pub(crate) const N_TOKENS: u32 = 8;
 
 /// Whether products for `n_tokens` tokens keep their inputs in registers, if activations may be in 8 bits.
 pub(crate) fn holds(n_tokens: RowClass, features: &Features, precision: Precision) -> bool {
-    let fits = || HeldShape::choose(&[8], true, features).is_some();
+    let fits = || !HeldShape::candidates(&[8], true, features).is_empty();
     n_tokens == RowClass(N_TOKENS) && precision == Precision::Int8 && fits()
 }
 
@@ -48,31 +55,38 @@ impl HeldShape {
         4 * self.n_rows * N_TOKENS * (self.span / FOLDED + 1)
     }
 
-    /// The best shape for jobs whose rows have these numbers of shares; `None` if the device can run none. `writes_bytes`: results are wanted
-    /// in bytes, by pieces.
-    pub(crate) fn choose(n_shares: &[usize], writes_bytes: bool, features: &Features) -> Option<HeldShape> {
+    /// The shapes for jobs whose rows have these numbers of shares; none if the device can run none. `writes_bytes`: results are
+    /// wanted in bytes, by pieces.
+    pub(crate) fn candidates(n_shares: &[usize], writes_bytes: bool, features: &Features) -> Vec<HeldShape> {
         /// Longer spans leave more threads without a share.
         const MAX_SPAN: u32 = 128;
         /// Several subgroups, which wait for memory at different times.
         const MIN_WORKGROUP: u32 = 128;
-        /// Rows of a thread: few, so that there are many workgroups, some of which wait for memory while others compute.
-        const N_ROWS: u32 = 4;
+        /// Rows of a thread, the best numbers without a measurement first: few, so that there are many workgroups, some of which
+        /// wait for memory while others compute.
+        const N_ROWS: [u32; 4] = [4, 1, 2, 8];
 
         let [smallest, largest] = features.subgroup_size;
         if !features.subgroups || smallest < FOLDED {
-            return None;
+            return vec![];
         }
         // Threads that all shares take, and chunks, which wait for their inputs one after another.
         let n_threads = |span: &u32| {
             let n_chunks = n_shares.iter().map(|n| n.div_ceil(*span as usize)).max().unwrap_or(0);
             (n_chunks * *span as usize, n_chunks)
         };
-        let span = (1..=MAX_SPAN / FOLDED).rev().map(|n| n * FOLDED).min_by_key(n_threads)?;
+        let span = (1..=MAX_SPAN / FOLDED).rev().map(|n| n * FOLDED).min_by_key(n_threads).unwrap_or(FOLDED);
         let is_whole = |at_once: &u32| (span * at_once).is_multiple_of(largest) && span * at_once >= MIN_WORKGROUP;
-        let at_once = (0..6).map(|i| 1 << i).find(is_whole)?;
+        let Some(at_once) = (0..6).map(|i| 1 << i).find(is_whole) else { return vec![] };
         let least = if writes_bytes { PIECE_LEN as u32 } else { 1 };
-        let shapes = [N_ROWS, 1].map(|n| HeldShape { span, at_once, n_rows: (n * at_once).next_multiple_of(least) });
-        shapes.into_iter().find(|shape| shape.fits(features))
+        let mut shapes = vec![];
+        for n in N_ROWS {
+            let shape = HeldShape { span, at_once, n_rows: (n * at_once).next_multiple_of(least) };
+            if shape.fits(features) && !shapes.contains(&shape) {
+                shapes.push(shape);
+            }
+        }
+        shapes
     }
 
     /// Whether a device has the threads and the memory for a workgroup, and the workgroup rows for all its threads.
@@ -87,24 +101,24 @@ impl HeldShape {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::large_device;
+    use crate::tests::{devices, large_device};
 
+    /// Every thread has rows, all shares have a thread, and workgroups fit.
     #[test]
-    fn threads_are_mostly_busy() {
-        let features = large_device();
-        let cases: [(&[usize], bool, [u32; 3]); 5] = [
-            // shares, whether bytes are written; span, rows at once, rows
-            (&[80], true, [80, 2, 16]),
-            (&[320], false, [80, 2, 8]),
-            (&[80, 80, 80], false, [80, 2, 8]),
-            (&[24], false, [24, 8, 32]),
-            (&[12, 12, 40, 8], false, [40, 4, 16]),
-        ];
-        for (n_shares, writes_bytes, expected) in cases {
-            let HeldShape { span, at_once, n_rows } = HeldShape::choose(n_shares, writes_bytes, &features).unwrap();
-            assert_eq!([span, at_once, n_rows], expected, "{n_shares:?}");
+    fn shapes_fit_devices() {
+        for features in devices() {
+            for n_shares in [&[80][..], &[320], &[80, 80, 80], &[24], &[12, 12, 40, 8]] {
+                for writes_bytes in [false, true] {
+                    for shape in HeldShape::candidates(n_shares, writes_bytes, &features) {
+                        assert!(shape.fits(&features), "{n_shares:?} {shape}");
+                        assert!(shape.n_rows >= shape.at_once && shape.span.is_multiple_of(FOLDED));
+                        assert!(!writes_bytes || shape.n_rows.is_multiple_of(PIECE_LEN as u32));
+                    }
+                }
+            }
         }
-        let narrow = Features { subgroup_size: [4, 32], ..features };
-        assert_eq!(HeldShape::choose(&[80], true, &narrow), None, "sums are folded within subgroups");
+        assert!(!HeldShape::candidates(&[80], true, &large_device()).is_empty());
+        let narrow = Features { subgroup_size: [4, 32], ..large_device() };
+        assert_eq!(HeldShape::candidates(&[80], true, &narrow), [], "sums are folded within subgroups");
     }
 }

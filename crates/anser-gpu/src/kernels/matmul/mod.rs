@@ -1,38 +1,38 @@
 //! Matrix products: out `[T, R]` = residual + activation(x `[T, n_cols]` · weightᵀ + bias), for a weight `[R, n_cols]` of
 //! any storage type.
 //!
-//! `layout` says how weights lie on the device, [`lower`] which kernels multiply them. Up to 8 tokens are computed by
-//! mat-vec kernels, which read every weight once, or only those that do not meet zeros; more by tiled ones, see [`Form`].
+//! `quant/` says how weights lie on the device, [`lower`] which kernels multiply them. Up to 8 tokens are computed by
+//! mat-vec kernels, which read every weight once (`vec.rs`, `held.rs`), or only those that do not meet zeros (`sparse.rs`); more by
+//! tiles, of cooperative matrices (`gemm.rs`) or plain arithmetic (`tiled.rs`). Each has candidates for its shape, see
+//! `compile/choices.rs`.
 
-#[cfg(not(target_arch = "wasm32"))]
-pub mod bench;
-mod form;
 mod gemm;
 mod held;
+mod lanes;
 pub(crate) mod shifted;
 mod sparse;
 mod spec;
-#[cfg(test)]
-mod tests;
 mod tiled;
 mod vec;
 
-pub(crate) use form::{Form, max_columns};
 pub(crate) use gemm::multiplies_halves;
 pub(crate) use held::holds;
 pub(crate) use sparse::reads_panels;
 
 use super::common::{OTHER_OPERATIONS, always};
+use crate::compile::choices::by_choice;
 use crate::compile::dispatch::{Binding, Dispatch};
 use crate::compile::graph::Graph;
 use crate::compile::lowering::Lowering;
 use crate::compile::rule::{Forms, Group, Pattern, Rule, Unlowered};
-use crate::compile::target::{RowClass, Target};
+use crate::compile::target::{Precision, RowClass, Target};
+use crate::device::features::Features;
 use crate::quant::{DeviceLayout, is_quantized};
 use anser_model::{Activation, Op, Rows, ValueId, WeightId};
 use sparse::SparseShape;
 use std::ops::Range;
 use std::sync::Arc;
+use tiled::TiledShape;
 
 /// Matrix products that do not need each other's results.
 pub(super) static PRODUCTS: Rule = Rule {
@@ -123,23 +123,57 @@ impl MatMul<'_> {
     }
 }
 
+/// Most tokens that mat-vec kernels compute: beyond, each weight is used often enough to make tiles of them. Matrix hardware
+/// is worth its start sooner, except where most weights are `quantized` and meet inputs that stay in registers.
+pub(crate) fn max_columns(features: &Features, precision: Precision, quantized: bool) -> u32 {
+    let holds = quantized && held::holds(RowClass(held::N_TOKENS), features, precision);
+    match precision != Precision::Exact && gemm::multiplies_halves(features) && !holds {
+        true => 4,
+        false => 8,
+    }
+}
+
 /// The dispatches that compute `ops`, none of which needs another one's result.
 ///
 /// Mat-vec kernels compute those of up to `Target::max_columns` tokens, and leave out the columns of a matrix in panels whose
 /// inputs are zero.
 fn lower(ops: &[MatMul], lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
-    let Target { features, precision, max_columns, .. } = &lowering.target;
-    let (few, many): (Vec<MatMul>, Vec<MatMul>) = ops.iter().cloned().partition(|op| op.class.0 <= *max_columns);
+    let max_columns = lowering.target.max_columns;
+    let (few, many): (Vec<MatMul>, Vec<MatMul>) = ops.iter().cloned().partition(|op| op.class.0 <= max_columns);
     let (few, sparse): (Vec<MatMul>, Vec<MatMul>) = few.into_iter().partition(|op| op.layout.panel_len == 1);
-    let mut lowered = vec::lower(&few, lowering, None)?;
-    lowered.extend(
-        sparse
-            .iter()
-            .flat_map(|op| sparse::lower(op, SparseShape::choose([op.n_rows, op.n_cols], op.class.0, features))),
-    );
-    let many = many.iter().map(|op| lower_as(op, Form::choose(op, features, *precision), lowering));
+    let mut lowered = vec::lower(&few, lowering)?;
+    lowered.extend(sparse.iter().flat_map(|op| sparsely(op, lowering)));
+    let many = many.iter().map(|op| by_tiles(op, lowering));
     lowered.extend(side_by_side(many.collect::<Result<_, _>>()?));
     Ok(lowered)
+}
+
+/// The dispatches of a product of few tokens whose matrix lies in panels.
+fn sparsely(op: &MatMul, lowering: &Lowering) -> Vec<Dispatch> {
+    let candidates = SparseShape::candidates([op.n_rows, op.n_cols], op.class.0, &lowering.target.features);
+    let (shape, choice) = lowering.choices.choose(|| key("sparse product", op), &candidates);
+    by_choice(sparse::lower(op, shape), choice)
+}
+
+/// The dispatches of a product of many tokens.
+fn by_tiles(op: &MatMul, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
+    let Target { features, precision, .. } = &lowering.target;
+    let candidates = if *precision == Precision::Exact { vec![] } else { gemm::candidates(op, features) };
+    if candidates.is_empty() {
+        let candidates = TiledShape::candidates(op.class.0, features);
+        let (shape, choice) = lowering.choices.choose(|| key("tiled product", op), &candidates);
+        return Ok(by_choice(tiled::lower(op, shape), choice));
+    }
+    let (shape, choice) = lowering.choices.choose(|| key("product of halves", op), &candidates);
+    let matrices = features.matrices.ok_or(Unlowered("the device multiplies no matrices"))?;
+    Ok(by_choice(gemm::lower(op, shape, matrices), choice))
+}
+
+/// What the choice of a shape depends on.
+fn key(kernel: &str, op: &MatMul) -> String {
+    let panels = if op.layout.panel_len > 1 { " in panels" } else { "" };
+    let halves = if op.in_halves[1] { " to halves" } else { "" };
+    format!("{kernel} {} {}x{}{panels}{halves}, T={}", op.layout.dtype, op.n_rows, op.n_cols, op.class.0)
 }
 
 /// Puts the first dispatches of all products before the second ones, and so on, and gives each product scratch memory of
@@ -158,21 +192,6 @@ fn side_by_side(products: Vec<Vec<Dispatch>>) -> Vec<Dispatch> {
     }
     numbered.sort_by_key(|(turn, _)| *turn);
     numbered.into_iter().map(|(_, dispatch)| dispatch).collect()
-}
-
-/// The dispatches that compute `op` in a given form, in order.
-pub(crate) fn lower_as(op: &MatMul, form: Form, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
-    match form {
-        Form::VecF32 { .. } | Form::VecInt8 { .. } | Form::Held { .. } => {
-            vec::lower(std::slice::from_ref(op), lowering, Some(form))
-        }
-        Form::Sparse { shape } => Ok(sparse::lower(op, shape)),
-        Form::Tiled { shape } => Ok(tiled::lower(op, shape)),
-        Form::Gemm { shape } => {
-            let matrices = lowering.target.features.matrices.ok_or(Unlowered("the device multiplies no matrices"))?;
-            Ok(gemm::lower(op, shape, matrices))
-        }
-    }
 }
 
 /// `TargetRows` of `wgsl/matmul/epilogue.wgsl` for a row range of the matrix.

@@ -1,7 +1,7 @@
 //! Products that make their own input: a layer norm and the token shift of its result, of one token. See
 //! `wgsl/matmul/shift.wgsl`.
 
-use super::form::VecShape;
+use super::lanes::VecShape;
 use super::vec::{Input, InputForm, lower_with};
 use super::{PRODUCTS, products};
 use crate::compile::dispatch::{Binding, Dispatch};
@@ -73,12 +73,13 @@ fn max_cols(features: &Features) -> usize {
     /// Half-bytes of a column in workgroup memory: a float, and half a byte of scales.
     const HALF_BYTES: usize = 9;
 
-    let shape = VecShape::shifted(1, 1, false, features);
-    let workgroup = shape.workgroup as usize;
+    let workgroup = VecShape::workgroup_with_input(features);
+    let in_subgroup = VecShape::in_subgroup(workgroup, features);
+    let workgroup = workgroup as usize;
     // Two floats for every four threads, and two for each subgroup of a row.
     let sums = 2 * workgroup + 8 * workgroup / features.subgroup_size[0].max(4) as usize;
     let room = (features.max_workgroup_n_bytes as usize).saturating_sub(RESULTS + sums);
-    if shape.in_subgroup { (COLUMNS * workgroup).min(2 * room / HALF_BYTES) } else { 0 }
+    if in_subgroup { (COLUMNS * workgroup).min(2 * room / HALF_BYTES) } else { 0 }
 }
 
 fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
@@ -98,5 +99,5 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
         Ok(Input { bindings: [Binding::Value(shift.x), Binding::State(shift.state)], region: None, form })
     };
     let inputs = products.iter().map(|op| input(op.x)).collect::<Result<_, Unlowered>>()?;
-    lower_with(&products, inputs, Some(&shift), lowering, None)
+    lower_with(&products, inputs, Some(&shift), lowering)
 }

@@ -5,6 +5,7 @@ use super::{MatMul, spec, target_rows};
 use crate::compile::dispatch::{Binding, Dispatch, Extent};
 use crate::device::features::Features;
 use crate::quant::{PANEL_COLS, PANEL_LEN};
+use std::fmt;
 use std::ops::Range;
 
 /// Threads of a workgroup, see `wgsl/matmul/sparse.wgsl`.
@@ -12,6 +13,12 @@ use std::ops::Range;
 pub(crate) struct SparseShape {
     /// Threads, several blocks of columns at a time.
     pub(crate) workgroup: u32,
+}
+
+impl fmt::Display for SparseShape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} threads", self.workgroup)
+    }
 }
 
 /// Threads that share a block of columns and fold their sums.
@@ -24,11 +31,22 @@ pub(crate) fn reads_panels(features: &Features) -> bool {
 }
 
 impl SparseShape {
-    /// The shape for a matrix `[n_rows, n_cols]` and `n_tokens` tokens.
-    pub(super) fn choose([n_rows, n_cols]: [usize; 2], n_tokens: u32, features: &Features) -> SparseShape {
-        /// Registers of a large device, of which each panel's workgroup has its share, so that all run at the same time.
-        const N_REGISTERS: u32 = 132 << 16;
-        /// Those of a thread, and more for the sums of each token.
+    /// The shapes for a matrix `[n_rows, n_cols]` and `n_tokens` tokens, of which there is at least one.
+    pub(super) fn candidates(shape: [usize; 2], n_tokens: u32, features: &Features) -> Vec<SparseShape> {
+        /// Beside the number that is best without a measurement.
+        const WORKGROUPS: [u32; 5] = [192, 256, 384, 512, 768];
+
+        let usual = SparseShape::usual(shape, n_tokens, features);
+        let others = WORKGROUPS.map(|workgroup| SparseShape { workgroup });
+        let others = others.into_iter().filter(|&other| other != usual && other.fits(n_tokens, features));
+        [usual].into_iter().chain(others).collect()
+    }
+
+    /// The shape that is best without a measurement.
+    fn usual([n_rows, n_cols]: [usize; 2], n_tokens: u32, features: &Features) -> SparseShape {
+        /// Registers of a core. Each panel's workgroup has its share of all, so that all run at the same time.
+        const N_REGISTERS: u32 = 1 << 16;
+        /// Registers of a thread, and more for the sums of each token.
         const OF_THREAD: u32 = 80;
         const OF_TOKEN: u32 = 8;
         /// With fewer threads a workgroup waits too long.
@@ -36,7 +54,7 @@ impl SparseShape {
 
         let panel_len = PANEL_LEN as u32;
         let (n_blocks, n_panels) = (n_cols.div_ceil(PANEL_COLS) as u32, n_rows.div_ceil(PANEL_LEN) as u32);
-        let share = N_REGISTERS / (OF_THREAD + OF_TOKEN * n_tokens) / n_panels.max(1);
+        let share = features.n_cores * N_REGISTERS / (OF_THREAD + OF_TOKEN * n_tokens) / n_panels.max(1);
         // Sums of all threads wait in workgroup memory.
         let room = features.max_workgroup_n_bytes / (4 * n_tokens.max(1));
         let unit = features.subgroup_size[1].max(panel_len);
@@ -47,10 +65,8 @@ impl SparseShape {
         SparseShape { workgroup: workgroup.min(most) }
     }
 
-    /// Whether a device has the threads and the memory for a workgroup, and a thread for every element that is written: for
-    /// benchmarks.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn fits(self, n_tokens: u32, features: &Features) -> bool {
+    /// Whether a device has the threads and the memory for a workgroup, and a thread for every element that is written.
+    fn fits(self, n_tokens: u32, features: &Features) -> bool {
         self.workgroup.is_multiple_of(features.subgroup_size[1].max(PANEL_LEN as u32))
             && self.workgroup >= n_tokens * PANEL_LEN as u32
             && self.workgroup <= features.max_workgroup_len
@@ -76,27 +92,20 @@ pub(super) fn lower(op: &MatMul, shape: SparseShape) -> Vec<Dispatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::large_device;
+    use crate::tests::{devices, large_device};
 
     #[test]
-    fn workgroups_run_at_the_same_time() {
-        let features = large_device();
-        let small =
-            Features { subgroup_size: [8, 64], max_workgroup_len: 256, max_workgroup_n_bytes: 16 << 10, ..features };
-        // rows, columns and tokens; threads
-        let cases = [
-            ([768, 3072], 1, 192),
-            ([2560, 10240], 1, 320),
-            ([2048, 8192], 1, 512),
-            ([4096, 16384], 1, 352),
-            ([2560, 10240], 4, 320),
-            ([256, 1024], 8, 128),
-        ];
-        for (shape, n_tokens, expected) in cases {
-            let found = SparseShape::choose(shape, n_tokens, &features).workgroup;
-            assert_eq!(found, expected, "{shape:?} {n_tokens}");
-            let found = SparseShape::choose(shape, n_tokens, &small);
-            assert!(found.fits(n_tokens, &small), "{shape:?} {n_tokens}: {found:?}");
+    fn shapes_fit_devices() {
+        let shapes = [[768, 3072], [2560, 10240], [2048, 8192], [4096, 16384], [256, 1024]];
+        for features in devices().into_iter().filter(reads_panels) {
+            for (shape, n_tokens) in shapes.into_iter().flat_map(|shape| [1, 2, 4, 8].map(|n| (shape, n))) {
+                for found in SparseShape::candidates(shape, n_tokens, &features) {
+                    assert!(found.fits(n_tokens, &features), "{shape:?} {n_tokens}: {found}");
+                }
+            }
         }
+        // All workgroups run at the same time.
+        let SparseShape { workgroup } = SparseShape::usual([2560, 10240], 1, &large_device());
+        assert!(2560 / 16 * workgroup * (80 + 8) <= large_device().n_cores << 16, "{workgroup}");
     }
 }

@@ -1,10 +1,11 @@
 //! The kernels of products as [`KernelSpec`]s.
 
 use super::MatMul;
-use super::form::{TiledShape, VecShape};
 use super::gemm::GemmShape;
 use super::held::HeldShape;
+use super::lanes::VecShape;
 use super::sparse::SparseShape;
+use super::tiled::TiledShape;
 use crate::device::features::Matrices;
 use crate::device::kernel::{Access, KernelSpec, Module, wgsl};
 use crate::quant::{DeviceType, PANEL_LEN, kept};

@@ -1,8 +1,8 @@
 //! Products for few tokens: one dispatch for as many of them as can share its bindings, see `wgsl/matmul/vec.wgsl`,
 //! `wgsl/matmul/held.wgsl` and `wgsl/matmul/shift.wgsl`.
 
-use super::form::{Form, VecShape};
 use super::held::{HeldShape, holds, n_shares};
+use super::lanes::{VecRows, VecShape};
 use super::shifted::Shift;
 use super::spec::{Jobs, VecInput};
 use super::{MatMul, epilogue_word, spec};
@@ -15,6 +15,7 @@ use crate::device::kernel::{Access, Argument, KernelSpec, wgsl};
 use crate::memory::layout::WeightPlace;
 use crate::quant::{DeviceType, PIECE_LEN};
 use anser_model::Rows;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -95,19 +96,15 @@ impl Job<'_> {
     }
 }
 
-/// The dispatches that compute `ops`, none of which needs another one's result; in `form` instead of the best one.
+/// The dispatches that compute `ops`, none of which needs another one's result.
 ///
 /// # Errors
 /// If an operand is not where the kernels reach it.
-pub(super) fn lower(ops: &[MatMul], lowering: &Lowering, form: Option<Form>) -> Result<Vec<Dispatch>, Unlowered> {
-    let in_bytes = match form {
-        Some(form) => !matches!(form, Form::VecF32 { .. }),
-        None => lowering.target.precision == Precision::Int8,
-    };
+pub(super) fn lower(ops: &[MatMul], lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
     let mut made: Vec<Dispatch> = vec![];
-    let inputs = ops.iter().enumerate().map(|(number, op)| input(op, number, lowering, in_bytes, &mut made));
+    let inputs = ops.iter().enumerate().map(|(number, op)| input(op, number, lowering, &mut made));
     let inputs = inputs.collect::<Result<_, _>>()?;
-    made.extend(lower_with(ops, inputs, None, lowering, form)?);
+    made.extend(lower_with(ops, inputs, None, lowering)?);
     Ok(made)
 }
 
@@ -120,7 +117,6 @@ pub(super) fn lower_with(
     inputs: Vec<Input>,
     shift: Option<&Shift>,
     lowering: &Lowering,
-    form: Option<Form>,
 ) -> Result<Vec<Dispatch>, Unlowered> {
     let holds = |op: &MatMul| holds(op.class, &lowering.target.features, lowering.target.precision);
     let mut groups: Vec<Vec<Job>> = vec![];
@@ -140,21 +136,15 @@ pub(super) fn lower_with(
     }
     // Workgroups start in their order: those with the longest rows first, so that none of them runs alone at the end.
     groups.iter_mut().for_each(|jobs| jobs.sort_by_key(|job| std::cmp::Reverse(job.op.layout.row_n_bytes)));
-    groups.iter().map(|jobs| dispatch(jobs, shift, lowering, form)).collect()
+    groups.iter().map(|jobs| dispatch(jobs, shift, lowering)).collect()
 }
 
 /// Where the `number`-th product finds its input; adds the dispatch that brings it into 8 bits if its maker does not write
 /// it so.
-fn input(
-    op: &MatMul,
-    number: usize,
-    lowering: &Lowering,
-    in_bytes: bool,
-    dispatches: &mut Vec<Dispatch>,
-) -> Result<Input, Unlowered> {
+fn input(op: &MatMul, number: usize, lowering: &Lowering, dispatches: &mut Vec<Dispatch>) -> Result<Input, Unlowered> {
     let cell = lowering.schedule.cell(op.x).ok_or(Unlowered("an operand is not in memory"))?;
     let both = |binding: Binding| [binding.clone(), binding];
-    if !in_bytes || op.layout.device_type().float_kind.is_some() {
+    if lowering.target.precision != Precision::Int8 || op.layout.device_type().float_kind.is_some() {
         let form = InputForm::Floats(lowering.floats(op.x)? / 4);
         return Ok(Input { bindings: both(Binding::Region(op.x)), region: Some(cell.region), form });
     }
@@ -188,13 +178,39 @@ fn quantize(op: &MatMul, n_pieces: usize, [quants, scales]: [Binding; 2]) -> Dis
     kernel.dispatch(vec![Binding::Value(op.x), quants, scales], grid)
 }
 
+/// How a dispatch computes its jobs.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// Inputs stay in registers.
+    Held(HeldShape),
+    /// Inputs are read along with the weights.
+    Lanes(VecShape),
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Shape::Held(shape) => write!(f, "held: {shape}"),
+            Shape::Lanes(shape) => shape.fmt(f),
+        }
+    }
+}
+
+/// What the choice of a shape depends on.
+fn key(jobs: &[Job], makes_input: bool, writes_bytes: bool) -> String {
+    let matrices: Vec<String> =
+        jobs.iter().map(|job| format!("{} {}x{}", job.op.layout.dtype, job.rows.len(), job.op.n_cols)).collect();
+    let products: Vec<String> = matrices
+        .chunk_by(|a, b| a == b)
+        .map(|alike| if alike.len() > 1 { format!("{}*{}", alike.len(), alike[0]) } else { alike[0].clone() })
+        .collect();
+    let [input, output] =
+        [(makes_input, " of a shifted norm"), (writes_bytes, " to bytes")].map(|(on, text)| if on { text } else { "" });
+    format!("products {}{input}{output}, T={}", products.join(" + "), jobs[0].op.class.0)
+}
+
 /// One dispatch for all jobs, of which there is at least one.
-fn dispatch(
-    jobs: &[Job],
-    shift: Option<&Shift>,
-    lowering: &Lowering,
-    form: Option<Form>,
-) -> Result<Dispatch, Unlowered> {
+fn dispatch(jobs: &[Job], shift: Option<&Shift>, lowering: &Lowering) -> Result<Dispatch, Unlowered> {
     /// GRID_WIDTH of `wgsl/matmul/columns.wgsl`.
     const WIDTH: u32 = 1 << 15;
 
@@ -207,23 +223,27 @@ fn dispatch(
     };
     let has_bytes = |job: &Job| lowering.schedule.cell(job.op.out).is_some_and(|cell| cell.bytes.is_some());
     let writes_bytes = jobs.iter().any(has_bytes);
-    let n_units = jobs.iter().map(|job| job.op.n_units()).min().unwrap_or(1);
-    let n_rows = jobs.iter().map(|job| job.rows.len()).sum();
     let class = first.op.class;
-    let held = match form {
-        Some(Form::Held { shape }) => Some(shape),
-        Some(_) => None,
-        None => {
+    let held: Vec<HeldShape> = match holds(class, features, precision) {
+        true => {
             let n_shares: Vec<_> = jobs.iter().map(|job| n_shares(job.op.layout.dtype, job.op.n_cols)).collect();
-            HeldShape::choose(&n_shares, writes_bytes, features).filter(|_| holds(class, features, precision))
+            HeldShape::candidates(&n_shares, writes_bytes, features)
         }
+        false => vec![],
     };
-    let shape = match form {
-        Some(Form::VecF32 { shape } | Form::VecInt8 { shape }) => shape,
-        _ if shift.is_some() => VecShape::shifted(n_rows, n_units, writes_bytes, features),
-        _ => VecShape::choose(n_rows, n_units, writes_bytes, features),
+    let rows = VecRows {
+        n_rows: jobs.iter().map(|job| job.rows.len()).sum(),
+        n_units: jobs.iter().map(|job| job.op.n_units()).min().unwrap_or(1),
+        whole_pieces: writes_bytes,
+        makes_input: shift.is_some(),
     };
-    let n_rows_each = held.map_or(shape.workgroup / shape.n_lanes, |held| held.n_rows);
+    let lanes = VecShape::candidates(rows, features);
+    let candidates: Vec<Shape> = held.into_iter().map(Shape::Held).chain(lanes.into_iter().map(Shape::Lanes)).collect();
+    let (shape, choice) = lowering.choices.choose(|| key(jobs, shift.is_some(), writes_bytes), &candidates);
+    let n_rows_each = match shape {
+        Shape::Held(held) => held.n_rows,
+        Shape::Lanes(shape) => shape.workgroup / shape.n_lanes,
+    };
     let mut table = vec![];
     let mut n_workgroups = 0;
     for job in jobs {
@@ -246,15 +266,13 @@ fn dispatch(
     // Arguments are part of a pipeline's identity: there are few pipelines if all layers lie alike.
     let jobs_are = if lowering.weights.has_whole_layers() { Jobs::Constants } else { Jobs::Table };
     constants.push(("N_JOBS", jobs.len() as f64));
-    if held.is_none() {
-        constants.push(("AHEAD", f64::from(ahead(first.op.n_cols, shape.n_lanes))));
-    }
     if let Some(shift) = shift {
         constants.extend([("EPS", f64::from(shift.eps)), ("READS_BYTES", f64::from(reads_bytes))]);
     }
-    let mut kernel = match held {
-        Some(held) => spec::held(quantized, input, jobs_are, held, constants),
-        None => {
+    let mut kernel = match shape {
+        Shape::Held(held) => spec::held(quantized, input, jobs_are, held, constants),
+        Shape::Lanes(shape) => {
+            constants.push(("AHEAD", f64::from(ahead(first.op.n_cols, shape.n_lanes))));
             let has_floats = jobs.iter().any(|job| job.quantized().is_none());
             spec::vec(quantized, [has_floats, reads_bytes], input, jobs_are, shape, constants)
         }
@@ -283,7 +301,7 @@ fn dispatch(
     }
     let grid = [n_workgroups.min(WIDTH), n_workgroups.div_ceil(WIDTH), 1].map(Extent::Fixed);
     let n_weight_bytes = jobs.iter().map(|job| job.place.n_bytes).sum();
-    Ok(Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, grid) })
+    Ok(Dispatch { n_weight_bytes, choice, ..kernel.dispatch(bindings, grid) })
 }
 
 /// `AHEAD` of `wgsl/matmul/vec_floats.wgsl` for rows of 16-bit numbers.
