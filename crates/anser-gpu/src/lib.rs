@@ -33,7 +33,7 @@ pub use run::draw_rows;
 pub use run::upload_bench;
 pub use run::{DrawOptions, Drawer, Drawing, Gpu, GpuOptions, KernelTime, MemoryUse, Shares};
 #[cfg(not(target_arch = "wasm32"))]
-pub use run::{TUNED_LENGTHS, TunedKernel, TunedStep, Tuner};
+pub use run::{TunedKernel, TunedStep, Tuner};
 
 #[cfg(test)]
 mod tests;

@@ -9,12 +9,15 @@ use crate::files::{self, FileId};
 use crate::process::OfProcess;
 use crate::progress::OnLoad;
 use crate::session::Session;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::tune::BackgroundTuner;
 use anser_format::{FileKind, MetaValue, ModelFile};
 use anser_model::{Config, Identity, Plan, State, StateLayout};
 use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 
 /// The options of loading a model.
 #[derive(Debug, Clone, Default)]
@@ -41,8 +44,11 @@ pub struct Options {
     pub in_memory: bool,
     /// A callback that hears the progress of loading and can end it.
     pub on_load: Option<OnLoad>,
-    /// A folder for compiled GPU kernels, which make the next process start faster. Other users must not be able to
-    /// write to it, since drivers trust these files. `None`, the default, keeps none.
+    /// A folder for what makes the next process start and run faster: compiled GPU kernels, and the shapes in which they were
+    /// measured to be fastest. A model on a hardware GPU that was not measured yet is so in the background: each time that it has
+    /// not been used for a second, one step runs, until all shapes are known. What is found changes sums by rounding, and only
+    /// in models that are loaded later; the environment variable `ANSER_GPU_NO_TUNING` forbids it. Other users must not be
+    /// able to write to the folder, since drivers trust its files. `None`, the default, keeps nothing and measures nothing.
     pub cache_folder: Option<PathBuf>,
 }
 
@@ -62,7 +68,7 @@ struct Inner {
     vocabulary: Option<PathBuf>,
     tokenizer: OnceLock<Result<Tokenizer, String>>,
     fingerprint: OnceLock<String>,
-    executor: OfProcess<Mutex<Executor>>,
+    executor: OfProcess<Running>,
     identity: OnceLock<Arc<Identity>>,
     digest: OnceLock<String>,
     /// The files that the model is read from: description, name and identity of each.
@@ -72,6 +78,53 @@ struct Inner {
     chosen: String,
     /// `chosen` with the executor's notices about the device, once they are known.
     device: OnceLock<String>,
+}
+
+/// An executor that several threads use, one at a time. It is a trait so that a compiler which asks whether a [`Model`] may go to
+/// another thread need not look through all types of the graphics driver, which are nested too deeply for its usual limit.
+pub(crate) trait SharedExecutor: Send + Sync {
+    /// Waits for the executor. The lock's poison is ignored: a panic in another thread's step leaves only buffers that the next
+    /// step overwrites.
+    fn lock(&self) -> MutexGuard<'_, Executor>;
+
+    /// The executor, if no other thread uses it.
+    fn try_lock(&self) -> Option<MutexGuard<'_, Executor>>;
+}
+
+impl SharedExecutor for Mutex<Executor> {
+    fn lock(&self) -> MutexGuard<'_, Executor> {
+        Mutex::lock(self).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Executor>> {
+        match Mutex::try_lock(self) {
+            Ok(executor) => Some(executor),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+}
+
+/// The executor, and what else runs for it. Fields are dropped in their order: the thread ends before the executor.
+struct Running {
+    #[cfg(not(target_arch = "wasm32"))]
+    _tuner: Option<BackgroundTuner>,
+    executor: Arc<dyn SharedExecutor>,
+    /// Uses of the executor so far.
+    n_uses: Arc<AtomicU64>,
+}
+
+impl Running {
+    fn new(executor: Executor) -> Running {
+        let executor: Arc<dyn SharedExecutor> = Arc::new(Mutex::new(executor));
+        let n_uses = Arc::new(AtomicU64::new(0));
+        Running {
+            #[cfg(not(target_arch = "wasm32"))]
+            _tuner: BackgroundTuner::start(&executor, &n_uses),
+            executor,
+            n_uses,
+        }
+    }
 }
 
 impl std::fmt::Debug for Model {
@@ -143,7 +196,7 @@ impl Model {
                 vocabulary: options.vocabulary.clone(),
                 tokenizer: OnceLock::new(),
                 fingerprint: OnceLock::new(),
-                executor: OfProcess::new(Mutex::new(executor)),
+                executor: OfProcess::new(Running::new(executor)),
                 identity: OnceLock::new(),
                 digest: OnceLock::new(),
                 inputs,
@@ -395,13 +448,14 @@ impl Model {
         Ok(executor)
     }
 
-    /// The executor, for functions that read no weights. The lock's poison is ignored: a panic in another thread's step
-    /// leaves only buffers that the next step overwrites.
+    /// The executor, for functions that read no weights.
     ///
     /// # Errors
     /// [`Error::Forked`], before the lock is taken.
     pub(crate) fn executor(&self) -> Result<MutexGuard<'_, Executor>, Error> {
-        Ok(self.inner.executor.get()?.lock().unwrap_or_else(PoisonError::into_inner))
+        let running = self.inner.executor.get()?;
+        running.n_uses.fetch_add(1, Ordering::Relaxed);
+        Ok(running.executor.lock())
     }
 }
 

@@ -25,5 +25,5 @@ pub use sampling::DrawOptions;
 #[doc(hidden)]
 pub use sampling::draw_rows;
 #[cfg(not(target_arch = "wasm32"))]
-pub use tune::{TUNED_LENGTHS, TunedKernel, TunedStep, Tuner};
+pub use tune::{TunedKernel, TunedStep, Tuner};
 pub use usage::MemoryUse;

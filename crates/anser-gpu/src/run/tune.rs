@@ -12,10 +12,10 @@ use crate::compile::choices::Choices;
 use crate::compile::lowering::Lowering;
 use crate::compile::schedule::Schedule;
 use crate::compile::target::{RowClass, Target};
-use crate::device::Device;
 use crate::device::kernel::KernelSpec;
 use crate::device::pipelines::distinct;
 use crate::device::tuning::Tuning;
+use crate::device::{Device, DeviceKind};
 use crate::error::GpuError;
 use crate::kernels::{self, RULES};
 use crate::memory::state::SlotId;
@@ -24,7 +24,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 /// Numbers of tokens of a step that are measured: one for each class of steps that users meet.
-pub const TUNED_LENGTHS: [usize; 12] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
+const LENGTHS: [usize; 12] = [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048];
+/// As many of them on a software device, where the others would take minutes.
+const N_LENGTHS_IN_SOFTWARE: usize = 6;
 
 /// What was measured for steps of some number of tokens.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,20 +77,23 @@ struct Part {
     kernels: Vec<KernelSpec>,
 }
 
-/// Runs of a trial, of which the fastest counts.
-const N_RUNS: usize = 3;
-/// Runs of each of two steps that are compared as a whole.
-const N_COMPARED: usize = 7;
+/// Runs of a trial, of which the fastest counts, and of each of two steps that are compared as a whole.
+fn n_runs(n_tokens: usize) -> [usize; 2] {
+    /// Longer steps take so long that few runs tell enough.
+    const FEW: usize = 64;
+
+    if n_tokens <= FEW { [3, 9] } else { [1, 3] }
+}
+
 /// A candidate, or a step, must be faster by this factor: less may be noise.
 const MIN_GAIN: f64 = 1.01;
 
 impl Tuner {
-    /// Finds out what there is to measure for `gpu` in steps of each of these numbers of tokens, those that it cannot run
-    /// excepted.
+    /// Finds out what there is to measure for `gpu` in steps of 1 to 2,048 tokens, or as many as it can run. `anew`: also in steps that were measured in an earlier process.
     ///
     /// # Errors
     /// A device without a clock, or weights that stream.
-    pub fn new(gpu: &Gpu, lengths: &[usize]) -> Result<Tuner, GpuError> {
+    pub fn new(gpu: &Gpu, anew: bool) -> Result<Tuner, GpuError> {
         let device = gpu.device().clone();
         if !device.report().timestamps {
             return Err(GpuError::NoTimestamps { adapter: device.report().name.clone() });
@@ -98,6 +103,10 @@ impl Tuner {
             return Err(GpuError::Streams { adapter: device.report().name.clone() });
         }
         let mut parts = VecDeque::new();
+        let lengths = match device.report().kind {
+            DeviceKind::Software => &LENGTHS[..N_LENGTHS_IN_SOFTWARE],
+            _ => &LENGTHS,
+        };
         for &n_tokens in lengths.iter().filter(|&&n| n <= gpu.max_rows()[0]) {
             let target = target(gpu, n_tokens)?;
             let schedule = &Schedule::for_target(&gpu.plan, &target, &RULES);
@@ -109,7 +118,9 @@ impl Tuner {
             let first = lower(0)?;
             let n_candidates =
                 first.iter().filter_map(|(_, dispatch)| Some(dispatch.choice.as_ref()?.n_candidates)).max();
-            let Some(n) = n_candidates else { continue };
+            let keys = || first.iter().filter_map(|(_, dispatch)| Some(&dispatch.choice.as_ref()?.key));
+            let is_known = keys().all(|key| device.tuning().chosen.contains_key(key));
+            let Some(n) = n_candidates.filter(|_| anew || !is_known) else { continue };
             for number in 0..n {
                 let dispatches = lower(number)?;
                 let kernels = distinct(dispatches.iter().map(|(_, dispatch)| &dispatch.kernel));
@@ -157,7 +168,7 @@ impl Tuner {
         match part.trial {
             Some(number) => {
                 let program = gpu.lower_with(target, Choices::Trial(number))?;
-                for _ in 0..N_RUNS {
+                for _ in 0..n_runs(n)[0] {
                     let times = pollster::block_on(gpu.time_dispatches(&program, &step))?;
                     self.add(&program, &times);
                 }
@@ -223,7 +234,7 @@ impl Tuner {
         let programs =
             [gpu.lower_with(target, Choices::Trial(0))?, gpu.lower_with(target, Choices::Measured(&tuning))?];
         let mut times = [vec![], vec![]];
-        for _ in 0..N_COMPARED {
+        for _ in 0..n_runs(step.tokens.len())[1] {
             for (times, program) in times.iter_mut().zip(&programs) {
                 let n = gpu.n_dispatches(program, step);
                 let sizes = Sizes::new(step);
