@@ -458,6 +458,7 @@ Environment:
   ANSER_GPU_MEMORY        the value of --gpu-memory if the option is not given
   ANSER_GPU_NO_F16=1      do without 16-bit floats in shaders; likewise ANSER_GPU_NO_SUBGROUPS, ANSER_GPU_NO_COOPMAT
   ANSER_GPU_NO_DRAWING=1  let the processor draw the tokens of a generation
+  ANSER_GPU_NO_TUNING=1   run kernels in their usual shapes, whatever anser tune found, and measure nothing
   ANSER_EXACT=1           the same as --exact; likewise ANSER_READ_FILE=1 and --read-file
 
 Switches take 1, true, yes, on, or 0, false, no, off; a variable that is empty counts as not set.";

@@ -74,7 +74,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
         token.push(ms(began) / f64::from(N_TOKENS));
     }
-    let total = Gpu::n_bytes_needed(&plan, &device, GpuOptions::default(), 0)? as f64 / 1e9;
+    let total = Gpu::n_bytes_needed(&plan, &device, GpuOptions::default())? as f64 / 1e9;
     println!(
         "{total:.3} GB of weights and state: load {:.1} ms, resident {:.1} ms, first token of 32 {:.1} ms, token {:.2} ms",
         median_of(returned),

@@ -1,6 +1,6 @@
-//! Writes down a [`Plan`]: one method per operation, values named on the way, memory slots given out at the end.
+//! Writes down a [`Plan`]: one method per operation, values named on the way.
 
-use crate::plan::{Activation, Decay, Node, Op, Plan, Rows, Slot, Value, ValueId, WeightId};
+use crate::plan::{Activation, Decay, Node, Op, Plan, Rows, Value, ValueId, WeightId};
 use crate::state::{StateLayout, StateRef};
 use crate::weights::Weight;
 
@@ -17,7 +17,6 @@ impl PlanBuilder {
             title,
             nodes: vec![],
             values: vec![],
-            slots: vec![],
             weights: vec![],
             state,
             n_vocab,
@@ -243,12 +242,11 @@ impl PlanBuilder {
     pub fn finish(mut self, hidden: Option<ValueId>, logits: Option<ValueId>) -> Plan {
         self.plan.hidden = hidden;
         self.plan.logits = logits;
-        assign_slots(&mut self.plan);
         self.plan
     }
 
     fn value(&mut self, name: &str, rows: Rows, n_cols: usize) -> ValueId {
-        self.plan.values.push(Value { name: name.into(), rows, n_cols, slot: usize::MAX });
+        self.plan.values.push(Value { name: name.into(), rows, n_cols });
         ValueId(self.plan.values.len() as u32 - 1)
     }
 
@@ -265,45 +263,4 @@ impl PlanBuilder {
     fn push(&mut self, name: &str, op: Op) {
         self.plan.nodes.push(Node { name: name.into(), op });
     }
-}
-
-/// Gives every value a slot that no value alive at the same time has: linear scan over the nodes with one free list per
-/// shape. A node's outputs never share a slot with its inputs, so kernels may read and write without regard to order.
-fn assign_slots(plan: &mut Plan) {
-    let mut last_use = vec![0; plan.values.len()];
-    for (i, node) in plan.nodes.iter().enumerate() {
-        for v in node.op.inputs().into_iter().chain(node.op.outputs()) {
-            last_use[v.index()] = i;
-        }
-    }
-    let mut slots: Vec<Slot> = vec![];
-    let mut free: Vec<usize> = vec![];
-    let mut take = |value: &mut Value, free: &mut Vec<usize>| {
-        let wanted = Slot { rows: value.rows, n_cols: value.n_cols };
-        value.slot = match free.iter().position(|&s| slots[s] == wanted) {
-            Some(i) => free.swap_remove(i),
-            None => {
-                slots.push(wanted);
-                slots.len() - 1
-            }
-        };
-    };
-    let written: std::collections::HashSet<ValueId> = plan.nodes.iter().flat_map(|n| n.op.outputs()).collect();
-    for (i, value) in plan.values.iter_mut().enumerate() {
-        if !written.contains(&ValueId(i as u32)) {
-            take(value, &mut free); // a plan's input: alive from the start
-        }
-    }
-    for (i, node) in plan.nodes.iter().enumerate() {
-        for v in node.op.outputs() {
-            take(&mut plan.values[v.index()], &mut free);
-        }
-        let mut ended = node.op.inputs();
-        ended.extend(node.op.outputs());
-        ended.retain(|v| last_use[v.index()] == i);
-        ended.sort();
-        ended.dedup();
-        free.extend(ended.iter().map(|v| plan.values[v.index()].slot));
-    }
-    plan.slots = slots;
 }

@@ -18,7 +18,7 @@ impl fmt::Display for Plan {
             writeln!(f, "{:<24} {} = {}", node.name, outs.join(", "), self.call(&node.op))?;
         }
         let named = |v: Option<ValueId>| v.map_or("none".into(), |v| v.to_string());
-        writeln!(f, "hidden {}, logits {}, {} memory slots", named(self.hidden), named(self.logits), self.slots.len())
+        writeln!(f, "hidden {}, logits {}", named(self.hidden), named(self.logits))
     }
 }
 

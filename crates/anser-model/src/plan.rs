@@ -54,8 +54,6 @@ pub struct Value {
     pub rows: Rows,
     /// Width of a row.
     pub n_cols: usize,
-    /// Memory slot: index into [`Plan::slots`]. Values whose lifetimes do not overlap share one.
-    pub slot: usize,
 }
 
 /// A function applied to each element of a matrix product, after the bias.
@@ -430,15 +428,6 @@ pub struct Node {
     pub op: Op,
 }
 
-/// Memory for values, one after another in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Slot {
-    /// Kind of rows.
-    pub rows: Rows,
-    /// Width of a row.
-    pub n_cols: usize,
-}
-
 /// What a model computes, in execution order. Made by a version's module, e.g. [`crate::v7::plan`].
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -448,8 +437,6 @@ pub struct Plan {
     pub nodes: Vec<Node>,
     /// Activations, each written by one operation (inputs: by none).
     pub values: Vec<Value>,
-    /// Memory slots of the values.
-    pub slots: Vec<Slot>,
     /// Weights, in the order of first use.
     pub weights: Vec<Weight>,
     /// The recurrent state.

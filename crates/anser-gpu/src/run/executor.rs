@@ -217,14 +217,13 @@ impl Gpu {
         Ok(each.map(|choice| choice.n_candidates).max().unwrap_or(1))
     }
 
-    /// Bytes that `plan` needs on `device` for its weights, one state and steps of `n_tokens` tokens.
+    /// Bytes that `plan` needs on `device` for its weights and one state.
     ///
     /// # Errors
     /// If the budget is too small.
-    pub fn n_bytes_needed(plan: &Plan, device: &Device, options: GpuOptions, n_tokens: usize) -> Result<u64, GpuError> {
+    pub fn n_bytes_needed(plan: &Plan, device: &Device, options: GpuOptions) -> Result<u64, GpuError> {
         let weights = options.limits(device).n_bytes_needed(plan, &device.report().name)?;
-        let values: u64 = plan.slots.iter().map(|slot| 4 * (n_tokens * slot.n_cols) as u64).sum();
-        Ok(weights + values + 4 * plan.state.len() as u64)
+        Ok(weights + 4 * plan.state.len() as u64)
     }
 
     /// The plan.

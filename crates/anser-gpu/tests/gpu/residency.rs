@@ -36,7 +36,7 @@ fn run(gpu: &mut Gpu) -> Vec<Vec<f32>> {
 
 /// Bytes of all weights, and the least that a budget may be.
 fn sizes(plan: &Arc<Plan>, options: GpuOptions) -> [u64; 2] {
-    let n_bytes = |memory| Gpu::n_bytes_needed(plan, &device(), GpuOptions { memory, ..options }, 0);
+    let n_bytes = |memory| Gpu::n_bytes_needed(plan, &device(), GpuOptions { memory, ..options });
     let state = 4 * plan.state.len() as u64;
     let all = n_bytes(None).unwrap() - state;
     let Err(GpuError::Budget { least, .. }) = n_bytes(Some(1)) else { panic!("a budget of one byte") };
@@ -57,7 +57,7 @@ fn streamed_weights_give_the_same_bits() {
         assert!(least < all, "{file}: {least} of {all}");
         for budget in [least, (least + all) / 2, all - 1] {
             let options = GpuOptions { memory: Some(budget), ..options };
-            let needed = Gpu::n_bytes_needed(&plan, &device(), options, 0).unwrap() - 4 * plan.state.len() as u64;
+            let needed = Gpu::n_bytes_needed(&plan, &device(), options).unwrap() - 4 * plan.state.len() as u64;
             assert!(needed <= budget, "{needed} of {budget}");
             let mut gpu = Gpu::new(plan.clone(), &device(), options).unwrap();
             assert_eq!(gpu.notices().iter().filter(|n| n.contains("streams")).count(), 1);
