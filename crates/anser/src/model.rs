@@ -17,7 +17,7 @@ use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The options of loading a model.
 #[derive(Debug, Clone, Default)]
@@ -88,6 +88,7 @@ pub(crate) trait SharedExecutor: Send + Sync {
     fn lock(&self) -> MutexGuard<'_, Executor>;
 
     /// The executor, if no other thread uses it.
+    #[cfg(not(target_arch = "wasm32"))]
     fn try_lock(&self) -> Option<MutexGuard<'_, Executor>>;
 }
 
@@ -96,11 +97,12 @@ impl SharedExecutor for Mutex<Executor> {
         Mutex::lock(self).unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     fn try_lock(&self) -> Option<MutexGuard<'_, Executor>> {
         match Mutex::try_lock(self) {
             Ok(executor) => Some(executor),
-            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) => None,
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) struct Switches {
     /// `ANSER_GPU_NO_DRAWING`: the host draws the tokens.
     pub(crate) no_drawing: bool,
     /// `ANSER_GPU_NO_TUNING`: kernels run in the shapes that they have without measurements, and nothing is measured.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) no_tuning: bool,
 }
 
@@ -51,6 +52,7 @@ impl Switches {
             no_coop_matrix: switch("ANSER_GPU_NO_COOPMAT")?,
             plain_matrices: switch("ANSER_GPU_PLAIN_MATRICES")?,
             no_drawing: switch("ANSER_GPU_NO_DRAWING")?,
+            #[cfg(not(target_arch = "wasm32"))]
             no_tuning: switch("ANSER_GPU_NO_TUNING")?,
         })
     }

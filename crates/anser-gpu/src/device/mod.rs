@@ -5,7 +5,8 @@ mod clock;
 mod drivers;
 mod environment;
 pub(crate) mod features;
-pub(crate) mod files;
+#[cfg(not(target_arch = "wasm32"))]
+mod files;
 pub(crate) mod kernel;
 #[cfg(not(target_arch = "wasm32"))]
 mod limits;
@@ -18,6 +19,8 @@ mod per_process;
 mod pipeline_cache;
 pub(crate) mod pipelines;
 pub(crate) mod tuning;
+#[cfg(not(target_arch = "wasm32"))]
+mod tuning_file;
 
 pub use choice::DeviceChoice;
 pub use environment::switch;

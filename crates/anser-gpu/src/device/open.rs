@@ -9,7 +9,9 @@ use crate::device::pipeline_cache::PipelineCache;
 use crate::device::pipelines::Pipelines;
 use crate::device::tuning::Tuning;
 use crate::error::GpuError;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(not(target_arch = "wasm32"))]
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 
 /// Kind of an adapter.
@@ -154,6 +156,7 @@ pub struct Device {
     /// What was measured on this device in earlier processes; nothing if the environment says so.
     tuning: Tuning,
     /// Where measurements are kept.
+    #[cfg(not(target_arch = "wasm32"))]
     tuning_path: Option<PathBuf>,
     pub(crate) inner: wgpu::Device,
     pub(crate) queue: wgpu::Queue,
@@ -260,6 +263,7 @@ impl Device {
         wanted.set(F::SUBGROUP, report.subgroups);
         wanted.set(F::EXPERIMENTAL_COOPERATIVE_MATRIX, report.coop_matrix);
         wanted.set(F::TIMESTAMP_QUERY, report.timestamps);
+        #[cfg(not(target_arch = "wasm32"))]
         let kept_in = folder;
         let folder = folder.filter(|_| adapter.features().contains(F::PIPELINE_CACHE));
         wanted.set(F::PIPELINE_CACHE, folder.is_some());
@@ -296,8 +300,12 @@ impl Device {
                 first.get_or_insert(error.into());
             }
         }));
+        #[cfg(not(target_arch = "wasm32"))]
         let tuning_path = kept_in.filter(|_| !switches.no_tuning).map(|folder| Tuning::path(folder, &report));
+        #[cfg(not(target_arch = "wasm32"))]
         let tuning = tuning_path.as_deref().map_or(Tuning::default(), |path| Tuning::read(path, &report));
+        #[cfg(target_arch = "wasm32")]
+        let tuning = Tuning::default();
         let features = Features {
             n_cores: tuning.n_cores.unwrap_or(report.kind.usual_n_cores()),
             f16: report.f16,
@@ -318,6 +326,7 @@ impl Device {
             features,
             draws: !switches.no_drawing,
             tuning,
+            #[cfg(not(target_arch = "wasm32"))]
             tuning_path,
             inner,
             queue,
@@ -355,12 +364,14 @@ impl Device {
     }
 
     /// Whether measurements of this device are kept for later processes.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn keeps_measurements(&self) -> bool {
         self.tuning_path.is_some()
     }
 
     /// Where measurements of this device are kept; `None` if it was opened without a folder, or the environment variable
     /// `ANSER_GPU_NO_TUNING` forbids them.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn tuning_path(&self) -> Option<&Path> {
         self.tuning_path.as_deref()
     }

@@ -4,6 +4,7 @@
 //! `argmax` takes the most likely token, or `weigh` lists the candidates that can still be drawn and `choose` draws one.
 //! The steps and their order are those of the sampler in crate `anser`, which tests compare them with.
 
+#[cfg(not(target_arch = "wasm32"))]
 use super::buffers::Sizes;
 use super::program::Bound;
 use crate::compile::dispatch::Extent;

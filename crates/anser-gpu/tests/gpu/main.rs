@@ -13,4 +13,5 @@ mod opening;
 mod residency;
 mod states;
 mod switches;
+mod tuning;
 mod twins;
