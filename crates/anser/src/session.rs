@@ -114,6 +114,11 @@ impl Session {
         self.logits.clear();
     }
 
+    /// Sets the number of tokens read, for a session that continues from a state which is known to be after so many.
+    pub(crate) fn set_n_tokens(&mut self, n_tokens: usize) {
+        self.n_tokens = n_tokens;
+    }
+
     /// Stores the logits of the last token read, which were on the device.
     pub(crate) fn set_logits(&mut self, logits: Vec<f32>) {
         self.logits = logits;
@@ -269,8 +274,11 @@ impl Session {
         self.overwrite(state.data())
     }
 
-    /// Continues from `state` with the logits of the token that led to it.
-    pub(crate) fn resume(&mut self, state: &State, logits: &[f32]) -> Result<(), Error> {
+    /// Continues from `state` with the logits `[V]` of the token that led to it, which may be none.
+    ///
+    /// # Errors
+    /// As [`Session::restore`].
+    pub fn resume(&mut self, state: &State, logits: &[f32]) -> Result<(), Error> {
         self.restore(state)?;
         self.logits = logits.to_vec();
         Ok(())
