@@ -340,7 +340,10 @@ impl Model {
     }
 
     /// A digest of the file, which differs between quantizations: SHA-256 over types, shapes and some rows of all weights.
-    pub(crate) fn digest(&self) -> Result<&str, Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be read, or was changed.
+    pub fn digest(&self) -> Result<&str, Error> {
         /// The number of rows of every matrix that are hashed.
         const N_ROWS: usize = 4;
 
