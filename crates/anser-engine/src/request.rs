@@ -140,19 +140,10 @@ impl Request {
         let begins_anew = match &self.start {
             Start::Fresh => true,
             Start::State(saved) => {
-                let (expected, found) = (model.state_layout().len(), saved.state.data().len());
-                if saved.state.layout() != model.state_layout() {
-                    return Err(option("state", format!("expected {expected} numbers of this model, found {found}")));
-                }
+                model.check_state(&saved.state).map_err(Refusal::Invalid)?;
                 if !saved.logits.is_empty() && saved.logits.len() != n_vocab {
                     let found = saved.logits.len();
                     return Err(option("state", format!("expected {n_vocab} logits or none, found {found}")));
-                }
-                if let Some(made_by) = saved.state.model() {
-                    let identity = model.identity().map_err(Refusal::Invalid)?;
-                    if !Arc::ptr_eq(made_by, identity) && !made_by.is_same_model(identity) {
-                        return Err(option("state", format!("it was made by another model: {}", made_by.title())));
-                    }
                 }
                 false
             }

@@ -339,6 +339,23 @@ impl Model {
         Ok(self.inner.identity.get_or_init(|| identity))
     }
 
+    /// Checks that a session of this model can continue from `state`.
+    ///
+    /// # Errors
+    /// A state of another shape or, if the state names its model, of another model.
+    pub fn check_state(&self, state: &State) -> Result<(), Error> {
+        if state.layout() != self.state_layout() {
+            let (expected, found) = (self.state_layout().len(), state.data().len());
+            return Err(anser_model::StateError::Length { expected, found }.into());
+        }
+        let Some(made_by) = state.model() else { return Ok(()) };
+        let identity = self.identity()?;
+        if !Arc::ptr_eq(made_by, identity) && !made_by.is_same_model(identity) {
+            return Err(anser_model::StateError::OtherModel { title: identity.title().into() }.into());
+        }
+        Ok(())
+    }
+
     /// A digest of the file, which differs between quantizations: SHA-256 over types, shapes and some rows of all weights.
     ///
     /// # Errors

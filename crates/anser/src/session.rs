@@ -261,16 +261,7 @@ impl Session {
     /// # Errors
     /// A state of another shape or, if the state names its model, of another model; the session is unchanged then.
     pub fn restore(&mut self, state: &State) -> Result<(), Error> {
-        if state.layout() != self.model.state_layout() {
-            let (expected, found) = (self.model.state_layout().len(), state.data().len());
-            return Err(anser_model::StateError::Length { expected, found }.into());
-        }
-        if let Some(made_by) = state.model() {
-            let identity = self.model.identity()?;
-            if !std::sync::Arc::ptr_eq(made_by, identity) && !made_by.is_same_model(identity) {
-                return Err(anser_model::StateError::OtherModel { title: identity.title().into() }.into());
-            }
-        }
+        self.model.check_state(state)?;
         self.overwrite(state.data())
     }
 
