@@ -5,10 +5,7 @@ use crate::job::{JobId, Place};
 use crate::request::Tenant;
 use crate::scheduler::{Scheduler, fail};
 use anser::{Error, StoredRow};
-use std::time::{Duration, Instant};
-
-/// How long a request waits before a sequence of another tenant makes room for it.
-const MIN_WAIT: Duration = Duration::from_secs(2);
+use std::time::Instant;
 
 impl Scheduler {
     /// Lets requests in while there are free places: the tenants take turns, and sequences that made room come back in the order of
@@ -38,10 +35,11 @@ impl Scheduler {
                     }
                 }
                 (_, Some((since, _, tenant))) if !comes_back => {
-                    if !self.make_room(tenant, since)? {
+                    if !self.make_room(Some((tenant, since)))? {
                         return Ok(());
                     }
                 }
+                (Some(_), _) if self.make_room(None)? => {}
                 _ => return Ok(()),
             }
         }
@@ -52,7 +50,11 @@ impl Scheduler {
         let Some(waiting) = self.shared.lock().queue.pop() else { return Ok(false) };
         match self.begin(waiting) {
             Ok(()) => Ok(true),
-            Err((_, error)) if error.is_device_lost() => Err(error),
+            Err((waiting, error)) if error.is_device_lost() => {
+                fail(*waiting, Failure::DeviceLost { reason: error.to_string() });
+                self.shared.lock().stats.n_failed += 1;
+                Err(error)
+            }
             Err((waiting, error)) if error.is_out_of_memory() && self.n_taken() > 0 => {
                 log::info!("fewer sequences at once, since the device is full: {error}");
                 self.max_rows = self.n_taken();
@@ -107,15 +109,17 @@ impl Scheduler {
         }
     }
 
-    /// Moves a sequence to main memory for a request of `tenant` that waits since `since`: one whose events are not taken, or, if the
-    /// request has waited for long and its tenant has nothing running, one of a tenant that has several. Returns whether it did.
-    fn make_room(&mut self, tenant: Tenant, since: Instant) -> Result<bool, Error> {
+    /// Moves a sequence to main memory: one whose events are not taken, or, for a request of a tenant that has nothing running and that
+    /// has waited for long, one of a tenant that has several. `waiting`: the tenant, and since when the request waits. Returns whether
+    /// it did.
+    fn make_room(&mut self, waiting: Option<(Tenant, Instant)>) -> Result<bool, Error> {
         let parked = self
             .jobs
             .iter()
             .find_map(|(&id, job)| Some((id, job.movable(|place| matches!(place, Place::Parked(..)))?)));
         let victim = parked.or_else(|| {
-            if since.elapsed() < MIN_WAIT || self.n_rows_of(tenant) > 0 {
+            let (tenant, since) = waiting?;
+            if since.elapsed() < self.limits.preempt_after || self.n_rows_of(tenant) > 0 {
                 return None;
             }
             let of_job = |(&id, job): (&JobId, &crate::job::Job)| {

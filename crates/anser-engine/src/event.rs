@@ -38,7 +38,7 @@ pub enum Event {
     },
     /// The log-probabilities of the next tokens of the prompt, in order; `None` for a token with no logits before it.
     Scored(Vec<Option<Likelihood>>),
-    /// The embedding `[C]` of the prompt.
+    /// The embedding `[C]` of the prompt, or those `[n, C]` of the texts.
     Embedding(Vec<f32>),
     /// The state after the prompt.
     State(Arc<Saved>),

@@ -3,7 +3,7 @@
 use crate::delivery::{Delivery, OnEvent};
 use crate::event::{Event, Usage};
 use crate::queue::Waiting;
-use crate::request::{Request, Work};
+use crate::request::Request;
 use anser::{EmbedOptions, Row, RowId, StoredRow};
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,12 +71,11 @@ impl Place {
 impl Job {
     pub(crate) fn new(waiting: Waiting) -> Job {
         let Waiting { request, on_event, is_cancelled, since: _ } = waiting;
-        let usage = Usage { n_prompt: request.prompt.len(), ..Usage::default() };
-        let phase = match &request.work {
-            Work::Embed(options) => Phase::Embedding(*options),
-            Work::Generate { .. } | Work::Score { .. } | Work::State => {
-                Phase::Reading { place: Place::Nowhere, ends: VecDeque::new() }
-            }
+        let n_embedded = request.embedding().map(|(_, texts)| texts.iter().map(Vec::len).sum());
+        let usage = Usage { n_prompt: n_embedded.unwrap_or(request.prompt.len()), ..Usage::default() };
+        let phase = match request.embedding() {
+            Some((options, _)) => Phase::Embedding(options),
+            None => Phase::Reading { place: Place::Nowhere, ends: VecDeque::new() },
         };
         Job { request, outbox: Outbox::new(on_event), is_cancelled, began: Instant::now(), phase, usage }
     }

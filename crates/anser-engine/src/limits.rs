@@ -21,6 +21,9 @@ pub struct Limits {
     pub max_prompt_tokens: usize,
     /// The longest time that a request waits before its first token is read.
     pub max_wait: Duration,
+    /// The time after which a sequence of a tenant that has several makes room for a request of a tenant that has none, by moving to
+    /// main memory for a while.
+    pub preempt_after: Duration,
     /// The longest time that a request whose events are not taken keeps its place.
     pub max_parked: Duration,
     /// The states that are kept for prompts to come.
@@ -51,6 +54,7 @@ impl Default for Limits {
             max_choices: 8,
             max_prompt_tokens: 1_000_000,
             max_wait: Duration::from_secs(30),
+            preempt_after: Duration::from_secs(2),
             max_parked: Duration::from_secs(60),
             cache: CacheLimits::default(),
             reload: None,

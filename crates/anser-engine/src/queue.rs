@@ -162,6 +162,13 @@ impl Shared {
         drop(ended.unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Takes no more requests in, and returns those that wait.
+    pub(crate) fn close(&self) -> Vec<Waiting> {
+        let mut state = self.lock();
+        state.drains_by.get_or_insert_with(Instant::now);
+        state.queue.extract(|_| true)
+    }
+
     /// Tells that the thread has ended.
     pub(crate) fn end(&self) {
         self.lock().has_ended = true;

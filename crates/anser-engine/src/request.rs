@@ -52,6 +52,13 @@ pub enum Work {
     },
     /// Pools its hidden rows to an embedding. Always begins from a fresh state.
     Embed(EmbedOptions),
+    /// Pools the hidden rows of each of several texts, which are read side by side, each from a fresh state. The prompt is not read.
+    EmbedMany {
+        /// The options of all.
+        options: EmbedOptions,
+        /// The tokens of each text.
+        texts: Vec<Vec<u32>>,
+    },
     /// Reads its state.
     State,
 }
@@ -120,7 +127,16 @@ impl Request {
     pub(crate) fn n_rows(&self) -> usize {
         match &self.work {
             Work::Generate { choices, .. } => choices.len(),
-            Work::Score { .. } | Work::State | Work::Embed(_) => 1,
+            Work::Score { .. } | Work::State | Work::Embed(_) | Work::EmbedMany { .. } => 1,
+        }
+    }
+
+    /// The texts to embed and their options, if that is the work.
+    pub(crate) fn embedding(&self) -> Option<(EmbedOptions, &[Vec<u32>])> {
+        match &self.work {
+            Work::Embed(options) => Some((*options, std::slice::from_ref(&self.prompt))),
+            Work::EmbedMany { options, texts } => Some((*options, texts)),
+            Work::Generate { .. } | Work::Score { .. } | Work::State => None,
         }
     }
 
@@ -133,10 +149,7 @@ impl Request {
         too_large("tokens of the prompt", limits.max_prompt_tokens, self.prompt.len())?;
         let n_vocab = model.config().n_vocab;
         let option = |option, reason| Refusal::Invalid(Error::Option { option, reason });
-        if let Some(position) = self.prompt.iter().position(|&id| id as usize >= n_vocab) {
-            let found = self.prompt[position];
-            return Err(option("prompt", format!("token {position} is {found}, expected ids below {n_vocab}")));
-        }
+        model.check_ids(&self.prompt).map_err(Refusal::Invalid)?;
         let begins_anew = match &self.start {
             Start::Fresh => true,
             Start::State(saved) => {
@@ -169,10 +182,16 @@ impl Request {
                 Ok(())
             }
             Work::Score { n_top } => too_large("most likely tokens", n_vocab, *n_top),
-            Work::Embed(_) if !begins_anew => {
+            Work::Embed(_) | Work::EmbedMany { .. } if !begins_anew => {
                 Err(option("start", "an embedding begins from a fresh state, found another one".into()))
             }
             Work::Embed(options) => model.check_embed_options(options).map_err(Refusal::Invalid),
+            Work::EmbedMany { options, texts } => {
+                let n_tokens = texts.iter().map(Vec::len).sum();
+                too_large("tokens of all texts", limits.max_prompt_tokens, n_tokens)?;
+                texts.iter().try_for_each(|text| model.check_ids(text)).map_err(Refusal::Invalid)?;
+                model.check_embed_options(options).map_err(Refusal::Invalid)
+            }
             Work::State => Ok(()),
         }
     }

@@ -28,6 +28,8 @@ pub(crate) struct Scheduler {
     pub(crate) owners: HashMap<RowId, (JobId, usize)>,
     pub(crate) cache: TurnCache,
     next_job: JobId,
+    /// How long the thread sleeps next where events are not taken.
+    retry_time: Duration,
     /// The times at which the model was loaded again.
     reloads: VecDeque<Instant>,
     /// A step that a test lets fail.
@@ -46,12 +48,14 @@ enum Turn {
 
 /// How long the drawing on the device is kept where nothing runs.
 const IDLE_TIME: Duration = Duration::from_secs(1);
-/// How long the thread sleeps before it offers events again that were not taken, where nothing else is to do.
+/// How long the thread sleeps before it offers events again that were not taken, where nothing else is to do: at first, and at most,
+/// where it doubles each time.
 const RETRY_TIME: Duration = Duration::from_millis(2);
+const MAX_RETRY_TIME: Duration = Duration::from_millis(64);
 /// The most times that the model is loaded again in [`RELOAD_WINDOW`].
 const MAX_RELOADS: usize = 3;
 const RELOAD_WINDOW: Duration = Duration::from_secs(600);
-/// The most texts that are embedded side by side.
+/// The number of texts from which on further requests for embeddings wait for the next time.
 const MAX_EMBEDDED: usize = 32;
 
 impl Scheduler {
@@ -66,6 +70,7 @@ impl Scheduler {
             jobs: BTreeMap::new(),
             owners: HashMap::new(),
             next_job: 0,
+            retry_time: RETRY_TIME,
             reloads: VecDeque::new(),
             #[cfg(test)]
             fault: None,
@@ -92,7 +97,7 @@ impl Scheduler {
         }
         self.fail_all(|| Failure::Draining);
         // The lock is not held while callbacks run, which may drop tickets.
-        let waiting = self.shared.lock().queue.extract(|_| true);
+        let waiting = self.shared.close();
         waiting.into_iter().for_each(|waiting| fail(waiting, Failure::Draining));
         self.publish();
         self.shared.end();
@@ -116,6 +121,7 @@ impl Scheduler {
         self.offer_again();
         self.admit()?;
         if self.rows.n_going() > 0 {
+            self.retry_time = RETRY_TIME;
             self.step()?;
         }
         self.publish();
@@ -142,9 +148,10 @@ impl Scheduler {
         let unfinished = self.jobs.values().filter(|job| !job.has_finished());
         let deadline = unfinished.filter_map(|job| job.request.deadline).min();
         let until_deadline = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-        let retry = self.jobs.values().any(|job| job.outbox.is_full()).then_some(RETRY_TIME);
+        let retry = self.jobs.values().any(|job| job.outbox.is_full()).then_some(self.retry_time);
         // A request that waits though nothing runs needs more places than are free: those of stored or parked sequences.
-        let queued = (self.shared.lock().queue.len() > 0).then_some(RETRY_TIME);
+        let queued = (self.shared.lock().queue.len() > 0).then_some(self.retry_time);
+        self.retry_time = (2 * self.retry_time).min(MAX_RETRY_TIME);
         let idle = (self.rows.has_drawing()).then_some(IDLE_TIME);
         let at_most = [by, until_deadline, retry, queued, idle].into_iter().flatten().min();
         let began = Instant::now();
@@ -269,7 +276,7 @@ impl Scheduler {
     /// A request has left the queue: finds what is cached of its prompt, and begins to read the rest. Errors: the request, which did
     /// not fit, with the reason.
     pub(crate) fn begin(&mut self, waiting: Waiting) -> Result<(), (Box<Waiting>, Error)> {
-        if let Work::Embed(_) = waiting.request.work {
+        if waiting.request.embedding().is_some() {
             self.enter(Job::new(waiting), 0);
             return Ok(());
         }
@@ -336,7 +343,9 @@ impl Scheduler {
             // An empty prompt of a fresh session is token 0, which is read before the session is copied.
             Work::Generate { .. } if !part.is_empty() || session.is_fresh() => RowTask::Read,
             Work::State if !part.is_empty() => RowTask::Read,
-            Work::Generate { .. } | Work::State | Work::Embed(_) => return self.has_read_all(id, session),
+            Work::Generate { .. } | Work::State | Work::Embed(_) | Work::EmbedMany { .. } => {
+                return self.has_read_all(id, session);
+            }
         };
         if let (RowTask::Score { .. }, []) = (&task, part) {
             return self.has_read_all(id, session);
@@ -397,7 +406,7 @@ impl Scheduler {
                 self.complete(id);
                 Ok(())
             }
-            Work::Score { .. } | Work::Embed(_) => {
+            Work::Score { .. } | Work::Embed(_) | Work::EmbedMany { .. } => {
                 self.complete(id);
                 Ok(())
             }
@@ -455,15 +464,22 @@ impl Scheduler {
         };
         let waiting: Vec<(JobId, EmbedOptions)> = self.jobs.iter().filter_map(waits).collect();
         let Some(&(_, options)) = waiting.first() else { return Ok(false) };
-        let same = waiting.into_iter().filter(|(_, other)| *other == options).take(MAX_EMBEDDED);
-        let ids: Vec<JobId> = same.map(|(id, _)| id).collect();
-        let prompt = |id: &JobId| self.jobs.get(id).map_or(vec![], |job| job.request.prompt.clone());
-        let texts: Vec<Vec<u32>> = ids.iter().map(prompt).collect();
+        let same = waiting.into_iter().filter(|(_, other)| *other == options).map(|(id, _)| id);
+        // For each request the number of its texts.
+        let (mut ids, mut texts) = (vec![], vec![]);
+        for id in same {
+            if texts.len() >= MAX_EMBEDDED {
+                break;
+            }
+            let of_job = self.jobs.get(&id).and_then(|job| job.request.embedding()).map_or(&[][..], |(_, texts)| texts);
+            ids.push((id, of_job.len()));
+            texts.extend(of_job.iter().cloned());
+        }
         let model = self.model.clone();
         let mut served = Ok(());
         let embeddings = model.embed_batch_for(&texts, &options, |_, _| {
             served = self.serve();
-            let nobody_waits = !ids.iter().any(|id| self.jobs.contains_key(id));
+            let nobody_waits = !ids.iter().any(|(id, _)| self.jobs.contains_key(id));
             if served.is_err() || nobody_waits || self.has_to_end() {
                 ControlFlow::Break(())
             } else {
@@ -477,13 +493,23 @@ impl Scheduler {
             Err(error) if error.is_device_lost() => return Err(error),
             Err(error) => {
                 let reason = error.to_string();
-                ids.into_iter().for_each(|id| self.fail_job(id, Failure::Step { reason: reason.clone() }));
+                let mut error = Some(error);
+                for (id, _) in ids {
+                    let failure = match error.take() {
+                        Some(error) => Failure::Model(error),
+                        None => Failure::Step { reason: reason.clone() },
+                    };
+                    self.fail_job(id, failure);
+                }
                 return Ok(true);
             }
         };
-        for (id, embedding) in ids.into_iter().zip(embeddings.chunks_exact(model.config().n_embd)) {
+        let mut rest = &embeddings[..];
+        for (id, n_texts) in ids {
+            let (of_job, others) = rest.split_at((n_texts * model.config().n_embd).min(rest.len()));
+            rest = others;
             if let Some(job) = self.jobs.get_mut(&id) {
-                job.outbox.send(Event::Embedding(embedding.to_vec()));
+                job.outbox.send(Event::Embedding(of_job.to_vec()));
                 self.complete(id);
             }
         }

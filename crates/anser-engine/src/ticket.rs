@@ -14,6 +14,12 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Tells the engine that there is room again for events which were not taken. Without it the engine finds out by itself, some
+    /// milliseconds later.
+    pub fn offer_again(&self) {
+        self.shared.wake();
+    }
+
     /// Lets the request go on after this handle is dropped: it ends when it is complete, or when nobody takes its events.
     pub fn detach(mut self) {
         self.outlives = true;

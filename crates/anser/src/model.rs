@@ -339,6 +339,20 @@ impl Model {
         Ok(self.inner.identity.get_or_init(|| identity))
     }
 
+    /// Checks that the vocabulary has all of `tokens`.
+    ///
+    /// # Errors
+    /// The first id that it does not have.
+    pub fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
+        let n_vocab = self.config().n_vocab;
+        match tokens.iter().position(|&id| id as usize >= n_vocab) {
+            Some(position) => {
+                Err(anser_model::StepError::TokenOutOfRange { id: tokens[position], position, n_vocab }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Checks that a session of this model can continue from `state`.
     ///
     /// # Errors

@@ -229,13 +229,7 @@ impl Session {
     }
 
     pub(crate) fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
-        let n_vocab = self.model.config().n_vocab;
-        match tokens.iter().position(|&id| id as usize >= n_vocab) {
-            Some(position) => {
-                Err(anser_model::StepError::TokenOutOfRange { id: tokens[position], position, n_vocab }.into())
-            }
-            None => Ok(()),
-        }
+        self.model.check_ids(tokens)
     }
 
     /// A copy of the state, pending tokens included.

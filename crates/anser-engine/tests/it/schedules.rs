@@ -163,7 +163,7 @@ fn tenants_take_turns() {
     let n_done = Arc::new(AtomicUsize::new(0));
     let mut tickets = vec![];
     // The only place is taken until all have come.
-    let (on_event, events) = anser_engine::channel(1 << 20);
+    let (on_event, events) = anser_engine::channel(1 << 16);
     let long = Request { tenant: Tenant(9), ..Request::generate(vec![1], options(None, usize::MAX)) };
     let blocker = engine.submit(long, on_event).unwrap();
     assert!(matches!(events.recv().unwrap(), Event::Started { .. }));

@@ -11,6 +11,8 @@ use anser_tokenizer::{Tokenizer, Utf8Stream};
 #[derive(Debug)]
 pub(crate) struct Text {
     pub(crate) sampler: Sampler,
+    /// Whether a device that draws has this sampler.
+    pub(crate) draws_on_device: bool,
     /// `None` for a model whose vocabulary is not known: then there are tokens and no text.
     tokenizer: Option<Tokenizer>,
     stop: StopMatcher,
@@ -35,8 +37,10 @@ impl Text {
         options.sampler.validate(n_vocab)?;
         let stop = StopMatcher::new(options.stop.clone())
             .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
+        let sampler = Sampler::new(options.sampler.clone(), uncounted.to_vec());
         Ok(Text {
-            sampler: Sampler::new(options.sampler.clone(), uncounted.to_vec()),
+            draws_on_device: sampler.draws_on_device(),
+            sampler,
             tokenizer: tokenizer.cloned(),
             stop,
             decoder: Utf8Stream::new(),

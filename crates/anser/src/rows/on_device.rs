@@ -65,7 +65,7 @@ impl<S: BorrowMut<Session>> Row<S> {
     fn drawer(&self) -> Option<DrawerOf<'_>> {
         let Task::Generate { text, n_top: None } = &self.progress.task else { return None };
         match self.session().pending() {
-            &[token] if self.draws() && text.sampler.draws_on_device() => {
+            &[token] if self.draws() && text.draws_on_device => {
                 Some(DrawerOf { slot: self.session().slot(), token, sampler: &text.sampler })
             }
             _ => None,
@@ -75,7 +75,7 @@ impl<S: BorrowMut<Session>> Row<S> {
     /// Whether the device will draw for the row once it has read its prompt.
     fn will_draw(&self) -> bool {
         let Task::Generate { text, n_top: None } = &self.progress.task else { return false };
-        text.end().is_none() && text.sampler.draws_on_device()
+        text.end().is_none() && text.draws_on_device
     }
 }
 
@@ -94,7 +94,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
         let on_device = self.device.rows.iter().flatten().copied();
         let ended: Vec<RowId> = on_device.filter(|id| self.rows.get(id).is_none_or(|row| !row.draws())).collect();
         let n_going = self.device.n_rows() - ended.len();
-        let is_new = |(id, row): &(&RowId, &Row<S>)| row.drawer().is_some() && !self.device.has(**id);
+        let is_new = |(id, row): &(&RowId, &Row<S>)| !self.device.has(**id) && row.drawer().is_some();
         let joining: Vec<RowId> = self.rows.iter().filter(is_new).map(|(&id, _)| id).collect();
         let n_wanted = (n_going + joining.len()).min(self.device.max_rows);
         let n_soon = self.rows.values().filter(|row| row.will_draw()).count();
