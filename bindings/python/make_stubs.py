@@ -11,7 +11,7 @@ STUBS = HERE / "python" / "anser" / "_anser.pyi"
 
 # The modules of the names that the signatures in Rust contain as texts.
 SOURCES = {
-    "collections.abc": ["Coroutine", "Iterable", "Sequence"],
+    "collections.abc": ["Callable", "Coroutine", "Iterable", "Sequence"],
     "types": ["GenericAlias", "TracebackType"],
     "typing": ["Any", "Generic", "overload"],
     "anser._types": [

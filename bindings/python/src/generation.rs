@@ -4,19 +4,22 @@ use crate::arrays::Array;
 use crate::detached::{Detached, drop_without_gil};
 use crate::error::{BusyError, exception};
 use crate::progress::Progress;
+use crate::service::{Arrival, Served, Service, failed};
 use crate::session::Session;
 use anser::chat::{ReplyEnd, ReplyParser};
 use anser::stop::StopMatcher;
-use anser::{CancelToken, Error, FinishReason, GenerateOptions, Want};
+use anser::{CancelToken, Error, FinishReason, GenerateOptions, Likelihood, Want};
+use anser_engine::{Event, Request, Start, Usage, Work};
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 use pyo3::{PyTraverseError, PyVisit, type_hint_identifier, type_hint_subscript};
 use self_cell::{MutBorrow, self_cell};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::mem;
 use std::ops::ControlFlow;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 type Drawing<'a> = anser::Generation<'a>;
 
@@ -31,8 +34,9 @@ self_cell! {
 
 /// A text that is being generated: iterate for its pieces, with `for` or `async for`.
 ///
-/// The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
-/// `with` or `async with` block, cancelling the task that iterates, and dropping it.
+/// The prompt is read when the first piece is asked for. Generations of one model that run at the same time, in threads or
+/// in tasks, share the steps of the model; each then runs at most a few tokens ahead of its reader. close() ends the
+/// generation early; so do Ctrl-C, leaving a `with` or `async with` block, cancelling the task that iterates, and dropping it.
 #[pyclass(frozen, weakref, module = "anser")]
 pub(crate) struct Generation {
     model: Detached<anser::Model>,
@@ -48,14 +52,31 @@ pub(crate) struct Generation {
 struct Inner {
     phase: Phase,
     options: GenerateOptions,
+    n_top: Option<usize>,
     /// The parser of a chat's answer; without one the text is returned unchanged.
     parser: Option<ReplyParser>,
     reasoning: String,
     tokens: Vec<u32>,
+    /// The likelihoods of the tokens, if they were asked for.
+    likelihoods: Option<Vec<Likelihood>>,
+    /// The reason for which the engine ended the text of a chat.
+    ended: Option<FinishReason>,
+    /// The tokens of a generation that the engine serves.
+    usage: Usage,
+    /// Whether the engine generates it.
+    is_served: bool,
     finish: Option<FinishReason>,
 }
 
 enum Phase {
+    /// The model's engine is to generate it, and has not been asked.
+    Unasked {
+        service: Detached<Arc<Service>>,
+        start: Start,
+        prompt: Vec<u32>,
+    },
+    /// The model's engine generates it.
+    Served(Served),
     /// The prompt has not been read.
     Waiting {
         session: anser::Session,
@@ -91,10 +112,28 @@ impl Generation {
         parser: Option<ReplyParser>,
     ) -> Generation {
         let (model, cancel) = (Detached::new(session.model().clone()), options.cancel.clone());
-        let phase = Phase::Waiting { session, prompt };
-        let (reasoning, tokens, finish) = (String::new(), vec![], None);
-        let inner = Inner { phase, options, parser, reasoning, tokens, finish };
+        let inner = Inner::new(Phase::Waiting { session, prompt }, options, parser);
         Generation { model, inner: Mutex::new(inner), cancel, owner: None, progress: Mutex::new(progress) }
+    }
+
+    /// A generation by the engine `service` of `model`. `n_top`: the number of most likely tokens to report with the log-probability
+    /// of each token, if these are wanted.
+    pub(crate) fn served(
+        model: &anser::Model,
+        service: Arc<Service>,
+        start: Start,
+        prompt: Vec<u32>,
+        options: GenerateOptions,
+        n_top: Option<usize>,
+        parser: Option<ReplyParser>,
+    ) -> Generation {
+        let (model, cancel) = (Detached::new(model.clone()), options.cancel.clone());
+        let phase = Phase::Unasked { service: Detached::new(service), start, prompt };
+        let mut inner = Inner::new(phase, options, parser);
+        inner.likelihoods = n_top.map(|_| vec![]);
+        inner.n_top = n_top;
+        inner.is_served = true;
+        Generation { model, inner: Mutex::new(inner), cancel, owner: None, progress: Mutex::new(None) }
     }
 
     /// A generation with the session of `owner`, to which the session is given back.
@@ -113,16 +152,54 @@ impl Generation {
     /// The next piece, or `None` at the end. Call this without the GIL.
     fn step(&self) -> PyResult<Option<String>> {
         let mut inner = self.inner()?;
-        let piece = match inner.phase {
+        if self.ends_now(&mut inner) {
+            return Ok(None);
+        }
+        let begun = match inner.phase {
             Phase::Waiting { .. } => inner.start(Progress::checked(self.take_progress())),
-            Phase::Running(_) | Phase::Ended => Ok(()),
+            Phase::Unasked { .. } => inner.ask(),
+            Phase::Served(_) | Phase::Running(_) | Phase::Ended => Ok(()),
         };
-        let piece = piece.and_then(|()| inner.advance());
+        let piece = begun.and_then(|()| match inner.phase {
+            Phase::Served(_) => inner.next_served(Served::wait).map(Option::flatten),
+            Phase::Waiting { .. } | Phase::Unasked { .. } | Phase::Running(_) | Phase::Ended => inner.advance(),
+        });
         // The caller may ask for no further piece after cancelling, so this call gives the session back.
         if !matches!(piece, Ok(Some(_))) || self.cancel.is_cancelled() {
             self.end(&mut inner);
         }
         piece
+    }
+
+    /// The next piece without waiting: `None` if there is none yet, `Some(None)` at the end. Only for a generation that the engine
+    /// serves.
+    fn poll(&self) -> PyResult<Option<Option<String>>> {
+        let mut inner = self.inner()?;
+        if self.ends_now(&mut inner) {
+            return Ok(Some(None));
+        }
+        let begun = match inner.phase {
+            Phase::Unasked { .. } => inner.ask(),
+            Phase::Waiting { .. } | Phase::Served(_) | Phase::Running(_) | Phase::Ended => Ok(()),
+        };
+        let piece = begun.and_then(|()| match inner.phase {
+            Phase::Served(_) => inner.next_served(|served| Ok(served.poll())),
+            Phase::Waiting { .. } | Phase::Unasked { .. } | Phase::Running(_) | Phase::Ended => Ok(Some(None)),
+        });
+        if matches!(piece, Ok(Some(None)) | Err(_)) {
+            self.end(&mut inner);
+        }
+        piece
+    }
+
+    /// Ends a generation that the engine serves if it was cancelled: what the engine has drawn ahead is no part of it.
+    fn ends_now(&self, inner: &mut Inner) -> bool {
+        let is_served = matches!(inner.phase, Phase::Unasked { .. } | Phase::Served(_));
+        let ends = is_served && self.cancel.is_cancelled();
+        if ends {
+            self.end(inner);
+        }
+        ends
     }
 
     fn take_progress(&self) -> Option<Py<PyAny>> {
@@ -137,6 +214,17 @@ impl Generation {
                 inner.tokens = running.borrow_dependent().tokens().to_vec();
                 inner.finish = inner.finish.or(running.borrow_dependent().finish_reason());
                 running.into_owner().into_inner()
+            }
+            Phase::Unasked { service, .. } => {
+                drop(service);
+                inner.finish = inner.finish.or(Some(FinishReason::Cancelled));
+                return;
+            }
+            Phase::Served(served) => {
+                drop_without_gil(served);
+                inner.usage.n_generated = inner.tokens.len();
+                inner.finish = inner.finish.or(Some(FinishReason::Cancelled));
+                return;
             }
             Phase::Ended => return,
         };
@@ -179,6 +267,95 @@ impl Drop for Generation {
 }
 
 impl Inner {
+    fn new(phase: Phase, options: GenerateOptions, parser: Option<ReplyParser>) -> Inner {
+        Inner {
+            phase,
+            options,
+            n_top: None,
+            parser,
+            reasoning: String::new(),
+            tokens: vec![],
+            likelihoods: None,
+            ended: None,
+            usage: Usage::default(),
+            is_served: false,
+            finish: None,
+        }
+    }
+
+    /// Hands the generation to the engine.
+    fn ask(&mut self) -> PyResult<()> {
+        let Phase::Unasked { service, start, prompt } = mem::replace(&mut self.phase, Phase::Ended) else {
+            return Ok(());
+        };
+        self.usage.n_prompt = prompt.len();
+        let work = Work::Generate { choices: vec![self.options.clone()], n_top: self.n_top };
+        let request = Request { start, ..Request::new(prompt, work) };
+        match service.submit(request) {
+            Ok(served) => {
+                self.phase = Phase::Served(served);
+                Ok(())
+            }
+            Err(error) => {
+                self.finish = Some(FinishReason::Cancelled);
+                Err(error)
+            }
+        }
+    }
+
+    /// The next piece of a generation that the engine serves; `Some(None)` at the end, `None` if `next` gives nothing now.
+    fn next_served<N: IntoArrival>(
+        &mut self,
+        next: impl Fn(&Served) -> PyResult<N>,
+    ) -> PyResult<Option<Option<String>>> {
+        loop {
+            let Phase::Served(served) = &self.phase else { return Ok(Some(None)) };
+            if self.finish.is_some() && self.parser.is_some() {
+                return Ok(Some(None));
+            }
+            let Some(arrival) = next(served)?.into_arrival() else { return Ok(None) };
+            let text = match arrival {
+                Arrival::Event(Event::Token { drawn, .. }) => {
+                    self.tokens.push(drawn.id);
+                    if let (Some(likelihoods), Some(likelihood)) = (&mut self.likelihoods, drawn.likelihood) {
+                        likelihoods.push(likelihood);
+                    }
+                    continue;
+                }
+                Arrival::Event(Event::Text { piece, .. }) => Some(piece.text),
+                Arrival::Event(Event::Ended { reason, .. }) if self.parser.is_none() => {
+                    self.finish = Some(reason);
+                    continue;
+                }
+                Arrival::Event(Event::Ended { reason, .. }) => {
+                    self.ended = Some(reason);
+                    None
+                }
+                Arrival::Event(Event::Done(_)) | Arrival::End => return Ok(Some(None)),
+                Arrival::Event(Event::Failed(failure)) => return Err(failed(failure)),
+                Arrival::Event(Event::Started { n_cached }) => {
+                    self.usage.n_cached = n_cached;
+                    continue;
+                }
+                Arrival::Event(Event::Scored(_) | Event::Embedding(_) | Event::State(_)) => continue,
+            };
+            let Some(parser) = &mut self.parser else { return Ok(Some(text)) };
+            let step = match &text {
+                Some(text) => parser.push(text),
+                None => parser.finish(),
+            };
+            self.reasoning += &step.reasoning;
+            self.finish = match step.end {
+                Some(ReplyEnd::Turn) => Some(FinishReason::TurnEnd),
+                Some(ReplyEnd::Stop(index)) => Some(FinishReason::StopText(index)),
+                None => self.ended,
+            };
+            if !step.content.is_empty() {
+                return Ok(Some(Some(step.content)));
+            }
+        }
+    }
+
     fn advance(&mut self) -> PyResult<Option<String>> {
         loop {
             let Phase::Running(running) = &mut self.phase else { return Ok(None) };
@@ -231,6 +408,26 @@ impl Inner {
             }
         }
         Ok(())
+    }
+}
+
+/// A token, its log-probability, and the most likely tokens in its place with theirs.
+type TokenLogprob = (u32, f32, Vec<(u32, f32)>);
+
+/// What a way to look for the next event gives.
+trait IntoArrival {
+    fn into_arrival(self) -> Option<Arrival>;
+}
+
+impl IntoArrival for Arrival {
+    fn into_arrival(self) -> Option<Arrival> {
+        Some(self)
+    }
+}
+
+impl IntoArrival for Option<Arrival> {
+    fn into_arrival(self) -> Option<Arrival> {
+        self
     }
 }
 
@@ -349,7 +546,7 @@ impl Generation {
         let inner = self.inner()?;
         let tokens = match &inner.phase {
             Phase::Running(running) => running.borrow_dependent().tokens(),
-            Phase::Waiting { .. } | Phase::Ended => &inner.tokens,
+            Phase::Waiting { .. } | Phase::Unasked { .. } | Phase::Served(_) | Phase::Ended => &inner.tokens,
         };
         Ok(Array::from_vec(py, tokens.to_vec()))
     }
@@ -360,7 +557,49 @@ impl Generation {
         let inner = self.inner()?;
         Ok(match inner.phase {
             Phase::Ended => inner.finish.map(|reason| FinishName(reason.name())),
-            Phase::Waiting { .. } | Phase::Running(_) => None,
+            Phase::Waiting { .. } | Phase::Unasked { .. } | Phase::Served(_) | Phase::Running(_) => None,
+        })
+    }
+
+    /// For each token drawn so far its log-probability and the most likely tokens in its place, most likely first, as (token,
+    /// logprob, [(token, logprob), ...]); None unless logprobs was given.
+    #[getter]
+    fn logprobs(&self) -> PyResult<Option<Vec<TokenLogprob>>> {
+        let inner = self.inner()?;
+        let all = |likelihoods: &Vec<Likelihood>| {
+            let of = |l: &Likelihood| (l.token, l.log_probability, l.top.clone());
+            likelihoods.iter().map(of).collect()
+        };
+        Ok(inner.likelihoods.as_ref().map(all))
+    }
+
+    /// The numbers of tokens once the text has ended: "prompt", "cached" (those of the prompt that were not read again) and
+    /// "generated"; None before, and for a generation in a session or with progress.
+    #[getter]
+    fn usage(&self) -> PyResult<Option<BTreeMap<&'static str, usize>>> {
+        let inner = self.inner()?;
+        let Usage { n_prompt, n_cached, n_generated } = inner.usage;
+        let has_ended = matches!(inner.phase, Phase::Ended) && inner.is_served;
+        Ok(has_ended.then(|| [("prompt", n_prompt), ("cached", n_cached), ("generated", n_generated)].into()))
+    }
+
+    /// Whether the model's engine serves it, so that pieces come without a thread that waits.
+    fn _is_served(&self) -> PyResult<bool> {
+        Ok(matches!(self.inner()?.phase, Phase::Unasked { .. } | Phase::Served(_)))
+    }
+
+    /// The next piece in a tuple, (None,) at the end, or None if it has to be waited for.
+    fn _poll(&self, py: Python<'_>) -> PyResult<Option<(Option<String>,)>> {
+        Ok(py.detach(|| self.poll())?.map(|piece| (piece,)))
+    }
+
+    /// Has call called once, in another thread, when _poll() has something; False if it has already.
+    #[pyo3(signature = (call: "Callable[[], object]"))]
+    fn _call_when_there(&self, call: Py<PyAny>) -> PyResult<bool> {
+        let inner = self.inner()?;
+        Ok(match &inner.phase {
+            Phase::Served(served) => served.call_when_there(call),
+            Phase::Waiting { .. } | Phase::Unasked { .. } | Phase::Running(_) | Phase::Ended => false,
         })
     }
 
@@ -429,13 +668,13 @@ impl Generation {
     fn __repr__(&self) -> String {
         match self.inner.try_lock() {
             Ok(inner) => match (&inner.phase, inner.finish) {
-                (Phase::Waiting { prompt, .. }, _) => {
+                (Phase::Waiting { prompt, .. } | Phase::Unasked { prompt, .. }, _) => {
                     format!("<anser.Generation: not started, prompt of {} tokens>", prompt.len())
                 }
                 (Phase::Ended, Some(reason)) => {
                     format!("<anser.Generation: {} tokens, ended: {}>", inner.tokens.len(), reason.name())
                 }
-                (Phase::Running(_) | Phase::Ended, _) => "<anser.Generation: running>".into(),
+                (Phase::Served(_) | Phase::Running(_) | Phase::Ended, _) => "<anser.Generation: running>".into(),
             },
             Err(_) => "<anser.Generation: running>".into(),
         }

@@ -15,6 +15,7 @@ mod load;
 mod model;
 mod options;
 mod progress;
+mod service;
 mod session;
 mod state;
 mod tokenizer;

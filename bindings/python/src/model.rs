@@ -6,20 +6,23 @@ use crate::error::{OptionError, exception};
 use crate::generation::{self, Generation};
 use crate::options::{self, generate_options};
 use crate::progress::Progress;
+use crate::service::{self, Arrival, Service};
 use crate::session::Session;
 use crate::state::{self, State};
 use crate::values::Given;
 use crate::{progress, tokenizer, tokens, values};
 use anser::chat::Thinking;
 use anser::{EmbedOptions, Layer, Pooling, Want};
+use anser_engine::{Event, Request, Saved, Start, Work};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 /// A loaded model. It may be used from several threads.
 #[pyclass(frozen, module = "anser")]
-pub(crate) struct Model(Detached<anser::Model>);
+pub(crate) struct Model(Detached<anser::Model>, OnceLock<Detached<Arc<Service>>>);
 
 #[pymethods]
 impl Model {
@@ -165,8 +168,18 @@ impl Model {
             layer: layer.or(Layer::Final, parse_layer)?,
             normalize: normalize.or(false, |value| values::flag("normalize", value))?,
         };
-        let mut progress = Progress::new(py, progress)?;
+        progress::check(py, progress.as_ref())?;
         let texts = tokens::tokens_of_each(&self.0, texts)?;
+        if progress.is_none() {
+            let n_texts = texts.len();
+            let take = |event| match event {
+                Event::Embedding(rows) => Some(rows),
+                _ => None,
+            };
+            let rows = self.ask(py, Request::new(vec![], Work::EmbedMany { options, texts }), take)?;
+            return Array::from_rows(py, rows.unwrap_or_default(), n_texts, self.0.config().n_embd);
+        }
+        let mut progress = Progress::checked(progress);
         let rows = py.detach(|| self.0.embed_batch_for(&texts, &options, |done, total| progress.report(done, total)));
         Array::from_rows(py, progress.result(rows)?, texts.len(), self.0.config().n_embd)
     }
@@ -179,14 +192,42 @@ impl Model {
     /// The state after a text or token ids.
     #[pyo3(signature = (prompt: "Prompt", *, progress: "Progress | None" = None))]
     fn state(&self, py: Python<'_>, prompt: &Bound<'_, PyAny>, progress: Option<Py<PyAny>>) -> PyResult<State> {
-        let mut progress = Progress::new(py, progress)?;
+        progress::check(py, progress.as_ref())?;
         let tokens = tokens::tokens(&self.0, prompt)?;
+        if progress.is_none() {
+            let take = |event| match event {
+                Event::State(saved) => Some(saved),
+                _ => None,
+            };
+            let saved = self.ask(py, Request::new(tokens, Work::State), take)?;
+            let saved = saved.ok_or_else(|| exception(anser::Error::Cancelled))?;
+            return Ok(State::new(py, Arc::unwrap_or_clone(saved).state, &self.0));
+        }
+        let mut progress = Progress::checked(progress);
         let state = py.detach(|| {
             let mut session = self.0.session()?;
             session.feed_for(&tokens, Want::NOTHING, |done, total| progress.report(done, total))?;
             session.state()
         });
         Ok(State::new(py, progress.result(state)?, &self.0))
+    }
+
+    /// The log-probabilities [T] of the tokens of a text (or of token ids), each after those before it: natural logarithms of the
+    /// model's own distribution. That of the first token is NaN from a fresh state, since nothing is before it.
+    #[pyo3(signature = (text: "Prompt", *, state: "State | None" = None))]
+    fn score<'py>(&self, text: &Bound<'py, PyAny>, state: Option<&Bound<'_, State>>) -> PyResult<Array<'py, f32>> {
+        let py = text.py();
+        let tokens = tokens::tokens(&self.0, text)?;
+        let start = self.start_at(py, state)?;
+        let mut scores = vec![];
+        let take = |event| {
+            if let Event::Scored(more) = event {
+                scores.extend(more.into_iter().map(|score| score.map_or(f32::NAN, |score| score.log_probability)));
+            }
+            None::<()>
+        };
+        self.ask(py, Request { start, ..Request::new(tokens, Work::Score { n_top: 0 }) }, take)?;
+        Ok(Array::from_vec(py, scores))
     }
 
     /// The state before any token: zeros, to be filled by assignment.
@@ -196,23 +237,37 @@ impl Model {
 
     /// Generates the text that follows prompt, from a fresh state or from another.
     ///
+    /// Calls from several threads or tasks are batched: the model's steps are shared by all that run at the same time. A generation
+    /// with progress takes its own steps. logprobs is the number of most likely tokens to report, in the generation's logprobs, with
+    /// the log-probability of each token; 0 reports the token's own alone.
+    ///
     #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
         prompt: "Prompt", *, state: "State | None" = None, progress: "Progress | None" = None,
-        **options: "Unpack[GenerateOptions]"
+        logprobs: "int | None" = None, **options: "Unpack[GenerateOptions]"
     ))]
     fn generate(
         &self,
         prompt: &Bound<'_, PyAny>,
         state: Option<&Bound<'_, State>>,
         progress: Option<Py<PyAny>>,
+        logprobs: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Generation> {
+        let py = prompt.py();
         let options = generate_options(options)?;
-        progress::check(prompt.py(), progress.as_ref())?;
+        progress::check(py, progress.as_ref())?;
+        let n_top = logprobs.map(|n| values::count("logprobs", n)).transpose()?;
         let tokens = tokens::tokens(&self.0, prompt)?;
         Generation::check(&self.0, &tokens, &options)?;
-        let session = self.session_at(prompt.py(), state)?;
+        if progress.is_none() {
+            let (start, service) = (self.start_at(py, state)?, self.service(py)?);
+            return Ok(Generation::served(&self.0, service, start, tokens, options, n_top, None));
+        }
+        if n_top.is_some() {
+            return Err(OptionError::new_err("logprobs: expected no progress with it, found both"));
+        }
+        let session = self.session_at(py, state)?;
         Ok(Generation::new(session, tokens, options, progress, None))
     }
 
@@ -280,6 +335,10 @@ impl Model {
         Generation::check(&self.0, &tokens, &options)?;
         // Stop texts count in the answer only, not in the thought: the parser looks for them.
         let parser = chat.parser(std::mem::take(&mut options.stop))?;
+        if progress.is_none() {
+            let (start, service) = (self.start_at(py, state)?, self.service(py)?);
+            return Ok(Generation::served(&self.0, service, start, tokens, options, None, Some(parser)));
+        }
         let session = self.session_at(py, state)?;
         Ok(Generation::new(session, tokens, options, progress, Some(parser)))
     }
@@ -327,7 +386,44 @@ impl Model {
 
 impl Model {
     pub(crate) fn new(model: anser::Model) -> Model {
-        Model(Detached::new(model))
+        Model(Detached::new(model), OnceLock::new())
+    }
+
+    /// The engine that batches the calls of all threads and tasks; it is started at the first call.
+    fn service(&self, py: Python<'_>) -> PyResult<Arc<Service>> {
+        // In a forked child, a thread of the parent that was starting it does not exist.
+        self.0.check_process().map_err(exception)?;
+        service::end_at_exit(py)?;
+        Ok(py.detach(|| Arc::clone(self.1.get_or_init(|| Service::start(&self.0)))))
+    }
+
+    /// Where a request of the engine begins.
+    fn start_at(&self, py: Python<'_>, state: Option<&Bound<'_, State>>) -> PyResult<Start> {
+        let Some(state) = state else { return Ok(Start::Fresh) };
+        let state = state.get().to_engine(py, &self.0)?;
+        self.0.check_state(&state).map_err(exception)?;
+        Ok(Start::State(Arc::new(Saved { state, logits: vec![] })))
+    }
+
+    /// Has the engine do some work that gives one thing, and waits for what `take` takes from its events.
+    fn ask<T: Send>(
+        &self,
+        py: Python<'_>,
+        request: Request,
+        mut take: impl FnMut(Event) -> Option<T> + Send,
+    ) -> PyResult<Option<T>> {
+        let service = self.service(py)?;
+        py.detach(move || {
+            let served = service.submit(request)?;
+            let mut taken = None;
+            loop {
+                match served.wait()? {
+                    Arrival::Event(Event::Failed(failure)) => return Err(service::failed(failure)),
+                    Arrival::End | Arrival::Event(Event::Done(_)) => return Ok(taken),
+                    Arrival::Event(event) => taken = take(event).or(taken),
+                }
+            }
+        })
     }
 
     /// A session that stands at `state`, or at the beginning.

@@ -92,7 +92,7 @@ def test_an_error_names_the_option_and_says_what_was_expected_and_found(
 
 
 @pytest.mark.parametrize(
-    "options", [{"logprobs": 5}, {"grammar": "x"}, {"logits_processor": None}, {"temperature": "hot", "response_format": {}}]
+    "options", [{"n": 5}, {"grammar": "x"}, {"logits_processor": None}, {"temperature": "hot", "response_format": {}}]
 )
 def test_unknown_names_are_told_before_any_value(demo: anser.Model, options: dict[str, Any]) -> None:
     name = [*options][-1]

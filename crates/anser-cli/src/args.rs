@@ -82,6 +82,17 @@ pub(crate) struct GenerateArgs {
     /// Print one JSON object at the end instead of streaming text; see below
     #[arg(long)]
     pub(crate) json: bool,
+    /// With --json or --prompts: print the log-probability of each token, and the K most likely tokens in its place
+    #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = whole::<usize>(0, 1000))]
+    pub(crate) logprobs: Option<usize>,
+    /// Continue many texts side by side: a line of this file is a JSON object with a prompt, and gives a line of output; - reads
+    /// standard input. See below
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prompt", "echo", "json"])]
+    pub(crate) prompts: Option<PathBuf>,
+    /// The most texts of --prompts that are generated at a time
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "32", requires = "prompts")]
+    #[arg(value_parser = whole::<usize>(1, 1024))]
+    pub(crate) jobs: usize,
     /// Continue from a state that `anser state`, or /save in a chat, wrote, or begin with a state-tuned file
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
@@ -108,7 +119,17 @@ The JSON object of --json:
   n_prompt       tokens read before the first was generated
   n_generated    tokens generated
   finish_reason  \"stop\" (end of document, or a --stop text), \"length\" or \"cancelled\" (Ctrl-C)
-  timings        load_ms, prompt_ms, generate_ms; prompt_tps, generate_tps: tokens/s or null";
+  timings        load_ms, prompt_ms, generate_ms; prompt_tps, generate_tps: tokens/s or null
+  logprobs       with --logprobs: for each token its id, logprob (natural logarithm, of the model's own distribution), and top: the
+                 K most likely tokens as [id, logprob]
+
+A line of --prompts:
+  {\"prompt\": \"Once upon a time\", \"max_tokens\": 40, \"seed\": 7}
+  prompt is required; id (any text or number) comes back with the result; max_tokens, stop (texts), temperature, top_p, top_k, min_p,
+  typical_p, presence_penalty, frequency_penalty, penalty_decay, repetition_penalty and seed replace the options of the command for
+  this line. Results have the order of the lines: index (the line's number, from 0), id, and either text, tokens, n_prompt,
+  n_generated, finish_reason and logprobs as above, or error. A line that fails loses no other one; the command then ends with exit
+  code 1.";
 
 /// Talk with a model
 ///
@@ -386,7 +407,51 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchWhat {
     Kernels(BenchKernelsArgs),
+    Engine(BenchEngineArgs),
 }
+
+/// Measure how fast many clients are served at once
+///
+/// Each client sends a request, waits for the whole text, and sends the next one, so that as many texts are generated at a time as there
+/// are clients; each has a prompt of its own. Prints medians, least and greatest values over the runs.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_ENGINE_HELP)]
+pub(crate) struct BenchEngineArgs {
+    /// The numbers of clients, separated by commas
+    #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,8,64", value_parser = whole::<usize>(1, 1024))]
+    pub(crate) clients: Vec<usize>,
+    /// The number of tokens of each prompt
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "256")]
+    #[arg(value_parser = whole::<usize>(1, 1 << 20))]
+    pub(crate) prompt: usize,
+    /// The number of tokens to generate for each request
+    #[arg(long, value_name = "T", allow_negative_numbers = true, default_value = "128")]
+    #[arg(value_parser = whole::<usize>(1, 1 << 20))]
+    pub(crate) r#gen: usize,
+    /// The number of requests of each client in a run
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "2")]
+    #[arg(value_parser = whole::<usize>(1, 1000))]
+    pub(crate) requests: usize,
+    /// The number of runs
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "3")]
+    #[arg(value_parser = whole::<usize>(1, 1000))]
+    pub(crate) runs: usize,
+    /// Print one JSON object, which anser bench --compare reads
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+const BENCH_ENGINE_HELP: &str = "\
+Measured in every run, for each number N of clients:
+  clients_N_tps                tokens generated for all clients, per second
+  clients_N_first_token_p50_ms from sending a request to its first token: half of the requests wait no longer; p99: 99 of 100
+  clients_N_between_p50_ms     from one token of a text to the next; p99 likewise
+
+Examples:
+  anser bench engine -m model.gguf --clients 1,8,64
+  anser bench engine --clients 8 --prompt 64 --gen 32 --runs 5 --json > after.json";
 
 /// Check and time every kernel of a GPU on its own
 ///

@@ -117,7 +117,7 @@ impl Model {
     }
 
     /// Errors: [`Error::NotFinite`] if a number that a session or its caller receives is not finite.
-    fn check_finite(&self, session: &Session, fed: &Fed) -> Result<(), Error> {
+    pub(crate) fn check_finite(&self, session: &Session, fed: &Fed) -> Result<(), Error> {
         let check = |numbers: &[f32], n_cols: usize, what: &str| {
             if anser_model::all_finite(numbers) {
                 return Ok(());

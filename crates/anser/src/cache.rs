@@ -45,6 +45,10 @@ impl<K: Hash + Eq, T> Bounded<K, T> {
         self.stats.n_misses += n_misses;
     }
 
+    pub(crate) fn max_n_bytes(&self) -> usize {
+        self.max_n_bytes
+    }
+
     /// Whether an item of this size can be entered at all.
     pub(crate) fn has_room_for(&self, n_bytes: usize) -> bool {
         n_bytes <= self.max_n_bytes

@@ -5,9 +5,9 @@ use crate::model::Options;
 use crate::progress::LoadProgress;
 use crate::sampler::Sampler;
 use anser_cpu::{Cpu, SlotId};
-use anser_gpu::Drawing;
 #[cfg(not(target_arch = "wasm32"))]
 use anser_gpu::{DeviceChoice, Drawer, Gpu, GpuError, GpuOptions, PerProcess};
+use anser_gpu::{Drawing, DrawnFor};
 use anser_model::{Plan, State, StateLayout, Step};
 use std::ops::ControlFlow;
 #[cfg(not(target_arch = "wasm32"))]
@@ -55,6 +55,25 @@ pub(crate) enum Executor {
     Cpu(Box<Cpu>),
     #[cfg(not(target_arch = "wasm32"))]
     Gpu(Box<Gpu>),
+}
+
+/// A sequence whose tokens a device is to draw as `sampler` would.
+#[derive(Debug, Clone, Copy)]
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "only a GPU draws"))]
+pub(crate) struct DrawerOf<'a> {
+    /// Holds its state.
+    pub(crate) slot: SlotId,
+    /// What it reads before it draws its first token.
+    pub(crate) token: u32,
+    pub(crate) sampler: &'a Sampler,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl DrawerOf<'_> {
+    fn on_device(&self) -> Option<Drawer> {
+        let (options, shares) = (self.sampler.on_device()?, self.sampler.shares());
+        Some(Drawer { slot: self.slot, token: self.token, options, shares })
+    }
 }
 
 /// A GPU that is being opened by another thread, if the options may want one.
@@ -311,29 +330,41 @@ impl Executor {
         }
     }
 
-    /// Begins to draw the tokens of sequences on the device, as their samplers would on the host. Each of `drawers` is
-    /// a slot, the token that the sequence reads first, and its sampler. `None` if the host has to draw.
+    /// Begins to draw the tokens of sequences on the device, as their samplers would on the host, with `n_rows` rows; those that
+    /// `drawers` leave empty are for sequences that join later. `None` if the host has to draw.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn start_drawing(&mut self, drawers: &[(SlotId, u32, &Sampler)]) -> Result<Option<Drawing>, Error> {
+    pub(crate) fn start_drawing(&mut self, drawers: &[DrawerOf<'_>], n_rows: usize) -> Result<Option<Drawing>, Error> {
         match self {
             Executor::Cpu(_) => Ok(None),
             #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => {
-                let drawer = |&(slot, token, sampler): &(SlotId, u32, &Sampler)| {
-                    Some(Drawer { slot, token, options: sampler.on_device()?, shares: sampler.shares() })
-                };
-                match drawers.iter().map(drawer).collect() {
-                    Some(drawers) => Ok(gpu.start_drawing(drawers)?),
-                    None => Ok(None),
-                }
-            }
+            Executor::Gpu(gpu) => match drawers.iter().map(DrawerOf::on_device).collect() {
+                Some(drawers) => Ok(gpu.start_drawing_with_room(drawers, n_rows)?),
+                None => Ok(None),
+            },
         }
     }
 
-    /// Reads the last tokens and draws the next ones, `None` for a sequence whose token cannot be drawn. `goes_on` says
-    /// that the caller will most likely want the tokens after those, so that the device may begin with them.
+    /// Lets another sequence draw in a row that is free; returns the row, `None` if there is none or the host has to draw.
     #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<Option<u32>>, Error> {
+    pub(crate) fn join_drawing(
+        &mut self,
+        drawing: &mut Drawing,
+        drawer: &DrawerOf<'_>,
+    ) -> Result<Option<usize>, Error> {
+        match self {
+            Executor::Cpu(_) => Ok(None),
+            #[cfg(not(target_arch = "wasm32"))]
+            Executor::Gpu(gpu) => match drawer.on_device() {
+                Some(drawer) => Ok(gpu.join_drawing(drawing, drawer)?),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Reads the last tokens and draws the next ones, row by row. `goes_on` says that the caller will most likely want the tokens
+    /// after those, so that the device may begin with them.
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
+    pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<DrawnFor>, Error> {
         match self {
             Executor::Cpu(_) => Ok(vec![]),
             #[cfg(not(target_arch = "wasm32"))]

@@ -112,6 +112,14 @@ impl Model {
         Ok(found.into_iter().flatten().flatten().collect())
     }
 
+    /// Checks that the model has what `options` name.
+    ///
+    /// # Errors
+    /// A layer out of range.
+    pub fn check_embed_options(&self, options: &EmbedOptions) -> Result<(), Error> {
+        self.embedded_value(options.layer).map(drop)
+    }
+
     fn embedded_value(&self, layer: Layer) -> Result<ValueId, Error> {
         let plan = self.plan();
         let value = match layer {

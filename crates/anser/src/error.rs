@@ -89,6 +89,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether the device had no room for what was asked, so that it may succeed later or with fewer sequences.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn is_out_of_memory(&self) -> bool {
+        matches!(self, Error::Gpu(anser_gpu::GpuError::OutOfMemory { .. } | anser_gpu::GpuError::Limit { .. }))
+    }
+
+    /// Whether the device is gone, so that the model must be loaded again.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn is_device_lost(&self) -> bool {
+        matches!(self, Error::Gpu(anser_gpu::GpuError::Lost { .. }))
+    }
+
     pub(crate) fn io(file: &std::path::Path, source: std::io::Error) -> Error {
         Error::Io { file: file.display().to_string(), source }
     }

@@ -394,8 +394,42 @@ impl Model {
         Ok(self.inner.identity.get_or_init(|| identity))
     }
 
+    /// Checks that the vocabulary has all of `tokens`.
+    ///
+    /// # Errors
+    /// The first id that it does not have.
+    pub fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
+        let n_vocab = self.config().n_vocab;
+        match tokens.iter().position(|&id| id as usize >= n_vocab) {
+            Some(position) => {
+                Err(anser_model::StepError::TokenOutOfRange { id: tokens[position], position, n_vocab }.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Checks that a session of this model can continue from `state`.
+    ///
+    /// # Errors
+    /// A state of another shape or, if the state names its model, of another model.
+    pub fn check_state(&self, state: &State) -> Result<(), Error> {
+        if state.layout() != self.state_layout() {
+            let (expected, found) = (self.state_layout().len(), state.data().len());
+            return Err(anser_model::StateError::Length { expected, found }.into());
+        }
+        let Some(made_by) = state.model() else { return Ok(()) };
+        let identity = self.identity()?;
+        if !Arc::ptr_eq(made_by, identity) && !made_by.is_same_model(identity) {
+            return Err(anser_model::StateError::OtherModel { title: identity.title().into() }.into());
+        }
+        Ok(())
+    }
+
     /// A digest of the file, which differs between quantizations: SHA-256 over types, shapes and some rows of all weights.
-    pub(crate) fn digest(&self) -> Result<&str, Error> {
+    ///
+    /// # Errors
+    /// If the file cannot be read, or was changed.
+    pub fn digest(&self) -> Result<&str, Error> {
         /// The number of rows of every matrix that are hashed.
         const N_ROWS: usize = 4;
 

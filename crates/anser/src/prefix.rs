@@ -54,7 +54,7 @@ impl PrefixCache {
     /// An id out of range; no memory for another state.
     pub fn read(&mut self, tokens: &[u32]) -> Result<(Session, usize), Error> {
         let (mut session, n_reused) = self.longest(tokens)?;
-        let n_shared = self.trie.walk(tokens).n_matched;
+        let n_shared = self.trie.walk(&key(0, tokens)).n_matched.saturating_sub(OWNER_LEN);
         let mut n_read = n_reused;
         if n_shared >= n_reused + MIN_SHARED_LEN {
             self.go_on(&mut session, tokens, n_read, n_shared)?;
@@ -77,8 +77,16 @@ impl PrefixCache {
     /// # Errors
     /// No memory for another state.
     pub fn longest(&mut self, tokens: &[u32]) -> Result<(Session, usize), Error> {
-        let path = self.trie.walk(tokens).path;
-        let Some(&(node, n_tokens)) = path.iter().rev().find(|(node, _)| self.states.contains(node)) else {
+        self.longest_of(0, tokens)
+    }
+
+    /// [`PrefixCache::longest`] among the prefixes that [`PrefixCache::insert_of`] cached for `owner`. Those of others are not
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`PrefixCache::longest`].
+    pub fn longest_of(&mut self, owner: u64, tokens: &[u32]) -> Result<(Session, usize), Error> {
+        let Some((node, n_tokens)) = self.find(owner, tokens) else {
             self.states.count(0, 1);
             return Ok((self.model.session()?, 0));
         };
@@ -95,11 +103,31 @@ impl PrefixCache {
         Ok((session, n_tokens))
     }
 
+    /// The length of the longest cached prefix of `tokens` that `owner` has.
+    pub fn longest_len(&self, owner: u64, tokens: &[u32]) -> usize {
+        self.find(owner, tokens).map_or(0, |(_, n_tokens)| n_tokens)
+    }
+
+    /// The node of the longest prefix of `tokens` that has a state, and its length.
+    fn find(&self, owner: u64, tokens: &[u32]) -> Option<(NodeId, usize)> {
+        let path = self.trie.walk(&key(owner, tokens)).path;
+        let &(node, len) = path.iter().rev().find(|(node, _)| self.states.contains(node))?;
+        Some((node, len.saturating_sub(OWNER_LEN)))
+    }
+
     /// Caches `session`'s state as the one after `tokens`, which the session must have read from a fresh state.
     ///
     /// # Errors
     /// If the device fails; a session of another model.
     pub fn insert(&mut self, tokens: &[u32], session: &mut Session) -> Result<(), Error> {
+        self.insert_of(0, tokens, session)
+    }
+
+    /// [`PrefixCache::insert`] for `owner` alone.
+    ///
+    /// # Errors
+    /// As [`PrefixCache::insert`].
+    pub fn insert_of(&mut self, owner: u64, tokens: &[u32], session: &mut Session) -> Result<(), Error> {
         if !session.model().is(&self.model) {
             let (found, expected) = (session.model().name(), self.model.name());
             let reason = format!("it is a session of {found}, this is a cache for {expected}");
@@ -114,11 +142,22 @@ impl PrefixCache {
             true => Kept::Device(session.fork()?),
             false => Kept::Host(session.state()?, session.logits().to_vec()),
         };
-        let node = self.trie.insert(tokens);
+        let node = self.trie.insert(&key(owner, tokens));
         for gone in self.states.insert(node, kept, n_bytes) {
             self.trie.remove(gone, |node| self.states.contains(&node));
         }
         Ok(())
+    }
+
+    /// The cache for `model`, another load of the same files: it keeps the states in main memory, and drops those on the device.
+    #[must_use]
+    pub fn for_model(mut self, model: &Model) -> PrefixCache {
+        if self.on_device {
+            let max_n_bytes = self.states.max_n_bytes();
+            return PrefixCache::on_device(model, max_n_bytes);
+        }
+        self.model = model.clone();
+        self
     }
 
     /// The counts of the cache.
@@ -126,6 +165,14 @@ impl PrefixCache {
         self.states.stats()
     }
 }
+
+/// The key of a prefix: its owner comes first, so that prefixes of two owners have nothing in common but parts of these numbers.
+fn key(owner: u64, tokens: &[u32]) -> Vec<u32> {
+    [&[owner as u32, (owner >> 32) as u32], tokens].concat()
+}
+
+/// The numbers of a key that name its owner.
+const OWNER_LEN: usize = 2;
 
 type NodeId = usize;
 

@@ -114,6 +114,11 @@ impl Session {
         self.logits.clear();
     }
 
+    /// Sets the number of tokens read, for a session that continues from a state which is known to be after so many.
+    pub(crate) fn set_n_tokens(&mut self, n_tokens: usize) {
+        self.n_tokens = n_tokens;
+    }
+
     /// Stores the logits of the last token read, which were on the device.
     pub(crate) fn set_logits(&mut self, logits: Vec<f32>) {
         self.logits = logits;
@@ -224,13 +229,7 @@ impl Session {
     }
 
     pub(crate) fn check_ids(&self, tokens: &[u32]) -> Result<(), Error> {
-        let n_vocab = self.model.config().n_vocab;
-        match tokens.iter().position(|&id| id as usize >= n_vocab) {
-            Some(position) => {
-                Err(anser_model::StepError::TokenOutOfRange { id: tokens[position], position, n_vocab }.into())
-            }
-            None => Ok(()),
-        }
+        self.model.check_ids(tokens)
     }
 
     /// A copy of the state, pending tokens included.
@@ -256,21 +255,15 @@ impl Session {
     /// # Errors
     /// A state of another shape or, if the state names its model, of another model; the session is unchanged then.
     pub fn restore(&mut self, state: &State) -> Result<(), Error> {
-        if state.layout() != self.model.state_layout() {
-            let (expected, found) = (self.model.state_layout().len(), state.data().len());
-            return Err(anser_model::StateError::Length { expected, found }.into());
-        }
-        if let Some(made_by) = state.model() {
-            let identity = self.model.identity()?;
-            if !std::sync::Arc::ptr_eq(made_by, identity) && !made_by.is_same_model(identity) {
-                return Err(anser_model::StateError::OtherModel { title: identity.title().into() }.into());
-            }
-        }
+        self.model.check_state(state)?;
         self.overwrite(state.data())
     }
 
-    /// Continues from `state` with the logits of the token that led to it.
-    pub(crate) fn resume(&mut self, state: &State, logits: &[f32]) -> Result<(), Error> {
+    /// Continues from `state` with the logits `[V]` of the token that led to it, which may be none.
+    ///
+    /// # Errors
+    /// As [`Session::restore`].
+    pub fn resume(&mut self, state: &State, logits: &[f32]) -> Result<(), Error> {
         self.restore(state)?;
         self.logits = logits.to_vec();
         Ok(())

@@ -1,4 +1,5 @@
-"""Generations in an event loop: every step runs in a thread, without the GIL."""
+"""Generations in an event loop: the model's engine wakes the task when a piece is there. Those in sessions take their steps in a
+thread, without the GIL."""
 
 from __future__ import annotations
 
@@ -18,13 +19,38 @@ async def next_piece(generation: Generation) -> str:
     finish_reason "cancelled"."""
     _watch(generation)
     try:
-        piece = await asyncio.to_thread(next, generation, None)
+        if generation._is_served():
+            piece = await _arrival(generation)
+        else:
+            piece = await asyncio.to_thread(next, generation, None)
     except (asyncio.CancelledError, GeneratorExit):
         _close_soon(generation)
         raise
     if piece is None:
         raise StopAsyncIteration
     return piece
+
+
+async def _arrival(generation: Generation) -> str | None:
+    """The next piece of a generation that the engine serves; no thread waits for it."""
+    loop = asyncio.get_running_loop()
+    while True:
+        ready = generation._poll()
+        if ready is not None:
+            return ready[0]
+        arrived = loop.create_future()
+
+        def wake(arrived: asyncio.Future[None] = arrived) -> None:
+            loop.call_soon_threadsafe(_settle, arrived)
+
+        if generation._call_when_there(wake):
+            await arrived
+
+
+def _settle(arrived: asyncio.Future[None]) -> None:
+    """Ends a wait, unless its task was cancelled meanwhile."""
+    if not arrived.done():
+        arrived.set_result(None)
 
 
 async def close(generation: Generation) -> None:

@@ -3,7 +3,7 @@ RWKV inference; import `anser`, not this module.
 """
 
 from anser._types import GenerateOptions, Messages, Pooling, Progress, Prompt, StrPath, Text, Thinking, Which
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import GenericAlias, TracebackType
 from typing import Any, Generic, overload
 from typing_extensions import TypeVar, Unpack
@@ -78,8 +78,9 @@ class Generation:
     """
     A text that is being generated: iterate for its pieces, with `for` or `async for`.
 
-    The prompt is read when the first piece is asked for. close() ends the generation early; so do Ctrl-C, leaving a
-    `with` or `async with` block, cancelling the task that iterates, and dropping it.
+    The prompt is read when the first piece is asked for. Generations of one model that run at the same time, in threads or
+    in tasks, share the steps of the model; each then runs at most a few tokens ahead of its reader. close() ends the
+    generation early; so do Ctrl-C, leaving a `with` or `async with` block, cancelling the task that iterates, and dropping it.
     """
     def __aenter__(self, /) -> Coroutine[Any, Any, Generation]: ...
     def __aexit__(self, /, exc_type: type | None, exc_value: BaseException | None, traceback: TracebackType | None) -> Coroutine[Any, Any, None]: ...
@@ -90,6 +91,18 @@ class Generation:
     def __iter__(self, /) -> Generation: ...
     def __next__(self, /) -> str: ...
     def __repr__(self, /) -> str: ...
+    def _call_when_there(self, /, call: Callable[[], object]) -> bool:
+        """
+        Has call called once, in another thread, when _poll() has something; False if it has already.
+        """
+    def _is_served(self, /) -> bool:
+        """
+        Whether the model's engine serves it, so that pieces come without a thread that waits.
+        """
+    def _poll(self, /) -> tuple[str | None] | None:
+        """
+        The next piece in a tuple, (None,) at the end, or None if it has to be waited for.
+        """
     def aclose(self, /) -> Coroutine[Any, Any, None]:
         """
         close() without blocking the event loop.
@@ -108,6 +121,12 @@ class Generation:
         The reason for which the generation ended: "stop", "length" or "cancelled"; None while it goes on.
         """
     @property
+    def logprobs(self, /) -> list[tuple[int, float, list[tuple[int, float]]]] | None:
+        """
+        For each token drawn so far its log-probability and the most likely tokens in its place, most likely first, as (token,
+        logprob, [(token, logprob), ...]); None unless logprobs was given.
+        """
+    @property
     def reasoning(self, /) -> str:
         """
         The thought of the model so far, in a chat.
@@ -120,6 +139,12 @@ class Generation:
     def tokens(self, /) -> NDArray[uint32]:
         """
         Ids of all tokens drawn so far, but for a stop token.
+        """
+    @property
+    def usage(self, /) -> dict[str, int] | None:
+        """
+        The numbers of tokens once the text has ended: "prompt", "cached" (those of the prompt that were not read again) and
+        "generated"; None before, and for a generation in a session or with progress.
         """
 
 @final
@@ -249,9 +274,13 @@ class Model:
     @overload
     def generate(self, prompt: Prompt, /, **options: float | None) -> Generation: ...
     @overload
-    def generate(self, /, prompt: Prompt, *, state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
+    def generate(self, /, prompt: Prompt, *, state: State | None = None, progress: Progress | None = None, logprobs: int | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
         Generates the text that follows prompt, from a fresh state or from another.
+
+        Calls from several threads or tasks are batched: the model's steps are shared by all that run at the same time. A generation
+        with progress takes its own steps. logprobs is the number of most likely tokens to report, in the generation's logprobs, with
+        the log-probability of each token; 0 reports the token's own alone.
 
         Options (None means the default):
 
@@ -364,6 +393,11 @@ class Model:
     def save_state(self, /, state: State, path: StrPath) -> None:
         """
         Writes a state to a safetensors file that names this model.
+        """
+    def score(self, /, text: Prompt, *, state: State | None = None) -> NDArray[float32]:
+        """
+        The log-probabilities [T] of the tokens of a text (or of token ids), each after those before it: natural logarithms of the
+        model's own distribution. That of the first token is NaN from a fresh state, since nothing is before it.
         """
     def session(self, /) -> Session:
         """

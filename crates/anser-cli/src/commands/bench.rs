@@ -1,6 +1,7 @@
 //! `anser bench`
 
 mod compare;
+mod engine;
 mod figures;
 mod kernels;
 mod origin;
@@ -43,6 +44,7 @@ const TEXT: &str = "The ferry left the harbour at seven, a little late, because 
 pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     match (&args.what, &args.compare[..]) {
         (Some(BenchWhat::Kernels(args)), _) => kernels::run(args),
+        (Some(BenchWhat::Engine(args)), _) => engine::run(args),
         (None, [a, b]) => {
             let comparison = Comparison::of_files([a, b], args.noise)?;
             Output::new().write(&comparison.table)?;

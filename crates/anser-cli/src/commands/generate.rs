@@ -1,12 +1,18 @@
 //! `anser generate`
 
+mod prompts;
+mod result;
+
 use crate::args::GenerateArgs;
 use crate::output::Output;
 use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Progress};
 use crate::{commands, input, interrupt};
-use anser::{CancelToken, Error, FinishReason, GenerateOptions, SamplerOptions, Session, Want};
+use anser::{
+    CancelToken, Error, FinishReason, GenerateOptions, RowEventKind, RowTask, Rows, SamplerOptions, Session, Want,
+};
+use result::TokenLikelihood;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -19,6 +25,8 @@ struct Generated {
     n_prompt: usize,
     n_generated: usize,
     finish_reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    logprobs: Option<Vec<TokenLikelihood>>,
     timings: Timings,
 }
 
@@ -32,6 +40,12 @@ struct Timings {
 }
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
+    if let Some(file) = &args.prompts {
+        return prompts::run(args, file);
+    }
+    if args.logprobs.is_some() && !args.json {
+        return Err(Failure::Usage("--logprobs: expected --json or --prompts, which have a place for them".into()));
+    }
     let started = Instant::now();
     let model = args.model.load()?;
     let mut session = model.session()?;
@@ -70,7 +84,12 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
 
     let began = Instant::now();
     let (mut generated, mut end) = (vec![], FinishReason::Cancelled);
-    if was_read {
+    let mut logprobs = None;
+    if let (true, Some(n_top)) = (was_read, args.logprobs) {
+        let likely = generate_likely(session, &options, n_top)?;
+        text += &likely.text;
+        (generated, end, logprobs) = (likely.tokens, likely.end.unwrap_or(end), Some(likely.likelihoods));
+    } else if was_read {
         let mut generation = session.generate(&[], &options)?;
         for piece in &mut generation {
             let piece = piece?;
@@ -90,12 +109,44 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let (n_prompt, n_generated) = (tokens.len(), generated.len());
     if args.json {
         let tokens = generated;
-        output.write_json(&Generated { text, tokens, n_prompt, n_generated, finish_reason: end.name(), timings })?;
+        let finish_reason = end.name();
+        output.write_json(&Generated { text, tokens, n_prompt, n_generated, finish_reason, logprobs, timings })?;
     } else {
         output.finish_line()?;
         term::remark(&summary(n_prompt, n_generated, end, &timings));
     }
     if end == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// A text whose tokens have log-probabilities.
+#[derive(Default)]
+struct Likely {
+    text: String,
+    tokens: Vec<u32>,
+    likelihoods: Vec<TokenLikelihood>,
+    end: Option<FinishReason>,
+}
+
+/// Generates the text that follows in `session`, with the `n_top` most likely tokens in the place of each token.
+fn generate_likely(session: Session, options: &GenerateOptions, n_top: usize) -> Result<Likely, Failure> {
+    let mut likely = Likely::default();
+    let mut rows = Rows::new(&session.model().clone());
+    rows.join(session, &[], &RowTask::Generate { options: options.clone(), n_top: Some(n_top) })?;
+    while rows.n_going() > 0 {
+        for event in rows.step(usize::MAX)? {
+            match event.kind {
+                RowEventKind::Token(drawn) => {
+                    likely.tokens.push(drawn.id);
+                    likely.likelihoods.extend(drawn.likelihood.map(TokenLikelihood::of));
+                }
+                RowEventKind::Text(piece) => likely.text += &piece.text,
+                RowEventKind::Ended(end) => likely.end = Some(end),
+                RowEventKind::Failed(error) => return Err(error.into()),
+                RowEventKind::PromptRead | RowEventKind::Scored(_) => {}
+            }
+        }
+    }
+    Ok(likely)
 }
 
 /// Reads `tokens`. Returns false if Ctrl-C ended it.

@@ -77,3 +77,22 @@ fn what_bench_prints_can_be_compared() {
     assert_eq!(n_judged, 14, "{table}");
     assert!(!table.contains("loss") && !table.contains("gain"), "{table}");
 }
+
+/// Clients are served, and the result can be compared.
+#[test]
+fn an_engine_is_measured_with_some_numbers_of_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = crate::harness::fixture("tiny/tiny-v7.st");
+    let sizes = ["--prompt", "12", "--gen", "5", "--runs", "2", "--requests", "2", "--clients", "1,3"];
+    let model = ["-m", model.to_str().unwrap(), "--device", "cpu", "--threads", "1"];
+    let found = run(&[&["bench", "engine", "--json"], &sizes[..], &model[..]].concat()).json();
+    assert_eq!((&found["n_prompt"], &found["n_gen"], &found["n_runs"]), (&12.into(), &5.into(), &2.into()));
+    let names = ["tps", "first_token_p50_ms", "first_token_p99_ms", "between_p50_ms", "between_p99_ms"];
+    for (n_clients, name) in [1, 3].into_iter().flat_map(|n| names.map(|name| (n, name))) {
+        let figure = &found[format!("clients_{n_clients}_{name}")];
+        let [min, median, max] = ["min", "median", "max"].map(|of| figure[of].as_f64().unwrap());
+        assert!(0.0 < min && min <= median && median <= max, "{name}: {figure}");
+    }
+    let file = write(folder.path(), "a.json", &[found]);
+    assert!(compare(&[&file, &file]).text().contains("clients_3_tps"));
+}

@@ -127,3 +127,69 @@ fn a_model_without_a_tokenizer_says_what_to_do() {
     let message = run(&["generate".as_ref(), "-m".as_ref(), model.as_os_str(), "hi".as_ref()]).failure(1);
     assert!(message.contains("tiny-v7.st: the file has no tokenizer") && message.contains("vocabulary"), "{message}");
 }
+
+/// The objects of lines of JSON.
+fn lines(output: &[u8]) -> Vec<Value> {
+    std::str::from_utf8(output).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn prompts_of_a_file_give_their_texts_in_order_and_a_bad_line_loses_no_other() {
+    let texts = ["Once upon a time", "User: Hello!\n\nAssistant:", ""];
+    let options = ["-n", "9", "--exact", "--temperature", "0"];
+    let expected = texts.map(|text| run(&[&["generate", "--json"], &options[..], &[text]].concat()).json());
+    let input = [
+        serde_json::json!({ "prompt": texts[0], "id": "first" }).to_string(),
+        "{\"prompt\": 3}".into(),
+        String::new(),
+        serde_json::json!({ "prompt": texts[1], "max_tokens": 4, "id": 7 }).to_string(),
+        "no JSON".into(),
+        serde_json::json!({ "prompt": texts[2], "temperature": -1 }).to_string(),
+        serde_json::json!({ "prompt": texts[2] }).to_string(),
+    ];
+    let input = input.join("\n");
+    for jobs in ["1", "8"] {
+        let ran = run_with(&[&["generate", "--prompts", "-", "--jobs", jobs], &options[..]].concat(), input.as_bytes());
+        assert_eq!((ran.code, &*ran.stderr), (Some(1), "anser: 3 of 6 lines failed; their results say why\n"));
+        let found = lines(&ran.stdout);
+        let indices: Vec<u64> = found.iter().map(|line| line["index"].as_u64().unwrap()).collect();
+        assert_eq!(indices, [0, 1, 2, 3, 4, 5]);
+        for (at, told) in [(1, "string"), (3, "expected"), (4, "temperature")] {
+            assert!(found[at]["error"].as_str().unwrap().contains(told), "{}", found[at]);
+        }
+        for (at, of) in [(0, 0), (5, 2)] {
+            for key in ["text", "tokens", "n_prompt", "n_generated", "finish_reason"] {
+                assert_eq!(found[at][key], expected[of][key], "{key} of line {at}");
+            }
+        }
+        assert_eq!((&found[0]["id"], &found[2]["id"]), (&"first".into(), &7.into()));
+        assert_eq!(ids(&found[2]["tokens"]), ids(&expected[1]["tokens"])[..4]);
+        assert!(found[5].get("id").is_none() && found[5].get("error").is_none());
+    }
+    run(&["generate", "--prompts", "no-such-file"]).failure(1);
+    run(&["generate", "--prompts", "-", "--json"]).failure(2);
+}
+
+#[test]
+fn log_probabilities_are_those_of_the_logits() {
+    let found = greedy(&["-n", "6", "--json", "--logprobs", "2", "--exact", "Once upon a time"]).json();
+    let alone = greedy(&["-n", "6", "--json", "--exact", "Once upon a time"]).json();
+    assert_eq!((&found["text"], &found["tokens"]), (&alone["text"], &alone["tokens"]));
+    let logprobs = found["logprobs"].as_array().unwrap();
+    assert_eq!(logprobs.len(), 6);
+    for (token, logprob) in ids(&found["tokens"]).into_iter().zip(logprobs) {
+        assert_eq!((&logprob["id"], &logprob["top"][0][0]), (&token.into(), &token.into()));
+        assert!(logprob["logprob"] == logprob["top"][0][1] && logprob["top"].as_array().unwrap().len() == 2);
+    }
+    // The first one follows on the prompt: the difference to the second token is that of their logits.
+    let logits = run(&["logits", "--top", "2", "--exact", "--text", "Once upon a time"]).json();
+    let gap = |pair: &Value| pair[0][1].as_f64().unwrap() - pair[1][1].as_f64().unwrap();
+    assert!((gap(&logits["top"]) - gap(&logprobs[0]["top"])).abs() < 1e-3);
+    let line = run_with(
+        &[&GREEDY[..], &["-n", "6", "--logprobs", "2", "--exact", "--prompts", "-"]].concat(),
+        b"{\"prompt\": \"Once upon a time\"}",
+    )
+    .json();
+    assert_eq!((&line["tokens"], line["logprobs"].as_array().unwrap().len()), (&found["tokens"], 6));
+    run(&["generate", "--logprobs", "2", "x"]).failure(2);
+}

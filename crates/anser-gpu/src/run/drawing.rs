@@ -6,7 +6,10 @@
 //! and only when its token is asked for do the two slots exchange their contents.
 //!
 //! Sequences that draw side by side are the rows of one step, which stays as it is when some of them leave: their rows
-//! then go on in the spare slots, which no other sequence uses.
+//! then go on in the spare slots, which no other sequence uses, until other sequences take them over. Recorded commands name the
+//! buffers of rows and no slots, so a sequence joins by writes to its row of these buffers; the tables, which name the slots, are
+//! written anew for the next step. The step ahead, if there is one, does not count for a sequence that joins after it was
+//! submitted.
 
 use super::embed_table::EmbedTable;
 use super::program::Bound;
@@ -79,10 +82,34 @@ pub struct Drawer {
     pub shares: Shares,
 }
 
+/// What a step has drawn for a row of a [`Drawing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrawnFor {
+    /// The sequence of the row has read its last token, and this one was drawn.
+    Token(u32),
+    /// None can be drawn from the logits, because a number in the step was too large for a half or NaN. The sequence has not read
+    /// its token: it halts with the state before the step, and the caller takes it out and reads the token by [`Gpu::step`].
+    Halted,
+    /// Nothing: no sequence has the row, it has halted before, or it joined after the step had been submitted.
+    Nothing,
+}
+
+impl DrawnFor {
+    /// The token, if one was drawn.
+    pub fn token(self) -> Option<u32> {
+        match self {
+            DrawnFor::Token(token) => Some(token),
+            DrawnFor::Halted | DrawnFor::Nothing => None,
+        }
+    }
+}
+
 /// Sequences that draw their own tokens, side by side.
 #[derive(Debug)]
 pub struct Drawing {
     rows: Vec<Row>,
+    /// Whether the recorded commands only take most likely tokens.
+    greedy: bool,
     memory: Memory,
     /// Where the tokens of two consecutive steps wait to be read.
     staging: [wgpu::Buffer; 2],
@@ -95,7 +122,7 @@ pub struct Drawing {
     steps: Option<BoundSteps>,
 }
 
-/// A sequence among others that draw.
+/// A row of the steps: a sequence among others that draw, or the place of one.
 #[derive(Debug)]
 struct Row {
     slot: SlotId,
@@ -103,19 +130,56 @@ struct Row {
     spare: SlotId,
     greedy: bool,
     shares: Shares,
+    /// The first step that counts for its sequence.
+    first_step: usize,
+    /// Whether a token of its sequence was drawn, so that the logits kept are those of the sequence.
+    has_drawn: bool,
+    /// The sequence has left, or there was none yet.
     has_left: bool,
     /// No token could be drawn for it. Its slot has the state before the step that failed.
     has_halted: bool,
 }
 
 impl Row {
-    /// Whether its steps count.
+    /// A row for a sequence to join.
+    fn empty(spare: SlotId) -> Row {
+        Row {
+            slot: spare,
+            spare,
+            greedy: true,
+            shares: Shares::new(|| 1.0),
+            first_step: 0,
+            has_drawn: false,
+            has_left: true,
+            has_halted: false,
+        }
+    }
+
+    /// The row of `spare` with a new sequence, whose steps count from step `first_step` on.
+    fn of(Drawer { slot, token: _, options, shares }: Drawer, spare: SlotId, first_step: usize) -> Row {
+        let greedy = options.greedy;
+        Row { slot, greedy, shares, first_step, has_left: false, ..Row::empty(spare) }
+    }
+
+    /// Whether the steps that are yet to be submitted count.
     fn draws(&self) -> bool {
         !self.has_left && !self.has_halted
+    }
+
+    /// Whether step `step` counts.
+    fn draws_in(&self, step: usize) -> bool {
+        self.draws() && self.first_step <= step
     }
 }
 
 impl Drawing {
+    /// The sequence of row `row` leaves the drawing, as by [`Gpu::leave_drawing`], but its logits stay on the device.
+    pub fn forget(&mut self, row: usize) {
+        if let Some(row) = self.rows.get_mut(row) {
+            row.has_left = true;
+        }
+    }
+
     /// Bytes of the tokens of a step.
     fn places_n_bytes(&self) -> u64 {
         (size_of::<DrawnToken>() * self.rows.len()) as u64
@@ -127,6 +191,8 @@ impl Drawing {
 struct Flight {
     mapping: Mapping,
     half: usize,
+    /// The number of steps submitted before it.
+    step: usize,
 }
 
 /// The commands of its steps.
@@ -149,6 +215,21 @@ impl Gpu {
     /// # Errors
     /// An unknown slot or one that occurs twice, an unknown token, or a lost device.
     pub fn start_drawing(&mut self, drawers: Vec<Drawer>) -> Result<Option<Drawing>, GpuError> {
+        let n_rows = drawers.len();
+        self.start_drawing_with_room(drawers, n_rows)
+    }
+
+    /// [`Gpu::start_drawing`] with `n_rows` rows, of which those that `drawers` leave empty are for sequences that join later.
+    /// Every row takes its part of the time of a step, whether a sequence has it or not.
+    ///
+    /// # Errors
+    /// As [`Gpu::start_drawing`].
+    pub fn start_drawing_with_room(
+        &mut self,
+        drawers: Vec<Drawer>,
+        n_rows: usize,
+    ) -> Result<Option<Drawing>, GpuError> {
+        let n_rows = n_rows.max(drawers.len());
         let tokens: Vec<u32> = drawers.iter().map(|drawer| drawer.token).collect();
         let sequences: Vec<Sequence> = drawers.iter().map(|d| Sequence { slot: d.slot, n_tokens: 1 }).collect();
         let step = Step { tokens: &tokens, sequences: &sequences, ..Step::default() };
@@ -158,8 +239,8 @@ impl Gpu {
         // A step that draws is one submission: all weights must be there.
         let weights = self.weights.get()?;
         weights.residency.wait()?;
-        let n_bytes = (drawers.len() * largest_row_n_bytes(n_vocab)) as u64;
-        let fits = self.max_rows().iter().all(|&max| drawers.len() <= max)
+        let n_bytes = (n_rows * largest_row_n_bytes(n_vocab)) as u64;
+        let fits = self.max_rows().iter().all(|&max| n_rows <= max)
             && n_vocab <= MAX_VOCAB
             && n_bytes <= self.states.max_binding_n_bytes();
         if weights.streams() || !fits || !self.device.draws() || !self.has_table()? {
@@ -169,19 +250,16 @@ impl Gpu {
             GpuError::OutOfMemory { .. } | GpuError::Limit { .. } => Ok(None),
             error => Err(error),
         };
-        let mut drawing = match self.drawing(&drawers, n_vocab) {
+        let mut drawing = match self.drawing(&drawers, n_rows, n_vocab) {
             Ok(drawing) => drawing,
             Err(error) => return none_if_full(error),
         };
-        for Drawer { slot, options, shares, .. } in drawers {
+        let mut drawers = drawers.into_iter();
+        for _ in 0..n_rows {
             match self.create_state() {
-                Ok(spare) => drawing.rows.push(Row {
-                    slot,
-                    spare,
-                    greedy: options.greedy,
-                    shares,
-                    has_left: false,
-                    has_halted: false,
+                Ok(spare) => drawing.rows.push(match drawers.next() {
+                    Some(drawer) => Row::of(drawer, spare, 0),
+                    None => Row::empty(spare),
                 }),
                 Err(error) => {
                     self.drop_spares(&drawing);
@@ -193,14 +271,43 @@ impl Gpu {
     }
 
     /// A drawing that has memory for its rows, but no rows yet.
-    fn drawing(&self, drawers: &[Drawer], n_vocab: usize) -> Result<Drawing, GpuError> {
-        let memory = Memory::new(&self.device, drawers.len(), n_vocab)?;
-        memory.begin(&self.device, &drawers.iter().map(|d| (&d.options, d.token)).collect::<Vec<_>>())?;
+    fn drawing(&self, drawers: &[Drawer], n_rows: usize, n_vocab: usize) -> Result<Drawing, GpuError> {
+        let memory = Memory::new(&self.device, n_rows, n_vocab)?;
+        // A row without a sequence draws, too: greedily, which takes the least time.
+        let empty = DrawOptions { greedy: true, ..DrawOptions::default() };
+        let of_row = |row: usize| drawers.get(row).map_or((&empty, UNKNOWN), |d| (&d.options, d.token));
+        memory.begin(&self.device, &(0..n_rows).map(of_row).collect::<Vec<_>>())?;
         let usage = wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::MAP_READ;
-        let n_bytes = (size_of::<DrawnToken>() * drawers.len()) as u64;
+        let n_bytes = (size_of::<DrawnToken>() * n_rows) as u64;
         let staging = || self.device.create_buffer("drawn tokens", n_bytes, usage);
         let staging = [staging()?, staging()?];
-        Ok(Drawing { rows: vec![], memory, staging, n_steps: 0, ahead: None, half: None, steps: None })
+        let greedy = drawers.iter().all(|drawer| drawer.options.greedy);
+        Ok(Drawing { rows: vec![], greedy, memory, staging, n_steps: 0, ahead: None, half: None, steps: None })
+    }
+
+    /// Lets another sequence draw its own tokens, in a row whose sequence has left or that had none yet; returns the row. The
+    /// others go on as before. `None`, and the drawer is dropped, if all rows are taken.
+    ///
+    /// # Errors
+    /// An unknown slot or token, or a slot that draws in this drawing already; a lost device.
+    pub fn join_drawing(&mut self, drawing: &mut Drawing, drawer: Drawer) -> Result<Option<usize>, GpuError> {
+        let Some(at) = drawing.rows.iter().position(|row| row.has_left) else { return Ok(None) };
+        let sequence = |slot| Sequence { slot, n_tokens: 1 };
+        let others = drawing.rows.iter().filter(|row| !row.has_left).map(|row| sequence(row.slot));
+        let sequences: Vec<Sequence> = others.chain([sequence(drawer.slot)]).collect();
+        let mut tokens = vec![UNKNOWN; sequences.len()];
+        tokens[sequences.len() - 1] = drawer.token;
+        let step = Step { tokens: &tokens, sequences: &sequences, ..Step::default() };
+        step.check(&self.plan, |slot| self.states.get(slot).is_some())?;
+        // The writes come after the step ahead, which still computes the row as it was.
+        drawing.memory.replace(&self.device, at, &drawer.options, drawer.token)?;
+        if drawing.greedy && !drawer.options.greedy {
+            drawing.greedy = false;
+            drawing.steps = None;
+        }
+        drawing.rows[at] = Row::of(drawer, drawing.rows[at].spare, drawing.n_steps);
+        self.sampling.next = None;
+        Ok(Some(at))
     }
 
     fn drop_spares(&mut self, drawing: &Drawing) {
@@ -227,26 +334,24 @@ impl Gpu {
         Ok(matches!(self.sampling.table, Table::There(_)))
     }
 
-    /// Reads every sequence's last token and draws the next one; `None` for sequences that have left, and where none can be drawn
-    /// from the logits, because a number in the step was too large for a half or NaN. Such a sequence has not read its token: it
-    /// halts with the state before the step, and the caller takes it out and reads the token by [`Gpu::step`]. With `goes_on` the step after it is submitted too: for when its tokens will most likely be
-    /// asked for.
+    /// Reads every sequence's last token and draws the next one, row by row; see [`DrawnFor`]. With `goes_on` the step after it is
+    /// submitted too: for when its tokens will most likely be asked for.
     ///
     /// # Errors
     /// A lost device, or no memory for a step.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<Option<u32>>, GpuError> {
+    pub fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<DrawnFor>, GpuError> {
         pollster::block_on(self.draw_async(drawing, goes_on))
     }
 
     /// [`Gpu::draw`], for where nothing may block.
-    pub async fn draw_async(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<Option<u32>>, GpuError> {
+    pub async fn draw_async(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<DrawnFor>, GpuError> {
         let flight = match drawing.ahead.take() {
             Some(flight) => flight,
             None => self.submit_drawing(drawing)?,
         };
         let before: Vec<_> = drawing.rows.iter().map(|row| self.states.pair(row.slot, row.spare)).collect();
-        for row in drawing.rows.iter().filter(|row| row.draws()) {
+        for row in drawing.rows.iter().filter(|row| row.draws_in(flight.step)) {
             self.states.exchange(row.slot, row.spare);
         }
         drawing.half = Some(flight.half);
@@ -254,22 +359,29 @@ impl Gpu {
         drawing.ahead = if goes_on { self.submit_drawing(drawing).ok() } else { None };
         let staging = &drawing.staging[flight.half];
         flight.mapping.finish(&self.device).await?;
-        let mut tokens = {
+        let tokens = {
             let view = staging.get_mapped_range(..drawing.places_n_bytes());
             drawn_tokens(&view.map_err(|e| self.device.failed("reading drawn tokens", &e.to_string()))?)
         };
         staging.unmap();
-        for ((token, row), before) in tokens.iter_mut().zip(&mut drawing.rows).zip(before) {
-            if !row.draws() {
-                *token = None;
-            } else if token.is_none() {
-                // The kernel that draws has seen to it that the step ahead leaves this state alone, too.
-                self.states.put_back(row.slot, row.spare, before);
-                self.sampling.next = None;
-                row.has_halted = true;
-            }
+        let mut drawn = vec![];
+        for ((token, row), before) in tokens.into_iter().zip(&mut drawing.rows).zip(before) {
+            drawn.push(match token {
+                _ if !row.draws_in(flight.step) => DrawnFor::Nothing,
+                Some(token) => {
+                    row.has_drawn = true;
+                    DrawnFor::Token(token)
+                }
+                None => {
+                    // The kernel that draws has seen to it that the step ahead leaves this state alone, too.
+                    self.states.put_back(row.slot, row.spare, before);
+                    self.sampling.next = None;
+                    row.has_halted = true;
+                    DrawnFor::Halted
+                }
+            });
         }
-        Ok(tokens)
+        Ok(drawn)
     }
 
     /// The sequences of `rows`, by the order they were given in, leave the drawing, which goes on for the others. Each has
@@ -290,9 +402,7 @@ impl Gpu {
         rows: &[usize],
     ) -> Result<Vec<Vec<f32>>, GpuError> {
         for &row in rows {
-            if let Some(row) = drawing.rows.get_mut(row) {
-                row.has_left = true;
-            }
+            drawing.forget(row);
         }
         let row_n_bytes = 4 * drawing.memory.n_vocab as u64;
         let n_bytes = row_n_bytes * rows.len() as u64;
@@ -314,6 +424,12 @@ impl Gpu {
             logits = bytes.chunks_exact(row_n_bytes as usize).map(bytemuck::pod_collect_to_vec).collect();
         };
         crate::device::mapping::read(&self.device, &staging, n_bytes, submission, take).await?;
+        for (logits, &row) in logits.iter_mut().zip(rows) {
+            // Until a sequence has drawn a token, its row has the logits of another one.
+            if drawing.rows.get(row).is_none_or(|row| !row.has_drawn) {
+                logits.clear();
+            }
+        }
         Ok(logits)
     }
 
@@ -360,12 +476,13 @@ impl Gpu {
             self.buffers.write_tables(&self.device, &step, &passages);
         }
         self.sampling.next = None;
-        if drawing.n_steps.is_multiple_of(N_SHARES) {
-            for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| !row.greedy && row.draws()) {
-                let shares: Vec<u32> = (0..N_SHARES).map(|_| share_of((row.shares.0)())).collect();
-                let offset = (4 * at * N_SHARES) as u64;
-                self.device.queue.write_buffer(&drawing.memory.shares, offset, bytemuck::cast_slice(&shares));
-            }
+        let step_now = drawing.n_steps;
+        let needs_shares =
+            |row: &Row| !row.greedy && row.draws() && (step_now - row.first_step).is_multiple_of(N_SHARES);
+        for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| needs_shares(row)) {
+            let shares: Vec<u32> = (0..N_SHARES).map(|_| share_of((row.shares.0)())).collect();
+            let offset = (4 * at * N_SHARES) as u64;
+            self.device.queue.write_buffer(&drawing.memory.shares, offset, bytemuck::cast_slice(&shares));
         }
         let commands = steps.recorder.take(half)?;
         let submission = self.device.guard(|| "a step".into(), || self.device.queue.submit([commands]))?;
@@ -376,7 +493,8 @@ impl Gpu {
         drawing.steps = Some(steps);
         drawing.n_steps += 1;
         let n_bytes = drawing.places_n_bytes();
-        Ok(Flight { mapping: Mapping::start(&drawing.staging[half], wgpu::MapMode::Read, n_bytes, submission), half })
+        let mapping = Mapping::start(&drawing.staging[half], wgpu::MapMode::Read, n_bytes, submission);
+        Ok(Flight { mapping, half, step: step_now })
     }
 
     /// Binds the kernels around steps of `target`.
@@ -391,7 +509,7 @@ impl Gpu {
         let of_step = |binding| self.buffers.resolve(schedule, &binding);
         let tables = of_step(Binding::Sequences).zip(of_step(Binding::Tokens));
         let (sequences, tokens) = tables.ok_or_else(|| self.device.failed("drawing", "the tables have no memory"))?;
-        let greedy = drawing.rows.iter().all(|row| row.greedy);
+        let greedy = drawing.greedy;
         let tables = [sequences, tokens];
         let sample =
             |half| drawing.memory.bind(&self.device, &self.features, logits.clone(), tables.clone(), greedy, half);

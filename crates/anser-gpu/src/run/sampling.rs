@@ -202,6 +202,30 @@ impl Memory {
         device.guard(|| "sampling options".into(), write)
     }
 
+    /// In a row that another sequence has left, the row draws by `options`, after it has read `token`.
+    pub(super) fn replace(
+        &self,
+        device: &Device,
+        row: usize,
+        options: &DrawOptions,
+        token: u32,
+    ) -> Result<(), GpuError> {
+        let (entry, place) = (options.entry(), DrawnToken { token, n_drawn: 0 });
+        let mut bias = options.dense_bias(self.n_vocab);
+        // The other sequence may have had biases.
+        bias.resize(self.n_vocab, 0.0);
+        let write = || {
+            let write = |buffer, row_n_bytes: usize, data: &[u8]| {
+                device.queue.write_buffer(buffer, (row * row_n_bytes) as u64, data);
+            };
+            write(&self.draws, size_of::<DrawEntry>(), bytemuck::bytes_of(&entry));
+            write(&self.places, size_of::<DrawnToken>(), bytemuck::bytes_of(&place));
+            write(&self.counts, 4 * self.n_vocab, bytemuck::cast_slice(&options.dense_counts(self.n_vocab)));
+            write(&self.bias, 4 * self.n_vocab, bytemuck::cast_slice(&bias));
+        };
+        device.guard(|| "sampling options".into(), write)
+    }
+
     /// The dispatches that draw from `logits` `[O, V]`, keep them in half `half` of [`Memory::kept`], and turn `tables`, of
     /// sequences and of tokens. `greedy`: no row draws otherwise.
     pub(super) fn bind(

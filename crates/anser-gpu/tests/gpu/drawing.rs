@@ -2,7 +2,7 @@
 //! states and logits, whatever ran ahead.
 
 use crate::harness::{device, feature_sets, load};
-use anser_gpu::{DrawOptions, Drawer, Drawing, Gpu, GpuOptions, Shares};
+use anser_gpu::{DrawOptions, Drawer, Drawing, DrawnFor, Gpu, GpuOptions, Shares};
 use anser_model::{Plan, Sequence, Step};
 use std::sync::Arc;
 
@@ -74,7 +74,7 @@ fn start(gpu: &mut Gpu, prompt: &[u32]) -> (usize, Vec<u32>, Drawing) {
 }
 
 fn draw_one(gpu: &mut Gpu, drawing: &mut Drawing, goes_on: bool) -> u32 {
-    gpu.draw(drawing, goes_on).unwrap()[0].unwrap()
+    gpu.draw(drawing, goes_on).unwrap()[0].token().unwrap()
 }
 
 fn finish(gpu: &mut Gpu, slot: usize, tokens: Vec<u32>, drawing: Drawing) -> Outcome {
@@ -223,7 +223,8 @@ fn sequences_side_by_side_leave_one_by_one() {
             let mut at_rest = vec![];
             for n in 2..=N {
                 let tokens = gpu.draw(&mut drawing, true).unwrap();
-                for (i, token) in tokens.into_iter().enumerate() {
+                for (i, drawn) in tokens.into_iter().enumerate() {
+                    let token = drawn.token();
                     assert_eq!(token.is_some(), n <= leaves(i), "{file}: {i} of {n_sequences}, token {n}");
                     found[i].extend(token);
                 }
@@ -259,6 +260,120 @@ fn sequences_side_by_side_leave_one_by_one() {
             }
         }
     }
+}
+
+/// Draws with `share` as every random number from all tokens, with a bias that other sequences do not have.
+fn sampled(share: f64) -> (DrawOptions, Shares) {
+    let logit_bias = vec![(7, 3.0), (11, -2.0)];
+    let options = DrawOptions { greedy: false, presence_penalty: 0.7, logit_bias, ..greedy() };
+    (options, Shares::new(move || share))
+}
+
+/// What a drawing of one sequence draws.
+fn alone(gpu: &mut Gpu, prompt: &[u32], sampler: (DrawOptions, Shares), n: usize) -> Outcome {
+    let slot = gpu.create_state().unwrap();
+    let mut tokens = vec![argmax(&feed(gpu, slot, prompt))];
+    let (options, shares) = sampler;
+    let drawer = Drawer { slot, token: tokens[0], options, shares };
+    let mut drawing = gpu.start_drawing(vec![drawer]).unwrap().unwrap();
+    while tokens.len() < n {
+        tokens.push(draw_one(gpu, &mut drawing, true));
+    }
+    let outcome = finish(gpu, slot, tokens, drawing);
+    gpu.drop_state(slot);
+    outcome
+}
+
+/// Sequences come and go in a drawing of three rows, each from its own prompt, greedy and sampled ones in turn. Each has the tokens
+/// that it has alone, and its state and logits at the end, whatever had its row before.
+#[test]
+fn sequences_take_over_the_rows_of_those_that_have_left() {
+    let text: Vec<u32> = (0..60).map(|i| (i * 37 + 5) % 300).collect();
+    let plan = load("tiny-v7.st");
+    for goes_on in [true, false] {
+        let mut gpu = open(&plan, GpuOptions { exact: true, ..GpuOptions::default() });
+        let lengths = [4, 9, 6, 3, 12, 5, 7, 8, 3];
+        let prompt = |i: usize| &text[i..2 * i + 3];
+        let sampler = |i: usize| match i % 3 {
+            2 => sampled(0.1 + 0.09 * i as f64),
+            _ => (greedy(), Shares::new(|| 1.0)),
+        };
+        let expected: Vec<Outcome> =
+            lengths.iter().enumerate().map(|(i, &n)| alone(&mut gpu, prompt(i), sampler(i), n)).collect();
+
+        let begin = |gpu: &mut Gpu, i: usize| {
+            let slot = gpu.create_state().unwrap();
+            let first = argmax(&feed(gpu, slot, prompt(i)));
+            let (options, shares) = sampler(i);
+            (slot, vec![first], Drawer { slot, token: first, options, shares })
+        };
+        let (slot, tokens, drawer) = begin(&mut gpu, 0);
+        let mut drawing = gpu.start_drawing_with_room(vec![drawer], 3).unwrap().unwrap();
+        // For each row: the sequence, its slot and its tokens.
+        let mut rows = [Some((0, slot, tokens)), None, None];
+        let (mut next, mut n_done) = (1, 0);
+        while n_done < lengths.len() {
+            while next < lengths.len() && rows.iter().any(Option::is_none) {
+                let (slot, tokens, drawer) = begin(&mut gpu, next);
+                let at = gpu.join_drawing(&mut drawing, drawer).unwrap().expect("a row is free");
+                assert!(rows[at].is_none(), "row {at} is taken");
+                rows[at] = Some((next, slot, tokens));
+                next += 1;
+            }
+            let drawn = gpu.draw(&mut drawing, goes_on).unwrap();
+            for (row, drawn) in rows.iter_mut().zip(drawn) {
+                match (row, drawn) {
+                    (Some((_, _, tokens)), DrawnFor::Token(token)) => tokens.push(token),
+                    // It has joined while the device was a step ahead.
+                    (Some((i, _, tokens)), DrawnFor::Nothing) => {
+                        assert!(goes_on && tokens.len() == 1, "sequence {i} after {} tokens", tokens.len());
+                    }
+                    (None, DrawnFor::Nothing) => {}
+                    (row, drawn) => panic!("{row:?}: {drawn:?}"),
+                }
+            }
+            for (at, row) in rows.iter_mut().enumerate() {
+                let Some((i, slot, tokens)) = row.take_if(|(i, _, tokens)| tokens.len() == lengths[*i]) else {
+                    continue;
+                };
+                let logits = gpu.leave_drawing(&mut drawing, &[at]).unwrap().swap_remove(0);
+                let state = gpu.read_state(slot).unwrap();
+                gpu.drop_state(slot);
+                let Outcome { tokens: expected_tokens, logits: expected_logits, state: expected_state } = &expected[i];
+                assert_eq!(&tokens, expected_tokens, "sequence {i}");
+                // Steps of one and of three tokens sum in another order.
+                for (what, found, expected) in [("logits", &logits, expected_logits), ("state", &state, expected_state)]
+                {
+                    let error = anser_model::cases::nmse(found, expected);
+                    assert!(error <= 1e-9, "{what} of sequence {i}: nmse {error:e}");
+                }
+                n_done += 1;
+            }
+        }
+    }
+}
+
+/// A row that was taken over has the logits of the sequence before it until the new one has drawn a token; they are not handed out.
+#[test]
+fn a_sequence_that_has_drawn_nothing_gets_no_logits_of_another() {
+    let mut gpu = open(&load("tiny-v7mini-f16.gguf"), GpuOptions::default());
+    let (slots, _, mut drawing) = start_all(&mut gpu, &[&PROMPT, &PROMPT[..2]]);
+    gpu.draw(&mut drawing, true).unwrap();
+    assert_eq!(gpu.leave_drawing(&mut drawing, &[1]).unwrap()[0].len(), 300);
+    let slot = gpu.create_state().unwrap();
+    assert!(gpu.join_drawing(&mut drawing, drawer(slots[0], 5)).is_err(), "its sequence draws already");
+    assert!(gpu.join_drawing(&mut drawing, drawer(slot, 300)).is_err(), "there is no such token");
+    assert_eq!(gpu.join_drawing(&mut drawing, drawer(slot, 5)).unwrap(), Some(1));
+    let other = gpu.create_state().unwrap();
+    assert_eq!(gpu.join_drawing(&mut drawing, drawer(other, 5)).unwrap(), None, "both rows are taken");
+    // The step ahead was submitted before it joined.
+    let drawn = gpu.draw(&mut drawing, true).unwrap();
+    assert!(drawn[0].token().is_some() && drawn[1] == DrawnFor::Nothing, "{drawn:?}");
+    assert_eq!(gpu.leave_drawing(&mut drawing, &[1]).unwrap(), [Vec::<f32>::new()]);
+    assert_eq!(gpu.read_state(slot).unwrap(), vec![0.0; gpu.plan().state.len()]);
+    drawing.forget(0);
+    assert!(gpu.draw(&mut drawing, false).unwrap().iter().all(|&drawn| drawn == DrawnFor::Nothing));
+    assert!(gpu.finish_drawing(drawing).unwrap().is_empty());
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use crate::harness::{Executor, device, fixture};
 use anser_format::{DType, ModelFile, quant::dequantize};
-use anser_gpu::{DrawOptions, Drawer, Gpu, GpuOptions, Shares};
+use anser_gpu::{DrawOptions, Drawer, DrawnFor, Gpu, GpuOptions, Shares};
 use anser_model::cases::nmse;
 use anser_model::{Plan, Sequence, Step};
 use safetensors::tensor::{Dtype, TensorView};
@@ -179,13 +179,15 @@ fn sequences_that_draw_halt_before_the_token_that_is_too_large() {
         let drawn = gpu.draw(&mut drawing, goes_on).unwrap();
         // What has halted stays so, whatever the others do.
         let second = gpu.draw(&mut drawing, goes_on).unwrap();
-        assert!(drawn.iter().zip(&second).all(|(first, second)| first.is_some() || second.is_none()));
+        assert!(drawn.iter().all(|&drawn| drawn != DrawnFor::Nothing));
+        let stays = |(first, second): (&DrawnFor, &DrawnFor)| first.token().is_some() || *second == DrawnFor::Nothing;
+        assert!(drawn.iter().zip(&second).all(stays));
         gpu.finish_drawing(drawing).unwrap();
         for (i, &slot) in slots.iter().enumerate() {
             let copy = gpu.create_state().unwrap();
             gpu.write_state(copy, &before[i]).unwrap();
             let logits = feed(&mut gpu, copy, &[last[i]]);
-            match (drawn[i], second[i]) {
+            match (drawn[i].token(), second[i].token()) {
                 (None, _) => {
                     n_halted += 1;
                     assert!(gpu.read_state(slot).unwrap() == before[i], "sequence {i} has read a token");

@@ -7,11 +7,12 @@ use crate::session::Session;
 use crate::stop::StopMatcher;
 use anser_tokenizer::{Tokenizer, Utf8Stream};
 
-/// A text, and the session that it is generated in.
+/// A text that is generated in a session, which the caller keeps.
 #[derive(Debug)]
-pub(super) struct Text<'a> {
-    pub(super) session: &'a mut Session,
-    pub(super) sampler: Sampler,
+pub(crate) struct Text {
+    pub(crate) sampler: Sampler,
+    /// Whether a device that draws has this sampler.
+    pub(crate) draws_on_device: bool,
     /// `None` for a model whose vocabulary is not known: then there are tokens and no text.
     tokenizer: Option<Tokenizer>,
     stop: StopMatcher,
@@ -23,22 +24,23 @@ pub(super) struct Text<'a> {
     end: Option<FinishReason>,
 }
 
-impl<'a> Text<'a> {
-    /// An empty text that continues after the tokens of `session`. `uncounted`: see [`Sampler::new`].
+impl Text {
+    /// An empty text of a model with `n_vocab` tokens. `uncounted`: see [`Sampler::new`].
     ///
     /// Errors: options out of range.
-    pub(super) fn new(
-        session: &'a mut Session,
+    pub(crate) fn new(
+        n_vocab: usize,
         options: &GenerateOptions,
         tokenizer: Option<&Tokenizer>,
         uncounted: &[u32],
-    ) -> Result<Text<'a>, Error> {
-        options.sampler.validate(session.model().config().n_vocab)?;
+    ) -> Result<Text, Error> {
+        options.sampler.validate(n_vocab)?;
         let stop = StopMatcher::new(options.stop.clone())
             .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
+        let sampler = Sampler::new(options.sampler.clone(), uncounted.to_vec());
         Ok(Text {
-            session,
-            sampler: Sampler::new(options.sampler.clone(), uncounted.to_vec()),
+            draws_on_device: sampler.draws_on_device(),
+            sampler,
             tokenizer: tokenizer.cloned(),
             stop,
             decoder: Utf8Stream::new(),
@@ -50,65 +52,49 @@ impl<'a> Text<'a> {
     }
 
     /// The reason for which the text ended; `None` while it goes on.
-    pub(super) fn end(&self) -> Option<FinishReason> {
+    pub(crate) fn end(&self) -> Option<FinishReason> {
         self.end
     }
 
     /// All tokens drawn so far, but for a stop token.
-    pub(super) fn tokens(&self) -> &[u32] {
+    pub(crate) fn tokens(&self) -> &[u32] {
         &self.tokens
     }
 
     /// The bytes of all tokens drawn so far.
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         self.tokens.iter().flat_map(|&t| self.token_bytes(t)).copied().collect()
     }
 
     /// The bytes of a token; none if it has no text, or that is not known.
-    fn token_bytes(&self, token: u32) -> &[u8] {
+    pub(crate) fn token_bytes(&self, token: u32) -> &[u8] {
         self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default()
     }
 
     /// The most tokens that may still be drawn.
-    pub(super) fn n_left(&self) -> usize {
+    pub(crate) fn n_left(&self) -> usize {
         self.options.max_tokens.saturating_sub(self.tokens.len())
     }
 
     /// Whether the caller has cancelled it.
-    pub(super) fn is_cancelled(&self) -> bool {
+    pub(crate) fn is_cancelled(&self) -> bool {
         self.options.cancel.is_cancelled()
     }
 
-    /// The slot, the last token and the sampler, if the session has drawn a token.
-    pub(super) fn drawer(&self) -> Option<(usize, u32, &Sampler)> {
-        match self.session.pending() {
-            &[last] => Some((self.session.slot(), last, &self.sampler)),
-            _ => None,
-        }
-    }
-
-    /// Gives the session the logits of the last token read on the device; they are empty if the device drew no token
-    /// from them.
-    pub(super) fn take_logits(&mut self, logits: Vec<f32>) {
-        if !logits.is_empty() {
-            self.session.set_logits(logits);
-        }
-    }
-
-    /// Removes the last `n_bytes` bytes of the token that has been drawn but not read. Returns `false` if it has no
-    /// more bytes than these.
-    pub(super) fn shorten_pending(&mut self, n_bytes: usize) -> bool {
-        let Some(&[token]) = self.session.pending().first_chunk() else { return false };
+    /// Removes the last `n_bytes` bytes of the token that has been drawn in `session` but not read. Returns `false` if it
+    /// has no more bytes than these.
+    pub(crate) fn shorten_pending(&self, session: &mut Session, n_bytes: usize) -> bool {
+        let Some(&[token]) = session.pending().first_chunk() else { return false };
         let Some(tokenizer) = &self.tokenizer else { return false };
         let bytes = self.token_bytes(token);
         let Some(kept) = bytes.len().checked_sub(n_bytes).filter(|&n| n > 0 && n_bytes > 0) else { return false };
         let pending = tokenizer.encode(&bytes[..kept]);
-        self.session.set_pending(pending);
+        session.set_pending(pending);
         true
     }
 
     /// Ends the text if no further token is wanted, and returns the text that was held back.
-    pub(super) fn end_if_due(&mut self) -> Piece {
+    pub(crate) fn end_if_due(&mut self) -> Piece {
         if self.is_cancelled() {
             self.finish(FinishReason::Cancelled)
         } else if self.n_left() == 0 {
@@ -118,13 +104,13 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Appends the next token and returns the text that has become certain by it.
-    pub(super) fn push(&mut self, token: u32) -> Piece {
+    /// Appends the next token, which `session` reads next, and returns the text that has become certain by it.
+    pub(crate) fn push(&mut self, session: &mut Session, token: u32) -> Piece {
         if self.options.stop_tokens.contains(&token) {
             return self.finish(FinishReason::StopToken(token));
         }
         self.sampler.accept(token);
-        self.session.set_pending(vec![token]);
+        session.set_pending(vec![token]);
         self.tokens.push(token);
         let bytes = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default();
         self.unshown.extend_from_slice(bytes);

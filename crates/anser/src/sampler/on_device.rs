@@ -8,19 +8,22 @@ use {
 };
 
 impl Sampler {
-    /// The options with which a device draws the tokens that this sampler would draw. `None` if it could not: the
-    /// device has no typical-p, its divisions (repetition penalty) are not exact, and it takes one bias per token.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn on_device(&self) -> Option<DrawOptions> {
+    /// Whether a device that draws could draw the tokens that this sampler would draw: such a device has no typical-p, its
+    /// divisions (repetition penalty) are not exact, and it takes one bias per token.
+    pub(crate) fn draws_on_device(&self) -> bool {
         let options = &self.options;
         let mut biased: Vec<u32> = options.logit_bias.iter().map(|&(token, _)| token).collect();
         biased.sort_unstable();
         let is_biased_twice = biased.windows(2).any(|pair| pair[0] == pair[1]);
         let is_typical = options.typical_p < 1.0 && !options.is_greedy();
-        if is_typical || is_biased_twice || options.repetition_penalty != 1.0 {
-            return None;
-        }
-        Some(DrawOptions {
+        !is_typical && !is_biased_twice && options.repetition_penalty == 1.0
+    }
+
+    /// The options with which a device draws the tokens that this sampler would draw; `None` if it could not.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn on_device(&self) -> Option<DrawOptions> {
+        let options = &self.options;
+        self.draws_on_device().then(|| DrawOptions {
             greedy: options.is_greedy(),
             tempers_last: options.order == SamplerOrder::Rwkv,
             temperature: options.temperature,

@@ -24,7 +24,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    fn new(text: String, tokens: &[u32], end: Option<FinishReason>, session: &Session) -> Outcome {
+    pub(crate) fn new(text: String, tokens: &[u32], end: Option<FinishReason>, session: &Session) -> Outcome {
         let (pending, n_tokens) = (session.pending().to_vec(), session.n_tokens());
         Outcome { text, tokens: tokens.to_vec(), end, pending, n_tokens }
     }

@@ -9,5 +9,6 @@ mod golden;
 mod gpu;
 mod loading;
 mod malformed;
+mod rows;
 mod sessions;
 mod states;

@@ -74,6 +74,11 @@ impl Spread {
         if known.is_empty() { None } else { Some(Spread::of(known)) }
     }
 
+    /// Median, least and greatest value.
+    pub(super) fn figures(&self) -> (f64, f64, f64) {
+        (self.median, self.min, self.max)
+    }
+
     /// The spread of at least one value; NaN if there is none.
     pub(super) fn of(mut values: Vec<f64>) -> Spread {
         values.sort_by(f64::total_cmp);

@@ -1,0 +1,93 @@
+//! Models, requests, and what they give alone.
+
+use anser::{Device, FinishReason, GenerateOptions, Model, Options, SamplerOptions};
+use anser_engine::{Engine, Event, Failure, Limits, Request, Usage, channel};
+use std::sync::mpsc::Receiver;
+
+/// A small model of random weights with 300 tokens and no vocabulary, computed in floats: steps of one token and of several round
+/// differently, and with activations in 8 bits that is enough for texts to part at the first near tie.
+pub(crate) fn tiny() -> Model {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/tiny-v7.st");
+    let options = Options { device: Device::Cpu, exact: true, n_threads: Some(1), ..Options::default() };
+    Model::load(path, &options).unwrap()
+}
+
+pub(crate) fn options(seed: Option<u64>, max_tokens: usize) -> GenerateOptions {
+    let sampler = match seed {
+        None => SamplerOptions::greedy(),
+        seed => SamplerOptions { seed, ..SamplerOptions::plain() },
+    };
+    GenerateOptions { sampler, max_tokens, stop_tokens: vec![], ..GenerateOptions::default() }
+}
+
+/// The tokens that a prompt gives alone.
+pub(crate) fn alone(model: &Model, prompt: &[u32], options: &GenerateOptions) -> Vec<u32> {
+    let mut session = model.session().unwrap();
+    let mut generation = session.generate(prompt, options).unwrap();
+    generation.text().unwrap();
+    generation.tokens().to_vec()
+}
+
+/// What a request has given.
+#[derive(Debug, Default)]
+pub(crate) struct Given {
+    pub(crate) n_cached: Option<usize>,
+    /// For each choice.
+    pub(crate) tokens: Vec<Vec<u32>>,
+    pub(crate) texts: Vec<String>,
+    pub(crate) ends: Vec<Option<FinishReason>>,
+    pub(crate) others: Vec<Event>,
+    pub(crate) usage: Option<Usage>,
+    pub(crate) failure: Option<Failure>,
+}
+
+impl Given {
+    /// Reads all events of a request.
+    pub(crate) fn all(events: &Receiver<Event>) -> Given {
+        let mut given = Given::default();
+        events.iter().for_each(|event| given.add(event));
+        given
+    }
+
+    pub(crate) fn add(&mut self, event: Event) {
+        assert!(self.usage.is_none() && self.failure.is_none(), "nothing follows the last event: {event:?}");
+        let mut of_choice = |choice: usize| {
+            let n = self.tokens.len().max(choice + 1);
+            self.tokens.resize(n, vec![]);
+            self.texts.resize(n, String::new());
+            self.ends.resize(n, None);
+        };
+        match event {
+            Event::Started { n_cached } => assert_eq!(self.n_cached.replace(n_cached), None),
+            Event::Token { choice, drawn } => {
+                of_choice(choice);
+                self.tokens[choice].push(drawn.id);
+            }
+            Event::Text { choice, piece } => {
+                of_choice(choice);
+                self.texts[choice] += &piece.text;
+            }
+            Event::Ended { choice, reason, .. } => {
+                of_choice(choice);
+                assert_eq!(self.ends[choice].replace(reason), None, "a text ends once");
+                self.others.push(event);
+            }
+            Event::Scored(_) | Event::Embedding(_) | Event::State(_) => self.others.push(event),
+            Event::Done(usage) => self.usage = Some(usage),
+            Event::Failed(failure) => self.failure = Some(failure),
+        }
+    }
+}
+
+/// Submits a request and reads all that it gives.
+pub(crate) fn ask(engine: &Engine, request: Request) -> Given {
+    let (on_event, events) = channel(10_000);
+    let ticket = engine.submit(request, on_event).unwrap();
+    let given = Given::all(&events);
+    drop(ticket);
+    given
+}
+
+pub(crate) fn engine(model: &Model, max_rows: usize) -> Engine {
+    Engine::start(model.clone(), Limits { max_rows: Some(max_rows), ..Limits::default() })
+}
