@@ -160,6 +160,7 @@ fn matrix(op: &Op) -> Option<WeightId> {
         Op::MatMul { weight, .. } => Some(*weight),
         Op::Embed { .. }
         | Op::LayerNorm { .. }
+        | Op::RmsNorm { .. }
         | Op::TokenShift { .. }
         | Op::ValueResidual { .. }
         | Op::KeyControl { .. }
@@ -169,6 +170,8 @@ fn matrix(op: &Op) -> Option<WeightId> {
         | Op::Wkv4 { .. }
         | Op::Wkv6 { .. }
         | Op::NormGate { .. }
+        | Op::BonusGate { .. }
+        | Op::RepeatHeads { .. }
         | Op::Gate { .. }
         | Op::TokenMatrix { .. }
         | Op::Select { .. } => None,

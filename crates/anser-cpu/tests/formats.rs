@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The models of versions that run.
-const VERSIONS: [&str; 8] = ["m4", "m50", "m51", "m52", "m6", "m7", "m7a", "f7"];
+const VERSIONS: [&str; 11] =
+    ["m4", "m50", "m51", "m52", "m6", "m7", "m7a", "f7", "rwkv6qwen2", "arwkv7", "arwkv7-nogate"];
 
 /// f32 sums in another order than torch's: measured 1e-11 and below.
 const REFERENCE: f64 = 1e-9;
@@ -200,7 +201,9 @@ fn hand_made_files_behave_as_their_manifest_says() {
 
 #[test]
 fn sequences_side_by_side_equal_them_apart() {
+    let hybrids = ["gguf/rwkv6qwen2.gguf", "gguf/arwkv7.gguf", "gguf/arwkv7-nogate.gguf"];
     let names = ["m4.pth", "m50.pth", "m51.pth", "m52.pth", "m6.pth", "m7.safetensors", "m7a.pth"];
+    let names = [&names[..], &hybrids].concat();
     for Case { file, prompts, .. } in cases().into_iter().filter(|case| names.contains(&&case.file[..])) {
         let plan = load(&file);
         let apart: Vec<_> = prompts.iter().map(|tokens| run(&plan, Mode::Reference, tokens, 64)).collect();
