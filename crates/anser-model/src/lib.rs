@@ -52,7 +52,7 @@ pub use identity::Identity;
 pub use plan::{Activation, Decay, Node, Op, Plan, Rows, Value, ValueId, WeightId};
 pub use state::{State, StateError, StateLayout, StatePart, StateRef, all_finite};
 pub use step::{Sequence, Step, StepError};
-pub use weights::Weight;
+pub use weights::{Columns, Weight};
 
 use anser_format::ModelFile;
 use std::sync::Arc;
