@@ -35,6 +35,8 @@ impl Kernel for Gather<'_> {
             let n = S::LANES.min(n_cols - first);
             for (i, column) in converted.chunks_exact_mut(MAX_N_ROWS).take(n).enumerate() {
                 let column_bytes = &columns[(first + i) * stride * size..][..n_rows * size];
+                // Columns lie too far apart for the processor's own prefetcher.
+                super::prefetch(simd, column_bytes, S::LANES * stride * size);
                 convert(simd, dtype, column_bytes, &mut column[..n_rows]);
             }
             simd.interleave(&converted[..], MAX_N_ROWS, &mut turned[..n_rows * S::LANES]);
