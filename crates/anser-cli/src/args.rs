@@ -20,7 +20,8 @@ use std::path::PathBuf;
 /// Run RWKV language models: generate text, chat, embed, inspect, measure.
 ///
 /// Results go to standard output, everything else to standard error. Without --model the built-in demo model is used: it
-/// is small and trained on synthetic stories, chats and e-mails. Real models are GGUF, safetensors or .pth files of RWKV-4 to RWKV-7.
+/// is small and trained on synthetic stories, chats and e-mails. Real models are GGUF, safetensors or .pth files of RWKV-4 to RWKV-7,
+/// here or on a Hugging Face hub.
 #[derive(Debug, Parser)]
 #[command(name = "anser", version, after_help = EXAMPLES, arg_required_else_help = true)]
 #[command(subcommand_required = true, args_override_self = true)]
@@ -34,6 +35,7 @@ Examples:
   anser generate \"Once upon a time\"          with the built-in demo model
   anser generate -m rwkv7-g1-0.4b-q8_0.gguf -n 100 --temperature 0 \"The Eiffel tower\"
   anser chat -m rwkv7-g1-2.9b-q4_k_m.gguf     talk with a model; /help lists what else it can do
+  anser chat -m hf:OWNER/REPO                 download a model from a Hugging Face hub, once, and talk with it
   anser inspect model.gguf                    what is in a file
   anser bench -m model.gguf                   how fast it runs here
 
@@ -60,6 +62,34 @@ pub(crate) enum Command {
     Devices(DevicesArgs),
     DebugPlan(DebugPlanArgs),
     Completions(CompletionsArgs),
+}
+
+impl Command {
+    /// The model that the command opens, and whether it may be had from the cache of a hub alone; `None` for a command that
+    /// opens none.
+    pub(crate) fn model(&mut self) -> Option<(&mut PathBuf, bool)> {
+        fn of(model: &mut ModelArgs) -> (&mut PathBuf, bool) {
+            (&mut model.model, model.offline)
+        }
+        match self {
+            Command::Generate(args) => Some(of(&mut args.model)),
+            Command::Chat(args) => Some(of(&mut args.model)),
+            Command::Tokenize(args) => args.model.as_mut().map(|model| (model, args.offline)),
+            Command::Logits(args) => Some(of(&mut args.model)),
+            Command::Embed(args) => Some(of(&mut args.model)),
+            Command::State(args) => Some(of(&mut args.model)),
+            Command::Perplexity(args) => Some(of(&mut args.model)),
+            Command::Inspect(args) => Some((&mut args.model, args.offline)),
+            Command::Bench(args) => match &mut args.what {
+                Some(BenchWhat::Engine(args)) => Some(of(&mut args.model)),
+                None if args.compare.is_empty() => Some(of(&mut args.model)),
+                Some(BenchWhat::Kernels(_)) | None => None,
+            },
+            Command::Tune(args) => Some(of(&mut args.model)),
+            Command::DebugPlan(args) => Some(of(&mut args.model)),
+            Command::Devices(_) | Command::Completions(_) => None,
+        }
+    }
 }
 
 /// Continue a text
@@ -204,9 +234,12 @@ pub(crate) enum Think {
 #[command(after_help = TOKENIZE_HELP)]
 #[command(group(clap::ArgGroup::new("input").required(true).args(["text", "file"])))]
 pub(crate) struct TokenizeArgs {
-    /// Use the tokenizer of this model file; without it the RWKV World vocabulary
+    /// Use the tokenizer of this model, named as elsewhere; without it the RWKV World vocabulary
     #[arg(short, long, value_name = "PATH", conflicts_with = "vocab")]
     pub(crate) model: Option<PathBuf>,
+    /// Ask no hub for a model hf:OWNER/REPO: take it from the cache, or fail [env: HF_HUB_OFFLINE=1]
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// Use a vocabulary file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
@@ -344,9 +377,12 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = INSPECT_HELP)]
 pub(crate) struct InspectArgs {
-    /// The model file, or demo
+    /// The model file, its name hf:OWNER/REPO on a hub, or demo
     #[arg(value_name = "MODEL")]
     pub(crate) model: PathBuf,
+    /// Ask no hub for a model hf:OWNER/REPO: take it from the cache, or fail [env: HF_HUB_OFFLINE=1]
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// Print the operations of the model instead, one per line
     #[arg(long)]
     pub(crate) plan: bool,

@@ -7,6 +7,8 @@ mod args;
 #[cfg(target_os = "linux")]
 mod bus_error;
 mod commands;
+#[cfg(feature = "hub")]
+mod hub;
 mod input;
 mod interrupt;
 mod memory;

@@ -42,6 +42,7 @@
 
 mod arch;
 mod executor;
+mod hybrid;
 mod kernels;
 mod matmul;
 mod older;

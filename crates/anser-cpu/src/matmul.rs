@@ -1,6 +1,7 @@
 //! Matrix products: the choice of the kernel, and the division of the work among threads.
 
 use crate::arch::{self, pool::Pool};
+use crate::kernels::columns::{Gather, MAX_N_ROWS};
 use crate::kernels::dot_f32::DotF32;
 use crate::kernels::dot_i8::DotI8;
 use crate::kernels::elementwise::Finish;
@@ -10,7 +11,8 @@ use crate::kernels::gemm_i8::{GemmI8, MAX_FEW_TOKENS};
 use crate::kernels::quantized::Quantized;
 use crate::tiles::column_tiles;
 use anser_format::DType;
-use anser_model::{Activation, Weight};
+use anser_model::{Activation, Columns, Weight};
+use std::cell::RefCell;
 
 /// The multiplications from which a region is worth several threads. A smaller one is computed by the calling thread.
 const MIN_PARALLEL_WORK: usize = 1 << 16;
@@ -84,9 +86,52 @@ fn compute(tile: Tile) {
     let Tile { weight, x, epilogue, first_row, mut out_rows } = tile;
     let (n_rows, n_cols, dtype) = (weight.n_rows(), weight.n_cols(), weight.dtype());
     let Some(n) = out_rows.first().map(|p| p.len()) else { return };
-    let row_n_bytes = weight.row_n_bytes();
-    let rows = &weight.bytes()[first_row * row_n_bytes..][..n * row_n_bytes];
-    match (x, &mut out_rows[..]) {
+    match weight.columns() {
+        Some(columns) => by_columns(dtype, columns, n_cols, x, first_row, &mut out_rows),
+        None => {
+            let row_n_bytes = weight.row_n_bytes();
+            let rows = &weight.bytes()[first_row * row_n_bytes..][..n * row_n_bytes];
+            by_rows(dtype, rows, n_cols, x, &mut out_rows);
+        }
+    }
+    let columns = first_row..first_row + n;
+    for (t, z) in out_rows.into_iter().enumerate() {
+        let bias = epilogue.bias.map(|b| &b[columns.clone()]);
+        let residual = epilogue.residual.map(|r| &r[t * n_rows..][columns.clone()]);
+        arch::run(Finish { z, bias, activation: epilogue.activation, residual });
+    }
+}
+
+thread_local! {
+    /// Rows that were gathered from columns.
+    static GATHERED: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// out_rows\[t\]\[i\] = x\[t\] · row first_row + i of a matrix that lies column by column. The sums are those of [`by_rows`].
+fn by_columns(
+    dtype: DType,
+    Columns { bytes, stride }: Columns,
+    n_cols: usize,
+    x: Input,
+    first_row: usize,
+    out_rows: &mut [&mut [f32]],
+) {
+    let n = out_rows.first().map_or(0, |p| p.len());
+    let mut rows = GATHERED.take();
+    for start in (0..n).step_by(MAX_N_ROWS) {
+        let n_rows = MAX_N_ROWS.min(n - start);
+        rows.resize(n_rows * n_cols, 0.0);
+        let columns = &bytes[(first_row + start) * dtype.block_n_bytes()..];
+        arch::run(Gather { dtype, columns, stride, n_rows, n_cols, out: &mut rows });
+        let mut out: Vec<&mut [f32]> = out_rows.iter_mut().map(|row| &mut row[start..start + n_rows]).collect();
+        by_rows(DType::F32, bytemuck::cast_slice(&rows), n_cols, x, &mut out);
+    }
+    GATHERED.set(rows);
+}
+
+/// out_rows\[t\]\[i\] = x\[t\] · row i, for the weight rows in `rows`.
+fn by_rows(dtype: DType, rows: &[u8], n_cols: usize, x: Input, out_rows: &mut [&mut [f32]]) {
+    match (x, out_rows) {
         (Input::Rows(x), out_rows) => arch::run(DotF32 { dtype, rows, n_cols, x, out_rows }),
         (Input::Panel(x), out_rows) => arch::run(GemmF32 { dtype, rows, n_cols, x, out_rows }),
         (Input::Quantized(x), [out]) => arch::run(DotI8 { dtype, rows, x, out }),
@@ -96,11 +141,5 @@ fn compute(tile: Tile) {
             arch::run(FewQ8 { rows, x, out_rows });
         }
         (Input::Quantized(x), out_rows) => arch::run(GemmI8 { dtype, rows, x, out_rows }),
-    }
-    let columns = first_row..first_row + n;
-    for (t, z) in out_rows.into_iter().enumerate() {
-        let bias = epilogue.bias.map(|b| &b[columns.clone()]);
-        let residual = epilogue.residual.map(|r| &r[t * n_rows..][columns.clone()]);
-        arch::run(Finish { z, bias, activation: epilogue.activation, residual });
     }
 }

@@ -37,6 +37,15 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [
     }
 }
 
+/// One row of [`Op::RmsNorm`](anser_model::Op::RmsNorm); x, weight, out `[C]`. The sum is in double precision.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    let squares = x.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>() / x.len() as f64;
+    let scale = (1.0 / (squares + f64::from(eps)).sqrt()) as f32;
+    for ((o, &x), &w) in out.iter_mut().zip(x).zip(weight) {
+        *o = x * scale * w;
+    }
+}
+
 /// Mean, and 1/√(variance + eps) with the biased variance, in two passes and double precision.
 fn mean_and_scale(x: &[f32], eps: f32) -> (f32, f32) {
     let n = x.len() as f64;
@@ -248,6 +257,43 @@ pub fn norm_gate(row: NormGate, eps: f32, head_size: usize, out: &mut [f32]) {
         for i in head {
             out[i] = ((y[i] - mean) * scale * weight[i] + bias[i]) * g.map_or(1.0, |g| g[i]);
         }
+    }
+}
+
+/// One row's operands of [`bonus_gate`], `[C]` each.
+#[derive(Debug, Clone, Copy)]
+pub struct BonusGate<'a> {
+    /// Output of the recurrence.
+    pub y: &'a [f32],
+    /// Receptance.
+    pub r: &'a [f32],
+    /// Replacement key.
+    pub k: &'a [f32],
+    /// Value.
+    pub v: &'a [f32],
+    /// Gate.
+    pub g: Option<&'a [f32]>,
+    /// Bonus.
+    pub r_k: &'a [f32],
+}
+
+/// One row of [`Op::BonusGate`](anser_model::Op::BonusGate); `out` `[C]`.
+pub fn bonus_gate(row: BonusGate, head_size: usize, out: &mut [f32]) {
+    let BonusGate { y, r, k, v, g, r_k } = row;
+    for start in (0..out.len()).step_by(head_size) {
+        let head = start..start + head_size;
+        let bonus: f32 = head.clone().map(|i| r[i] * k[i] * r_k[i]).sum();
+        for i in head {
+            out[i] = (y[i] + bonus * v[i]) * g.map_or(1.0, |g| g[i]);
+        }
+    }
+}
+
+/// One row of [`Op::RepeatHeads`](anser_model::Op::RepeatHeads): x has K heads, out has H, a multiple of K.
+pub fn repeat_heads(x: &[f32], head_size: usize, out: &mut [f32]) {
+    let n_repeats = out.len() / x.len();
+    for (i, out) in out.chunks_exact_mut(head_size).enumerate() {
+        out.copy_from_slice(&x[i / n_repeats * head_size..][..head_size]);
     }
 }
 

@@ -181,6 +181,7 @@ impl Walk<'_> {
                 self.values.put(*out, o);
             }
             Op::LayerNorm { x, weight, bias, eps, out } => self.layer_norm(*x, [*weight, *bias], *eps, *out, run),
+            Op::RmsNorm { x, weight, eps, out } => self.rms_norm(*x, *weight, *eps, *out, run),
             Op::TokenShift { x, state, mix, out, prev } => self.token_shift(*x, *state, mix, out, *prev, run),
             Op::Mix { x, x_prev, mix, out } => self.mix([*x, *x_prev, *mix], *out, run),
             Op::Wkv4 { k, v, w, u, state, out } => self.wkv4([*k, *v], [*w, *u], *state, *out, run),
@@ -190,6 +191,10 @@ impl Walk<'_> {
             Op::NormGate { y, g, weight, bias, eps, head_size, out } => {
                 self.norm_gate(*y, *g, [*weight, *bias], (*eps, *head_size), *out, run);
             }
+            Op::BonusGate { y, r, k, v, g, r_k, head_size, out } => {
+                self.bonus_gate([*y, *r, *k, *v], *g, *r_k, *head_size, *out, run);
+            }
+            Op::RepeatHeads { x, head_size, out } => self.repeat_heads(*x, *head_size, *out, run),
             Op::Gate { gate, x, factor, residual, out } => self.gate([*gate, *x], *factor, *residual, *out, run),
             Op::TokenMatrix { x, matrix, out } => self.token_matrix(*x, *matrix, *out, run),
             Op::MatMul { weight, x, bias, activation, residual, out } => {

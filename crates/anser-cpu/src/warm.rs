@@ -120,7 +120,7 @@ impl Work {
             && may_go_on()
             && let Some(chunk) = self.chunks.get(self.next.fetch_add(1, Ordering::Relaxed))
         {
-            let bytes = &self.plan.weight(chunk.weight).bytes()[chunk.bytes.clone()];
+            let bytes = &in_file(self.plan.weight(chunk.weight))[chunk.bytes.clone()];
             for at in touched_offsets(bytes) {
                 std::hint::black_box(bytes[at]);
             }
@@ -134,12 +134,17 @@ impl Work {
     }
 }
 
+/// The bytes that products read: rows, or columns where the matrix lies so.
+fn in_file(weight: &Weight) -> &[u8] {
+    weight.columns().map_or_else(|| weight.bytes(), |columns| columns.bytes)
+}
+
 /// The chunks of the matrices that operations read as a whole, in the plan's order. The embedding is left out: a step
 /// reads only some of its rows.
 fn chunks(plan: &Plan) -> Vec<Chunk> {
     let mut chunks = vec![];
     for weight in plan.nodes.iter().filter_map(|node| matrix(&node.op)) {
-        let n_bytes = plan.weight(weight).n_bytes();
+        let n_bytes = in_file(plan.weight(weight)).len();
         let starts = (0..n_bytes).step_by(CHUNK_N_BYTES);
         chunks.extend(starts.map(|start| Chunk { weight, bytes: start..n_bytes.min(start + CHUNK_N_BYTES) }));
     }
@@ -160,6 +165,7 @@ fn matrix(op: &Op) -> Option<WeightId> {
         Op::MatMul { weight, .. } => Some(*weight),
         Op::Embed { .. }
         | Op::LayerNorm { .. }
+        | Op::RmsNorm { .. }
         | Op::TokenShift { .. }
         | Op::ValueResidual { .. }
         | Op::KeyControl { .. }
@@ -169,6 +175,8 @@ fn matrix(op: &Op) -> Option<WeightId> {
         | Op::Wkv4 { .. }
         | Op::Wkv6 { .. }
         | Op::NormGate { .. }
+        | Op::BonusGate { .. }
+        | Op::RepeatHeads { .. }
         | Op::Gate { .. }
         | Op::TokenMatrix { .. }
         | Op::Select { .. } => None,

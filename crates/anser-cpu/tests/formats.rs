@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The models of versions that run.
-const VERSIONS: [&str; 8] = ["m4", "m50", "m51", "m52", "m6", "m7", "m7a", "f7"];
+const VERSIONS: [&str; 11] =
+    ["m4", "m50", "m51", "m52", "m6", "m7", "m7a", "f7", "rwkv6qwen2", "arwkv7", "arwkv7-nogate"];
 
 /// f32 sums in another order than torch's: measured 1e-11 and below.
 const REFERENCE: f64 = 1e-9;
@@ -198,9 +199,25 @@ fn hand_made_files_behave_as_their_manifest_says() {
     }
 }
 
+/// Low-rank matrices that lie transposed are read where they lie.
+#[test]
+fn nothing_is_copied_of_a_pth_file() {
+    for (file, n_low_rank) in [("pth/torch-bf16.pth", 2 * 8 - 2), ("pth/torch-f32.pth", 2 * 8 - 2), ("m7a.pth", 6)] {
+        let plan = load(file);
+        let n_by_columns = plan.weights.iter().filter(|weight| weight.columns().is_some()).count();
+        assert!(n_by_columns >= n_low_rank, "{file}: {n_by_columns}");
+        run(&plan, Mode::Fast, &[1, 2, 3, 50, 7], 2);
+        run(&plan, Mode::Fast, &(0..20).collect::<Vec<_>>(), 20);
+        let copied: Vec<&str> = plan.weights.iter().filter(|w| w.is_copied()).map(|w| w.name()).collect();
+        assert!(copied.is_empty(), "{file}: {copied:?}");
+    }
+}
+
 #[test]
 fn sequences_side_by_side_equal_them_apart() {
+    let hybrids = ["gguf/rwkv6qwen2.gguf", "gguf/arwkv7.gguf", "gguf/arwkv7-nogate.gguf"];
     let names = ["m4.pth", "m50.pth", "m51.pth", "m52.pth", "m6.pth", "m7.safetensors", "m7a.pth"];
+    let names = [&names[..], &hybrids].concat();
     for Case { file, prompts, .. } in cases().into_iter().filter(|case| names.contains(&&case.file[..])) {
         let plan = load(&file);
         let apart: Vec<_> = prompts.iter().map(|tokens| run(&plan, Mode::Reference, tokens, 64)).collect();

@@ -417,6 +417,24 @@ impl Tensor {
         }
     }
 
+    /// The elements of a matrix column by column, if they lie so in the file: for programs that read them in that order, where
+    /// [`Tensor::bytes`] would make a copy.
+    pub fn columns(&self) -> Option<&[u8]> {
+        match &self.form {
+            Form::Strided(strided) if strided.lies_by_columns() => Some(self.file.entry_span(self.entry())),
+            Form::AsStored | Form::Strided(_) | Form::Computed(_) => None,
+        }
+    }
+
+    /// Whether [`Tensor::bytes`] has made a copy of the elements, which lie in another order in the file.
+    pub fn is_copied(&self) -> bool {
+        match &self.form {
+            Form::AsStored => self.entry().strided.as_ref().is_some_and(|strided| strided.copied().is_some()),
+            Form::Strided(strided) => strided.copied().is_some(),
+            Form::Computed(_) => false,
+        }
+    }
+
     /// The same tensor with its last two dimensions exchanged. No element is touched until somebody asks for them; then they
     /// are copied, unless they lie in the new order already.
     ///

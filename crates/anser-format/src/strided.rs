@@ -57,6 +57,14 @@ impl Strided {
         is_contiguous(&self.shape, &self.strides)
     }
 
+    /// Whether the elements of a matrix lie column by column without a gap, and not row by row.
+    pub(crate) fn lies_by_columns(&self) -> bool {
+        match (&self.shape[..], &self.strides[..]) {
+            (&[n_rows, n_cols], &[row, col]) => !self.is_contiguous() && is_contiguous(&[n_cols, n_rows], &[col, row]),
+            _ => false,
+        }
+    }
+
     /// The elements in row-major order: where they lie if they lie so, else a copy that is made once and kept.
     /// `span` has the bytes from the first element to the end of the last one.
     pub(crate) fn bytes<'a>(&'a self, span: &'a [u8]) -> &'a [u8] {
@@ -211,6 +219,8 @@ mod tests {
         let tensor = strided(&[2, 3], &[1, 2]);
         assert!(!tensor.is_contiguous() && tensor.transposed().unwrap().is_contiguous());
         assert!(strided(&[5], &[1]).transposed().is_none());
+        assert!(tensor.lies_by_columns() && !strided(&[2, 3], &[3, 1]).lies_by_columns());
+        assert!(!strided(&[2, 3], &[1, 4]).lies_by_columns() && !strided(&[2, 2, 2], &[1, 2, 4]).lies_by_columns());
         assert_eq!(*row_major(&[5, 3, 2]), [6, 2, 1]);
         assert!(is_contiguous(&[0, 3], &[3, 1]) && strided(&[0, 3], &[3, 1]).span_n_bytes() == 0);
     }

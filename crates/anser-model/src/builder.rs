@@ -53,6 +53,14 @@ impl PlanBuilder {
         out
     }
 
+    /// See [`Op::RmsNorm`].
+    pub fn rms_norm(&mut self, name: &str, x: ValueId, weight: Weight, eps: f32) -> ValueId {
+        let out = self.like(name, x);
+        let weight = self.weight(weight);
+        self.push(name, Op::RmsNorm { x, weight, eps, out });
+        out
+    }
+
     /// See [`Op::TokenShift`]; the results are called `names`.
     pub fn token_shift<const K: usize>(
         &mut self,
@@ -141,6 +149,28 @@ impl PlanBuilder {
         let out = self.like(name, y);
         let [weight, bias] = [weight, bias].map(|w| self.weight(w));
         self.push(name, Op::NormGate { y, g, weight, bias, eps, head_size, out });
+        out
+    }
+
+    /// See [`Op::BonusGate`]; values y, r, k, v.
+    pub fn bonus_gate(
+        &mut self,
+        name: &str,
+        [y, r, k, v]: [ValueId; 4],
+        g: Option<ValueId>,
+        r_k: Weight,
+        head_size: usize,
+    ) -> ValueId {
+        let out = self.like(name, y);
+        let r_k = self.weight(r_k);
+        self.push(name, Op::BonusGate { y, r, k, v, g, r_k, head_size, out });
+        out
+    }
+
+    /// See [`Op::RepeatHeads`]; the result has `n_cols`, a multiple of x's.
+    pub fn repeat_heads(&mut self, name: &str, x: ValueId, n_cols: usize, head_size: usize) -> ValueId {
+        let out = self.value(name, self.plan.value(x).rows, n_cols);
+        self.push(name, Op::RepeatHeads { x, head_size, out });
         out
     }
 

@@ -55,6 +55,9 @@ pub fn all() -> Vec<Case> {
     for (t, c) in [(1, 256), (5, 192), (70, 1024), (3, 2560)] {
         cases.push(layer_norm(t, c));
     }
+    for (t, c) in [(1, 256), (5, 192), (70, 1024)] {
+        cases.push(rms_norm(t, c));
+    }
     for (lengths, c, n_mix) in [(vec![1], 256, 6), (vec![1, 4, 3], 192, 6), (vec![40, 1, 1], 64, 1)] {
         cases.push(token_shift(&lengths, c, n_mix));
     }
@@ -89,6 +92,12 @@ pub fn all() -> Vec<Case> {
     for (t, h, n) in [(1, 4, 64), (5, 3, 64), (2, 4, 32), (3, 2, 128)] {
         cases.push(norm_gate(t, h, n, true));
         cases.push(norm_gate(t, h, n, false));
+        cases.push(bonus_gate(t, h, n, true));
+        cases.push(bonus_gate(t, h, n, false));
+        cases.push(repeat_heads(t, h, 1, n));
+    }
+    for t in [1, 9] {
+        cases.push(repeat_heads(t, 6, 2, 64));
     }
     for t in [1, 9] {
         cases.push(mix(t, 192));
@@ -177,6 +186,14 @@ fn layer_norm(t: usize, c: usize) -> Case {
     let x = b.input("x", c, -3.0..5.0);
     let weights = [b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -1.0..1.0)];
     let out = b.plan.layer_norm("out", x, weights, 1e-5);
+    b.finish(&[out])
+}
+
+fn rms_norm(t: usize, c: usize) -> Case {
+    let mut b = CaseBuilder::new(format!("rms_norm T={t} C={c}"), &[t]);
+    let x = b.input("x", c, -3.0..5.0);
+    let weight = b.vector("weight", c, 0.5..1.5);
+    let out = b.plan.rms_norm("out", x, weight, 1e-6);
     b.finish(&[out])
 }
 
@@ -342,6 +359,24 @@ fn norm_gate(t: usize, h: usize, n: usize, has_gate: bool) -> Case {
     let g = has_gate.then(|| b.input("g", c, -2.0..2.0));
     let weights = [b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -0.5..0.5)];
     let out = b.plan.norm_gate("out", y, g, weights, 64e-5, n);
+    b.finish(&[out])
+}
+
+fn bonus_gate(t: usize, h: usize, n: usize, has_gate: bool) -> Case {
+    let c = h * n;
+    let mark = if has_gate { "" } else { " without a gate" };
+    let mut b = CaseBuilder::new(format!("bonus_gate T={t} H={h} N={n}{mark}"), &[t]);
+    let values = ["y", "r", "k", "v"].map(|name| b.input(name, c, -2.0..2.0));
+    let g = has_gate.then(|| b.input("g", c, -2.0..2.0));
+    let r_k = b.vector("r_k", c, -0.5..0.5);
+    let out = b.plan.bonus_gate("out", values, g, r_k, n);
+    b.finish(&[out])
+}
+
+fn repeat_heads(t: usize, h: usize, n_heads_in: usize, n: usize) -> Case {
+    let mut b = CaseBuilder::new(format!("repeat_heads {n_heads_in} to {h} T={t} N={n}"), &[t]);
+    let x = b.input("x", n_heads_in * n, -2.0..2.0);
+    let out = b.plan.repeat_heads("out", x, h * n, n);
     b.finish(&[out])
 }
 

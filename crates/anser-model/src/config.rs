@@ -21,6 +21,20 @@ pub enum Version {
     V7,
     /// RWKV-7a: RWKV-7 with token embeddings in its feed-forward layers.
     V7a,
+    /// QRWKV-6: RWKV-6's time mixing in a Qwen2 model.
+    Rwkv6Qwen2,
+    /// ARWKV: RWKV-7's time mixing in a Qwen2 model.
+    Arwkv7,
+}
+
+impl Version {
+    /// Whether the model is a transformer whose attention is RWKV's time mixing.
+    fn is_hybrid(self) -> bool {
+        match self {
+            Version::V4 | Version::V5 | Version::V6 | Version::V7 | Version::V7a => false,
+            Version::Rwkv6Qwen2 | Version::Arwkv7 => true,
+        }
+    }
 }
 
 /// Sizes and constants that the plan of a model is built from.
@@ -40,7 +54,7 @@ pub struct Config {
     pub n_ffn: usize,
     /// V, number of tokens.
     pub n_vocab: usize,
-    /// Epsilon of the layer norms.
+    /// Epsilon of the layer norms, or of the RMS norms of a hybrid.
     pub layer_norm_eps: f32,
     /// Epsilon of the norm after the recurrence, which has a group per head.
     pub group_norm_eps: f32,
@@ -72,10 +86,13 @@ impl Config {
         let version = version(file, &source)?;
         let n_layer = n_layer(file, dialect)?;
         let [n_vocab, n_embd] = source.matrix_shape("emb.weight")?;
-        let [n_ffn, _] = source.matrix_shape("blocks.0.ffn.key.weight")?;
+        let key = if version.is_hybrid() { "blocks.0.ffn.gate.weight" } else { "blocks.0.ffn.key.weight" };
+        let [n_ffn, _] = source.matrix_shape(key)?;
         let head_size = match version {
             Version::V4 => n_embd,
-            Version::V5 | Version::V6 | Version::V7 | Version::V7a => head_size(file, &source, version, n_embd)?,
+            Version::V5 | Version::V6 | Version::V7 | Version::V7a | Version::Rwkv6Qwen2 | Version::Arwkv7 => {
+                head_size(file, &source, version, n_embd)?
+            }
         };
         let valid = version == Version::V4 || HEAD_SIZES.contains(&head_size) && n_embd % head_size == 0;
         if !valid {
@@ -89,6 +106,7 @@ impl Config {
         check_length(file, "embedding_length", n_embd)?;
         check_length(file, "feed_forward_length", n_ffn)?;
         let layer_norm_eps = match dialect {
+            Dialect::Gguf if version.is_hybrid() => epsilon(file, &arch_key(file, "attention.layer_norm_rms_epsilon"))?,
             Dialect::Gguf => epsilon(file, &arch_key(file, "attention.layer_norm_epsilon"))?,
             Dialect::Fla => epsilon(file, "config.norm_eps")?,
             Dialect::Transformers { .. } | Dialect::Attention => epsilon(file, "config.layer_norm_epsilon")?,
@@ -178,7 +196,7 @@ fn version(file: &Arc<ModelFile>, source: &Source) -> Result<Version, ModelError
     let unsupported = |what: String| ModelError::Unsupported {
         file: file.name().into(),
         what,
-        advice: "Anser runs RWKV-4, 5, 6, 7 and 7a".into(),
+        advice: "Anser runs RWKV-4, 5, 6, 7, 7a and the hybrids rwkv6qwen2 and arwkv7".into(),
     };
     if let FileKind::Gguf { .. } = file.kind() {
         let key = "general.architecture";
@@ -186,7 +204,8 @@ fn version(file: &Arc<ModelFile>, source: &Source) -> Result<Version, ModelError
         return match arch.as_str() {
             Some("rwkv6") => Ok(Version::V6),
             Some("rwkv7") => Ok(Version::V7),
-            Some(arch @ ("rwkv6qwen2" | "arwkv7")) => Err(unsupported(format!("architecture {arch}"))),
+            Some("rwkv6qwen2") => Ok(Version::Rwkv6Qwen2),
+            Some("arwkv7") => Ok(Version::Arwkv7),
             Some(arch) => Err(not_rwkv(format!("its architecture is {arch:?}"))),
             None => Err(not_rwkv(format!("{key} is {arch}, but a text in UTF-8 is needed"))),
         };
@@ -256,6 +275,7 @@ fn head_size(file: &ModelFile, source: &Source, version: Version, n_embd: usize)
         Version::V4 | Version::V7 | Version::V7a => "blocks.0.att.r_k",
         Version::V5 => "blocks.0.att.time_decay",
         Version::V6 => "blocks.0.att.time_faaaa",
+        Version::Rwkv6Qwen2 | Version::Arwkv7 => return Ok(64),
     };
     match source.shape(name)?[..] {
         [h, 1] | [h, 1, 1] | [h] if version == Version::V5 && h > 0 => Ok(n_embd / h),

@@ -50,6 +50,7 @@ impl Plan {
             Op::LayerNorm { x, weight, bias, eps, .. } => {
                 format!("layer_norm({x}, {}, eps={eps:e})", weights(&[*weight, *bias]))
             }
+            Op::RmsNorm { x, weight, eps, .. } => format!("rms_norm({x}, {}, eps={eps:e})", self.described(*weight)),
             Op::TokenShift { x, state: at, mix, .. } => format!("token_shift({x}, {}, {})", state(*at), weights(mix)),
             Op::Mix { x, x_prev, mix, .. } => format!("mix({x}, {x_prev}, {mix})"),
             Op::Wkv4 { k, v, w, u, state: at, .. } => {
@@ -66,6 +67,11 @@ impl Plan {
                 let g = g.map_or(String::new(), |g| format!("g={g}, "));
                 format!("norm_gate({y}, {g}{}, eps={eps:e}, N={head_size})", weights(&[*weight, *bias]))
             }
+            Op::BonusGate { y, r, k, v, g, r_k, head_size, .. } => {
+                let g = g.map_or(String::new(), |g| format!("g={g}, "));
+                format!("bonus_gate({y}, r={r}, k={k}, v={v}, {g}{}, N={head_size})", self.described(*r_k))
+            }
+            Op::RepeatHeads { x, head_size, .. } => format!("repeat_heads({x}, N={head_size})"),
             Op::Gate { gate, x, factor, residual, .. } => {
                 let residual = residual.map_or(String::new(), |r| format!("{r} + "));
                 let factor = if *factor == 1.0 { String::new() } else { format!("{factor} * ") };

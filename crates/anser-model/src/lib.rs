@@ -22,6 +22,7 @@
 //!
 //! This crate does no I/O, starts no threads and runs no loop over activations.
 
+pub mod arwkv7;
 mod builder;
 pub mod cases;
 
@@ -30,9 +31,11 @@ mod dialect;
 mod dump;
 mod error;
 mod frame;
+mod hybrid;
 mod identity;
 mod names;
 pub mod plan;
+pub mod rwkv6qwen2;
 mod source;
 pub mod state;
 pub mod step;
@@ -49,7 +52,7 @@ pub use identity::Identity;
 pub use plan::{Activation, Decay, Node, Op, Plan, Rows, Value, ValueId, WeightId};
 pub use state::{State, StateError, StateLayout, StatePart, StateRef, all_finite};
 pub use step::{Sequence, Step, StepError};
-pub use weights::Weight;
+pub use weights::{Columns, Weight};
 
 use anser_format::ModelFile;
 use std::sync::Arc;
@@ -64,6 +67,8 @@ pub fn load(file: &Arc<ModelFile>) -> Result<(Config, Plan), ModelError> {
         Version::V5 => v5::plan(file, &config)?,
         Version::V6 => v6::plan(file, &config)?,
         Version::V7 | Version::V7a => v7::plan(file, &config)?,
+        Version::Rwkv6Qwen2 => rwkv6qwen2::plan(file, &config)?,
+        Version::Arwkv7 => arwkv7::plan(file, &config)?,
     };
     Ok((config, plan))
 }

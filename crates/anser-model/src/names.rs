@@ -23,7 +23,8 @@ pub(crate) const GGUF_MODEL: &[(&str, Place)] = &[
     ("head.weight", Tensor("output.weight")),
 ];
 
-/// Tensors of one layer in GGUF files, after `blk.N.`: those of RWKV-7, then those that only RWKV-6 has.
+/// Tensors of one layer in GGUF files, after `blk.N.`: those of RWKV-7, then those that only RWKV-6 has, then those that only
+/// hybrids with Qwen2 have, which BlinkDL has no names for.
 pub(crate) const GGUF_BLOCK: &[(&str, Place)] = &[
     ("ln1.weight", Tensor("attn_norm.weight")),
     ("ln1.bias", Tensor("attn_norm.bias")),
@@ -74,6 +75,13 @@ pub(crate) const GGUF_BLOCK: &[(&str, Place)] = &[
     ("att.time_decay_w1", Tensor("time_mix_decay_w1.weight")),
     ("att.time_decay_w2", Tensor("time_mix_decay_w2.weight")),
     ("att.time_faaaa", Tensor("time_mix_first.weight")),
+    ("att.receptance.bias", Tensor("time_mix_receptance.bias")),
+    ("att.key.bias", Tensor("time_mix_key.bias")),
+    ("att.value.bias", Tensor("time_mix_value.bias")),
+    ("ffn.norm.weight", Tensor("ffn_norm.weight")),
+    ("ffn.gate.weight", Tensor("ffn_gate.weight")),
+    ("ffn.up.weight", Tensor("ffn_up.weight")),
+    ("ffn.down.weight", Tensor("ffn_down.weight")),
 ];
 
 /// The five mixes of RWKV-6 in GGUF files that do not stack them.

@@ -133,6 +133,17 @@ pub enum Op {
         /// Result.
         out: ValueId,
     },
+    /// out `[·, C]` = x / √(mean of x² + eps) ∘ weight, per row.
+    RmsNorm {
+        /// Input, same shape as `out`.
+        x: ValueId,
+        /// Scale `[C]`.
+        weight: WeightId,
+        /// Added to the mean of squares.
+        eps: f32,
+        /// Result.
+        out: ValueId,
+    },
     /// outᵢ `[T, C]` = x + (x_prev − x) ∘ mixᵢ, where x_prev is the row of the sequence's previous token: the state for
     /// its first token of the step. Afterwards the state is the row of its last token. x_prev itself may be a result, too.
     TokenShift {
@@ -304,6 +315,34 @@ pub enum Op {
         /// Result.
         out: ValueId,
     },
+    /// out `[T, C]` = (y + (Σ r ∘ k ∘ r_k)·v) ∘ g, where the sum is per head, without g if there is none.
+    BonusGate {
+        /// Output of the recurrence.
+        y: ValueId,
+        /// Receptance.
+        r: ValueId,
+        /// Replacement key.
+        k: ValueId,
+        /// Value.
+        v: ValueId,
+        /// Gate.
+        g: Option<ValueId>,
+        /// Bonus `[C]`.
+        r_k: WeightId,
+        /// N.
+        head_size: usize,
+        /// Result.
+        out: ValueId,
+    },
+    /// out `[T, H·N]`: every head of x `[T, K·N]` H/K times, next to each other: head h is head h·K/H of x.
+    RepeatHeads {
+        /// Input, of K heads.
+        x: ValueId,
+        /// N.
+        head_size: usize,
+        /// Result, of H heads, a multiple of K.
+        out: ValueId,
+    },
     /// out `[T, n]` = residual + factor · gate ∘ x.
     Gate {
         /// Gate.
@@ -340,7 +379,11 @@ impl Op {
     pub fn inputs(&self) -> Vec<ValueId> {
         match self {
             Op::Embed { .. } => vec![],
-            Op::LayerNorm { x, .. } | Op::TokenShift { x, .. } | Op::Select { x, .. } => vec![*x],
+            Op::LayerNorm { x, .. }
+            | Op::RmsNorm { x, .. }
+            | Op::TokenShift { x, .. }
+            | Op::RepeatHeads { x, .. }
+            | Op::Select { x, .. } => vec![*x],
             Op::MatMul { x, residual, .. } => std::iter::once(*x).chain(*residual).collect(),
             Op::ValueResidual { v, v_first, gate, .. } => vec![*v, *v_first, *gate],
             Op::KeyControl { k, a, .. } => vec![*k, *a],
@@ -351,6 +394,7 @@ impl Op {
             Op::Wkv6 { r, w: Decay::OfToken(w), k, v, .. } => vec![*r, *w, *k, *v],
             Op::Wkv6 { r, w: Decay::Fixed(_), k, v, .. } => vec![*r, *k, *v],
             Op::NormGate { y, g, .. } => std::iter::once(*y).chain(*g).collect(),
+            Op::BonusGate { y, r, k, v, g, .. } => [*y, *r, *k, *v].into_iter().chain(*g).collect(),
             Op::Gate { gate, x, residual, .. } => [*gate, *x].into_iter().chain(*residual).collect(),
             Op::TokenMatrix { x, matrix, .. } => vec![*x, *matrix],
         }
@@ -361,6 +405,7 @@ impl Op {
         match self {
             Op::Embed { out, .. }
             | Op::LayerNorm { out, .. }
+            | Op::RmsNorm { out, .. }
             | Op::MatMul { out, .. }
             | Op::ValueResidual { out, .. }
             | Op::Wkv7 { out, .. }
@@ -369,6 +414,8 @@ impl Op {
             | Op::Wkv4 { out, .. }
             | Op::Wkv6 { out, .. }
             | Op::NormGate { out, .. }
+            | Op::BonusGate { out, .. }
+            | Op::RepeatHeads { out, .. }
             | Op::Gate { out, .. }
             | Op::TokenMatrix { out, .. }
             | Op::Select { out, .. } => vec![*out],
@@ -382,6 +429,7 @@ impl Op {
         match self {
             Op::Embed { table, .. } => vec![*table],
             Op::LayerNorm { weight, bias, .. } => vec![*weight, *bias],
+            Op::RmsNorm { weight, .. } => vec![*weight],
             Op::TokenShift { mix, .. } => mix.clone(),
             Op::MatMul { weight, bias, .. } => std::iter::once(*weight).chain(*bias).collect(),
             Op::KeyControl { k_k, k_a, .. } => vec![*k_k, *k_a],
@@ -389,9 +437,11 @@ impl Op {
             Op::Wkv4 { w, u, .. } | Op::Wkv6 { w: Decay::Fixed(w), u, .. } => vec![*w, *u],
             Op::Wkv6 { w: Decay::OfToken(_), u, .. } => vec![*u],
             Op::NormGate { weight, bias, .. } => vec![*weight, *bias],
+            Op::BonusGate { r_k, .. } => vec![*r_k],
             Op::ValueResidual { .. }
             | Op::Wkv7 { .. }
             | Op::Mix { .. }
+            | Op::RepeatHeads { .. }
             | Op::Gate { .. }
             | Op::TokenMatrix { .. }
             | Op::Select { .. } => vec![],
@@ -406,12 +456,15 @@ impl Op {
             }
             Op::Embed { .. }
             | Op::LayerNorm { .. }
+            | Op::RmsNorm { .. }
             | Op::MatMul { .. }
             | Op::ValueResidual { .. }
             | Op::KeyControl { .. }
             | Op::NormBonusGate { .. }
             | Op::Mix { .. }
             | Op::NormGate { .. }
+            | Op::BonusGate { .. }
+            | Op::RepeatHeads { .. }
             | Op::Gate { .. }
             | Op::TokenMatrix { .. }
             | Op::Select { .. } => None,

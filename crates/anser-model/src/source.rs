@@ -132,6 +132,14 @@ impl<'a> Source<'a> {
             .ok_or_else(|| self.wrong_shape(&found, &expected))
     }
 
+    /// The error of a tensor whose shape is not the `expected` one.
+    pub(crate) fn refused_shape(&self, name: &str, expected: &str) -> ModelError {
+        match self.find(name) {
+            Ok(found) => self.wrong_shape(&found, expected),
+            Err(error) => error,
+        }
+    }
+
     fn wrong_shape(&self, found: &Found, expected: &str) -> ModelError {
         let name = found.tensor.name();
         // As the file has it.

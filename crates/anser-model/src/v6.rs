@@ -47,11 +47,38 @@ fn rescale(block: &Block) -> f32 {
 
 /// x + att(LN(x; ln1)), `[T, C]`.
 fn time_mixing(block: &Block, p: &mut PlanBuilder, x: ValueId) -> Result<ValueId, ModelError> {
-    use Activation::{Decay6, Identity, Silu, Tanh};
+    use Activation::{Identity, Silu};
     let Config { n_embd: c, head_size: n, group_norm_eps, .. } = *block.config;
     let name = |part: &str| block.name(&format!("att.{part}"));
 
     let xx = block.layer_norm(p, "ln1", x)?;
+    let [x_w, x_k, x_v, x_r, x_g] = mixed(block, p, xx)?;
+
+    let r = p.matmul(&name("r"), block.matrix("att.receptance.weight", [c, c])?, x_r);
+    let k = p.matmul(&name("k"), block.matrix("att.key.weight", [c, c])?, x_k);
+    let v = p.matmul(&name("v"), block.matrix("att.value.weight", [c, c])?, x_v);
+    let g = p.matmul_with(&name("g"), block.matrix("att.gate.weight", [c, c])?, x_g, None, Silu, None);
+    let w = decay(block, p, x_w)?;
+
+    let u = block.vector("att.time_faaaa")?;
+    let y = p.wkv6(&name("wkv"), [r, w, k, v], u, block.state(WKV), n);
+    let ln_x = block.norm("att.ln_x")?;
+    let y = match rescale(block) {
+        1.0 => p.norm_gate(&name("y"), y, Some(g), ln_x, group_norm_eps, n),
+        factor => {
+            let y = p.norm_gate(&name("y_normed"), y, None, ln_x, group_norm_eps, n);
+            p.gate(&name("y"), g, y, factor, None)
+        }
+    };
+    let output = block.matrix("att.output.weight", [c, c])?;
+    Ok(p.matmul_with(&name("x"), output, y, None, Identity, Some(x)))
+}
+
+/// x_w, x_k, x_v, x_r, x_g of the normed x: its mixes with the row of the token before, `[T, C]` each.
+pub(crate) fn mixed(block: &Block, p: &mut PlanBuilder, xx: ValueId) -> Result<[ValueId; 5], ModelError> {
+    use Activation::{Identity, Tanh};
+    let c = block.config.n_embd;
+    let name = |part: &str| block.name(&format!("att.{part}"));
     let mix = block.vector("att.time_maa_x")?;
     let names = [name("x_x"), name("x_prev")];
     let [x_x, x_prev] = p.token_shift_and_prev(&name("shift"), xx, block.state(ATT_SHIFT), mix, names);
@@ -70,31 +97,14 @@ fn time_mixing(block: &Block, p: &mut PlanBuilder, x: ValueId) -> Result<ValueId
         let mix = p.matmul_with(&name(&format!("m_{which}")), up, z, Some(static_mix), Identity, None);
         p.mix(&name(&format!("x_{which}")), xx, x_prev, mix)
     };
-    let x_w = mixed(0, "w");
-    let x_k = mixed(1, "k");
-    let x_v = mixed(2, "v");
-    let x_r = mixed(3, "r");
-    let x_g = mixed(4, "g");
+    Ok([mixed(0, "w"), mixed(1, "k"), mixed(2, "v"), mixed(3, "r"), mixed(4, "g")])
+}
 
-    let r = p.matmul(&name("r"), block.matrix("att.receptance.weight", [c, c])?, x_r);
-    let k = p.matmul(&name("k"), block.matrix("att.key.weight", [c, c])?, x_k);
-    let v = p.matmul(&name("v"), block.matrix("att.value.weight", [c, c])?, x_v);
-    let g = p.matmul_with(&name("g"), block.matrix("att.gate.weight", [c, c])?, x_g, None, Silu, None);
+/// The decay of every channel and token, `[T, C]`: exp(−exp(w0 + D2 tanh(D1 x_w))).
+pub(crate) fn decay(block: &Block, p: &mut PlanBuilder, x_w: ValueId) -> Result<ValueId, ModelError> {
+    let name = |part: &str| block.name(&format!("att.{part}"));
     let [d1, d2] = ["att.time_decay_w1", "att.time_decay_w2"].map(|part| block.name(part));
-    let (d1, d2) = block.source.low_rank(&d1, &d2, [c, c])?;
-    let z = p.matmul_with(&name("z_decay"), d1, x_w, None, Tanh, None); // [T, R]
-    let w = p.matmul_with(&name("w"), d2, z, Some(block.vector("att.time_decay")?), Decay6, None);
-
-    let u = block.vector("att.time_faaaa")?;
-    let y = p.wkv6(&name("wkv"), [r, w, k, v], u, block.state(WKV), n);
-    let ln_x = block.norm("att.ln_x")?;
-    let y = match rescale(block) {
-        1.0 => p.norm_gate(&name("y"), y, Some(g), ln_x, group_norm_eps, n),
-        factor => {
-            let y = p.norm_gate(&name("y_normed"), y, None, ln_x, group_norm_eps, n);
-            p.gate(&name("y"), g, y, factor, None)
-        }
-    };
-    let output = block.matrix("att.output.weight", [c, c])?;
-    Ok(p.matmul_with(&name("x"), output, y, None, Identity, Some(x)))
+    let (d1, d2) = block.source.low_rank(&d1, &d2, [block.config.n_embd; 2])?;
+    let z = p.matmul_with(&name("z_decay"), d1, x_w, None, Activation::Tanh, None); // [T, R]
+    Ok(p.matmul_with(&name("w"), d2, z, Some(block.vector("att.time_decay")?), Activation::Decay6, None))
 }

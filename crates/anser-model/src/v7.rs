@@ -127,7 +127,7 @@ fn deep_embed(block: &Block, p: &mut PlanBuilder, x: ValueId) -> Result<ValueId,
 }
 
 /// A low-rank pair: outer(bias + up · inner(down · x)), `[T, C]`; `which` is the letter of its tensors.
-fn lora(
+pub(crate) fn lora(
     block: &Block,
     p: &mut PlanBuilder,
     which: &str,

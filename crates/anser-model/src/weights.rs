@@ -16,6 +16,15 @@ pub struct Weight {
     n_cols: usize,
 }
 
+/// A matrix column by column, as a file with transposed matrices has it, or some rows of one.
+#[derive(Debug, Clone, Copy)]
+pub struct Columns<'a> {
+    /// The stored elements from the first row of the first column on: row r of column c is element c·`stride` + r.
+    pub bytes: &'a [u8],
+    /// Elements from one column to the next.
+    pub stride: usize,
+}
+
 impl Weight {
     /// A whole tensor as a matrix; `None` if its element count is not `n_rows · n_cols` or a row is not whole blocks.
     pub fn from_tensor(name: &str, tensor: Tensor, n_rows: usize, n_cols: usize) -> Option<Weight> {
@@ -77,6 +86,23 @@ impl Weight {
     /// first call.
     pub fn bytes(&self) -> &[u8] {
         &self.tensor.bytes()[self.bytes.clone()]
+    }
+
+    /// A float matrix that the file has column by column, in place: what [`Weight::bytes`] would make a copy of. `None` for
+    /// others.
+    pub fn columns(&self) -> Option<Columns<'_>> {
+        let &[stride, n_cols] = self.tensor.shape() else { return None };
+        if n_cols != self.n_cols || self.dtype().is_quantized() {
+            return None;
+        }
+        let first_row = self.bytes.start / self.row_n_bytes();
+        let bytes = self.tensor.columns()?.get(first_row * self.dtype().block_n_bytes()..)?;
+        Some(Columns { bytes, stride })
+    }
+
+    /// Whether [`Weight::bytes`] has made a copy of a matrix that the file has in another order.
+    pub fn is_copied(&self) -> bool {
+        self.tensor.is_copied()
     }
 
     /// Bytes of row `row`.

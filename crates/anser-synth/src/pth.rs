@@ -9,7 +9,7 @@ use anser_format::DType;
 use half::f16;
 
 use crate::recipe::TensorRecipe;
-use crate::shape::HEAD_SIZE;
+use crate::shape::{HEAD_SIZE, Version};
 
 /// Where tensors start in the file, as PyTorch has them.
 const ALIGNMENT: u64 = 64;
@@ -34,9 +34,13 @@ pub(crate) struct Tensor {
 
 /// What becomes of a tensor of the GGUF file: several tensors of one that stacks vectors, and nothing of the first layer's value
 /// residual, which has no meaning.
-pub(crate) fn tensors_of(recipe: &TensorRecipe) -> Vec<Tensor> {
+pub(crate) fn tensors_of(recipe: &TensorRecipe, version: Version) -> Vec<Tensor> {
     let whole =
         |name: String, shape: &[usize]| vec![Tensor { name, shape: shape.to_vec(), is_transposed: false, row: None }];
+    match version {
+        Version::V4 | Version::V5 => return of_blink(recipe, version),
+        Version::V6 | Version::V7 => {}
+    }
     let outside = [
         ("token_embd.weight", "emb.weight"),
         ("token_embd_norm.weight", "blocks.0.ln0.weight"),
@@ -58,6 +62,19 @@ pub(crate) fn tensors_of(recipe: &TensorRecipe) -> Vec<Tensor> {
         return whole(name(&format!("{blink}{}", &part[gguf.len()..])), &recipe.shape);
     }
     let part = part.strip_suffix(".weight").unwrap_or(part);
+    if part == "time_mix_lerp_fused" && version == Version::V6 {
+        let rows = ["w", "k", "v", "r", "g"].into_iter().enumerate();
+        let row = |(row, mix)| Tensor {
+            name: name(&format!("att.time_maa_{mix}")),
+            shape: vec![1, 1, n_embd],
+            is_transposed: false,
+            row: Some(row),
+        };
+        return rows.map(row).collect();
+    }
+    if let Some(tensor) = of_v6(part, recipe, &name).filter(|_| version == Version::V6) {
+        return vec![tensor];
+    }
     if part == "time_mix_lerp_fused" {
         let rows = ["x_r", "x_w", "x_k", "x_v", "x_a", "x_g"].into_iter().enumerate();
         let row = |(row, mix)| Tensor {
@@ -87,6 +104,45 @@ pub(crate) fn tensors_of(recipe: &TensorRecipe) -> Vec<Tensor> {
     }
 }
 
+/// What becomes of a tensor of RWKV-6 that RWKV-7 has not, or has in another form; `None` for others.
+fn of_v6(part: &str, recipe: &TensorRecipe, name: &dyn Fn(&str) -> String) -> Option<Tensor> {
+    let n_embd = recipe.shape.last().copied().unwrap_or(0);
+    let tensor = |part: &str, shape: Vec<usize>, is_transposed| {
+        Some(Tensor { name: name(part), shape, is_transposed, row: None })
+    };
+    let turned = |shape: &[usize]| {
+        let mut shape = shape.to_vec();
+        let n = shape.len();
+        shape.swap(n - 2, n - 1);
+        shape
+    };
+    match part {
+        "time_mix_lerp_x" => tensor("att.time_maa_x", vec![1, 1, n_embd], false),
+        "time_mix_w1" => tensor("att.time_maa_w1", turned(&recipe.shape), true),
+        "time_mix_w2" => tensor("att.time_maa_w2", turned(&recipe.shape), true),
+        "time_mix_first" => tensor("att.time_faaaa", recipe.shape.clone(), false),
+        "time_mix_decay" => tensor("att.time_decay", vec![1, 1, n_embd], false),
+        "time_mix_decay_w1" => tensor("att.time_decay_w1", turned(&recipe.shape), true),
+        "time_mix_decay_w2" => tensor("att.time_decay_w2", turned(&recipe.shape), true),
+        "time_mix_gate" => tensor("att.gate.weight", recipe.shape.clone(), false),
+        "channel_mix_lerp_k" => tensor("ffn.time_maa_k", vec![1, 1, n_embd], false),
+        "channel_mix_lerp_r" => tensor("ffn.time_maa_r", vec![1, 1, n_embd], false),
+        _ => None,
+    }
+}
+
+/// A tensor under BlinkDL's name, with the shape that BlinkDL's vectors have.
+fn of_blink(recipe: &TensorRecipe, version: Version) -> Vec<Tensor> {
+    let len: usize = recipe.shape.iter().product();
+    let part = recipe.name.rsplit('.').next().unwrap_or_default();
+    let shape = match part {
+        "time_mix_k" | "time_mix_v" | "time_mix_r" | "time_mix_g" => vec![1, 1, len],
+        "time_decay" | "time_faaaa" if version == Version::V5 => vec![len / HEAD_SIZE, HEAD_SIZE],
+        _ => recipe.shape.clone(),
+    };
+    vec![Tensor { name: recipe.name.clone(), shape, is_transposed: false, row: None }]
+}
+
 /// Elements of the recipe's type in F16. They are values of F16 whatever their type.
 pub(crate) fn to_f16(dtype: DType, bytes: Vec<u8>) -> Vec<u8> {
     match dtype {
@@ -100,10 +156,13 @@ pub(crate) fn to_f16(dtype: DType, bytes: Vec<u8>) -> Vec<u8> {
     }
 }
 
-/// The elements of a matrix `[n_rows, n_cols]` of two bytes each, column by column.
-pub(crate) fn transposed(bytes: &[u8], n_cols: usize) -> Vec<u8> {
-    let elements = bytes.as_chunks::<2>().0;
-    (0..n_cols).flat_map(|col| elements.iter().skip(col).step_by(n_cols)).flatten().copied().collect()
+/// The elements of one matrix or several `[n_rows, n_cols]`, of two bytes each, every matrix column by column.
+pub(crate) fn transposed(bytes: &[u8], [n_rows, n_cols]: [usize; 2]) -> Vec<u8> {
+    let matrices = bytes.as_chunks::<2>().0.chunks(n_rows * n_cols);
+    let columns = |matrix: &[[u8; 2]]| -> Vec<u8> {
+        (0..n_cols).flat_map(|col| matrix.iter().skip(col).step_by(n_cols)).flatten().copied().collect()
+    };
+    matrices.flat_map(columns).collect()
 }
 
 /// The pickle, of protocol 2: a dictionary from names to tensors, each with a storage of its own under its number.

@@ -2,13 +2,14 @@
 
 use anser_format::DType;
 
+use crate::older;
 use crate::random::normal_quantile;
-use crate::shape::{FileType, N_VOCAB, Shape};
+use crate::shape::{FileType, N_VOCAB, Shape, Version};
 
 /// One tensor of a synthetic model.
 #[derive(Clone, Debug)]
 pub struct TensorRecipe {
-    /// Name in the GGUF file.
+    /// Name in the GGUF file; BlinkDL's in RWKV-4 and RWKV-5, which have none.
     pub name: String,
     /// Stored type.
     pub dtype: DType,
@@ -38,12 +39,12 @@ pub enum Values {
 }
 
 /// The mean of the second norm's bias if the model has a sparsity.
-const SPARSE_BIAS: f64 = 0.5;
+pub(crate) const SPARSE_BIAS: f64 = 0.5;
 
 /// Mean square of the feed-forward input x + (x_before − x) · m, where x and x_before are independent with mean square 1
 /// and the mixing vector m = 1 − p^`exponent` runs over the channels' positions p from 0 to 1: the integral of
 /// (1 − m)² + m².
-fn mixed_mean_square(exponent: f64) -> f64 {
+pub(crate) fn mixed_mean_square(exponent: f64) -> f64 {
     1.0 + 2.0 / (2.0 * exponent + 1.0) - 2.0 / (exponent + 1.0)
 }
 
@@ -54,41 +55,50 @@ fn mixed_mean_square(exponent: f64) -> f64 {
 /// mean b = [`SPARSE_BIAS`], so with weights of mean μ and deviation σ the sum has the mean μ · b · C and the variance
 /// σ² · C · (r² + b²), where r² = `mean_square` is that of the input without the bias. (μ meets the rest of the input
 /// with next to no effect: a norm's output sums up to zero.) Solve P(sum < 0) = `sparsity` for μ.
-fn sparse_key_mean(sparsity: f64, mean_square: f64, n_embd: usize) -> f64 {
+pub(crate) fn sparse_key_mean(sparsity: f64, mean_square: f64, n_embd: usize) -> f64 {
     let spread = (mean_square + SPARSE_BIAS.powi(2)).sqrt();
     -normal_quantile(sparsity) * spread / (SPARSE_BIAS * (n_embd as f64).sqrt())
 }
 
 /// Collects the tensors of a model.
-struct Recipes {
-    tensors: Vec<TensorRecipe>,
+pub(crate) struct Recipes {
+    pub(crate) tensors: Vec<TensorRecipe>,
 }
 
 impl Recipes {
-    fn add(&mut self, name: String, dtype: DType, shape: &[usize], values: Values) {
+    pub(crate) fn add(&mut self, name: String, dtype: DType, shape: &[usize], values: Values) {
         self.tensors.push(TensorRecipe { name, dtype, shape: shape.to_vec(), values });
     }
 
-    fn normal(&mut self, name: String, dtype: DType, shape: &[usize], mean: f64, std: f64) {
+    pub(crate) fn normal(&mut self, name: String, dtype: DType, shape: &[usize], mean: f64, std: f64) {
         self.add(name, dtype, shape, Values::Normal { mean: mean as f32, std: std as f32 });
     }
 
     /// A norm's weight around `scale` and its bias around `bias`.
-    fn norm(&mut self, name: &str, n_embd: usize, scale: f64, bias: f64) {
+    pub(crate) fn norm(&mut self, name: &str, n_embd: usize, scale: f64, bias: f64) {
         self.normal(format!("{name}.weight"), DType::F32, &[n_embd], scale, 0.1 * scale);
         self.normal(format!("{name}.bias"), DType::F32, &[n_embd], bias, 0.05);
     }
 
     /// A vector that follows a function of the channel's position, 0 for the first to 1 for the last.
-    fn curve(&mut self, name: String, n_embd: usize, noise: f32, point: impl Fn(f64) -> f64) {
+    pub(crate) fn curve(&mut self, name: String, n_embd: usize, noise: f32, point: impl Fn(f64) -> f64) {
         let points = (0..n_embd).map(|i| point(i as f64 / (n_embd - 1) as f64) as f32).collect();
         self.add(name, DType::F32, &[n_embd], Values::Curve { points, noise });
     }
 }
 
-/// The tensors of a model in file order. Spreads keep the residual stream and the logits in the range of real models;
-/// decays, mixing vectors and gates follow the initialisation of trained models.
+/// The tensors of a model in file order.
 pub(crate) fn tensors(shape: Shape, file_type: FileType, sparsity: Option<f64>) -> Vec<TensorRecipe> {
+    match shape.version {
+        Version::V7 => tensors_v7(shape, file_type, sparsity),
+        Version::V6 => older::tensors_v6(shape, file_type, sparsity),
+        Version::V5 | Version::V4 => older::tensors_v4_v5(shape, sparsity),
+    }
+}
+
+/// The tensors of an RWKV-7 model under their names in GGUF files. Spreads keep the residual stream and the logits in the range of real models;
+/// decays, mixing vectors and gates follow the initialisation of trained models.
+fn tensors_v7(shape: Shape, file_type: FileType, sparsity: Option<f64>) -> Vec<TensorRecipe> {
     let c = shape.n_embd;
     let unit = (c as f64).powf(-0.5); // Deviation of a matrix that keeps the scale of its input.
     let matrix = file_type.matrix_dtype();

@@ -10,34 +10,100 @@ pub(crate) const N_VOCAB: usize = 65_536;
 /// The number of channels per head.
 pub(crate) const HEAD_SIZE: usize = 64;
 
-/// The sizes of an RWKV-7 model; the head size is 64, the feed-forward width 4 · C, the vocabulary 65,536 tokens.
+/// The RWKV version of a synthetic model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// RWKV-4.
+    V4,
+    /// RWKV-5.2, the last of RWKV-5.
+    V5,
+    /// RWKV-6.
+    V6,
+    /// RWKV-7.
+    V7,
+}
+
+/// What a model is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A GGUF file.
+    Gguf,
+    /// A `.pth` file.
+    Pth,
+    /// A Hugging Face folder.
+    Folder,
+}
+
+/// The sizes of a model; the head size is 64, the vocabulary 65,536 tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// The name, for example `"2.9b"`.
+    /// The RWKV version.
+    pub version: Version,
+    /// The name, for example `"2.9b"` or `"v6-1.6b"`.
     pub name: &'static str,
     /// Number of layers.
     pub n_layer: usize,
     /// Width C.
     pub n_embd: usize,
-    /// Rank of the low-rank matrices w1, w2 (decay) and a1, a2 (in-context learning rate).
+    /// Rank of the low-rank matrices of the decay, and of RWKV-7's in-context learning rate (a1, a2); 0 before RWKV-6.
     pub n_rank_wa: usize,
-    /// Rank of v1, v2 (value residual).
+    /// Rank of v1, v2 (value residual) in RWKV-7, of the five pairs that mix tokens in RWKV-6; 0 before.
     pub n_rank_v: usize,
-    /// Rank of g1, g2 (gate).
+    /// Rank of g1, g2 (gate) in RWKV-7; 0 before.
     pub n_rank_g: usize,
 }
 
+const fn v7(name: &'static str, n_layer: usize, n_embd: usize, ranks: [usize; 3]) -> Shape {
+    let [n_rank_wa, n_rank_v, n_rank_g] = ranks;
+    Shape { version: Version::V7, name, n_layer, n_embd, n_rank_wa, n_rank_v, n_rank_g }
+}
+
+const fn v6(name: &'static str, n_layer: usize, n_embd: usize) -> Shape {
+    let [n_rank_wa, n_rank_v] = if n_embd < 4096 { [64, 32] } else { [128, 64] };
+    Shape { version: Version::V6, name, n_layer, n_embd, n_rank_wa, n_rank_v, n_rank_g: 0 }
+}
+
+const fn older(version: Version, name: &'static str, n_layer: usize, n_embd: usize) -> Shape {
+    Shape { version, name, n_layer, n_embd, n_rank_wa: 0, n_rank_v: 0, n_rank_g: 0 }
+}
+
 impl Shape {
-    /// The official sizes, and a tiny one that is wide enough for blocks of 256.
-    pub const ALL: [Shape; 7] = [
-        Shape { name: "tiny", n_layer: 3, n_embd: 256, n_rank_wa: 32, n_rank_v: 32, n_rank_g: 64 },
-        Shape { name: "0.1b", n_layer: 12, n_embd: 768, n_rank_wa: 64, n_rank_v: 32, n_rank_g: 128 },
-        Shape { name: "0.4b", n_layer: 24, n_embd: 1024, n_rank_wa: 64, n_rank_v: 32, n_rank_g: 128 },
-        Shape { name: "1.5b", n_layer: 24, n_embd: 2048, n_rank_wa: 96, n_rank_v: 64, n_rank_g: 256 },
-        Shape { name: "2.9b", n_layer: 32, n_embd: 2560, n_rank_wa: 96, n_rank_v: 64, n_rank_g: 320 },
-        Shape { name: "7.2b", n_layer: 32, n_embd: 4096, n_rank_wa: 128, n_rank_v: 96, n_rank_g: 480 },
-        Shape { name: "13.3b", n_layer: 61, n_embd: 4096, n_rank_wa: 128, n_rank_v: 96, n_rank_g: 480 },
+    /// The official sizes, and of every version a tiny one that is wide enough for blocks of 256.
+    pub const ALL: [Shape; 25] = [
+        v7("tiny", 3, 256, [32, 32, 64]),
+        v7("0.1b", 12, 768, [64, 32, 128]),
+        v7("0.4b", 24, 1024, [64, 32, 128]),
+        v7("1.5b", 24, 2048, [96, 64, 256]),
+        v7("2.9b", 32, 2560, [96, 64, 320]),
+        v7("7.2b", 32, 4096, [128, 96, 480]),
+        v7("13.3b", 61, 4096, [128, 96, 480]),
+        v6("v6-tiny", 3, 256),
+        v6("v6-0.1b", 12, 768),
+        v6("v6-1.6b", 24, 2048),
+        v6("v6-3b", 32, 2560),
+        v6("v6-7b", 32, 4096),
+        older(Version::V5, "v5-tiny", 3, 256),
+        older(Version::V5, "v5-0.1b", 12, 768),
+        older(Version::V5, "v5-0.4b", 24, 1024),
+        older(Version::V5, "v5-1.5b", 24, 2048),
+        older(Version::V5, "v5-3b", 32, 2560),
+        older(Version::V5, "v5-7b", 32, 4096),
+        older(Version::V4, "v4-tiny", 3, 256),
+        older(Version::V4, "v4-169m", 12, 768),
+        older(Version::V4, "v4-430m", 24, 1024),
+        older(Version::V4, "v4-1.5b", 24, 2048),
+        older(Version::V4, "v4-3b", 32, 2560),
+        older(Version::V4, "v4-7b", 32, 4096),
+        older(Version::V4, "v4-14b", 40, 5120),
     ];
+
+    /// Width F of the feed-forward layer: 4 · C, in RWKV-5 and RWKV-6 3.5 · C.
+    pub fn n_ffn(&self) -> usize {
+        match self.version {
+            Version::V4 | Version::V7 => 4 * self.n_embd,
+            Version::V5 | Version::V6 => 7 * self.n_embd / 2,
+        }
+    }
 }
 
 impl FromStr for Shape {

@@ -7,10 +7,11 @@ use half::f16;
 use rayon::prelude::*;
 
 use crate::blocks::Blocks;
+use crate::folder;
 use crate::pth;
 use crate::random::{Stream, normal_quantiles};
 use crate::recipe::{TensorRecipe, Values, tensors};
-use crate::shape::{FileType, HEAD_SIZE, Shape};
+use crate::shape::{FileType, Form, HEAD_SIZE, Shape, Version};
 use crate::vocabulary::world_tokens;
 
 /// The number of elements that one thread makes at once from one random stream. It is a multiple of every block length.
@@ -28,9 +29,15 @@ pub enum SynthError {
     /// The file cannot be written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
-    /// A `.pth` file has floats only.
-    #[error("a .pth file of type {} is not possible, it must be f16", .0.name())]
+    /// A `.pth` file, and a folder, have floats only.
+    #[error("a .pth file or folder of type {} is not possible, it must be f16", .0.name())]
     PthType(FileType),
+    /// llama.cpp knows no such models.
+    #[error("there is no GGUF form of {0}; name a file that ends in .pth")]
+    NoGguf(&'static str),
+    /// Only RWKV-7 is written as a folder.
+    #[error("{0} is not written as a folder; name a file that ends in .pth")]
+    NoFolder(&'static str),
     /// The sparsity is out of range.
     #[error("a sparsity of {0} is not possible, it must be from 0.05 to 0.99")]
     Sparsity(f64),
@@ -63,15 +70,23 @@ impl Synth {
         tensors(self.shape, self.file_type, self.sparsity)
     }
 
-    /// Checks that the model can be made; [`write`](Synth::write) checks this, too.
+    /// Checks that the model can be made in this form; the functions that write it check this, too.
     ///
     /// # Errors
-    /// If the sparsity is out of range or there are no layers.
-    pub fn check(&self) -> Result<(), SynthError> {
+    /// If the sparsity is out of range, there are no layers, or the form has no such version or type.
+    pub fn check(&self, form: Form) -> Result<(), SynthError> {
         match self.sparsity {
-            Some(sparsity) if !(0.05..=0.99).contains(&sparsity) => Err(SynthError::Sparsity(sparsity)),
-            _ if self.shape.n_layer == 0 => Err(SynthError::NoLayers),
-            _ => Ok(()),
+            Some(sparsity) if !(0.05..=0.99).contains(&sparsity) => return Err(SynthError::Sparsity(sparsity)),
+            _ if self.shape.n_layer == 0 => return Err(SynthError::NoLayers),
+            _ => {}
+        }
+        match (form, self.shape.version) {
+            (Form::Gguf, Version::V4 | Version::V5) => Err(SynthError::NoGguf(self.shape.name)),
+            (Form::Folder, Version::V4 | Version::V5 | Version::V6) => Err(SynthError::NoFolder(self.shape.name)),
+            (Form::Pth | Form::Folder, _) if self.file_type != FileType::F16 => {
+                Err(SynthError::PthType(self.file_type))
+            }
+            (Form::Gguf, Version::V6 | Version::V7) | (Form::Pth, _) | (Form::Folder, Version::V7) => Ok(()),
         }
     }
 
@@ -81,7 +96,7 @@ impl Synth {
     /// # Errors
     /// If the sparsity is out of range, there are no layers, or the output fails.
     pub fn write<W: Write>(&self, out: W, mut on_progress: impl FnMut(u64, u64)) -> Result<W, SynthError> {
-        self.check()?;
+        self.check(Form::Gguf)?;
         let tensors = self.tensors();
         let mut writer = GgufWriter::new();
         self.add_metadata(&mut writer)?;
@@ -103,14 +118,13 @@ impl Synth {
     /// # Errors
     /// As [`write`](Synth::write), and if the file type is not F16.
     pub fn write_pth<W: Write + Seek>(&self, out: W, mut on_progress: impl FnMut(u64, u64)) -> Result<W, SynthError> {
-        self.check()?;
-        if self.file_type != FileType::F16 {
-            return Err(SynthError::PthType(self.file_type));
-        }
+        self.check(Form::Pth)?;
         let recipes = self.tensors();
         let placed: Vec<(&TensorRecipe, pth::Tensor)> = recipes
             .iter()
-            .flat_map(|recipe| pth::tensors_of(recipe).into_iter().map(move |tensor| (recipe, tensor)))
+            .flat_map(|recipe| {
+                pth::tensors_of(recipe, self.shape.version).into_iter().map(move |tensor| (recipe, tensor))
+            })
             .collect();
         let n_bytes_of = |tensor: &pth::Tensor| 2 * tensor.shape.iter().product::<usize>() as u64;
         let n_bytes_in_all = placed.iter().map(|(_, tensor)| n_bytes_of(tensor)).sum();
@@ -127,8 +141,10 @@ impl Synth {
             if tensor.is_transposed || tensor.row.is_some() {
                 // Small enough to be made as a whole.
                 let mut whole: Vec<u8> = pieces.flatten().collect();
-                if tensor.is_transposed {
-                    whole = pth::transposed(&whole, recipe.shape.last().copied().unwrap_or(1));
+                if tensor.is_transposed
+                    && let [.., n_rows, n_cols] = recipe.shape[..]
+                {
+                    whole = pth::transposed(&whole, [n_rows, n_cols]);
                 }
                 if let Some(row) = tensor.row {
                     whole = whole.split_off(row * n_bytes as usize);
@@ -145,29 +161,86 @@ impl Synth {
         Ok(archive.finish()?)
     }
 
+    /// Writes an RWKV-7 model as the file `model.safetensors` of a Hugging Face folder, with the numbers of the GGUF file and the
+    /// names of `Rwkv7ForCausalLM`; [`config`](Synth::config) goes beside it. Otherwise as [`write`](Synth::write).
+    ///
+    /// # Errors
+    /// As [`write`](Synth::write), for another version, and if the file type is not F16.
+    pub fn write_safetensors<W: Write>(
+        &self,
+        mut out: W,
+        mut on_progress: impl FnMut(u64, u64),
+    ) -> Result<W, SynthError> {
+        self.check(Form::Folder)?;
+        let recipes = self.tensors();
+        let placed: Vec<(&TensorRecipe, pth::Tensor)> = recipes
+            .iter()
+            .flat_map(|recipe| folder::tensors_of(recipe).into_iter().map(move |tensor| (recipe, tensor)))
+            .collect();
+        let (recipes, tensors): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
+        let (header, n_bytes_in_all) = folder::header(&tensors);
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        let mut n_bytes_written = 0;
+        for (recipe, tensor) in recipes.into_iter().zip(&tensors) {
+            let n_bytes = folder::n_bytes_of(tensor);
+            let pieces = self.pieces(recipe).map(|piece| pth::to_f16(recipe.dtype, piece));
+            match tensor.row {
+                Some(row) => {
+                    let whole: Vec<u8> = pieces.flatten().collect();
+                    out.write_all(&whole[row * n_bytes as usize..][..n_bytes as usize])?;
+                }
+                None => pieces.into_iter().try_for_each(|piece| out.write_all(&piece))?,
+            }
+            n_bytes_written += n_bytes;
+            on_progress(n_bytes_written, n_bytes_in_all);
+        }
+        Ok(out)
+    }
+
+    /// The text of `config.json` beside [`write_safetensors`](Synth::write_safetensors).
+    pub fn config(&self) -> String {
+        folder::config(&self.shape)
+    }
+
     /// The entries that llama.cpp's converter writes, in its order.
     fn add_metadata(&self, writer: &mut GgufWriter) -> Result<(), GgufWriteError> {
-        let Shape { name, n_layer, n_embd, n_rank_wa, n_rank_v, n_rank_g } = self.shape;
+        let Shape { version, name, n_layer, n_embd, n_rank_wa, n_rank_v, n_rank_g } = self.shape;
         let number = |n: usize| MetaValue::U32(n as u32);
         let text = |text: &str| MetaValue::Str(text.to_owned());
         let (tokens, token_types) = world_tokens();
+        let arch = if version == Version::V6 { "rwkv6" } else { "rwkv7" };
+        let ranks = match version {
+            Version::V6 => vec![
+                ("rescale_every_n_layers", 0),
+                ("time_mix_extra_dim", n_rank_v),
+                ("time_decay_extra_dim", n_rank_wa),
+            ],
+            Version::V4 | Version::V5 | Version::V7 => vec![
+                ("attention.decay_lora_rank", n_rank_wa),
+                ("attention.iclr_lora_rank", n_rank_wa),
+                ("attention.value_residual_mix_lora_rank", n_rank_v),
+                ("attention.gate_lora_rank", n_rank_g),
+            ],
+        };
+        writer.metadata("general.architecture", text(arch))?;
+        writer.metadata("general.type", text("model"))?;
+        writer.metadata("general.name", MetaValue::Str(format!("synthetic RWKV {name}")))?;
+        writer.metadata("general.size_label", MetaValue::Str(name.to_uppercase()))?;
+        let sizes = [
+            ("context_length", MetaValue::U32(1 << 20)),
+            ("embedding_length", number(n_embd)),
+            ("block_count", number(n_layer)),
+            ("attention.layer_norm_epsilon", MetaValue::F32(1e-5)),
+            ("wkv.head_size", number(HEAD_SIZE)),
+        ];
+        let ranks = ranks.into_iter().map(|(key, n)| (key, number(n)));
+        let last = [("feed_forward_length", number(self.shape.n_ffn())), ("attention.head_count", number(0))];
+        for (key, value) in sizes.into_iter().chain(ranks).chain(last) {
+            writer.metadata(&format!("{arch}.{key}"), value)?;
+        }
         let entries = [
-            ("general.architecture", text("rwkv7")),
-            ("general.type", text("model")),
-            ("general.name", MetaValue::Str(format!("synthetic RWKV-7 {name}"))),
-            ("general.size_label", MetaValue::Str(name.to_uppercase())),
-            ("rwkv7.context_length", MetaValue::U32(1 << 20)),
-            ("rwkv7.embedding_length", number(n_embd)),
-            ("rwkv7.block_count", number(n_layer)),
-            ("rwkv7.attention.layer_norm_epsilon", MetaValue::F32(1e-5)),
-            ("rwkv7.wkv.head_size", number(HEAD_SIZE)),
-            ("rwkv7.attention.decay_lora_rank", number(n_rank_wa)),
-            ("rwkv7.attention.iclr_lora_rank", number(n_rank_wa)),
-            ("rwkv7.attention.value_residual_mix_lora_rank", number(n_rank_v)),
-            ("rwkv7.attention.gate_lora_rank", number(n_rank_g)),
-            ("rwkv7.feed_forward_length", number(4 * n_embd)),
             ("general.file_type", MetaValue::U32(self.file_type.id())),
-            ("rwkv7.attention.head_count", MetaValue::U32(0)),
             ("general.quantization_version", MetaValue::U32(QUANTIZATION_VERSION)),
             ("tokenizer.ggml.model", text("rwkv")),
             ("tokenizer.ggml.tokens", MetaValue::Array(tokens)),

@@ -19,9 +19,13 @@ const DEMO: &str = "demo";
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A GGUF, safetensors or .pth file of an RWKV model, a folder of Hugging Face's, or demo: the built-in one. Of a model in several files name any part
+    /// A GGUF, safetensors or .pth file of an RWKV model, a folder of Hugging Face's, or demo: the built-in one. Of a model in several files name any part.
+    /// Or the name hf:OWNER/REPO[:FILE][@REVISION] of a model on a Hugging Face hub, which is downloaded once
     #[arg(short, long, value_name = "PATH", default_value = DEMO)]
     pub(crate) model: PathBuf,
+    /// Ask no hub for a model hf:OWNER/REPO: take it from the cache, or fail [env: HF_HUB_OFFLINE=1]
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it, instead of the model's own
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,

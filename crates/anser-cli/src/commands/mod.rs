@@ -24,7 +24,8 @@ use std::path::Path;
 
 /// Runs the command; does nothing if the arguments asked for help.
 pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
-    let Some(cli) = cli else { return Ok(()) };
+    let Some(mut cli) = cli else { return Ok(()) };
+    bring(&mut cli.command)?;
     match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
@@ -39,6 +40,20 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Devices(args) => devices::run(&args),
         Command::DebugPlan(args) => debug_plan::run(&args),
         Command::Completions(args) => completions::run(&args),
+    }
+}
+
+#[cfg(feature = "hub")]
+use crate::hub::bring;
+
+/// Refuses names of models on a hub.
+#[cfg(not(feature = "hub"))]
+fn bring(command: &mut Command) -> Result<(), Failure> {
+    match command.model() {
+        Some((model, _)) if model.to_string_lossy().starts_with("hf:") => Err(Failure::Usage(
+            "this build has no downloads; build it with the feature hub, or name a model file with --model".into(),
+        )),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 pub(crate) fn anser() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_anser"));
     command.env("ANSER_DEVICE", "cpu").stdin(Stdio::null());
-    for name in ["COLUMNS", "ANSER_EXACT", "ANSER_GPU_MEMORY"] {
+    for name in ["COLUMNS", "ANSER_EXACT", "ANSER_GPU_MEMORY", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
         command.env_remove(name);
     }
     command
@@ -69,7 +69,11 @@ pub(crate) fn run<S: AsRef<OsStr>>(arguments: &[S]) -> Ran {
 
 /// Runs the command with these arguments and with `stdin` on standard input.
 pub(crate) fn run_with<S: AsRef<OsStr>>(arguments: &[S], stdin: &[u8]) -> Ran {
-    let mut command = anser();
+    run_command(anser(), arguments, stdin)
+}
+
+/// Runs `command` with these arguments and with `stdin` on standard input.
+pub(crate) fn run_command<S: AsRef<OsStr>>(mut command: Command, arguments: &[S], stdin: &[u8]) -> Ran {
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut to_child = child.stdin.take().unwrap();

@@ -5,6 +5,8 @@ mod chat;
 mod generate;
 mod gpu;
 mod harness;
+#[cfg(feature = "hub")]
+mod hub;
 mod inspect;
 mod interrupt;
 mod model_files;

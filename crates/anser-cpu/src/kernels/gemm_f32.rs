@@ -89,8 +89,9 @@ fn convert_panel<S: Simd>(
     }
 }
 
+/// Converts the elements of a row to f32.
 #[inline(always)]
-fn convert<S: Simd>(simd: S, dtype: DType, row: &[u8], out: &mut [f32]) {
+pub(super) fn convert<S: Simd>(simd: S, dtype: DType, row: &[u8], out: &mut [f32]) {
     let n = match dtype {
         DType::F16 | DType::BF16 => out.len() / S::LANES * S::LANES,
         _ => 0,

@@ -1,5 +1,6 @@
 //! The kernels, one [`Rule`] each: the file of a rule has the name of the kernel's file or folder in `wgsl/`.
 
+mod bonus_gate;
 mod common;
 mod embed;
 mod gate;
@@ -14,6 +15,8 @@ mod norm_gate;
 mod norm_shift;
 mod prelude;
 mod recurrence;
+mod repeat_heads;
+mod rms_norm;
 pub(crate) mod sample;
 mod select;
 mod select_norm;
@@ -48,6 +51,7 @@ fn plain(op: &Op) -> &'static Rule {
     match op {
         Op::Embed { .. } => &embed::EMBED,
         Op::LayerNorm { .. } => &layer_norm::LAYER_NORM,
+        Op::RmsNorm { .. } => &rms_norm::RMS_NORM,
         Op::TokenShift { .. } => &token_shift::TOKEN_SHIFT,
         Op::MatMul { .. } => &matmul::PRODUCTS,
         Op::ValueResidual { .. } => &value_residual::VALUE_RESIDUAL,
@@ -58,6 +62,8 @@ fn plain(op: &Op) -> &'static Rule {
         Op::Wkv4 { .. } => &wkv4::WKV4,
         Op::Wkv6 { .. } => &wkv6::WKV6,
         Op::NormGate { .. } => &norm_gate::NORM_GATE,
+        Op::BonusGate { .. } => &bonus_gate::BONUS_GATE,
+        Op::RepeatHeads { .. } => &repeat_heads::REPEAT_HEADS,
         Op::Gate { .. } => &gate::GATE,
         Op::TokenMatrix { .. } => &token_matrix::TOKEN_MATRIX,
         Op::Select { .. } => &select::SELECT,
