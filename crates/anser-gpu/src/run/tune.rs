@@ -65,6 +65,8 @@ pub struct Tuner {
     /// Times of candidates in the steps that are being measured, by key: the name and the least time of each candidate.
     times: BTreeMap<String, Vec<(String, f64)>>,
     slot: Option<SlotId>,
+    /// Steps that take longer than this, in µs, are not measured.
+    max_step_us: f64,
 }
 
 /// A part of the work, which the device does at once.
@@ -85,11 +87,15 @@ fn n_runs(n_tokens: usize) -> [usize; 2] {
     if n_tokens <= FEW { [3, 9] } else { [1, 3] }
 }
 
+/// A step of this time, in µs, that others have to wait for is hardly noticed.
+const MAX_NOTICED_US: f64 = 100_000.0;
 /// A candidate, or a step, must be faster by this factor: less may be noise.
 const MIN_GAIN: f64 = 1.01;
 
 impl Tuner {
-    /// Finds out what there is to measure for `gpu` in steps of 1 to 2,048 tokens, or as many as it can run. `anew`: also in steps that were measured in an earlier process.
+    /// Finds out what there is to measure for `gpu` in steps of 1 to 2,048 tokens, or as many as it can run. Without `anew` it
+    /// leaves out steps that were measured in an earlier process, and those that take so long that somebody who waits for the
+    /// device would notice.
     ///
     /// # Errors
     /// A device without a clock, or weights that stream.
@@ -129,7 +135,8 @@ impl Tuner {
             }
             parts.push_back(Part { n_tokens, trial: None, kernels: vec![] });
         }
-        Ok(Tuner { device, parts, times: BTreeMap::new(), slot: None })
+        let max_step_us = if anew { f64::INFINITY } else { MAX_NOTICED_US };
+        Ok(Tuner { device, parts, times: BTreeMap::new(), slot: None, max_step_us })
     }
 
     /// Parts that are left to measure.
@@ -170,6 +177,11 @@ impl Tuner {
                 let program = gpu.lower_with(target, Choices::Trial(number))?;
                 for _ in 0..n_runs(n)[0] {
                     let times = pollster::block_on(gpu.time_dispatches(&program, &step))?;
+                    if times.iter().sum::<f64>() > self.max_step_us {
+                        self.parts.retain(|part| part.n_tokens < n);
+                        self.times.clear();
+                        break;
+                    }
                     self.add(&program, &times);
                 }
                 gpu.advance(&step);
