@@ -1,6 +1,6 @@
 //! Every operation on its own, in all combinations of features.
 
-use crate::harness::{Executor, device, feature_sets};
+use crate::harness::{Executor, device, feature_sets, open};
 use anser_format::DType;
 use anser_gpu::{Gpu, GpuOptions};
 use anser_model::cases::{Case, all, nmse};
@@ -97,7 +97,8 @@ fn every_candidate_equals_the_plain_loops() {
         // No buffer of this size holds the input of the widest.
         sets.retain(|options| options.max_binding_n_bytes.is_none() || !name.contains("2560"));
         for options in sets {
-            let mut executor = Executor::gpu(&case.plan, options);
+            // On a device of its own, which takes the many kernels with it.
+            let mut executor = Executor::Gpu(Box::new(Gpu::new(case.plan.clone(), &open(), options).unwrap()));
             let n = match &mut executor {
                 Executor::Gpu(gpu) => n_candidates(case, gpu),
                 Executor::Cpu(_) => 1,
@@ -129,7 +130,9 @@ fn n_candidates(case: &Case, gpu: &mut Gpu) -> usize {
 /// Where few rows fit a buffer, also by operations that run by themselves.
 #[test]
 fn feed_forward_in_row_ranges() {
-    let cases: Vec<_> = all().into_iter().filter(|case| case.name.starts_with("feed_forward")).collect();
+    // Values of more rows do not fit a buffer either.
+    let fits = |case: &Case| case.name.starts_with("feed_forward F16 C=64") && case.tokens.len() <= 17;
+    let cases: Vec<_> = all().into_iter().filter(fits).collect();
     assert!(!cases.is_empty());
     for case in cases {
         let expected = run(&case, &mut Executor::reference(&case.plan));
