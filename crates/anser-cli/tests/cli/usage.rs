@@ -2,7 +2,7 @@
 
 use crate::harness::{anser, fixture, run};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "generate",
     "chat",
     "tokenize",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 12] = [
     "perplexity",
     "inspect",
     "bench",
+    "tune",
     "devices",
     "debug-plan",
     "completions",
