@@ -86,6 +86,13 @@ mod ctrl_c {
 
     #[test]
     fn chat_stops_the_answer_and_goes_on() {
+        // A blank line within an answer looks like its end. Where the machine is so busy that the first answer reaches one before
+        // it is stopped, the second signal comes before the second answer has begun, and ends the chat: then it is tried again.
+        assert!((0..3).any(|_| stops_two_answers()), "a signal ended the chat three times");
+    }
+
+    /// Whether a chat whose two answers were both stopped ends as at the end of its input; otherwise a signal ended it.
+    fn stops_two_answers() -> bool {
         let mut command = anser();
         command.args(["chat", "-n", "1000000", "--seed", "1"]);
         // Neither the end of a document nor a line end: the first answer cannot end by itself.
@@ -107,7 +114,13 @@ mod ctrl_c {
         drop(stdin);
         let mut rest = String::new();
         stdout.read_to_string(&mut rest).unwrap();
-        assert_eq!((child.wait().unwrap().code(), rest.as_str()), (Some(0), ""));
+        match child.wait().unwrap().code() {
+            Some(130) => false,
+            code => {
+                assert_eq!((code, rest.as_str()), (Some(0), ""));
+                true
+            }
+        }
     }
 }
 
