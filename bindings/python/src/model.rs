@@ -177,7 +177,8 @@ impl Model {
                 _ => None,
             };
             let rows = self.ask(py, Request::new(vec![], Work::EmbedMany { options, texts }), take)?;
-            return Array::from_rows(py, rows.unwrap_or_default(), n_texts, self.0.config().n_embd);
+            let rows = rows.ok_or_else(|| exception(anser::Error::Cancelled))?;
+            return Array::from_rows(py, rows, n_texts, self.0.config().n_embd);
         }
         let mut progress = Progress::checked(progress);
         let rows = py.detach(|| self.0.embed_batch_for(&texts, &options, |done, total| progress.report(done, total)));
@@ -419,7 +420,9 @@ impl Model {
             loop {
                 match served.wait()? {
                     Arrival::Event(Event::Failed(failure)) => return Err(service::failed(failure)),
-                    Arrival::End | Arrival::Event(Event::Done(_)) => return Ok(taken),
+                    Arrival::Event(Event::Done(_)) => return Ok(taken),
+                    // The engine ended before the request was complete, as it does at the exit of Python.
+                    Arrival::End => return Err(exception(anser::Error::Cancelled)),
                     Arrival::Event(event) => taken = take(event).or(taken),
                 }
             }

@@ -183,7 +183,7 @@ impl Mail {
 }
 
 impl Mailbox {
-    /// The lock is held for moments only, and nobody waits for the GIL with it.
+    /// Threads hold the lock for microseconds only, and no thread waits for the GIL while it holds it.
     fn lock(&self) -> MutexGuard<'_, Mail> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -207,7 +207,7 @@ impl Writer {
         Delivery::Taken
     }
 
-    /// Wakes whoever waits.
+    /// Wakes the thread or the task that waits for the mailbox.
     fn tell(&self, state: MutexGuard<'_, Mail>) {
         let is_task = state.call.is_some();
         drop(state);

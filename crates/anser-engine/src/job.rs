@@ -127,7 +127,7 @@ impl Job {
     }
 }
 
-/// The events of a request on their way to whoever asked.
+/// The events of a request that its caller has not taken yet.
 pub(crate) struct Outbox {
     on_event: OnEvent,
     /// Events that were not taken, in order.

@@ -24,7 +24,7 @@ const NEW: f64 = 0.2;
 
 impl Pace {
     /// The most tokens of prompts for the next step, in which `n_drawing` texts draw: as many as take no longer than drawing
-    /// itself, or 20 ms. Where no text draws, nobody waits, and a step is as long as the executor likes.
+    /// itself, or 20 ms. Where no text draws tokens, none is delayed, and a step has as many tokens as the executor prefers.
     pub(crate) fn max_prompt_tokens(&self, n_drawing: usize) -> usize {
         if n_drawing == 0 {
             return usize::MAX;

@@ -63,8 +63,8 @@ pub enum Work {
     State,
 }
 
-/// Whose requests they are. Tenants take turns, and none gets anything from the cached states of another, so that nobody can find
-/// out by the time of an answer what others have asked.
+/// The owner of requests, for example the holder of a key. Tenants take turns, and none gets anything from the cached states of
+/// another, so that no tenant can find out by the time of an answer what others have asked.
 ///
 /// States on disk are found again by the same number: derive it from a name or key by a cryptographic hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -20,7 +20,7 @@ impl Ticket {
         self.shared.wake();
     }
 
-    /// Lets the request go on after this handle is dropped: it ends when it is complete, or when nobody takes its events.
+    /// Lets the request go on after this handle is dropped: it ends when it is complete, or when its caller takes no events for longer than the limits allow.
     pub fn detach(mut self) {
         self.outlives = true;
     }

@@ -204,7 +204,7 @@ impl Http {
             (404, "EntryNotFound", Some(path)) => {
                 HubError::NoFile { repo, file: path.to_owned(), found: "the hub lists it, but does not have it".into() }
             }
-            // Hubs answer 401 for repositories that do not exist, too, so that nobody learns which private ones do.
+            // Hubs answer 401 for repositories that do not exist, too, so that a stranger cannot find out which private ones do.
             (401 | 404, _, _) => no_repository(repo, endpoint),
             (429, ..) => HubError::Answer {
                 url: url.to_owned(),

@@ -1,4 +1,4 @@
-//! Where the hub and its cache are, and who asks: the environment variables of Hugging Face's own tools.
+//! The addresses of the hub and of its cache, and the user's token: the environment variables of Hugging Face's own tools.
 
 use crate::error::HubError;
 use std::env;

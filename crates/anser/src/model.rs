@@ -117,12 +117,13 @@ struct Running {
 }
 
 impl Running {
-    fn new(executor: Executor) -> Running {
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "there is no GPU to measure"))]
+    fn new(executor: Executor, file: &Arc<ModelFile>) -> Running {
         let executor: Arc<dyn SharedExecutor> = Arc::new(Mutex::new(executor));
         let n_uses = Arc::new(AtomicU64::new(0));
         Running {
             #[cfg(not(target_arch = "wasm32"))]
-            _tuner: BackgroundTuner::start(&executor, &n_uses),
+            _tuner: BackgroundTuner::start(&executor, &n_uses, file),
             executor,
             n_uses,
         }
@@ -192,13 +193,13 @@ impl Model {
         let model = Model {
             inner: Arc::new(Inner {
                 layout: Arc::new(plan.state.clone()),
+                executor: OfProcess::new(Running::new(executor, &file)),
                 file,
                 config,
                 plan,
                 vocabulary: options.vocabulary.clone(),
                 tokenizer: OnceLock::new(),
                 fingerprint: OnceLock::new(),
-                executor: OfProcess::new(Running::new(executor)),
                 identity: OnceLock::new(),
                 digest: OnceLock::new(),
                 inputs,

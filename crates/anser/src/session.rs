@@ -114,7 +114,7 @@ impl Session {
         self.logits.clear();
     }
 
-    /// Sets the number of tokens read, for a session that continues from a state which is known to be after so many.
+    /// Sets the number of tokens read, for a session that continues from the state after that number of tokens.
     pub(crate) fn set_n_tokens(&mut self, n_tokens: usize) {
         self.n_tokens = n_tokens;
     }

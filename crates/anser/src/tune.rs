@@ -3,6 +3,7 @@
 use crate::device::Executor;
 use crate::error::Error;
 use crate::model::{Model, SharedExecutor};
+use anser_format::ModelFile;
 use anser_gpu::{DeviceKind, Gpu, GpuError, TunedStep, Tuner};
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -48,7 +49,7 @@ impl Model {
 
     /// Uses the model's GPU while nobody else does.
     fn on_gpu<R>(&self, f: impl FnOnce(&mut Gpu) -> Result<R, Error>) -> Result<R, Error> {
-        match &mut *self.executor()? {
+        match &mut *self.executor_for_step()? {
             Executor::Gpu(gpu) => f(gpu),
             Executor::Cpu(_) => {
                 let reason = "the kernels of the CPU have one shape each: there is nothing to measure".into();
@@ -67,7 +68,11 @@ pub(crate) struct BackgroundTuner {
 
 impl BackgroundTuner {
     /// Starts the thread, if there is a GPU to measure and a place where it is kept. `n_uses` counts the uses of the executor.
-    pub(crate) fn start(executor: &Arc<dyn SharedExecutor>, n_uses: &Arc<AtomicU64>) -> Option<BackgroundTuner> {
+    pub(crate) fn start(
+        executor: &Arc<dyn SharedExecutor>,
+        n_uses: &Arc<AtomicU64>,
+        file: &Arc<ModelFile>,
+    ) -> Option<BackgroundTuner> {
         let is_wanted = match &*executor.lock() {
             Executor::Gpu(gpu) => {
                 gpu.device().keeps_measurements() && gpu.device().report().kind != DeviceKind::Software
@@ -78,8 +83,14 @@ impl BackgroundTuner {
             return None;
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let mut idle =
-            Idle { executor: executor.clone(), n_uses: n_uses.clone(), stop: stop.clone(), last: 0, n_quiet: 0 };
+        let mut idle = Idle {
+            executor: executor.clone(),
+            n_uses: n_uses.clone(),
+            file: file.clone(),
+            stop: stop.clone(),
+            last: 0,
+            n_quiet: 0,
+        };
         let work = move || {
             // The next step meets the same error, and its caller is told.
             let _ = idle.measure();
@@ -102,6 +113,8 @@ impl Drop for BackgroundTuner {
 struct Idle {
     executor: Arc<dyn SharedExecutor>,
     n_uses: Arc<AtomicU64>,
+    /// A step reads rows of the embedding table from it.
+    file: Arc<ModelFile>,
     stop: Arc<AtomicBool>,
     /// `n_uses` when it was last looked at, and how often in a row it was the same.
     last: u64,
@@ -123,7 +136,7 @@ impl Idle {
         }
     }
 
-    /// Calls `f` once the model has been used, and has then not been used for a while; `None` if the model is dropped before.
+    /// Calls `f` once the model has been used, and has then not been used for a while; `None` if the model is dropped before, or a file of it has changed.
     fn when_idle<R>(&mut self, f: impl FnOnce(&mut Gpu) -> R) -> Option<R> {
         const TICK: Duration = Duration::from_millis(50);
         const N_TICKS: u32 = 20;
@@ -137,6 +150,7 @@ impl Idle {
             self.last = now;
             if self.n_quiet >= N_TICKS {
                 match self.executor.try_lock() {
+                    Some(_) if self.file.check_unchanged().is_err() => return None,
                     Some(mut executor) => match &mut *executor {
                         Executor::Gpu(gpu) => return Some(f(gpu)),
                         Executor::Cpu(_) => return None,

@@ -24,9 +24,9 @@ struct Client {
 #[derive(Debug, Clone, Copy)]
 enum Reader {
     Reads,
-    /// Refuses so many events before it takes one, each time.
+    /// The number of times that the caller refuses each event before it takes it.
     Refuses(usize),
-    /// Cancels after so many events.
+    /// The number of events after which the caller cancels.
     Cancels(usize),
     /// Panics at this event.
     Panics(usize),

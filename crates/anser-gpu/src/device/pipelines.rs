@@ -86,6 +86,15 @@ impl Device {
         for_each_parallel(&missing, MAX_THREADS, |spec| self.pipeline(spec).map(drop))
     }
 
+    /// Drops what is kept of these kernels. Programs that run them go on; whoever needs one again compiles it again.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn forget_kernels(&self, specs: &[KernelSpec]) {
+        for spec in specs {
+            lock(&self.pipelines.compiled.0).remove(&Key::new(spec));
+            lock(&self.pipelines.shaders.0).remove(&text(spec));
+        }
+    }
+
     fn compile(&self, spec: &KernelSpec) -> Result<wgpu::ComputePipeline, GpuError> {
         let module = self.pipelines.shaders.get(text(spec), || self.shader(spec))?;
         let (_, layout) = self.layouts(&spec.access);

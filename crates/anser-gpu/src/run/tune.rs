@@ -64,6 +64,8 @@ pub struct Tuner {
     parts: VecDeque<Part>,
     /// Times of candidates in the steps that are being measured, by key: the name and the least time of each candidate.
     times: BTreeMap<String, Vec<(String, f64)>>,
+    /// What was decided for steps that were measured before: longer ones have some of their kernels, such as the head.
+    decided: BTreeMap<String, String>,
     slot: Option<SlotId>,
     /// Steps that take longer than this, in µs, are not measured.
     max_step_us: f64,
@@ -77,6 +79,8 @@ struct Part {
     trial: Option<usize>,
     /// The kernels that it takes.
     kernels: Vec<KernelSpec>,
+    /// Those of them that the step does not run without measurements.
+    only_here: Vec<KernelSpec>,
 }
 
 /// Runs of a trial, of which the fastest counts, and of each of two steps that are compared as a whole.
@@ -130,13 +134,15 @@ impl Tuner {
             for number in 0..n {
                 let dispatches = lower(number)?;
                 let kernels = distinct(dispatches.iter().map(|(_, dispatch)| &dispatch.kernel));
-                let kernels = kernels.into_iter().cloned().collect();
-                parts.push_back(Part { n_tokens, trial: Some(number), kernels });
+                let kernels: Vec<KernelSpec> = kernels.into_iter().cloned().collect();
+                let is_usual = |kernel: &KernelSpec| first.iter().any(|(_, dispatch)| dispatch.kernel == *kernel);
+                let only_here = kernels.iter().filter(|kernel| !is_usual(kernel)).cloned().collect();
+                parts.push_back(Part { n_tokens, trial: Some(number), kernels, only_here });
             }
-            parts.push_back(Part { n_tokens, trial: None, kernels: vec![] });
+            parts.push_back(Part { n_tokens, trial: None, kernels: vec![], only_here: vec![] });
         }
         let max_step_us = if anew { f64::INFINITY } else { MAX_NOTICED_US };
-        Ok(Tuner { device, parts, times: BTreeMap::new(), slot: None, max_step_us })
+        Ok(Tuner { device, parts, times: BTreeMap::new(), decided: BTreeMap::new(), slot: None, max_step_us })
     }
 
     /// Parts that are left to measure.
@@ -172,7 +178,7 @@ impl Tuner {
         let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
         let target = gpu.prepare(&step)?;
         gpu.write_tables(&step);
-        match part.trial {
+        let found = match part.trial {
             Some(number) => {
                 let program = gpu.lower_with(target, Choices::Trial(number))?;
                 for _ in 0..n_runs(n)[0] {
@@ -193,7 +199,10 @@ impl Tuner {
                 self.times.clear();
                 found
             }
-        }
+        };
+        // A device keeps kernels for as long as it is open, and most candidates are never used again.
+        self.device.forget_kernels(&part.only_here);
+        found
     }
 
     /// Gives back what measuring took on `gpu`.
@@ -224,7 +233,7 @@ impl Tuner {
     }
 
     /// Compares the step of the fastest candidates with that of the first ones, and keeps the choices if it is faster.
-    fn compare(&self, gpu: &mut Gpu, target: Target, step: &Step) -> Result<TunedStep, GpuError> {
+    fn compare(&mut self, gpu: &mut Gpu, target: Target, step: &Step) -> Result<TunedStep, GpuError> {
         let (mut kernels, mut chosen) = (vec![], BTreeMap::new());
         for (key, candidates) in &self.times {
             let Some((first, first_us)) = candidates.first() else { continue };
@@ -232,7 +241,7 @@ impl Tuner {
                 candidates.iter().min_by(|a, b| a.1.total_cmp(&b.1)).filter(|(_, us)| us * MIN_GAIN < *first_us);
             let (best, best_us) = least.map_or((first, *first_us), |(name, us)| (name, *us));
             // The first one is written down as well, so that it is known to have been measured.
-            chosen.insert(key.clone(), best.clone());
+            chosen.insert(key.clone(), self.decided.get(key).unwrap_or(best).clone());
             kernels.push(TunedKernel {
                 key: key.clone(),
                 n_candidates: candidates.len(),
@@ -240,8 +249,11 @@ impl Tuner {
                 elapsed_us: [*first_us, best_us],
             });
         }
-        let usual: BTreeMap<String, String> =
-            kernels.iter().map(|kernel| (kernel.key.clone(), kernel.candidates[0].clone())).collect();
+        let first = |kernel: &TunedKernel| {
+            let decided = self.decided.get(&kernel.key).unwrap_or(&kernel.candidates[0]);
+            (kernel.key.clone(), decided.clone())
+        };
+        let usual: BTreeMap<String, String> = kernels.iter().map(first).collect();
         let mut tuning = Tuning { n_cores: None, chosen };
         let programs =
             [gpu.lower_with(target, Choices::Trial(0))?, gpu.lower_with(target, Choices::Measured(&tuning))?];
@@ -264,6 +276,7 @@ impl Tuner {
         if !is_kept {
             tuning.chosen = usual;
         }
+        self.decided.extend(tuning.chosen.clone());
         if let Some(path) = self.device.tuning_path()
             && let Err(error) = tuning.add_to(path, self.device.report())
         {

@@ -82,7 +82,7 @@ pub(super) fn run(args: &BenchEngineArgs) -> Result<(), Failure> {
     let mut progress = Progress::new("measuring");
     let mut figures = vec![];
     for (i, &n_clients) in args.clients.iter().enumerate() {
-        // The first requests compile the kernels and allocate the memory for so many sequences.
+        // The first requests compile the kernels and allocate the memory for this number of sequences.
         measure(&engine, &model, args, n_clients, 1)?;
         let mut runs = vec![];
         for run in 0..args.runs {
@@ -189,7 +189,7 @@ fn ask(engine: &Engine, prompt: &[u32], n_tokens: usize, n_requests: usize) -> R
     Ok(seen)
 }
 
-/// The 50th and the 99th percentile of seconds, in milliseconds: the least value that so many of 100 do not exceed. NaN of none.
+/// The 50th and the 99th percentile of seconds, in milliseconds: 50 and 99 of 100 values are no greater. NaN if there are none.
 fn percentiles(mut seconds: Vec<f64>) -> [f64; 2] {
     seconds.sort_by(f64::total_cmp);
     [50, 99].map(|percent| {
