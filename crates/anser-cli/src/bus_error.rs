@@ -19,7 +19,7 @@ use std::sync::{Mutex, PoisonError};
 /// The model files that have been opened.
 static OPENED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
 
-/// Installs the handler. If the system refuses, the signal keeps its default action.
+/// Installs the handler. If the system refuses, or the process has a second thread, the signal keeps its default action.
 pub(crate) fn install() {
     let _ = try_install();
 }
@@ -46,12 +46,24 @@ fn try_install() -> io::Result<()> {
     low_level::pipe::register(SIGBUS, sender).map(drop)
 }
 
-/// Whether this process has a handler for SIGBUS: bit 6 of the mask in /proc.
-fn is_handled() -> io::Result<bool> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    mask.map(|mask| (mask >> (SIGBUS - 1)) & 1 == 1).ok_or_else(|| io::ErrorKind::InvalidData.into())
+/// What the system says of this process.
+struct Status {
+    n_threads: usize,
+    /// Whether it has a handler for SIGBUS.
+    is_handled: bool,
+}
+
+impl Status {
+    fn read() -> io::Result<Status> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let n_threads = field("Threads:").and_then(|n| n.parse().ok());
+        // Bit 0 is signal 1.
+        let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+        let status = n_threads.zip(caught);
+        let status = status.map(|(n_threads, mask)| Status { n_threads, is_handled: (mask >> (SIGBUS - 1)) & 1 == 1 });
+        status.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
 }
 
 /// Stores the name of a model file that is about to be opened.

@@ -22,9 +22,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     quiet_device_select();
-    interrupt::install();
+    // While the process has one thread: see there.
     #[cfg(target_os = "linux")]
     bus_error::install();
+    interrupt::install();
     report::exit_code(args::parse().and_then(commands::run))
 }
 
