@@ -27,10 +27,16 @@ pub(crate) fn install() {
 fn try_install() -> io::Result<()> {
     // Rust's runtime has a handler of its own, which signal-hook's would call first. For a fault other than a stack
     // overflow, that handler restores the system's default action, so that the repeated fault ends the process. If the
-    // signal is raised here without a fault, it restores the default action now, and the process goes on.
-    if is_handled()? {
+    // signal is raised here without a fault, it restores the default action now, and the process goes on. It expects that
+    // the process ends, though: a thread that starts or ends meanwhile sleeps for ever, and with it all that start later.
+    // Therefore nothing is raised unless this is the only thread.
+    let before = Status::read()?;
+    if before.is_handled {
+        if before.n_threads > 1 {
+            return Ok(());
+        }
         low_level::raise(SIGBUS)?;
-        if is_handled()? {
+        if Status::read()?.is_handled {
             return Ok(());
         }
     }
