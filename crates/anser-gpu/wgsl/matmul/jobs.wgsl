@@ -25,9 +25,6 @@ struct Job {
 }
 
 const QUANTIZED: u32 = 0u; // of the type that the kernel is made for
-const F16: u32 = 1u;
-const BF16: u32 = 2u;
-const F32: u32 = 3u;
 
 const HAS_RESIDUAL: u32 = 32u;
 
