@@ -51,11 +51,13 @@ fn matches(graph: &Graph, wkv: usize) -> Option<Vec<usize>> {
 /// of the same rows, so that one unit makes them all.
 fn matches_with_low_rank(graph: &Graph, wkv: usize) -> Option<Vec<usize>> {
     let [wkv, gate] = matches(graph, wkv)?[..] else { return None };
-    let (Op::Wkv6 { r, w: Decay::OfToken(w), k, v, .. }, Op::NormGate { g, .. }) = (graph.op(wkv), graph.op(gate)) else {
+    let (Op::Wkv6 { r, w: Decay::OfToken(w), k, v, .. }, Op::NormGate { g, .. }) = (graph.op(wkv), graph.op(gate))
+    else {
         return None;
     };
     let decay = graph.maker(*w)?;
-    let Op::MatMul { weight, x: z, bias: Some(_), activation: Activation::Decay6, residual: None, .. } = graph.op(decay)
+    let Op::MatMul { weight, x: z, bias: Some(_), activation: Activation::Decay6, residual: None, .. } =
+        graph.op(decay)
     else {
         return None;
     };
@@ -73,7 +75,11 @@ fn matches_with_low_rank(graph: &Graph, wkv: usize) -> Option<Vec<usize>> {
         _ => None,
     };
     let shift = source(*z)?;
-    [Some(*r), Some(*k), Some(*v), *g].into_iter().flatten().all(|id| source(id) == Some(shift)).then(|| vec![decay, wkv, gate])
+    [Some(*r), Some(*k), Some(*v), *g]
+        .into_iter()
+        .flatten()
+        .all(|id| source(id) == Some(shift))
+        .then(|| vec![decay, wkv, gate])
 }
 
 /// Whether a workgroup can hold a head, in steps whose sequences have one token each.

@@ -40,6 +40,7 @@ pub(crate) static RULES: Rules = Rules { plain, fused: FUSED };
 /// Kernels that compute several operations together, the better ones first.
 static FUSED: &[&Rule] = &[
     &matmul::shifted::SHIFTED_PRODUCTS,
+    &matmul::gated::GATED_PRODUCT,
     &norm_shift::NORM_SHIFT,
     &head7::WITH_LOW_RANK,
     &head7::OF_VALUES,
