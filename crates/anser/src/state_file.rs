@@ -116,6 +116,46 @@ impl Model {
         ))
     }
 
+    /// Writes `state`, and the logits `[V]` of the token that follows, or none if they are not known, to a safetensors file that
+    /// names this model: what [`Session::save_state`](crate::Session::save_state) does for its own.
+    ///
+    /// # Errors
+    /// A state of another model; if the file cannot be written; [`Error::Output`] if it is a file that the model is read from.
+    pub fn save_state(&self, path: impl AsRef<Path>, state: &State, logits: &[f32]) -> Result<(), Error> {
+        self.check_output(&path)?;
+        self.check_state(state)?;
+        let n_vocab = self.config().n_vocab;
+        if !logits.is_empty() && logits.len() != n_vocab {
+            let reason = format!("expected {n_vocab} or none, found {}", logits.len());
+            return Err(Error::Option { option: "logits", reason });
+        }
+        let identity: &Arc<Identity> = self.identity()?;
+        let layout = state.layout();
+        let part = |(i, part): (usize, &anser_model::StatePart)| {
+            (part.name, stacked(layout.n_layer, &part.shape), &state.data()[layout.part_range(i)])
+        };
+        let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = layout.parts.iter().enumerate().map(part).collect();
+        tensors.push((SAMPLES, vec![identity.samples().len()], identity.samples()));
+        if !logits.is_empty() {
+            tensors.push((LOGITS, vec![logits.len()], logits));
+        }
+        let entries = [
+            ("format", FORMAT),
+            ("version", VERSION),
+            ("model", identity.title()),
+            ("fingerprint", self.fingerprint()),
+            ("digest", self.digest()?),
+        ];
+        let header = header(&entries, &tensors);
+        files::write_with(&path, |out| {
+            out.write_all(&(header.len() as u64).to_le_bytes())?;
+            out.write_all(header.as_bytes())?;
+            tensors
+                .iter()
+                .try_for_each(|(_, _, numbers)| numbers.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))
+        })
+    }
+
     fn decode(&self, file: &ModelFile) -> Result<LoadedState, Error> {
         let refuse = |reason: String| Error::StateFile { file: file.name().into(), reason };
         let version = entry(file, "version");
@@ -162,33 +202,6 @@ impl Model {
             ))
         })
     }
-}
-
-/// Writes `state` of `model`, and the logits of the token that follows if there are any.
-pub(crate) fn save(path: &Path, state: &State, logits: &[f32], model: &Model) -> Result<(), Error> {
-    let identity: &Arc<Identity> = model.identity()?;
-    let layout = state.layout();
-    let part = |(i, part): (usize, &anser_model::StatePart)| {
-        (part.name, stacked(layout.n_layer, &part.shape), &state.data()[layout.part_range(i)])
-    };
-    let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = layout.parts.iter().enumerate().map(part).collect();
-    tensors.push((SAMPLES, vec![identity.samples().len()], identity.samples()));
-    if !logits.is_empty() {
-        tensors.push((LOGITS, vec![logits.len()], logits));
-    }
-    let entries = [
-        ("format", FORMAT),
-        ("version", VERSION),
-        ("model", identity.title()),
-        ("fingerprint", model.fingerprint()),
-        ("digest", model.digest()?),
-    ];
-    let header = header(&entries, &tensors);
-    files::write_with(path, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
-        tensors.iter().try_for_each(|(_, _, numbers)| numbers.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))
-    })
 }
 
 /// The header of a safetensors file with these entries and F32 tensors, in this order.
