@@ -1,5 +1,6 @@
 //! Engine errors as Python exceptions. The classes are written in Python, in `anser/_errors.py`.
 
+use anser_hub::HubError;
 use pyo3::PyErr;
 use std::error::Error as _;
 use std::io;
@@ -42,6 +43,27 @@ pub(crate) fn exception(error: anser::Error) -> PyErr {
         Error::Sampler(_) | Error::Option { .. } | Error::Grammar { .. } => OptionError::new_err(message),
         Error::Cancelled => CancelledError::new_err(message),
         _ => anser_error(message),
+    }
+}
+
+/// The exception for an error of a hub, with its message.
+pub(crate) fn hub_exception(error: HubError) -> PyErr {
+    let message = error.to_string();
+    match error {
+        HubError::Name { .. } | HubError::Setting { .. } | HubError::Ambiguous { .. } => OptionError::new_err(message),
+        HubError::Cancelled { .. } => CancelledError::new_err(message),
+        HubError::NoRepository { .. }
+        | HubError::NoRevision { .. }
+        | HubError::NoFile { .. }
+        | HubError::NoModel { .. }
+        | HubError::NotCached { .. } => MissingFileError::new_err(message),
+        HubError::Gated { .. }
+        | HubError::Network { .. }
+        | HubError::Answer { .. }
+        | HubError::Broken { .. }
+        | HubError::Damaged { .. }
+        | HubError::NoSpace { .. }
+        | HubError::Io { .. } => FileError::new_err(message),
     }
 }
 

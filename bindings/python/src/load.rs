@@ -1,26 +1,29 @@
 //! Loads a model in another thread, while this one checks signals and calls the progress callback.
 
-use crate::error::exception;
+use crate::error::{exception, hub_exception};
 use crate::model::{Model, Opened};
 use crate::progress::Progress;
 use crate::values::{self, Given};
-use anser::{CancelToken, Error, LoadProgress, OnLoad, Options, environment};
+use anser::{CancelToken, Error, OnLoad, Options, environment};
+use anser_hub::{Event, Hub, HubError, ModelName, Settings};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::time::Duration;
 
 /// Opens a GGUF, safetensors or .pth file, or a folder of Hugging Face's; without a path, the demo model that is part of the package.
 ///
-/// - path: the file; default: the demo model.
+/// - path: the file, or the name of a model on a hub, hf:OWNER/REPO[:FILE][@REVISION]: it is downloaded to the cache of Hugging
+///   Face's own tools unless it is there, resumed after a break (HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE are followed);
+///   the logger "anser" tells which file was taken; default: the demo model.
 /// - device: "auto" (the best hardware GPU if there is one, else the processor; weights that do not fit in the GPU's memory
 ///   stream from the file), "cpu", "gpu", or "gpu:1" or "gpu:NAME" for one of several; default: the environment variable
 ///   ANSER_DEVICE, else "auto".
 /// - gpu_memory: the most bytes of weights that are kept on the GPU; other weights stream from the file in every step, with
 ///   the same results; default: ANSER_GPU_MEMORY (a number like 500M or 4G), else all of the GPU's memory.
-/// - progress: called as (done, total) in bytes of weights, or a bar such as tqdm's. With it, load() returns when all
+/// - progress: called as (done, total) in bytes of weights, before that of each file that is downloaded, or a bar such as tqdm's. With it, load() returns when all
 ///   weights are there; without it as soon as the model can be used, and a call waits for the weights that it needs.
 /// - threads: the number of threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
 /// - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own
@@ -63,7 +66,13 @@ pub(crate) fn load(
     state_cache: Given<'_>,
 ) -> PyResult<Model> {
     let arguments = PyDict::new(py);
-    let paths = [("path", &path), ("vocabulary", &vocabulary), ("cache_folder", &cache_folder)];
+    let hub_name =
+        path.as_ref().and_then(|path| path.extract::<String>().ok()).filter(|text| ModelName::is_meant(text));
+    if let Some(name) = &hub_name {
+        arguments.set_item("path", name)?;
+    }
+    let file = path.filter(|_| hub_name.is_none());
+    let paths = [("path", &file), ("vocabulary", &vocabulary), ("cache_folder", &cache_folder)];
     for (name, value) in paths.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
         // A process that unpickles the model may have another working directory.
         arguments
@@ -107,12 +116,15 @@ pub(crate) fn load(
     let state_cache_n_bytes = state_cache.or(0, |value| values::count("state_cache", value))?;
     arguments.set_item("embedding_cache", options.embedding_cache_n_bytes)?;
     arguments.set_item("state_cache", state_cache_n_bytes)?;
-    let path = given_path("path", path)?;
+    let source = match hub_name {
+        Some(name) => Source::Hub(ModelName::parse(&name).map_err(hub_exception)?),
+        None => given_path("path", file)?.map_or(Source::Demo, Source::File),
+    };
     let is_told = progress.is_some();
     let mut progress = Progress::new(py, progress)?;
-    let model = py.detach(|| watched(path, options, is_told, &mut progress));
+    let model = py.detach(|| watched(source, options, is_told, &mut progress));
     let opened = Opened { arguments: Some(arguments.unbind()), state_cache_n_bytes };
-    progress.result(model).map(|model| Model::opened(model, opened))
+    progress.first(model).map(|model| Model::opened(model, opened))
 }
 
 fn n_threads(value: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -120,9 +132,19 @@ fn n_threads(value: &Bound<'_, PyAny>) -> PyResult<usize> {
     values::whole_number("threads", value, range).map(|n_threads| n_threads as usize)
 }
 
+/// Where a model comes from.
+enum Source {
+    Demo,
+    File(PathBuf),
+    Hub(ModelName),
+}
+
 /// A message of the loading thread.
 enum News {
-    Progress(LoadProgress),
+    /// Bytes that are there, and all of them: of a file that is downloaded, then of weights.
+    Progress(u64, u64),
+    /// A sentence for the user.
+    Remark(String),
     Loaded,
 }
 
@@ -131,24 +153,19 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// Loads a model as this module describes. Call this without the GIL. With `to_the_end` it returns when all weights are
 /// loaded.
-fn watched(
-    path: Option<PathBuf>,
-    mut options: Options,
-    to_the_end: bool,
-    progress: &mut Progress,
-) -> Result<anser::Model, Error> {
+fn watched(source: Source, mut options: Options, to_the_end: bool, progress: &mut Progress) -> PyResult<anser::Model> {
     let (sender, news) = mpsc::channel();
     let cancel = CancelToken::default();
-    let (teller, told_to_end) = (sender.clone(), cancel.clone());
+    let (teller, told_to_end, to_download) = (sender.clone(), cancel.clone(), cancel.clone());
     options.on_load = Some(OnLoad::new(move |progress| {
         // Once load() has returned, nothing receives these messages, and sending fails.
-        let _ = teller.send(News::Progress(progress));
+        let _ = teller.send(News::Progress(progress.n_bytes, progress.total_n_bytes));
         if told_to_end.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }));
     std::thread::scope(|scope| {
         let loading = scope.spawn(move || {
-            let model = open(path, &options).and_then(|model| match to_the_end {
-                true => model.finish_loading().map(|()| model),
+            let model = open(source, &options, &to_download, &sender).and_then(|model| match to_the_end {
+                true => model.finish_loading().map(|()| model).map_err(exception),
                 false => Ok(model),
             });
             let _ = sender.send(News::Loaded);
@@ -156,7 +173,8 @@ fn watched(
         });
         loop {
             let go_on = match news.recv_timeout(PATIENCE) {
-                Ok(News::Progress(p)) => progress.report(p.n_bytes as usize, p.total_n_bytes as usize),
+                Ok(News::Progress(done, total)) => progress.report(done as usize, total as usize),
+                Ok(News::Remark(remark)) => progress.log(&remark),
                 Err(RecvTimeoutError::Timeout) => progress.look(),
                 Ok(News::Loaded) | Err(RecvTimeoutError::Disconnected) => break,
             };
@@ -169,11 +187,31 @@ fn watched(
     })
 }
 
-fn open(path: Option<PathBuf>, options: &Options) -> Result<anser::Model, Error> {
-    match path {
-        Some(path) => anser::Model::load(path, options),
-        None => embedded(options),
-    }
+fn open(source: Source, options: &Options, cancel: &CancelToken, news: &Sender<News>) -> PyResult<anser::Model> {
+    let model = match source {
+        Source::Demo => embedded(options),
+        Source::File(path) => anser::Model::load(path, options),
+        Source::Hub(name) => anser::Model::load(fetch(&name, cancel, news).map_err(hub_exception)?, options),
+    };
+    model.map_err(exception)
+}
+
+/// The file of a model on a hub, downloaded if the cache does not have it.
+fn fetch(name: &ModelName, cancel: &CancelToken, news: &Sender<News>) -> Result<PathBuf, HubError> {
+    let tell = |message| {
+        // The receiver lives as long as this thread.
+        let _ = news.send(message);
+        if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    Hub::new(Settings::from_env()?).fetch(name, &mut |event| match event {
+        Event::Remark(remark) => tell(News::Remark(remark.to_owned())),
+        Event::Waiting { file } => {
+            tell(News::Remark(format!("{file}: another process downloads it; waiting for that")))
+        }
+        Event::Downloading { n_bytes, total_n_bytes: Some(total), .. } => tell(News::Progress(n_bytes, total)),
+        // Without a size there is nothing to compare with.
+        Event::Downloading { n_bytes, total_n_bytes: None, .. } => tell(News::Progress(n_bytes, n_bytes)),
+    })
 }
 
 #[cfg(feature = "embedded-model")]

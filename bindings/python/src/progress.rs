@@ -68,12 +68,21 @@ impl Progress {
         callback.call_method1("update", (done as i64 - shown as i64,)).map(drop)
     }
 
+    /// Gives a sentence for the user to the logger "anser". Call this without the GIL.
+    pub(crate) fn log(&mut self, remark: &str) -> ControlFlow<()> {
+        self.keep(Python::attach(|py| {
+            py.import("logging")?.call_method1("getLogger", ("anser",))?.call_method1("info", (remark,)).map(drop)
+        }))
+    }
+
     /// The result of a computation. An exception that was raised in it takes precedence over the engine's error.
     pub(crate) fn result<T>(self, result: Result<T, anser::Error>) -> PyResult<T> {
-        match self.raised {
-            Some(error) => Err(error),
-            None => result.map_err(exception),
-        }
+        self.first(result.map_err(exception))
+    }
+
+    /// The exception that was raised on the way, else `result`.
+    pub(crate) fn first<T>(self, result: PyResult<T>) -> PyResult<T> {
+        self.raised.map_or(result, Err)
     }
 }
 

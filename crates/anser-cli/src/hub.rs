@@ -5,6 +5,7 @@ use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Progress};
 use anser_hub::{Event, Hub, HubError, ModelName, Settings};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// Replaces the name of a model on a hub among the arguments by the path of its file, which is downloaded if the cache does
@@ -28,20 +29,23 @@ fn fetch(name: &str, offline: bool) -> Result<PathBuf, Failure> {
     let mut settings = Settings::from_env()?;
     settings.offline |= offline;
     let mut download: Option<Download> = None;
-    let path = Hub::new(settings).fetch(&name, &mut |event| match event {
-        Event::Remark(remark) => term::note(&printable(remark)),
-        Event::Waiting { file } => {
-            term::note(&printable(&format!("{file}: another process downloads it; waiting for that")));
-        }
-        Event::Downloading { file, n_bytes, total_n_bytes } => {
-            if download.as_ref().is_none_or(|download| download.file != file) {
-                download = None; // The bar of the file before leaves the terminal first.
-                download = Some(Download::new(file, total_n_bytes));
+    let path = Hub::new(settings).fetch(&name, &mut |event| {
+        match event {
+            Event::Remark(remark) => term::note(&printable(remark)),
+            Event::Waiting { file } => {
+                term::note(&printable(&format!("{file}: another process downloads it; waiting for that")));
             }
-            if let (Some(download), Some(total)) = (&mut download, total_n_bytes) {
-                download.progress.update((n_bytes >> 20) as usize, (total >> 20) as usize);
+            Event::Downloading { file, n_bytes, total_n_bytes } => {
+                if download.as_ref().is_none_or(|download| download.file != file) {
+                    download = None; // The bar of the file before leaves the terminal first.
+                    download = Some(Download::new(file, total_n_bytes));
+                }
+                if let (Some(download), Some(total)) = (&mut download, total_n_bytes) {
+                    download.progress.update((n_bytes >> 20) as usize, (total >> 20) as usize);
+                }
             }
         }
+        ControlFlow::Continue(())
     })?;
     Ok(path)
 }
@@ -75,6 +79,7 @@ impl From<HubError> for Failure {
             | HubError::Network { .. }
             | HubError::Answer { .. }
             | HubError::Broken { .. }
+            | HubError::Cancelled { .. }
             | HubError::Damaged { .. }
             | HubError::NoSpace { .. }
             | HubError::Io { .. } => Failure::Run(error.to_string()),

@@ -43,7 +43,9 @@ pub(crate) fn get(
     let facts = http.facts(wanted.name, wanted.commit, wanted.path)?;
     let blob = cache.blob(&facts.etag);
     make_folder_of(&blob)?;
-    let _lock = cache.lock(&facts.etag, || on_event(Event::Waiting { file: wanted.path }))?;
+    let _lock = cache.lock(&facts.etag, || {
+        let _ = on_event(Event::Waiting { file: wanted.path });
+    })?;
     if !blob.is_file() {
         let incomplete = blob.with_file_name(format!("{}.incomplete", facts.etag));
         download(http, wanted, &facts, &incomplete, on_event)?;
@@ -169,7 +171,10 @@ impl<'a> Growing<'a> {
             }
             self.file.write_all(&piece[..n]).map_err(|error| self.unwritten(error))?;
             self.count(&piece[..n]);
-            on_event(Event::Downloading { file: self.path, n_bytes: self.n_bytes, total_n_bytes: self.facts.n_bytes });
+            let (n_bytes, total_n_bytes) = (self.n_bytes, self.facts.n_bytes);
+            if on_event(Event::Downloading { file: self.path, n_bytes, total_n_bytes }).is_break() {
+                return Err(HubError::Cancelled { file: self.path.to_owned(), n_bytes });
+            }
         }
     }
 

@@ -121,6 +121,14 @@ pub enum HubError {
         /// What happened.
         problem: String,
     },
+    /// The caller ended the download.
+    #[error("{file}: the download was cancelled after {n_bytes} bytes; the next one goes on from there")]
+    Cancelled {
+        /// The path of the file in its repository.
+        file: String,
+        /// The number of bytes that are in the cache.
+        n_bytes: u64,
+    },
     /// The bytes that came are not those that the hub names.
     #[error("{file}: {problem}, so the download is damaged and was deleted; repeat the command")]
     Damaged {
@@ -167,6 +175,7 @@ impl HubError {
             | HubError::Ambiguous { .. }
             | HubError::NotCached { .. }
             | HubError::Broken { .. }
+            | HubError::Cancelled { .. }
             | HubError::Damaged { .. }
             | HubError::NoSpace { .. }
             | HubError::Io { .. } => false,

@@ -6,9 +6,10 @@
 //!
 //! ```no_run
 //! use anser_hub::{Hub, ModelName, Settings};
+//! use std::ops::ControlFlow;
 //!
 //! let hub = Hub::new(Settings::from_env()?);
-//! let path = hub.fetch(&ModelName::parse("hf:BlinkDL/rwkv7-g1:rwkv7-g1a-0.1b-20250728-ctx4096.pth")?, &mut |_| {})?;
+//! let path = hub.fetch(&ModelName::parse("hf:BlinkDL/rwkv7-g1:rwkv7-g1a-0.1b-20250728-ctx4096.pth")?, &mut |_| ControlFlow::Continue(()))?;
 //! # Ok::<(), anser_hub::HubError>(())
 //! ```
 
@@ -29,6 +30,7 @@ use cache::RepoCache;
 use choice::choose;
 use download::Wanted;
 use http::Http;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// What happens while a model is fetched.
@@ -52,8 +54,9 @@ pub enum Event<'a> {
     },
 }
 
-/// What is called with every [`Event`].
-pub type OnEvent<'a> = dyn FnMut(Event<'_>) + 'a;
+/// What is called with every [`Event`]. If it returns `Break` for a piece of a file, the download ends with
+/// [`HubError::Cancelled`], and a later one goes on from there.
+pub type OnEvent<'a> = dyn FnMut(Event<'_>) -> ControlFlow<()> + 'a;
 
 /// A hub and its cache.
 #[derive(Debug)]
@@ -84,15 +87,15 @@ impl Hub {
             Ok(listing) => listing,
             Err(error) if error.is_transient() => {
                 let remark = format!("{error}; going on with what the cache has");
-                let path = self.cached(&cache, name, &mut |_| {}).map_err(|_| error)?;
-                on_event(Event::Remark(&remark));
+                let path = self.cached(&cache, name, &mut |_| ControlFlow::Continue(())).map_err(|_| error)?;
+                let _ = on_event(Event::Remark(&remark));
                 return Ok(path);
             }
             Err(error) => return Err(error),
         };
         let choice = choose(name, &listing)?;
         if let Some(reason) = &choice.reason {
-            on_event(Event::Remark(reason));
+            let _ = on_event(Event::Remark(reason));
         }
         cache.note(name.revision(), &listing.commit)?;
         for path in &choice.files {
@@ -111,7 +114,7 @@ impl Hub {
             other => other,
         })?;
         if let Some(reason) = &choice.reason {
-            on_event(Event::Remark(reason));
+            let _ = on_event(Event::Remark(reason));
         }
         Ok(cache.snapshot(&listing.commit, &choice.open))
     }

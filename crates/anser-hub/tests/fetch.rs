@@ -5,6 +5,7 @@ mod server;
 use anser_hub::{Event, Hub, HubError, ModelName, Settings};
 use server::{COMMIT, Faults, LARGE_N_BYTES, REPO, TOKEN, TestHub, etag};
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -60,6 +61,7 @@ impl Setup {
             if let Event::Remark(remark) = event {
                 remarks.push(remark.to_owned());
             }
+            ControlFlow::Continue(())
         })?;
         Ok((path, remarks))
     }
@@ -327,9 +329,26 @@ fn progress_is_told_from_where_the_download_goes_on() {
         Event::Downloading { file, n_bytes, total_n_bytes } => {
             assert_eq!((file, total_n_bytes), ("geese-Q8_0.gguf", Some(500_000)));
             seen.push(n_bytes);
+            ControlFlow::Continue(())
         }
         other => panic!("{other:?}"),
     });
     assert!(path.is_ok() && seen.is_sorted() && seen[0] > 400_000 && seen.last() == Some(&500_000), "{seen:?}");
     assert!(setup.content("old/two words.pth").len() >= LARGE_N_BYTES);
+}
+
+#[test]
+fn a_cancelled_download_goes_on_later() {
+    let setup = Setup::new();
+    let name = ModelName::parse("hf:ann/geese:Q8_0").unwrap();
+    let mut n_pieces = 0;
+    let error = Hub::new(setup.settings()).fetch(&name, &mut |_| {
+        n_pieces += 1;
+        ControlFlow::Break(())
+    });
+    let message = error.unwrap_err().to_string();
+    assert!(message.contains("geese-Q8_0.gguf: the download was cancelled after ") && n_pieces == 1, "{message}");
+    let kept = fs::metadata(setup.incomplete("geese-Q8_0.gguf")).unwrap().len();
+    assert!(kept > 0 && kept < 500_000, "{kept}");
+    assert_eq!(fs::read(setup.get("hf:ann/geese:Q8_0")).unwrap(), setup.content("geese-Q8_0.gguf"));
 }
