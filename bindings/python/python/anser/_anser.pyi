@@ -195,7 +195,11 @@ class MemoryUse:
 class Model:
     """
     A loaded model. It may be used from several threads.
+
+    A model that load() returned can be pickled, by its path and options: another process opens the same file, once for all copies that
+    it unpickles, and refuses another model there. In this process the copy is the model itself.
     """
+    def __reduce__(self, /) -> tuple[Callable[..., object], tuple[object, ...]]: ...
     def __repr__(self, /) -> str: ...
     @overload
     def chat(self, messages: Messages, /, **options: float | None) -> Generation: ...
@@ -207,7 +211,8 @@ class Model:
 
         thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
         empty thought, after which models answer better than without one). The pieces are those of the answer; the
-        thought is in reasoning. tools lists functions by their signatures; the answer is then the JSON of a call.
+        thought is in reasoning. With state_cache of load() the states after turns are kept, so that the next turn of a conversation reads
+        its own tokens and the last answer only. tools lists functions by their signatures; the answer is then the JSON of a call.
 
         Options (None means the default):
 
@@ -221,12 +226,21 @@ class Model:
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
         - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
           probability; default: 1 = off.
-        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
-        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5, with a grammar 0.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5, with a grammar 0.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
         - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
         - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
         - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
+        - json_schema: the text is JSON that is valid by this JSON schema: a dict, or a str of JSON. Keywords that cannot be followed, such
+          as not and uniqueItems, are an error.
+        - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
+        - grammar: the text is one of this grammar, in the notation of Lark.
+
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     def decode(self, /, ids: Iterable[int], errors: str = "strict") -> str:
         """
@@ -294,21 +308,31 @@ class Model:
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
         - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
           probability; default: 1 = off.
-        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
-        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5, with a grammar 0.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5, with a grammar 0.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
         - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
         - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
         - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
+        - json_schema: the text is JSON that is valid by this JSON schema: a dict, or a str of JSON. Keywords that cannot be followed, such
+          as not and uniqueItems, are an error.
+        - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
+        - grammar: the text is one of this grammar, in the notation of Lark.
+
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     @overload
     def generate_batch(self, prompts: Prompt | Iterable[Prompt], /, **options: float | None) -> list[str]: ...
     @overload
-    def generate_batch(self, /, prompts: Prompt | Iterable[Prompt], *, state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
+    def generate_batch(self, /, prompts: Prompt | Iterable[Prompt], *, state: State | Iterable[State | None] | None = None, progress: Progress | None = None, each: Iterable[GenerateOptions | None] | None = None, **options: Unpack[GenerateOptions]) -> list[str]:
         """
-        Generates the text that follows each of several prompts, all from a fresh state or all from another. Returns the texts.
+        Generates the text that follows each of several prompts. Returns the texts.
 
-        They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
+        state is the state from which all begin, or a list with a state or None for each; each is a list with a dict of options or None
+        for each prompt, which change those of all. They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
         generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
         exception in it, or Ctrl-C, ends the call.
 
@@ -324,12 +348,21 @@ class Model:
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
         - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
           probability; default: 1 = off.
-        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
-        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5, with a grammar 0.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5, with a grammar 0.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
         - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
         - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
         - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
+        - json_schema: the text is JSON that is valid by this JSON schema: a dict, or a str of JSON. Keywords that cannot be followed, such
+          as not and uniqueItems, are an error.
+        - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
+        - grammar: the text is one of this grammar, in the notation of Lark.
+
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     @property
     def head_size(self, /) -> int:
@@ -465,12 +498,21 @@ class Session:
         - min_p: keeps the tokens at least this likely relative to the most likely one; default: 0 = off.
         - typical_p: keeps the tokens whose information content is closest to the expected one and that together reach this
           probability; default: 1 = off.
-        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5.
-        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5.
+        - presence_penalty: subtracted from the logits of tokens that occurred; default: 0.5, with a grammar 0.
+        - frequency_penalty: subtracted from the logits of tokens, times how often they occurred; default: 0.5, with a grammar 0.
         - penalty_decay: multiplies the counts of occurrences at every token; default: 0.996.
         - repetition_penalty: divides the logits of tokens that occurred; default: 1 = off.
         - logit_bias: a dict from token id to a number that is added to its logit; -inf forbids the token.
         - order: "rwkv" applies the temperature after the filters, "common" before them; default: "rwkv".
+        - json_schema: the text is JSON that is valid by this JSON schema: a dict, or a str of JSON. Keywords that cannot be followed, such
+          as not and uniqueItems, are an error.
+        - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
+        - grammar: the text is one of this grammar, in the notation of Lark.
+
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     def load(self, /, path: StrPath) -> None:
         """
@@ -570,9 +612,10 @@ class Tokenizer:
 
     Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt, or a
     vocabulary in JSON as web-rwkv reads it. Model.encode() and
-    Model.decode() use the model's own.
+    Model.decode() use the model's own. A tokenizer can be pickled; one of a file is opened again by its path, once in a process.
     """
     def __new__(cls, /, path: StrPath | None = None) -> Tokenizer: ...
+    def __reduce__(self, /) -> tuple[Callable[..., object], tuple[object, ...]]: ...
     def __repr__(self, /) -> str: ...
     def decode(self, /, ids: Iterable[int], errors: str = "strict") -> str:
         """
@@ -599,7 +642,7 @@ class Tokenizer:
         V, number of ids.
         """
 
-def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, read_file: bool | None = None, cache_folder: StrPath | None = None) -> Model:
+def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, read_file: bool | None = None, cache_folder: StrPath | None = None, state_cache: int = 0) -> Model:
     """
     Opens a GGUF, safetensors or .pth file, or a folder of Hugging Face's; without a path, the demo model that is part of the package.
 
@@ -619,6 +662,8 @@ def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int
       ANSER_EXACT, else False.
     - read_file: whether to read the file into memory instead of mapping it, for files on a network or that other programs
       write; it takes as much memory as the file has bytes; default: ANSER_READ_FILE, else False.
+    - state_cache: the bytes of states after turns of chats that are kept in main memory, so that the next turn of a conversation does not
+      read the ones before it again; default: 0.
     - cache_folder: a folder of your own for compiled GPU kernels, with which the next process starts faster; default: none
       are kept.
 

@@ -44,6 +44,10 @@ impl Constraint {
         match *self {}
     }
 
+    pub(crate) fn lacks_mask(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn allowed(&mut self) -> Result<Allowed<'_>, Error> {
         match *self {}
     }
