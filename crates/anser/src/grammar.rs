@@ -20,9 +20,9 @@ mod source;
 mod tests;
 
 #[cfg(not(feature = "grammar"))]
-pub use absent::Grammar;
+pub(crate) use absent::Constraint;
 #[cfg(not(feature = "grammar"))]
-pub(crate) use absent::{Compiler, Constraint};
+pub use absent::Grammar;
 #[cfg(feature = "grammar")]
 pub(crate) use compiler::Compiler;
 #[cfg(feature = "grammar")]
@@ -32,6 +32,7 @@ pub use source::Grammar;
 
 /// The tokens that may be drawn next.
 #[derive(Debug)]
+#[cfg_attr(not(feature = "grammar"), expect(dead_code, reason = "without grammars no constraint gives any"))]
 pub(crate) enum Allowed<'a> {
     /// A bit for each token of the vocabulary, 32 in a word, the lowest bit first. Tokens beyond the last word are forbidden.
     Tokens(&'a [u32]),

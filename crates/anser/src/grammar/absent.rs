@@ -3,14 +3,10 @@
 use super::Allowed;
 use crate::error::Error;
 use crate::model::Model;
-use anser_tokenizer::Tokenizer;
 
 /// A grammar, of which there is none: the library was built without its feature `grammar`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grammar {}
-
-#[derive(Debug)]
-pub(crate) struct Compiler;
 
 #[derive(Debug)]
 pub(crate) enum Constraint {}
@@ -26,12 +22,6 @@ impl Grammar {
 
     pub(crate) fn constraint(&self, _: &Model, _: &[u32]) -> Result<Constraint, Error> {
         match *self {}
-    }
-}
-
-impl Compiler {
-    pub(crate) fn new(_: &Tokenizer) -> Result<Compiler, String> {
-        Ok(Compiler)
     }
 }
 
