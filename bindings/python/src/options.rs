@@ -10,7 +10,7 @@ use pyo3::types::{PyDict, PyMapping, PyString};
 use std::collections::BTreeMap;
 
 /// The names of all options. An unknown name is refused before any value is read.
-const NAMES: [&str; 18] = [
+const NAMES: [&str; 19] = [
     "max_tokens",
     "stop",
     "stop_tokens",
@@ -29,6 +29,7 @@ const NAMES: [&str; 18] = [
     "json_schema",
     "regex",
     "grammar",
+    "lookup",
 ];
 
 /// The names of the options that give a grammar.
@@ -108,6 +109,7 @@ fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> 
     match name {
         "max_tokens" => generate.max_tokens = values::count(name, value)?,
         "stop" => generate.stop = texts(value)?,
+        "lookup" => generate.lookup = values::flag(name, value)?,
         "json_schema" | "regex" | "grammar" => generate.grammar = Some(grammar(name, value)?),
         "stop_tokens" => generate.stop_tokens = crate::tokens::ids(name, value)?,
         "seed" => sampler.seed = Some(values::whole_number(name, value, 0..=u64::MAX)?),

@@ -151,7 +151,8 @@ def test_a_conversation_reads_its_turns_once() -> None:
         assert generation.usage["prompt"] == other.usage["prompt"]
         n_read.append(generation.usage["prompt"] - generation.usage["cached"])
         messages.append({"role": "assistant", "content": answer})
-    assert all(n < 40 for n in n_read[1:]) and generation.usage["prompt"] > 60, n_read
+    last = generation.usage
+    assert all(n < 40 for n in n_read[1:]) and last is not None and last["prompt"] > 60, n_read
     # Another conversation shares the turn of the system.
     generation = model.chat([messages[0], {"role": "user", "content": "Bye!"}], **options)
     generation.text()

@@ -285,7 +285,16 @@ def test_prompts_side_by_side_have_options_and_states_of_their_own(demo: anser.M
         demo.generate_batch(["a", "b"], each=[None])
     with pytest.raises(anser.OptionError, match="state: expected one for each of 2 prompts, found 1"):
         demo.generate_batch(["a", "b"], state=[None])
+    wrong: Any = [1, 2]
     with pytest.raises(TypeError, match="each"):
-        demo.generate_batch(["a", "b"], each=[1, 2])
+        demo.generate_batch(["a", "b"], each=wrong)
     with pytest.raises(TypeError, match="state"):
-        demo.generate_batch(["a", "b"], state=[1, 2])
+        demo.generate_batch(["a", "b"], state=wrong)
+
+
+def test_look_up_changes_no_text() -> None:
+    model = anser.load(device="cpu", exact=True)
+    line = " the ferry left the harbour at nine.\n"
+    prompt = f"1:{line}2:{line}3:{line}4:"
+    options: dict[str, Any] = {"max_tokens": 30, "seed": 1, "regex": f"({line.replace('.', '[.]')}[0-9]:){{3}}"}
+    assert model.generate(prompt, lookup=True, **options).text() == model.generate(prompt, **options).text()

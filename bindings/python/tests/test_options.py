@@ -92,7 +92,7 @@ def test_an_error_names_the_option_and_says_what_was_expected_and_found(
 
 
 @pytest.mark.parametrize(
-    "options", [{"n": 5}, {"grammar": "x"}, {"logits_processor": None}, {"temperature": "hot", "response_format": {}}]
+    "options", [{"n": 5}, {"gramar": "x"}, {"logits_processor": None}, {"temperature": "hot", "response_format": {}}]
 )
 def test_unknown_names_are_told_before_any_value(demo: anser.Model, options: dict[str, Any]) -> None:
     name = [*options][-1]
@@ -191,11 +191,12 @@ def test_help_shows_every_option_with_its_default() -> None:
         (anser.Model.chat, "thinking"): "off",
         (anser.Model.decode, "errors"): "strict",
         (anser.load, "embedding_cache"): 0,
+        (anser.load, "state_cache"): 0,
     }
     for (function, name), default in defaults.items():
         assert inspect.signature(function).parameters[name].default == default, name
     names = anser.GenerateOptions.__annotations__
-    assert len(names) == 15
+    assert len(names) == 19
     functions: list[Callable[..., Any]] = [anser.Model.generate, anser.Model.generate_batch, anser.Model.chat, anser.Session.generate]
     for function in functions:
         for name in names:

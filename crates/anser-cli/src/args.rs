@@ -112,6 +112,10 @@ pub(crate) struct GenerateArgs {
     /// Print one JSON object at the end instead of streaming text; see below
     #[arg(long)]
     pub(crate) json: bool,
+    /// On the processor: propose tokens that followed the last ones earlier in the prompt or the text, and verify several in one step.
+    /// The text is the same; one that repeats much of its prompt takes less time
+    #[arg(long)]
+    pub(crate) lookup: bool,
     /// With --json or --prompts: print the log-probability of each token, and the K most likely tokens in its place
     #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = whole::<usize>(0, 1000))]
     pub(crate) logprobs: Option<usize>,

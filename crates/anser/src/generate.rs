@@ -54,6 +54,10 @@ pub struct GenerateOptions {
     /// the beginning of a complete one. The host draws for such a text. Penalties act on quotes and commas, too: texts of a
     /// grammar are better without them.
     pub grammar: Option<Grammar>,
+    /// Whether tokens are proposed that followed the last ones earlier in the prompt or the text. Where the host draws, a step then
+    /// verifies several tokens, and texts that repeat much of their prompts take less time. The tokens are those that are drawn
+    /// without, but for rounding. A text whose proposals are wrong makes few of them.
+    pub lookup: bool,
     /// Ends the generation when another thread cancels it.
     pub cancel: CancelToken,
 }
@@ -66,6 +70,7 @@ impl Default for GenerateOptions {
             stop: vec![],
             stop_tokens: vec![END_OF_TEXT],
             grammar: None,
+            lookup: false,
             cancel: CancelToken::default(),
         }
     }

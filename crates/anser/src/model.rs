@@ -6,6 +6,7 @@ use crate::device::{Device, Executor, Opening};
 use crate::environment;
 use crate::error::Error;
 use crate::files::{self, FileId};
+#[cfg(feature = "grammar")]
 use crate::grammar::Compiler;
 use crate::process::OfProcess;
 use crate::progress::OnLoad;
@@ -69,6 +70,7 @@ struct Inner {
     vocabulary: Option<PathBuf>,
     tokenizer: OnceLock<Result<Tokenizer, String>>,
     /// Compiles grammars for the tokenizer's vocabulary; made when the first one is used.
+    #[cfg(feature = "grammar")]
     grammars: OnceLock<Result<Compiler, String>>,
     fingerprint: OnceLock<String>,
     executor: OfProcess<Running>,
@@ -202,6 +204,7 @@ impl Model {
                 plan,
                 vocabulary: options.vocabulary.clone(),
                 tokenizer: OnceLock::new(),
+                #[cfg(feature = "grammar")]
                 grammars: OnceLock::new(),
                 fingerprint: OnceLock::new(),
                 identity: OnceLock::new(),
@@ -329,6 +332,7 @@ impl Model {
     ///
     /// # Errors
     /// As [`Model::tokenizer`]; [`Error::Forked`].
+    #[cfg(feature = "grammar")]
     pub(crate) fn grammar_compiler(&self) -> Result<&Compiler, Error> {
         // In a forked child, a thread of the parent that was making it or that held its lock does not exist.
         self.check_process()?;

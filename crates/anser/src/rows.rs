@@ -3,17 +3,22 @@
 //! A step reads a token of every text that is being generated, and some tokens of prompts. Where the device draws tokens
 //! itself, these are two steps of the executor, one after the other; elsewhere they are one.
 
+mod ahead;
 mod likelihood;
+mod lookup;
 mod on_device;
 mod row;
 
 use crate::batch::{Part, feed_step};
 use crate::error::Error;
 use crate::generate::{END_OF_TEXT, FinishReason, Piece, Text};
+use crate::grammar;
 use crate::model::Model;
 use crate::session::{Fed, Session, Want};
+use ahead::Ahead;
 use anser_tokenizer::Tokenizer;
 pub use likelihood::Likelihood;
+pub(crate) use lookup::Lookup;
 use on_device::OnDevice;
 use row::{Progress, Task};
 pub use row::{Row, RowTask, StoredRow};
@@ -136,7 +141,8 @@ impl<S: BorrowMut<Session>> Rows<S> {
                 let constraint = options.grammar.as_ref();
                 let constraint = constraint.map(|grammar| grammar.constraint(&self.model, &options.stop_tokens));
                 let n_vocab = self.model.config().n_vocab;
-                let text = Text::new(n_vocab, options, constraint.transpose()?, tokenizer, uncounted)?;
+                let mut text = Text::new(n_vocab, options, constraint.transpose()?, tokenizer, uncounted)?;
+                text.lookup = options.lookup.then(|| Box::new(Lookup::new(&[pending, prompt].concat())));
                 Task::Generate { text: Box::new(text), n_top: *n_top }
             }
         };
@@ -287,7 +293,8 @@ impl<S: BorrowMut<Session>> Rows<S> {
         self.end_due(&mut events);
         self.settle_device()?;
         let drawn = self.draw_on_device()?;
-        self.read_on_host(max_prompt_tokens, &mut events)?;
+        let ahead = self.read_on_host(max_prompt_tokens, &mut events)?;
+        ahead.into_iter().for_each(|ahead| self.verify(ahead, &mut events));
         let drawn_here = self.draw_on_host(&mut events);
         let mut drawn: Vec<_> = drawn.into_iter().map(|(id, token)| (id, token, None)).chain(drawn_here).collect();
         drawn.sort_unstable_by_key(|&(id, ..)| id);
@@ -325,19 +332,20 @@ impl<S: BorrowMut<Session>> Rows<S> {
         show(id, piece, text.end(), events);
     }
 
-    /// Reads prompts, and the last tokens of texts that the device does not draw.
-    fn read_on_host(&mut self, max_prompt_tokens: usize, events: &mut Vec<RowEvent>) -> Result<(), Error> {
+    /// Reads prompts, and the last tokens of texts that the device does not draw, with those that were proposed behind them. Returns
+    /// what is to be verified.
+    fn read_on_host(&mut self, max_prompt_tokens: usize, events: &mut Vec<RowEvent>) -> Result<Vec<Ahead>, Error> {
         let step_len = self.model.executor()?.preferred_step_len().max(1);
-        let mut chunks = vec![];
-        for (&id, row) in self.rows.iter().filter(|(id, row)| self.goes_on(**id, row)) {
-            let is_read_here = row.draws() && !row.session().pending().is_empty() && !self.device.has(id);
-            if is_read_here {
-                let tokens = row.session().pending().to_vec();
-                chunks.push(Chunk { id, tokens, want: Want::LOGITS, is_of_prompt: false });
-            }
-        }
-        let room = step_len.saturating_sub(chunks.len() % step_len).max(1);
+        let is_read_here = |(id, row): &(&RowId, &Row<S>)| {
+            self.goes_on(**id, row) && row.draws() && !row.session().pending().is_empty() && !self.device.has(**id)
+        };
+        let going: Vec<RowId> = self.rows.iter().filter(is_read_here).map(|(&id, _)| id).collect();
+        let mut chunks: Vec<Chunk> =
+            going.into_iter().filter_map(|id| Some(self.rows.get_mut(&id)?.chunk_of_text(id))).collect();
+        let n_of_texts: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
+        let room = step_len.saturating_sub(n_of_texts % step_len).max(1);
         self.choose_prompts(max_prompt_tokens.min(room), &mut chunks);
+        let mut ahead = vec![];
         while !chunks.is_empty() {
             let mut n_tokens = 0;
             let mut fits = |chunk: &Chunk| {
@@ -346,9 +354,9 @@ impl<S: BorrowMut<Session>> Rows<S> {
             };
             let n_chunks = chunks.iter().map_while(|chunk| Some(chunk).filter(|chunk| fits(chunk))).count().max(1);
             let rest = chunks.split_off(n_chunks);
-            self.read_chunks(std::mem::replace(&mut chunks, rest), events)?;
+            self.read_chunks(std::mem::replace(&mut chunks, rest), &mut ahead, events)?;
         }
-        Ok(())
+        Ok(ahead)
     }
 
     /// Chooses the prompts to read and adds their next tokens, `budget` of them at most, to `chunks`.
@@ -375,7 +383,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             }
             room -= n_tokens;
             let (tokens, want) = (row.unread()[..n_tokens].to_vec(), row.wanted_of_prompt(n_tokens));
-            chunks.push(Chunk { id, tokens, want, is_of_prompt: true });
+            chunks.push(Chunk { id, tokens, want, is_of_prompt: true, before: None, n_proposed: 0 });
         }
         if chunks.len() > n_before {
             for id in passed_over {
@@ -387,7 +395,12 @@ impl<S: BorrowMut<Session>> Rows<S> {
     }
 
     /// Reads chunks of several rows in one step.
-    fn read_chunks(&mut self, mut chunks: Vec<Chunk>, events: &mut Vec<RowEvent>) -> Result<(), Error> {
+    fn read_chunks(
+        &mut self,
+        mut chunks: Vec<Chunk>,
+        ahead: &mut Vec<Ahead>,
+        events: &mut Vec<RowEvent>,
+    ) -> Result<(), Error> {
         chunks.sort_by_key(|chunk| chunk.id);
         // The logits before the first token of a chunk that is scored.
         let before: Vec<Vec<f32>> = chunks.iter().map(|chunk| self.logits_before(chunk)).collect();
@@ -418,6 +431,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             if chunk.is_of_prompt && row.unread().is_empty() {
                 events.push(RowEvent { row: chunk.id, kind: RowEventKind::PromptRead });
             }
+            ahead.extend(Ahead::of(chunk, fed.logits));
         }
         Ok(())
     }
@@ -431,6 +445,8 @@ impl<S: BorrowMut<Session>> Rows<S> {
 
     /// Draws a token for each row whose session has the logits for it.
     fn draw_on_host(&mut self, events: &mut Vec<RowEvent>) -> Vec<(RowId, u32, Option<Likelihood>)> {
+        let texts = self.rows.values_mut().filter(|row| row.draws()).filter_map(Row::session_and_text);
+        grammar::compute_masks(texts.filter_map(|(_, text)| text.constraint_mut()).collect());
         let (mut drawn, mut failed) = (vec![], vec![]);
         for (&id, row) in &mut self.rows {
             if !row.draws() || self.device.has(id) || self.failed.contains(&id) {
@@ -466,6 +482,9 @@ struct Chunk {
     tokens: Vec<u32>,
     want: Want,
     is_of_prompt: bool,
+    /// A session that has not read the tokens, if the last `n_proposed` of them were proposed and are to be verified.
+    before: Option<Session>,
+    n_proposed: usize,
 }
 
 /// The likelihoods of `tokens`, of which the first one followed on the logits `before`, `[V]` or none, and the others on the rows

@@ -237,7 +237,10 @@ class Model:
         - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
         - grammar: the text is one of this grammar, in the notation of Lark.
 
-          At most one of these three. The generation ends where the text is complete; max_tokens may end it earlier.
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     def decode(self, /, ids: Iterable[int], errors: str = "strict") -> str:
         """
@@ -316,7 +319,10 @@ class Model:
         - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
         - grammar: the text is one of this grammar, in the notation of Lark.
 
-          At most one of these three. The generation ends where the text is complete; max_tokens may end it earlier.
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     @overload
     def generate_batch(self, prompts: Prompt | Iterable[Prompt], /, **options: float | None) -> list[str]: ...
@@ -353,7 +359,10 @@ class Model:
         - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
         - grammar: the text is one of this grammar, in the notation of Lark.
 
-          At most one of these three. The generation ends where the text is complete; max_tokens may end it earlier.
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     @property
     def head_size(self, /) -> int:
@@ -500,7 +509,10 @@ class Session:
         - regex: the text matches this regular expression (of Rust's crate regex) from its beginning to its end.
         - grammar: the text is one of this grammar, in the notation of Lark.
 
-          At most one of these three. The generation ends where the text is complete; max_tokens may end it earlier.
+        - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
+          step: the same text in less time, if it repeats much of its prompt; default: False.
+
+          At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
     def load(self, /, path: StrPath) -> None:
         """

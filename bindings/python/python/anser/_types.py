@@ -103,3 +103,5 @@ class GenerateOptions(TypedDict, total=False):
     """The text matches this regular expression from its beginning to its end."""
     grammar: Union[str, None]
     """The text is one of this grammar, in the notation of Lark."""
+    lookup: Union[bool, None]
+    """Whether the processor proposes tokens that followed the last ones before, and verifies several in one step; default: False."""

@@ -62,6 +62,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
         grammar,
+        lookup: args.lookup,
         cancel: cancel.clone(),
         ..GenerateOptions::default()
     };

@@ -16,11 +16,13 @@ struct Choice {
     seed: Option<u64>,
     max_tokens: usize,
     grammar: Option<Grammar>,
+    lookup: bool,
 }
 
 impl Choice {
     fn options(&self) -> GenerateOptions {
-        GenerateOptions { grammar: self.grammar.clone(), ..options(self.seed, self.max_tokens) }
+        let (grammar, lookup) = (self.grammar.clone(), self.lookup);
+        GenerateOptions { grammar, lookup, ..options(self.seed, self.max_tokens) }
     }
 }
 
@@ -31,11 +33,8 @@ fn choice() -> impl Strategy<Value = Choice> {
         3 => Just(None),
         2 => prop::sample::select(Vec::from(grammars.map(Result::unwrap))).prop_map(Some),
     ];
-    (prop::option::of(0u64..5), 0usize..12, grammar).prop_map(|(seed, max_tokens, grammar)| Choice {
-        seed,
-        max_tokens,
-        grammar,
-    })
+    (prop::option::of(0u64..5), 0usize..12, grammar, any::<bool>())
+        .prop_map(|(seed, max_tokens, grammar, lookup)| Choice { seed, max_tokens, grammar, lookup })
 }
 
 /// A request, and how its reader behaves.
@@ -163,7 +162,9 @@ proptest! {
             prop_assert!(given.failure.is_none(), "{:?}", given.failure);
             prop_assert_eq!(given.usage.is_some(), is_read || given.usage.is_some());
             for (choice, of_choice) in client.choices.iter().enumerate() {
-                let expected = alone(&MODEL, &client.prompt, &of_choice.options());
+                // Texts whose tokens are looked up are those of single steps.
+                let single = GenerateOptions { lookup: false, ..of_choice.options() };
+                let expected = alone(&MODEL, &client.prompt, &single);
                 let found = given.tokens.get(choice).cloned().unwrap_or_default();
                 if is_read {
                     prop_assert_eq!(&found, &expected, "choice {} of {:?}", choice, &client);

@@ -3,6 +3,7 @@
 use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
 use crate::grammar::{Allowed, Constraint};
+use crate::rows::Lookup;
 use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::stop::StopMatcher;
@@ -18,6 +19,8 @@ pub(crate) struct Text {
     tokenizer: Option<Tokenizer>,
     /// Where the text is in its grammar, if it has one.
     constraint: Option<Constraint>,
+    /// Where the tokens of the prompt and the text stand, if they are looked up.
+    pub(crate) lookup: Option<Box<Lookup>>,
     stop: StopMatcher,
     decoder: Utf8Stream,
     /// The bytes of the drawn tokens that no piece has contained yet.
@@ -48,6 +51,7 @@ impl Text {
             sampler,
             tokenizer: tokenizer.cloned(),
             constraint,
+            lookup: None,
             stop,
             decoder: Utf8Stream::new(),
             unshown: vec![],
@@ -87,14 +91,14 @@ impl Text {
         self.options.cancel.is_cancelled()
     }
 
-    /// Removes the last `n_bytes` bytes of the token that has been drawn in `session` but not read. Returns `false` if it
+    /// Removes the last `n_bytes` bytes of the last token, which has been drawn in `session` but not read. Returns `false` if it
     /// has no more bytes than these.
     pub(crate) fn shorten_pending(&self, session: &mut Session, n_bytes: usize) -> bool {
-        let Some(&[token]) = session.pending().first_chunk() else { return false };
+        let Some((&token, before)) = session.pending().split_last() else { return false };
         let Some(tokenizer) = &self.tokenizer else { return false };
         let bytes = self.token_bytes(token);
         let Some(kept) = bytes.len().checked_sub(n_bytes).filter(|&n| n > 0 && n_bytes > 0) else { return false };
-        let pending = tokenizer.encode(&bytes[..kept]);
+        let pending = [before, &tokenizer.encode(&bytes[..kept])].concat();
         session.set_pending(pending);
         true
     }
@@ -109,6 +113,11 @@ impl Text {
             None => None,
         };
         Ok(Some(self.sampler.sample_allowed(logits, allowed)?))
+    }
+
+    /// Where the text is in its grammar, if it has one.
+    pub(crate) fn constraint_mut(&mut self) -> Option<&mut Constraint> {
+        self.constraint.as_mut()
     }
 
     /// Ends the text, which is complete, and returns the text that was held back.
@@ -140,6 +149,7 @@ impl Text {
         self.sampler.accept(token);
         session.set_pending(vec![token]);
         self.tokens.push(token);
+        self.lookup.iter_mut().for_each(|lookup| lookup.push(token));
         let bytes = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default();
         self.unshown.extend_from_slice(bytes);
         let step = self.stop.push(self.decoder.push(bytes));

@@ -3,14 +3,10 @@
 use super::Allowed;
 use crate::error::Error;
 use crate::model::Model;
-use anser_tokenizer::Tokenizer;
 
 /// A grammar, of which there is none: the library was built without its feature `grammar`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Grammar {}
-
-#[derive(Debug)]
-pub(crate) struct Compiler;
 
 #[derive(Debug)]
 pub(crate) enum Constraint {}
@@ -29,18 +25,16 @@ impl Grammar {
     }
 }
 
-impl Compiler {
-    pub(crate) fn new(_: &Tokenizer) -> Result<Compiler, String> {
-        Ok(Compiler)
-    }
-}
-
 impl Constraint {
     pub(crate) fn accept(&mut self, _: u32) -> Result<(), Error> {
         match *self {}
     }
 
     pub(crate) fn is_complete(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn lacks_mask(&self) -> bool {
         match *self {}
     }
 

@@ -94,10 +94,10 @@ impl Compiler {
         let compile = || {
             let parsed = grammar.to_compile().map_err(|error| refuse(error.to_string()))?;
             let parser = self.factory.create_parser(parsed);
-            let parser = parser.map_err(|error| refuse(one_line(&format!("{error:#}"))))?;
+            let parser = parser.map_err(|error| refuse(reason_of(&format!("{error:#}"))))?;
             let mut matcher = Matcher::new(Ok(parser));
             // The first mask finds grammars that allow no text, and fills tables that all texts of the grammar begin with.
-            matcher.compute_mask_or_eos().map_err(|error| refuse(reason_of(&matcher, &error.to_string())))?;
+            matcher.compute_mask_or_eos().map_err(|error| refuse(reason_of(&error.to_string())))?;
             Ok(matcher)
         };
         thread::scope(|scope| {
@@ -122,26 +122,36 @@ fn limits() -> ParserLimits {
     }
 }
 
-/// The reason for which a matcher computes no mask.
-pub(super) fn reason_of(matcher: &Matcher, error: &str) -> String {
-    use llguidance::api::StopReason;
-    match matcher.stop_reason() {
-        StopReason::NoExtensionBias => {
-            "no token leads on to a complete text: it allows no text, or a token that no text has".into()
-        }
-        StopReason::LexerTooComplex | StopReason::ParserTooComplex => {
-            format!("it takes too much time or memory ({}); make it smaller", one_line(error))
-        }
-        _ => one_line(error),
+/// A reason of `llguidance` in words of the caller's grammar.
+pub(super) fn reason_of(message: &str) -> String {
+    const TOO_MUCH: [&str; 6] = ["too many", "Too many", "too big", "fuel", "limits.", "TooComplex"];
+
+    if message.contains("NoExtensionBias") {
+        return "it allows no text, or none of whole tokens".into();
     }
+    if message.contains("oneOf constraints are not supported") {
+        return "oneOf: alternatives that may hold at the same time cannot be told apart; anyOf allows them".into();
+    }
+    if TOO_MUCH.iter().any(|part| message.contains(part)) {
+        return format!("it takes too much work; make it smaller ({})", one_line(message));
+    }
+    one_line(message)
 }
 
-/// A message in one line: the first one, and the fault of a regular expression, which stands below it. Others show the place in the
-/// grammar, or a backtrace.
+/// A message in one line: the first one, and the fault of a regular expression, which stands below it. Other lines show the place in
+/// the grammar, or a backtrace.
 fn one_line(message: &str) -> String {
+    const MAX_N_CHARS: usize = 300;
+
     let first = message.lines().next().unwrap_or_default().trim_end();
-    match message.lines().find_map(|line| line.strip_prefix("error: ")) {
+    // What stands before repeats the expression.
+    let first = first.find("regex parse error:").map_or(first, |at| &first[at..]);
+    let line = match message.lines().find_map(|line| line.strip_prefix("error: ")) {
         Some(fault) => format!("{first} {fault}"),
         None => first.to_owned(),
+    };
+    match line.char_indices().nth(MAX_N_CHARS) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
     }
 }

@@ -41,6 +41,11 @@ impl Constraint {
         !self.matcher.is_error() && self.matcher.is_stopped()
     }
 
+    /// Whether the mask of the next token is still to be computed.
+    pub(crate) fn lacks_mask(&self) -> bool {
+        self.mask.is_none() && !self.matcher.is_stopped()
+    }
+
     /// The tokens that may be drawn next. Errors: there is none although the text is not complete, or finding them takes too much
     /// work.
     pub(crate) fn allowed(&mut self) -> Result<Allowed<'_>, Error> {
@@ -76,6 +81,6 @@ impl Constraint {
     }
 
     fn error(&self, error: &str) -> Error {
-        Error::Grammar { kind: self.kind, reason: reason_of(&self.matcher, error) }
+        Error::Grammar { kind: self.kind, reason: reason_of(error) }
     }
 }

@@ -8,6 +8,12 @@ use llguidance::api::TopLevelGrammar;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// The most bytes of a regular expression and of a grammar in Lark's notation, and the most definitions of one. Compiling takes time with
+/// the square of these: 0.5 to 1 s for the worst ones within the bounds.
+const MAX_REGEX_N_BYTES: usize = 2048;
+const MAX_LARK_N_BYTES: usize = 16 << 10;
+const MAX_DEFINITIONS: usize = 400;
+
 /// A description of the texts that a generation may give: the text of every complete generation is one of them, and that of one
 /// that ends early (by its length, a stop text or its caller) is the beginning of one.
 ///
@@ -27,20 +33,21 @@ enum Source {
 }
 
 impl Grammar {
-    /// The most bytes that the text of a grammar may have.
+    /// The most bytes that the text of a grammar of any kind may have.
     pub const MAX_N_BYTES: usize = 64 << 10;
 
     /// JSON that is valid by `schema`, a JSON schema (draft 2020-12 or 4, 6, 7, 2019-09) as text.
     ///
     /// Objects have their properties in the order of the schema, and those that it does not name after these. `": "` follows a
-    /// key and `", "` an item; there is no other white space, of which small models would write without end.
+    /// key and `", "` an item; there is no other white space, of which small models would write without end. Seconds are below 60.
     ///
     /// # Errors
-    /// A text that is no JSON, or no schema; more than 64 KiB, a nesting of more than 64, more than 500 properties or 1,000 values of
-    /// `enum`s, a number beyond 2^53. What the schema says is examined when it is compiled, see [`Grammar::prepare`].
+    /// A text that is no JSON, or no schema; one that is larger than compiling it within a second allows: more than 64 KiB, 64 levels of
+    /// nesting, 500 properties, 1,000 values of `enum`s, 4 KiB of patterns, or 8 patterns and formats that one text must match;
+    /// numbers from 2^53 on. What the schema says is examined when it is compiled, see [`Grammar::prepare`].
     pub fn json_schema(schema: &str) -> Result<Grammar, Error> {
         let refuse = |reason| Error::Grammar { kind: JSON_SCHEMA, reason };
-        check_n_bytes(JSON_SCHEMA, schema)?;
+        check_n_bytes(JSON_SCHEMA, schema, Grammar::MAX_N_BYTES)?;
         let schema: Value = serde_json::from_str(schema).map_err(|error| refuse(format!("it is no JSON: {error}")))?;
         let schema = schema::checked(schema).map_err(refuse)?;
         Ok(Grammar::of(Source::JsonSchema(schema.to_string())))
@@ -55,10 +62,10 @@ impl Grammar {
     /// look-around and back references.
     ///
     /// # Errors
-    /// More than 64 KiB, no text at all, or a backslash at the end. The rest of the syntax is examined when it is compiled.
+    /// More than 2 KiB, no text at all, or a backslash at the end. The rest of the syntax is examined when it is compiled.
     pub fn regex(regex: &str) -> Result<Grammar, Error> {
         let refuse = |reason: &str| Err(Error::Grammar { kind: REGEX, reason: reason.into() });
-        check_n_bytes(REGEX, regex)?;
+        check_n_bytes(REGEX, regex, MAX_REGEX_N_BYTES)?;
         let n_backslashes = regex.bytes().rev().take_while(|&byte| byte == b'\\').count();
         if regex.is_empty() {
             return refuse("it is empty, so that it allows no text");
@@ -74,9 +81,15 @@ impl Grammar {
     /// rule asks for has no effect.
     ///
     /// # Errors
-    /// More than 64 KiB. The rest is examined when it is compiled.
+    /// More than 16 KiB or 400 definitions. The rest is examined when it is compiled.
     pub fn lark(grammar: &str) -> Result<Grammar, Error> {
-        check_n_bytes(LARK, grammar)?;
+        check_n_bytes(LARK, grammar, MAX_LARK_N_BYTES)?;
+        let n_definitions = grammar.matches(':').count();
+        if n_definitions > MAX_DEFINITIONS {
+            let reason =
+                format!("expected at most {MAX_DEFINITIONS} rules and terminals, found {n_definitions} colons");
+            return Err(Error::Grammar { kind: LARK, reason });
+        }
         Ok(Grammar::of(Source::Lark(grammar.into())))
     }
 
@@ -122,9 +135,8 @@ const JSON_SCHEMA: &str = "JSON schema";
 const REGEX: &str = "regular expression";
 const LARK: &str = "Lark grammar";
 
-fn check_n_bytes(kind: &'static str, text: &str) -> Result<(), Error> {
+fn check_n_bytes(kind: &'static str, text: &str, max: usize) -> Result<(), Error> {
     let found = text.len();
-    let max = Grammar::MAX_N_BYTES;
     if found <= max {
         return Ok(());
     }

@@ -9,6 +9,7 @@ mod golden;
 mod gpu;
 mod grammars;
 mod loading;
+mod lookup;
 mod malformed;
 mod rows;
 mod sessions;

@@ -103,6 +103,7 @@ pub(super) fn run(args: &GenerateArgs, file: &Path) -> Result<(), Failure> {
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
         grammar,
+        lookup: args.lookup,
         cancel: cancel.clone(),
         ..GenerateOptions::default()
     };

@@ -32,6 +32,8 @@ fn schemas() -> Vec<String> {
         json!({"type": "integer", "minimum": -1e300, "maximum": 1e300}),
         json!({"type": "number", "multipleOf": 1e-300}),
         json!({"type": "integer", "multipleOf": 982_451_653}),
+        json!({"allOf": [{"multipleOf": 9973}, {"multipleOf": 9967}, {"multipleOf": 9949}]}),
+        json!({"type": "integer", "multipleOf": 99_991}),
         json!({"type": "object", "minProperties": huge}),
         json!({"type": "object", "properties": many(500, &word)}),
         json!({"type": "object", "properties": many(501, &json!(true))}),
@@ -44,6 +46,8 @@ fn schemas() -> Vec<String> {
         json!({"anyOf": [{"$ref": "#"}, {"type": "array", "items": {"$ref": "#"}}]}),
         json!({"$ref": "#/$defs/d0", "$defs": doubling}),
         json!({"type": "string", "allOf": all_of}),
+        json!({"type": "string", "allOf": all_of[..8]}),
+        json!({"type": "string", "pattern": ".?".repeat(1000)}),
         json!({"type": "string", "pattern": "(a{1000}){1000}"}),
         json!({"type": "string", "pattern": "^((((((((((a?){9}){9}){9}){9}){9}){9}){9}){9}){9}){9}$"}),
         json!({"type": "string", "pattern": format!("{}a{}", "(".repeat(3000), ")".repeat(3000))}),
@@ -72,7 +76,16 @@ fn regexes() -> Vec<String> {
         "[^\\x00-\\u{10FFFF}]",
     ];
     let fixed = fixed.iter().map(|regex| (*regex).to_owned());
-    fixed.chain([nested(100), nested(5000), "a|".repeat(30_000), "(".repeat(60_000), ".?".repeat(30_000)]).collect()
+    fixed
+        .chain([
+            nested(100),
+            nested(5000),
+            ".?".repeat(1000),
+            "a|".repeat(30_000),
+            "(".repeat(60_000),
+            ".?".repeat(30_000),
+        ])
+        .collect()
 }
 
 fn larks() -> Vec<String> {
@@ -107,7 +120,16 @@ fn larks() -> Vec<String> {
     let fixed = fixed.iter().map(|grammar| (*grammar).to_owned());
     let parentheses = |n: usize| format!("start: {}\"a\"{}", "(".repeat(n), ")".repeat(n));
     fixed
-        .chain([chain(4000), terminals(30), terminals(2000), parentheses(20), parentheses(20_000), "\0".into()])
+        .chain([
+            chain(390),
+            chain(4000),
+            terminals(30),
+            terminals(390),
+            terminals(2000),
+            parentheses(20),
+            parentheses(20_000),
+            "\0".into(),
+        ])
         .collect()
 }
 

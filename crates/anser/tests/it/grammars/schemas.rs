@@ -20,7 +20,7 @@ fn values() -> Vec<Value> {
         schemas.push(json!({ "type": pair, "maxLength": 8 }));
     }
     let constants = json!([null, true, false, 0, 1, -3, 2.5, "", "x", "two words", "a \"quote\" \\ /", "tab\there", "北京", "🎉",
-        "é🎉北", 0.1, 1e-7, 123456.789, -0.5, 9007199254740992i64, "\u{1}", "\u{7f}", "\u{2028}", [], [1, "a", null], [[1], [2, [3]]], {}, {"a": 1}, {"a": {"b": [true]}, "c": "d"}]);
+        "é🎉北", 0.1, 1e-7, 123456.789, -0.5, 9007199254740991i64, "\u{1}", "\u{7f}", "\u{2028}", [], [1, "a", null], [[1], [2, [3]]], {}, {"a": 1}, {"a": {"b": [true]}, "c": "d"}]);
     let constants = constants.as_array().unwrap();
     schemas.extend(constants.iter().map(|constant| json!({ "const": constant })));
     schemas.extend(constants.windows(3).step_by(2).map(|some| json!({ "enum": some })));
@@ -38,7 +38,8 @@ fn numbers() -> Vec<Value> {
             json!({"type": "integer", "exclusiveMinimum": low - 1, "exclusiveMaximum": high + 1}),
         ]
     });
-    let halves = [(0.0, 1.0), (-1.5, 2.5), (0.25, 0.75), (1000.0, 1000.5), (-0.5, -0.25)];
+    let halves =
+        [(0.0, 1.0), (-1.5, 2.5), (0.25, 0.75), (1000.0, 1000.5), (-0.5, -0.25), (0.0, 0.5), (-3.5, -3.0), (-0.5, 0.0)];
     let of_numbers = halves.iter().flat_map(|(low, high)| {
         [
             json!({"type": "number", "minimum": low, "maximum": high}),
@@ -164,12 +165,11 @@ fn combinations() -> Vec<Value> {
         json!({"allOf": [{"type": "integer", "minimum": 3}, {"maximum": 8}]}),
         json!({"allOf": [{"type": "string", "minLength": 2}, {"maxLength": 4}]}),
         json!({"allOf": [{"type": "string", "pattern": "^[a-m]"}, {"pattern": "[g-z]$"}, {"maxLength": 5}]}),
-        json!({"allOf": [{"type": "object", "properties": {"a": digit}, "required": ["a"]},
-            {"properties": {"b": word}, "required": ["b"]}], "maxProperties": 2}),
+        json!({"allOf": [object(json!({"a": digit, "b": word}), &["a"]), {"properties": {"a": {"minimum": 5}}, "required": ["b"]}]}),
         json!({"allOf": [{"anyOf": [digit, {"type": "null"}]}, {"type": "integer"}]}),
         json!({"type": "integer", "minimum": 0, "allOf": [{"maximum": 20}, {"multipleOf": 3}]}),
-        json!({"type": "object", "properties": {"a": digit}, "additionalProperties": false,
-            "anyOf": [{"required": ["a"]}, {"maxProperties": 0}]}),
+        json!({"type": "object", "properties": {"a": digit, "b": word}, "additionalProperties": false,
+            "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}),
         json!({"type": "string", "format": "date", "pattern": "^20"}),
         json!({"enum": [1, 2, 3, "four"], "type": "integer"}),
     ]);
@@ -215,10 +215,10 @@ fn whole() -> Vec<Value> {
         object(json!({"id": {"type": "string", "format": "uuid"}, "at": {"type": "string", "format": "date-time"}, "ok": {"type":
             "boolean"}}), &["id", "at", "ok"]),
         object(json!({"lines": {"type": "array", "minItems": 1, "maxItems": 3, "items": object(json!({"sku": {"type": "string",
-            "pattern": "^[A-Z]{2}[0-9]{3}$"}, "n": {"type": "integer", "minimum": 1, "maximum": 99}, "price": {"type": "number",
-            "minimum": 0, "maximum": 1000}}), &["sku", "n"])}, "total": {"type": "number", "minimum": 0, "maximum": 1e6}}),
+            "pattern": "^[A-Z]{2}[0-9]{3}$"}, "n": {"type": "integer", "minimum": 1, "maximum": 99}, "price": {"type": "number", "multipleOf": 0.01,
+            "minimum": 0, "maximum": 1000}}), &["sku", "n"])}, "total": {"type": "number", "multipleOf": 0.01, "minimum": 0, "maximum": 1e6}}),
             &["lines", "total"]),
-        object(json!({"label": {"enum": ["positive", "neutral", "negative"]}, "score": {"type": "number", "minimum": 0, "maximum":
+        object(json!({"label": {"enum": ["positive", "neutral", "negative"]}, "score": {"type": "number", "multipleOf": 0.01, "minimum": 0, "maximum":
             1}}), &["label", "score"]),
         object(json!({"question": name, "options": {"type": "array", "items": name, "minItems": 4, "maxItems": 4}, "answer":
             {"type": "integer", "minimum": 0, "maximum": 3}}), &["question", "options", "answer"]),
