@@ -116,6 +116,20 @@ impl Model {
         ))
     }
 
+    /// The bytes of a state file with `state`, which is one of this model, and the logits `[V]` of the token that follows; none if they are
+    /// not known.
+    ///
+    /// # Errors
+    /// A state of another model; a file of the model that cannot be read, or was changed.
+    pub fn state_to_bytes(&self, state: &State, logits: &[f32]) -> Result<Vec<u8>, Error> {
+        self.check_state(state)?;
+        let contents = Contents::of(state, logits, self)?;
+        let n_numbers: usize = contents.numbers.iter().map(|numbers| numbers.len()).sum();
+        let mut bytes = Vec::with_capacity(contents.header.len() + 8 + 4 * n_numbers);
+        contents.write_to(&mut bytes).map_err(|source| Error::Io { file: "a state".into(), source })?;
+        Ok(bytes)
+    }
+
     fn decode(&self, file: &ModelFile) -> Result<LoadedState, Error> {
         let refuse = |reason: String| Error::StateFile { file: file.name().into(), reason };
         let version = entry(file, "version");
@@ -166,29 +180,45 @@ impl Model {
 
 /// Writes `state` of `model`, and the logits of the token that follows if there are any.
 pub(crate) fn save(path: &Path, state: &State, logits: &[f32], model: &Model) -> Result<(), Error> {
-    let identity: &Arc<Identity> = model.identity()?;
-    let layout = state.layout();
-    let part = |(i, part): (usize, &anser_model::StatePart)| {
-        (part.name, stacked(layout.n_layer, &part.shape), &state.data()[layout.part_range(i)])
-    };
-    let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = layout.parts.iter().enumerate().map(part).collect();
-    tensors.push((SAMPLES, vec![identity.samples().len()], identity.samples()));
-    if !logits.is_empty() {
-        tensors.push((LOGITS, vec![logits.len()], logits));
+    let contents = Contents::of(state, logits, model)?;
+    files::write_with(path, |out| contents.write_to(out))
+}
+
+/// What stands in a state file.
+struct Contents<'a> {
+    header: String,
+    /// The numbers of its tensors, in their order.
+    numbers: Vec<&'a [f32]>,
+}
+
+impl<'a> Contents<'a> {
+    fn of(state: &'a State, logits: &'a [f32], model: &'a Model) -> Result<Contents<'a>, Error> {
+        let identity: &Arc<Identity> = model.identity()?;
+        let layout = state.layout();
+        let part = |(i, part): (usize, &anser_model::StatePart)| {
+            (part.name, stacked(layout.n_layer, &part.shape), &state.data()[layout.part_range(i)])
+        };
+        let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = layout.parts.iter().enumerate().map(part).collect();
+        tensors.push((SAMPLES, vec![identity.samples().len()], identity.samples()));
+        if !logits.is_empty() {
+            tensors.push((LOGITS, vec![logits.len()], logits));
+        }
+        let entries = [
+            ("format", FORMAT),
+            ("version", VERSION),
+            ("model", identity.title()),
+            ("fingerprint", model.fingerprint()),
+            ("digest", model.digest()?),
+        ];
+        let header = header(&entries, &tensors);
+        Ok(Contents { header, numbers: tensors.into_iter().map(|(_, _, numbers)| numbers).collect() })
     }
-    let entries = [
-        ("format", FORMAT),
-        ("version", VERSION),
-        ("model", identity.title()),
-        ("fingerprint", model.fingerprint()),
-        ("digest", model.digest()?),
-    ];
-    let header = header(&entries, &tensors);
-    files::write_with(path, |out| {
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
-        tensors.iter().try_for_each(|(_, _, numbers)| numbers.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))
-    })
+
+    fn write_to(&self, out: &mut (impl io::Write + ?Sized)) -> io::Result<()> {
+        out.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        out.write_all(self.header.as_bytes())?;
+        self.numbers.iter().copied().flatten().try_for_each(|x| out.write_all(&x.to_le_bytes()))
+    }
 }
 
 /// The header of a safetensors file with these entries and F32 tensors, in this order.
