@@ -178,6 +178,8 @@ impl Request {
                     if !options.stop.is_empty() {
                         model.tokenizer().map_err(Refusal::Invalid)?;
                     }
+                    // Compiling takes the time of the caller's thread, not of the engine's.
+                    options.grammar.iter().try_for_each(|g| g.prepare(model)).map_err(Refusal::Invalid)?;
                 }
                 Ok(())
             }

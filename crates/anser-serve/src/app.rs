@@ -9,13 +9,15 @@ use crate::responses::ResponseStore;
 use crate::routes;
 use crate::served::Served;
 use crate::states::StateStore;
+use anser::Grammar;
 use anser_engine::Tenant;
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
@@ -30,6 +32,8 @@ pub(crate) struct App {
     pub(crate) metrics: Metrics,
     pub(crate) responses: ResponseStore,
     pub(crate) states: StateStore,
+    /// Held by the request whose grammar is being compiled.
+    compiling: Mutex<()>,
     is_draining: AtomicBool,
 }
 
@@ -49,6 +53,7 @@ impl App {
             responses: ResponseStore::new(&bounds),
             states: StateStore::new(bounds.states_n_bytes),
             bounds,
+            compiling: Mutex::new(()),
             is_draining: AtomicBool::new(false),
         }
     }
@@ -71,6 +76,21 @@ impl App {
             let message = format!("the model {short:?} does not exist: this server has {}", names());
             ApiError::new(StatusCode::NOT_FOUND, Some("model_not_found"), message).at("model")
         })
+    }
+
+    /// A grammar that is compiled for the model, so that its text begins at once. Takes the caller's time, and that of other grammars
+    /// before it, of which one is compiled at a time.
+    ///
+    /// Errors: a grammar that cannot be enforced.
+    pub(crate) fn compiled(&self, served: &Served, grammar: Option<Grammar>) -> Result<Option<Grammar>, ApiError> {
+        if let Some(grammar) = &grammar {
+            let began = Instant::now();
+            let turn = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+            grammar.prepare(&served.model)?;
+            drop(turn);
+            self.metrics.compiled(began.elapsed());
+        }
+        Ok(grammar)
     }
 
     pub(crate) fn drain(&self) {
@@ -107,12 +127,13 @@ pub(crate) fn router(app: Arc<App>, origins: &[String]) -> Result<Router, String
         .route("/metrics", get(routes::health::metrics))
         .fallback(guard::unknown_route)
         .method_not_allowed_fallback(guard::wrong_method);
-    Ok(router
-        .layer(from_fn_with_state(app.clone(), guard::check))
-        .layer(CatchPanicLayer::custom(guard::panicked))
-        .layer(cors(origins)?)
-        .layer(from_fn_with_state(app.clone(), guard::watch))
-        .with_state(app))
+    let router =
+        router.layer(from_fn_with_state(app.clone(), guard::check)).layer(CatchPanicLayer::custom(guard::panicked));
+    let router = match origins.is_empty() {
+        true => router,
+        false => router.layer(cors(origins)?),
+    };
+    Ok(router.layer(from_fn_with_state(app.clone(), guard::watch)).with_state(app))
 }
 
 /// Lets web pages of `origins` ask, and no others.
@@ -121,9 +142,6 @@ fn cors(origins: &[String]) -> Result<CorsLayer, String> {
         HeaderValue::from_str(origin).map_err(|_| format!("the origin {origin:?} is no text for a header"))
     };
     let origins = origins.iter().map(origin).collect::<Result<Vec<_>, _>>()?;
-    if origins.is_empty() {
-        return Ok(CorsLayer::new());
-    }
     Ok(CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins))
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])

@@ -121,6 +121,7 @@ impl From<anser::Error> for ApiError {
             | anser::Error::Decode(_)
             | anser::Error::Option { .. }
             | anser::Error::State(_)
+            | anser::Error::Grammar { .. }
             | anser::Error::StateFile { .. } => ApiError::invalid(None, error.to_string()),
             anser::Error::Sampler(anser::sampler::SamplerError::NotANumber { .. }) => ApiError::internal(error),
             anser::Error::Sampler(_) => ApiError::invalid(None, error.to_string()),

@@ -28,6 +28,7 @@ pub(crate) struct Metrics {
     queue_seconds: Histogram,
     first_token_seconds: Histogram,
     per_token_seconds: Histogram,
+    compile_seconds: Histogram,
     cancelled: Family<WhyLabel, Counter>,
     running: Gauge,
     waiting: Gauge,
@@ -89,6 +90,7 @@ impl Metrics {
             queue_seconds: seconds(),
             first_token_seconds: seconds(),
             per_token_seconds: seconds(),
+            compile_seconds: seconds(),
             cancelled: Family::default(),
             running: Gauge::default(),
             waiting: Gauge::default(),
@@ -118,6 +120,8 @@ impl Metrics {
         registry.register_with_unit("time_to_first_token", first, Unit::Seconds, self.first_token_seconds.clone());
         let each = "Mean time between the tokens of a request's texts";
         registry.register_with_unit("time_per_output_token", each, Unit::Seconds, self.per_token_seconds.clone());
+        let compile = "Time to compile the grammar of a request";
+        registry.register_with_unit("grammar_compile", compile, Unit::Seconds, self.compile_seconds.clone());
         registry.register("cancelled", "Requests that ended early, by reason", self.cancelled.clone());
         registry.register("requests_running", "Requests with a place on the device", self.running.clone());
         registry.register("requests_waiting", "Requests in the queue", self.waiting.clone());
@@ -147,6 +151,10 @@ impl Metrics {
 
     pub(crate) fn per_token(&self, mean: Duration) {
         self.per_token_seconds.observe(mean.as_secs_f64());
+    }
+
+    pub(crate) fn compiled(&self, elapsed: Duration) {
+        self.compile_seconds.observe(elapsed.as_secs_f64());
     }
 
     /// Notes that a request ended early.

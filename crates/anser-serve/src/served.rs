@@ -1,8 +1,8 @@
 //! A model that a server answers with.
 
 use crate::options::ServedModel;
-use anser::Model;
 use anser::chat::{ChatTemplate, Thinking};
+use anser::{Grammar, Model};
 use anser_engine::{Engine, Limits};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,6 +36,7 @@ impl Served {
         let ServedModel { model, names, created, limits } = served;
         model.tokenizer()?;
         let engine = Engine::start(model.clone(), limits.clone());
+        index_vocabulary(&model);
         let max_rows = engine.stats().max_rows.max(1);
         let digest = model.fingerprint().get(..8).unwrap_or_default();
         Ok(Served {
@@ -65,6 +66,18 @@ impl Served {
     pub(crate) fn usual_thinking(&self) -> Thinking {
         if self.can_think { Thinking::Fake } else { Thinking::Off }
     }
+}
+
+/// Indexes the vocabulary for grammars beside what the server does first, since the first grammar would wait for it.
+fn index_vocabulary(model: &Model) {
+    let model = model.clone();
+    let index = move || {
+        if let Err(error) = Grammar::json_object().prepare(&model) {
+            log::warn!("grammars cannot be enforced: {error}");
+        }
+    };
+    // Without a thread the first grammar waits.
+    let _ = std::thread::Builder::new().name("anser-index".into()).spawn(index);
 }
 
 /// The time of an answer, in seconds since 1970.

@@ -41,6 +41,14 @@ pub enum Error {
     /// Sampling options or logits that no token can be drawn from.
     #[error(transparent)]
     Sampler(#[from] crate::sampler::SamplerError),
+    /// A grammar cannot be used, or leaves no token to draw.
+    #[error("{kind}: {reason}")]
+    Grammar {
+        /// What the grammar was made from: `JSON schema`, `regular expression` or `Lark grammar`.
+        kind: &'static str,
+        /// The fault.
+        reason: String,
+    },
     /// Another option is out of range.
     #[error("{option}: {reason}")]
     Option {

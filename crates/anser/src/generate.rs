@@ -5,6 +5,7 @@ mod generations;
 mod text;
 
 use crate::error::Error;
+use crate::grammar::Grammar;
 use crate::sampler::SamplerOptions;
 use crate::session::Session;
 pub use generations::Generations;
@@ -48,6 +49,11 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Token ids that end the generation; they are neither part of the text nor read.
     pub stop_tokens: Vec<u32>,
+    /// What the text must be. It begins with this generation, whatever the session has read before. The generation ends where the
+    /// text is complete and nothing may follow, stop tokens are drawn only where it is complete, and a text that ends otherwise is
+    /// the beginning of a complete one. The host draws for such a text. Penalties act on quotes and commas, too: texts of a
+    /// grammar are better without them.
+    pub grammar: Option<Grammar>,
     /// Ends the generation when another thread cancels it.
     pub cancel: CancelToken,
 }
@@ -59,6 +65,7 @@ impl Default for GenerateOptions {
             max_tokens: usize::MAX,
             stop: vec![],
             stop_tokens: vec![END_OF_TEXT],
+            grammar: None,
             cancel: CancelToken::default(),
         }
     }
@@ -72,6 +79,8 @@ pub enum FinishReason {
     StopToken(u32),
     /// The stop text of this index appeared.
     StopText(usize),
+    /// The text is complete by [`GenerateOptions::grammar`], which allows nothing to follow.
+    Complete,
     /// The model ended its turn of a conversation.
     TurnEnd,
     /// [`GenerateOptions::max_tokens`] tokens were generated.
@@ -84,7 +93,9 @@ impl FinishReason {
     /// `stop`, `length` or `cancelled`.
     pub fn name(self) -> &'static str {
         match self {
-            FinishReason::StopToken(_) | FinishReason::StopText(_) | FinishReason::TurnEnd => "stop",
+            FinishReason::StopToken(_) | FinishReason::StopText(_) | FinishReason::Complete | FinishReason::TurnEnd => {
+                "stop"
+            }
             FinishReason::Length => "length",
             FinishReason::Cancelled => "cancelled",
         }

@@ -25,6 +25,7 @@ mod device;
 mod embed;
 mod error;
 mod generate;
+mod grammar;
 #[cfg(not(target_arch = "wasm32"))]
 mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
@@ -64,6 +65,7 @@ pub use device::keep_open;
 pub use embed::{EmbedOptions, Layer, Pooling};
 pub use error::Error;
 pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Generations, Piece};
+pub use grammar::Grammar;
 #[cfg(not(target_arch = "wasm32"))]
 pub use inspect::Difference;
 #[cfg(not(target_arch = "wasm32"))]

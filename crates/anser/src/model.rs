@@ -6,6 +6,7 @@ use crate::device::{Device, Executor, Opening};
 use crate::environment;
 use crate::error::Error;
 use crate::files::{self, FileId};
+use crate::grammar::Compiler;
 use crate::process::OfProcess;
 use crate::progress::OnLoad;
 use crate::session::Session;
@@ -67,6 +68,8 @@ struct Inner {
     initial_state: OnceLock<State>,
     vocabulary: Option<PathBuf>,
     tokenizer: OnceLock<Result<Tokenizer, String>>,
+    /// Compiles grammars for the tokenizer's vocabulary; made when the first one is used.
+    grammars: OnceLock<Result<Compiler, String>>,
     fingerprint: OnceLock<String>,
     executor: OfProcess<Running>,
     identity: OnceLock<Arc<Identity>>,
@@ -199,6 +202,7 @@ impl Model {
                 plan,
                 vocabulary: options.vocabulary.clone(),
                 tokenizer: OnceLock::new(),
+                grammars: OnceLock::new(),
                 fingerprint: OnceLock::new(),
                 identity: OnceLock::new(),
                 digest: OnceLock::new(),
@@ -318,6 +322,18 @@ impl Model {
                 self.inner.tokenizer.get_or_init(|| self.make_tokenizer())
             }
         };
+        made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
+    }
+
+    /// What compiles grammars for the model's vocabulary; made at the first call.
+    ///
+    /// # Errors
+    /// As [`Model::tokenizer`]; [`Error::Forked`].
+    pub(crate) fn grammar_compiler(&self) -> Result<&Compiler, Error> {
+        // In a forked child, a thread of the parent that was making it or that held its lock does not exist.
+        self.check_process()?;
+        let tokenizer = self.tokenizer()?;
+        let made = self.inner.grammars.get_or_init(|| Compiler::new(tokenizer));
         made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
     }
 

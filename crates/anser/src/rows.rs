@@ -48,8 +48,8 @@ pub enum RowEventKind {
     Text(Piece),
     /// The text has ended. The row stays, without taking part in steps, until the caller takes it.
     Ended(FinishReason),
-    /// The row cannot go on: the model computed numbers that are not finite, or all tokens were forbidden. The other rows are not
-    /// concerned. The row stays, without taking part in steps, until the caller takes it.
+    /// The row cannot go on: the model computed numbers that are not finite, all tokens were forbidden, or its grammar takes too much
+    /// work. The other rows are not concerned. The row stays, without taking part in steps, until the caller takes it.
     Failed(Error),
 }
 
@@ -133,7 +133,10 @@ impl<S: BorrowMut<Session>> Rows<S> {
                     Some((tokenizer, uncounted)) => (Some(tokenizer), &uncounted[..]),
                     None => (None, &[][..]),
                 };
-                let text = Text::new(self.model.config().n_vocab, options, tokenizer, uncounted)?;
+                let constraint = options.grammar.as_ref();
+                let constraint = constraint.map(|grammar| grammar.constraint(&self.model, &options.stop_tokens));
+                let n_vocab = self.model.config().n_vocab;
+                let text = Text::new(n_vocab, options, constraint.transpose()?, tokenizer, uncounted)?;
                 Task::Generate { text: Box::new(text), n_top: *n_top }
             }
         };
@@ -311,7 +314,10 @@ impl<S: BorrowMut<Session>> Rows<S> {
     fn push(&mut self, id: RowId, token: u32, likelihood: Option<Likelihood>, events: &mut Vec<RowEvent>) {
         let Some((session, text)) = self.session_and_text(id) else { return };
         let n_before = text.tokens().len();
-        let piece = text.push(session, token);
+        let piece = match text.push(session, token) {
+            Ok(piece) => piece,
+            Err(error) => return self.fail(id, error, events),
+        };
         if text.tokens().len() > n_before {
             let drawn = Drawn { id: token, bytes: text.token_bytes(token).to_vec(), likelihood };
             events.push(RowEvent { row: id, kind: RowEventKind::Token(drawn) });
@@ -401,8 +407,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
                 false => row.session_mut().set_pending(vec![]),
             }
             if !all_finite && let Err(error) = self.model.check_finite(row.session(), &fed) {
-                self.failed.push(chunk.id);
-                events.push(RowEvent { row: chunk.id, kind: RowEventKind::Failed(error) });
+                self.fail(chunk.id, error, events);
                 continue;
             }
             if let Task::Score { n_top, n_unscored } = row.progress.task {
@@ -437,16 +442,20 @@ impl<S: BorrowMut<Session>> Rows<S> {
             if logits.is_empty() || !session.pending().is_empty() || text.n_left() == 0 || text.is_cancelled() {
                 continue;
             }
-            match text.sampler.sample(logits) {
-                Ok(token) => drawn.push((id, token, n_top.map(|n| Likelihood::new(logits, token, n)))),
+            match text.draw(logits) {
+                Ok(Some(token)) => drawn.push((id, token, n_top.map(|n| Likelihood::new(logits, token, n)))),
+                Ok(None) => show(id, text.complete(), text.end(), events),
                 Err(error) => failed.push((id, error)),
             }
         }
-        for (id, error) in failed {
-            self.failed.push(id);
-            events.push(RowEvent { row: id, kind: RowEventKind::Failed(error.into()) });
-        }
+        failed.into_iter().for_each(|(id, error)| self.fail(id, error, events));
         drawn
+    }
+
+    /// Takes a row out of all further steps.
+    fn fail(&mut self, id: RowId, error: Error, events: &mut Vec<RowEvent>) {
+        self.failed.push(id);
+        events.push(RowEvent { row: id, kind: RowEventKind::Failed(error) });
     }
 }
 

@@ -75,8 +75,15 @@ impl Sampler {
     /// # Errors
     /// A logit is NaN or +∞, or all are −∞.
     pub fn sample(&mut self, logits: &[f32]) -> Result<u32, SamplerError> {
+        self.sample_allowed(logits, None)
+    }
+
+    /// [`Sampler::sample`] from the tokens whose bits are set in `allowed`, if it is given: 32 bits a word, the lowest first. Tokens
+    /// beyond the last word are forbidden.
+    pub(crate) fn sample_allowed(&mut self, logits: &[f32], allowed: Option<&[u32]>) -> Result<u32, SamplerError> {
         let candidates = &mut self.candidates;
         load(candidates, logits, &self.options, &self.seen);
+        allowed.into_iter().for_each(|allowed| candidates.keep_only(allowed));
         let max = candidates.max_logit()?;
         if self.options.is_greedy() {
             return Ok(candidates.most_likely(max));

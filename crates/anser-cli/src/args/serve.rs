@@ -42,6 +42,9 @@ pub(crate) struct ServeArgs {
     /// An origin like https://app.example whose web pages may ask; may be given several times
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) cors: Vec<String>,
+    /// Let requests give a regular expression or a grammar in Lark's notation as the form of their answer, besides JSON schemas
+    #[arg(long)]
+    pub(crate) extra_grammars: bool,
     #[command(flatten)]
     pub(crate) limits: ServeLimits,
     /// Write a line to standard error for each request, without anything of its content

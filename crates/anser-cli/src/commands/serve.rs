@@ -41,7 +41,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             max_connections: args.limits.max_connections,
             ..Bounds::default()
         },
-        ..Options::default()
+        extra_grammars: args.extra_grammars,
     };
     let device = model.device().to_owned();
     let served = ServedModel {

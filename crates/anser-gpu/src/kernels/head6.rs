@@ -39,7 +39,7 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
     let n_cols = lowering.n_cols(*out);
     let shape = RecurrenceShape::of_head(*head_size, lowering.target.classes[0], &lowering.target.features);
     let mut modules = shape.head_modules();
-    modules.push(wgsl!("head6.wgsl"));
+    modules.push(wgsl!("head6/head6.wgsl"));
     let kernel = shape
         .constants(KernelSpec::new("head6", modules))
         .argument(out_place(lowering, *out))

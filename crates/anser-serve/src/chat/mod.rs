@@ -1,5 +1,6 @@
 //! Conversations as clients send them, and the prompts that they become.
 
+mod constraint;
 mod format;
 mod message;
 mod prompt;
@@ -8,6 +9,7 @@ pub(crate) mod tools;
 use crate::calls::CallReader;
 use crate::error::ApiError;
 use crate::served::Served;
+use anser::Grammar;
 use anser::chat::{Message, Opening, ThinkLength, Thinking};
 pub(crate) use format::{Format, ResponseFormat};
 pub(crate) use message::{WireMessage, WireRole, answer, call_json};
@@ -98,25 +100,29 @@ impl Chat {
         }
     }
 
-    /// Refuses what this version cannot enforce.
+    /// What enforces the form of the answer; `None` if it has none. `extra`: whether requests may bring grammars of their own.
     ///
-    /// Errors: a form of the answer other than text, or a call that is required.
-    pub(crate) fn check_enforceable(&self) -> Result<(), ApiError> {
-        let refuse = |param, what| {
-            Err(ApiError::invalid(
-                param,
-                format!("{param}: {what}: this version of the server cannot enforce the form of an answer"),
-            ))
-        };
-        match (&self.format, self.tools.forces_call()) {
-            (Format::Text, false) => Ok(()),
-            (Format::Text, true) => refuse("tool_choice", "a call is required"),
-            (_, _) => refuse("response_format", "JSON or a grammar is asked for"),
+    /// Errors: a form that cannot be enforced, or two at once.
+    pub(crate) fn grammar(&self, extra: bool) -> Result<Option<Grammar>, ApiError> {
+        let of_format = constraint::of_format(&self.format, extra)?;
+        if !self.tools.forces_call() {
+            return Ok(of_format);
+        }
+        match of_format {
+            None => constraint::of_calls(&self.tools).map(Some),
+            Some(_) => {
+                let message = "response_format: an answer that must be a call has no other form";
+                Err(ApiError::invalid("response_format", message))
+            }
         }
     }
 
     pub(crate) fn prompt(&self, served: &Served) -> Prompt {
-        Prompt::new(served.template, &self.tools.told_to(&self.messages), self.opening())
+        let prompt = Prompt::new(served.template, &self.tools.told_to(&self.messages), self.opening());
+        match self.format == Format::Text && !self.tools.forces_call() {
+            true => prompt,
+            false => prompt.up_to_content(),
+        }
     }
 }
 

@@ -46,6 +46,19 @@ impl Prompt {
         Prompt { text, ends, template, opening, begun }
     }
 
+    /// The prompt with what usually comes between the opening and the first word, for an answer whose grammar begins with that word.
+    pub(crate) fn up_to_content(mut self) -> Prompt {
+        if self.begun.is_empty() {
+            self.text += match (self.template, self.opening) {
+                (ChatTemplate::G1, Opening::Answer(Thinking::Off)) => " ",
+                (_, Opening::ToolCall) => "\n",
+                (_, Opening::Answer(Thinking::On(_))) => "",
+                (_, Opening::Answer(_)) => ">",
+            };
+        }
+        self
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

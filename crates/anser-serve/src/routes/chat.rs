@@ -61,16 +61,15 @@ pub(crate) async fn create(
             let (sampling, reporting): (Sampling, Reporting) = (body.parse()?, body.parse()?);
             let sending = body.parse::<Streaming>()?.check()?;
             let chat = input.check(&served)?;
-            chat.check_enforceable()?;
             let rules = Rules {
                 max_n: served.max_n,
                 max_tokens: app.bounds.max_tokens,
                 default_max_tokens: DEFAULT_MAX_TOKENS,
                 n_vocab: served.n_vocab(),
                 thinking: chat.thinking,
-                has_grammar: false,
+                grammar: app.compiled(&served, chat.grammar(app.extra_grammars)?)?,
             };
-            let drawing = sampling.check(rules)?;
+            let drawing = sampling.check(&rules)?;
             let n_top = reporting.check()?;
             let prompt = chat.prompt(&served);
             let tokens = prompt.tokens(served.model.tokenizer()?);

@@ -112,9 +112,9 @@ fn prepare(app: &App, tenant: Tenant, body: &Json) -> Result<Prepared, ApiError>
         default_max_tokens: DEFAULT_MAX_TOKENS,
         n_vocab: served.n_vocab(),
         thinking: Thinking::Off,
-        has_grammar: false,
+        grammar: None,
     };
-    let drawing = sampling.check(rules)?;
+    let drawing = sampling.check(&rules)?;
     if let Some(best_of) = best_of.filter(|&best_of| best_of != drawing.n) {
         let message = format!("best_of: expected n, which is {}, found {best_of}", drawing.n);
         return Err(ApiError::invalid("best_of", message));

@@ -163,10 +163,9 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, 
         default_max_tokens: DEFAULT_MAX_TOKENS,
         n_vocab: served.n_vocab(),
         thinking: chat.thinking,
-        has_grammar: false,
+        grammar: app.compiled(&served, chat.grammar(app.extra_grammars)?)?,
     };
-    let drawing = sampling.check(rules)?;
-    chat.check_enforceable()?;
+    let drawing = sampling.check(&rules)?;
     let prompt = chat.prompt(&served);
     let tokens = prompt.tokens(served.model.tokenizer()?);
     let generation = Generation {

@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::ids;
 use anser::chat::Thinking;
-use anser::{CancelToken, END_OF_TEXT, GenerateOptions, SamplerOptions, SamplerOrder};
+use anser::{CancelToken, END_OF_TEXT, GenerateOptions, Grammar, SamplerOptions, SamplerOrder};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use std::collections::HashMap;
@@ -61,10 +61,12 @@ pub(crate) struct Drawing {
     pub(crate) n: usize,
     /// The seed of the first text, given or fresh.
     pub(crate) seed: u64,
+    /// What the texts must be.
+    pub(crate) grammar: Option<Grammar>,
 }
 
 /// The bounds and defaults of a route.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Rules {
     /// The most texts.
     pub(crate) max_n: usize,
@@ -75,13 +77,13 @@ pub(crate) struct Rules {
     pub(crate) n_vocab: usize,
     /// Whether the model thinks first, which has a recommended sampling of its own.
     pub(crate) thinking: Thinking,
-    /// Whether a grammar says which tokens may come: penalties would act on its structure, and are off unless given.
-    pub(crate) has_grammar: bool,
+    /// What the texts must be. Penalties would act on its structure, and are off unless given.
+    pub(crate) grammar: Option<Grammar>,
 }
 
 impl Sampling {
     /// Checks all fields.
-    pub(crate) fn check(&self, rules: Rules) -> Result<Drawing, ApiError> {
+    pub(crate) fn check(&self, rules: &Rules) -> Result<Drawing, ApiError> {
         let n = self.n.unwrap_or(1);
         if !(1..=rules.max_n).contains(&n) {
             return Err(ApiError::invalid("n", format!("n: expected 1 to {}, found {n}", rules.max_n)));
@@ -92,10 +94,11 @@ impl Sampling {
             max_tokens: self.max_tokens(rules)?,
             n,
             seed: self.seed.map_or_else(ids::seed, |seed| seed as u64),
+            grammar: rules.grammar.clone(),
         })
     }
 
-    fn max_tokens(&self, rules: Rules) -> Result<usize, ApiError> {
+    fn max_tokens(&self, rules: &Rules) -> Result<usize, ApiError> {
         let fields = [
             ("max_completion_tokens", self.max_completion_tokens),
             ("max_output_tokens", self.max_output_tokens),
@@ -128,14 +131,14 @@ impl Sampling {
 
     /// The sampler of the request. If it gives none of the usual options it gets RWKV's recommended ones. If it gives any, those that it
     /// leaves out are neutral, as clients of the OpenAI API expect.
-    fn sampler(&self, rules: Rules) -> Result<SamplerOptions, ApiError> {
+    fn sampler(&self, rules: &Rules) -> Result<SamplerOptions, ApiError> {
         let usual = [self.temperature, self.top_p, self.presence_penalty, self.frequency_penalty];
         let base = match (rules.thinking, usual.iter().any(Option::is_some)) {
             (_, true) => SamplerOptions { order: SamplerOrder::Common, penalty_decay: 1.0, ..SamplerOptions::plain() },
             (Thinking::On(_), false) => SamplerOptions::thinking(),
             (Thinking::Off | Thinking::Fake | Thinking::FakeInline, false) => SamplerOptions::default(),
         };
-        let base = match rules.has_grammar {
+        let base = match rules.grammar.is_some() {
             true => SamplerOptions { presence_penalty: 0.0, frequency_penalty: 0.0, ..base },
             false => base,
         };
@@ -194,6 +197,7 @@ impl Drawing {
             stop,
             stop_tokens: vec![END_OF_TEXT],
             cancel: CancelToken::default(),
+            grammar: self.grammar.clone(),
         }
     }
 }
@@ -248,12 +252,12 @@ mod tests {
         default_max_tokens: 16,
         n_vocab: 1000,
         thinking: Thinking::Off,
-        has_grammar: false,
+        grammar: None,
     };
 
     fn check(json: &str) -> Result<Drawing, String> {
         let sampling: Sampling = serde_json::from_str(json).unwrap();
-        sampling.check(RULES).map_err(|error| error.message().to_owned())
+        sampling.check(&RULES).map_err(|error| error.message().to_owned())
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
+use crate::grammar::{Allowed, Constraint};
 use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::stop::StopMatcher;
@@ -15,6 +16,8 @@ pub(crate) struct Text {
     pub(crate) draws_on_device: bool,
     /// `None` for a model whose vocabulary is not known: then there are tokens and no text.
     tokenizer: Option<Tokenizer>,
+    /// Where the text is in its grammar, if it has one.
+    constraint: Option<Constraint>,
     stop: StopMatcher,
     decoder: Utf8Stream,
     /// The bytes of the drawn tokens that no piece has contained yet.
@@ -25,12 +28,14 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    /// An empty text of a model with `n_vocab` tokens. `uncounted`: see [`Sampler::new`].
+    /// An empty text of a model with `n_vocab` tokens. `constraint`: that of the options' grammar. `uncounted`: see
+    /// [`Sampler::new`].
     ///
     /// Errors: options out of range.
     pub(crate) fn new(
         n_vocab: usize,
         options: &GenerateOptions,
+        constraint: Option<Constraint>,
         tokenizer: Option<&Tokenizer>,
         uncounted: &[u32],
     ) -> Result<Text, Error> {
@@ -39,9 +44,10 @@ impl Text {
             .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
         let sampler = Sampler::new(options.sampler.clone(), uncounted.to_vec());
         Ok(Text {
-            draws_on_device: sampler.draws_on_device(),
+            draws_on_device: sampler.draws_on_device() && constraint.is_none(),
             sampler,
             tokenizer: tokenizer.cloned(),
+            constraint,
             stop,
             decoder: Utf8Stream::new(),
             unshown: vec![],
@@ -93,6 +99,23 @@ impl Text {
         true
     }
 
+    /// Draws the next token from `logits`, `[V]`; `None` if the text is complete by its grammar, so that none may follow.
+    ///
+    /// Errors: no token can be drawn.
+    pub(crate) fn draw(&mut self, logits: &[f32]) -> Result<Option<u32>, Error> {
+        let allowed = match self.constraint.as_mut().map(Constraint::allowed).transpose()? {
+            Some(Allowed::Nothing) => return Ok(None),
+            Some(Allowed::Tokens(mask)) => Some(mask),
+            None => None,
+        };
+        Ok(Some(self.sampler.sample_allowed(logits, allowed)?))
+    }
+
+    /// Ends the text, which is complete, and returns the text that was held back.
+    pub(crate) fn complete(&mut self) -> Piece {
+        self.finish(FinishReason::Complete)
+    }
+
     /// Ends the text if no further token is wanted, and returns the text that was held back.
     pub(crate) fn end_if_due(&mut self) -> Piece {
         if self.is_cancelled() {
@@ -105,9 +128,14 @@ impl Text {
     }
 
     /// Appends the next token, which `session` reads next, and returns the text that has become certain by it.
-    pub(crate) fn push(&mut self, session: &mut Session, token: u32) -> Piece {
+    ///
+    /// Errors: following the grammar takes too much work.
+    pub(crate) fn push(&mut self, session: &mut Session, token: u32) -> Result<Piece, Error> {
         if self.options.stop_tokens.contains(&token) {
-            return self.finish(FinishReason::StopToken(token));
+            return Ok(self.finish(FinishReason::StopToken(token)));
+        }
+        if let Some(constraint) = &mut self.constraint {
+            constraint.accept(token)?;
         }
         self.sampler.accept(token);
         session.set_pending(vec![token]);
@@ -116,18 +144,27 @@ impl Text {
         self.unshown.extend_from_slice(bytes);
         let step = self.stop.push(self.decoder.push(bytes));
         self.end = step.hit.map(FinishReason::StopText);
-        self.piece(step.emit)
+        let mut text = step.emit;
+        if self.end.is_none() && self.constraint.as_ref().is_some_and(Constraint::is_complete) {
+            text += &self.rest(FinishReason::Complete);
+        }
+        Ok(self.piece(text))
     }
 
     /// Ends the text and returns the text that was held back.
     fn finish(&mut self, reason: FinishReason) -> Piece {
+        let text = self.rest(reason);
+        self.piece(text)
+    }
+
+    /// Ends the text and returns the characters that were held back.
+    fn rest(&mut self, reason: FinishReason) -> String {
         let step = self.stop.push(self.decoder.finish());
         self.end = Some(step.hit.map_or(reason, FinishReason::StopText));
-        let text = match step.hit {
+        match step.hit {
             Some(_) => step.emit,
             None => step.emit + &self.stop.finish(),
-        };
-        self.piece(text)
+        }
     }
 
     /// A piece of `text`, which continues the last piece, with the bytes of its tokens.

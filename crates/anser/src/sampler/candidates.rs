@@ -24,6 +24,24 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
+    /// Makes all tokens impossible whose bits are not set in `allowed`, 32 bits a word, the lowest first.
+    pub(super) fn keep_only(&mut self, allowed: &[u32]) {
+        const N_BITS: usize = u32::BITS as usize;
+        let n_covered = (N_BITS * allowed.len()).min(self.logits.len());
+        for (word, logits) in allowed.iter().zip(self.logits.chunks_mut(N_BITS)) {
+            match *word {
+                0 => logits.fill(f32::NEG_INFINITY),
+                u32::MAX => {}
+                word => {
+                    let is_forbidden = |bit: usize| word >> bit & 1 == 0;
+                    let forbidden = logits.iter_mut().enumerate().filter(|(bit, _)| is_forbidden(*bit));
+                    forbidden.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
+                }
+            }
+        }
+        self.logits[n_covered..].fill(f32::NEG_INFINITY);
+    }
+
     /// The largest logit.
     pub(super) fn max_logit(&self) -> Result<f32, SamplerError> {
         let n_vocab = self.logits.len();

@@ -98,6 +98,12 @@ impl SamplerOptions {
         }
     }
 
+    /// These options with presence and frequency penalty off: for texts that must repeat tokens, such as the quotes and commas of
+    /// JSON.
+    pub fn without_penalties(self) -> Self {
+        SamplerOptions { presence_penalty: 0.0, frequency_penalty: 0.0, ..self }
+    }
+
     /// Checks every option against its range and `logit_bias` against the vocabulary of `n_vocab` tokens.
     ///
     /// # Errors

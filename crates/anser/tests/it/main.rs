@@ -7,6 +7,7 @@ mod formats;
 mod generations;
 mod golden;
 mod gpu;
+mod grammars;
 mod loading;
 mod malformed;
 mod rows;

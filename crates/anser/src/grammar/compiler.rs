@@ -1,0 +1,142 @@
+//! Compiles grammars for one vocabulary, and keeps the latest ones.
+
+use super::constraint::Constraint;
+use super::source::Grammar;
+use crate::error::Error;
+use anser_tokenizer::Tokenizer;
+use llguidance::api::ParserLimits;
+use llguidance::toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+use llguidance::{Matcher, ParserFactory};
+use lru::LruCache;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// The most compiled grammars that are kept.
+const MAX_KEPT: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
+/// The stack of the thread that compiles, in bytes: rules that refer to one another are followed by recursion. The system gives
+/// memory for the part that is used.
+const STACK_N_BYTES: usize = 64 << 20;
+
+/// Compiles grammars for one vocabulary.
+pub(crate) struct Compiler {
+    factory: ParserFactory,
+    /// The id that stands for the end of a text in masks: the first one that the vocabulary does not have.
+    end: u32,
+    /// Compiled grammars at the beginning of a text, with the first mask computed.
+    kept: Mutex<LruCache<Grammar, Matcher>>,
+}
+
+impl std::fmt::Debug for Compiler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compiler").field("end", &self.end).finish_non_exhaustive()
+    }
+}
+
+/// A vocabulary, as `llguidance` takes it.
+struct Vocabulary {
+    trie: TokTrie,
+    tokenizer: Tokenizer,
+}
+
+impl TokenizerEnv for Vocabulary {
+    fn tok_trie(&self) -> &TokTrie {
+        &self.trie
+    }
+
+    fn tokenize_bytes(&self, text: &[u8]) -> Vec<TokenId> {
+        self.tokenizer.encode(text)
+    }
+}
+
+impl Compiler {
+    /// An index of all tokens; takes about 0.5 s for 65,536 of them. Errors: the reason, in words.
+    pub(crate) fn new(tokenizer: &Tokenizer) -> Result<Compiler, String> {
+        let end = tokenizer.vocab_size() as u32;
+        let token = |id| tokenizer.token_bytes(id).unwrap_or_default().to_vec();
+        // A token that begins with the byte FF is a special one, which no text has.
+        let tokens: Vec<Vec<u8>> = (0..end).map(token).chain([b"\xff<end>".to_vec()]).collect();
+        let trie = TokTrie::from(&TokRxInfo::new(end + 1, end), &tokens);
+        let vocabulary: TokEnv = Arc::new(Vocabulary { trie, tokenizer: tokenizer.clone() });
+        let factory = ParserFactory::new_simple(&vocabulary);
+        let mut factory = factory.map_err(|error| format!("the vocabulary cannot be indexed: {error:#}"))?;
+        *factory.limits_mut() = limits();
+        factory.quiet();
+        Ok(Compiler { factory, end, kept: Mutex::new(LruCache::new(MAX_KEPT)) })
+    }
+
+    /// Compiles a grammar, unless that is done.
+    pub(super) fn compile(&self, grammar: &Grammar) -> Result<(), Error> {
+        self.with_compiled(grammar, |_| ())
+    }
+
+    /// What a text of `grammar` follows, from its beginning.
+    pub(super) fn constraint(&self, grammar: &Grammar, stop_tokens: &[u32]) -> Result<Constraint, Error> {
+        let matcher = self.with_compiled(grammar, Matcher::deep_clone)?;
+        Ok(Constraint::new(matcher, grammar.kind(), self.end, stop_tokens))
+    }
+
+    fn with_compiled<T>(&self, grammar: &Grammar, then: impl FnOnce(&Matcher) -> T) -> Result<T, Error> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(matcher) = kept().get(grammar) {
+            return Ok(then(matcher));
+        }
+        // Other grammars can be used while this one is being compiled.
+        let matcher = self.compile_anew(grammar)?;
+        let result = then(&matcher);
+        kept().put(grammar.clone(), matcher);
+        Ok(result)
+    }
+
+    fn compile_anew(&self, grammar: &Grammar) -> Result<Matcher, Error> {
+        let refuse = |reason| Error::Grammar { kind: grammar.kind(), reason };
+        let compile = || {
+            let parsed = grammar.to_compile().map_err(|error| refuse(error.to_string()))?;
+            let parser = self.factory.create_parser(parsed);
+            let parser = parser.map_err(|error| refuse(first_line(&format!("{error:#}"))))?;
+            let mut matcher = Matcher::new(Ok(parser));
+            // The first mask finds grammars that allow no text, and fills tables that all texts of the grammar begin with.
+            matcher.compute_mask_or_eos().map_err(|error| refuse(reason_of(&matcher, &error.to_string())))?;
+            Ok(matcher)
+        };
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().name("anser-grammar".into()).stack_size(STACK_N_BYTES);
+            let thread = builder.spawn_scoped(scope, compile);
+            let thread = thread.map_err(|error| refuse(format!("the system starts no thread for it: {error}")))?;
+            thread.join().unwrap_or_else(|_| Err(refuse("compiling it panicked".into())))
+        })
+    }
+}
+
+/// Limits of the work for one grammar. Lexer fuel is counted in nodes of regular expressions: some 50,000 take a millisecond when a
+/// grammar is compiled, and 14,000 when a mask is computed. A lexer state takes 1 to 2 kB.
+fn limits() -> ParserLimits {
+    ParserLimits {
+        initial_lexer_fuel: 200_000,
+        step_lexer_fuel: 200_000,
+        max_lexer_states: 20_000,
+        max_grammar_size: 50_000,
+        verbose_errors: false,
+        ..ParserLimits::default()
+    }
+}
+
+/// The reason for which a matcher computes no mask.
+pub(super) fn reason_of(matcher: &Matcher, error: &str) -> String {
+    use llguidance::api::StopReason;
+    match matcher.stop_reason() {
+        StopReason::NoExtensionBias => {
+            "no token leads on to a complete text: it allows no text, or a token that no text has".into()
+        }
+        StopReason::LexerTooComplex | StopReason::ParserTooComplex => {
+            format!("it takes too much time or memory ({}); make it smaller", first_line(error))
+        }
+        _ => first_line(error),
+    }
+}
+
+/// The first line of a message: backtraces and the place in a grammar follow in others.
+fn first_line(message: &str) -> String {
+    message.lines().next().unwrap_or_default().trim_end().to_owned()
+}
