@@ -22,7 +22,6 @@ pub(crate) struct Turn {
 /// An answer that is kept. It never changes: going on from it makes another one.
 #[derive(Debug)]
 pub(crate) struct Stored {
-    pub(crate) id: String,
     pub(crate) tenant: Tenant,
     /// The conversation up to its end, without instructions.
     pub(crate) turns: Vec<Arc<Turn>>,
@@ -111,7 +110,7 @@ impl ResponseStore {
         let n_bytes = of_turn + of_json + 8 * turns.len() + 512;
         self.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
         let bytes = Counted { n_bytes, all: self.n_bytes.clone() };
-        let stored = Stored { id: id.clone(), tenant, turns, response, input, stored: Instant::now(), _bytes: bytes };
+        let stored = Stored { tenant, turns, response, input, stored: Instant::now(), _bytes: bytes };
         let mut kept = self.lock();
         kept.order.push_back(id.clone());
         kept.by_id.insert(id, Arc::new(stored));

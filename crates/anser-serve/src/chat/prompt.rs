@@ -59,6 +59,18 @@ impl Prompt {
         self
     }
 
+    /// The prompt for a session that has read a text which ends with `tail`: the end of its last turn comes first, if it is missing.
+    /// Without a `tail` the text is taken to be complete.
+    pub(crate) fn after(mut self, tail: Option<&str>) -> Prompt {
+        self.ends.clear();
+        if let Some(tail) = tail {
+            let opening = self.template.render(&[], self.opening);
+            let missing = self.template.render_turn(tail, &[], self.opening);
+            self.text.insert_str(0, missing.strip_suffix(&opening).unwrap_or_default());
+        }
+        self
+    }
+
     pub(crate) fn text(&self) -> &str {
         &self.text
     }

@@ -32,6 +32,8 @@ const DEFAULT_MAX_TOKENS: usize = 4096;
 struct Reporting {
     logprobs: Option<bool>,
     top_logprobs: Option<usize>,
+    /// The named state that the conversation begins from.
+    state: Option<String>,
 }
 
 impl Reporting {
@@ -71,12 +73,15 @@ pub(crate) async fn create(
             };
             let drawing = sampling.check(&rules)?;
             let n_top = reporting.check()?;
-            let prompt = chat.prompt(&served);
+            let (prompt, start) = match reporting.state.map(|name| app.states.get(tenant, &name)).transpose()? {
+                None => (chat.prompt(&served), Start::Fresh),
+                Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), Start::State(state.saved.clone())),
+            };
             let tokens = prompt.tokens(served.model.tokenizer()?);
             let generation = Generation {
                 served: &served,
                 tenant,
-                start: Start::Fresh,
+                start,
                 prompt: tokens.ids,
                 turns: tokens.turns,
                 drawing: &drawing,

@@ -39,6 +39,8 @@ struct Fields {
     logprobs: Option<usize>,
     best_of: Option<usize>,
     suffix: Option<String>,
+    /// The named state that texts begin from.
+    state: Option<String>,
 }
 
 /// What is written of each prompt's texts.
@@ -99,7 +101,7 @@ struct Prepared {
 }
 
 fn prepare(app: &App, tenant: Tenant, body: &Json) -> Result<Prepared, ApiError> {
-    let Fields { model, prompt, echo, logprobs, best_of, suffix } = body.parse()?;
+    let Fields { model, prompt, echo, logprobs, best_of, suffix, state } = body.parse()?;
     let served = app.served(model.as_deref())?.clone();
     let sampling: Sampling = body.parse()?;
     let sending = body.parse::<Streaming>()?.check()?;
@@ -128,10 +130,17 @@ fn prepare(app: &App, tenant: Tenant, body: &Json) -> Result<Prepared, ApiError>
     let echo = echo.unwrap_or(false);
     let echoed = echo.then(|| prompts.iter().map(text).collect::<Result<Vec<_>, ApiError>>()).transpose()?;
     let scores = echo && n_top.is_some();
+    let start = match state.map(|name| app.states.get(tenant, &name)).transpose()? {
+        None => Start::Fresh,
+        Some(_) if echo => {
+            return Err(ApiError::invalid("state", "state: a text that begins from a state cannot be echoed"));
+        }
+        Some(state) => Start::State(state.saved.clone()),
+    };
     // A text of no tokens is generated only where nothing else is asked for.
     let generates = drawing.max_tokens > 0 || !scores;
     let form = Form { prompts, echoed, n_top, n: drawing.n, generates, tokenizer };
-    let jobs = form.jobs(&served, tenant, &drawing, scores, Instant::now() + app.bounds.request_time)?;
+    let jobs = form.jobs(&served, tenant, &start, &drawing, Instant::now() + app.bounds.request_time)?;
     Ok(Prepared { served, form, jobs, drawing, sending })
 }
 
@@ -141,12 +150,16 @@ impl Form {
         &self,
         served: &Served,
         tenant: Tenant,
+        start: &Start,
         drawing: &Drawing,
-        scores: bool,
         deadline: Instant,
     ) -> Result<Vec<Job>, ApiError> {
+        let is_fresh = matches!(start, Start::Fresh);
         // The end of a document is what an empty text begins after.
-        let tokens = |prompt: &Vec<u32>| if prompt.is_empty() { vec![anser::END_OF_TEXT] } else { prompt.clone() };
+        let tokens = |prompt: &Vec<u32>| match prompt.is_empty() && is_fresh {
+            true => vec![anser::END_OF_TEXT],
+            false => prompt.clone(),
+        };
         let score = |prompt: &Vec<u32>| {
             let work = Work::Score { n_top: self.n_top.unwrap_or(0) };
             let request = Request { tenant, deadline: Some(deadline), ..Request::new(tokens(prompt), work) };
@@ -157,7 +170,7 @@ impl Form {
             let generation = Generation {
                 served,
                 tenant,
-                start: Start::Fresh,
+                start: start.clone(),
                 prompt: tokens(prompt),
                 turns: vec![],
                 drawing,
@@ -166,7 +179,7 @@ impl Form {
             };
             generation.plain()
         };
-        let scoring = self.prompts.iter().filter(|_| scores).map(score);
+        let scoring = self.prompts.iter().filter(|_| self.scores()).map(score);
         let generating = self.prompts.iter().filter(|_| self.generates).map(generate);
         scoring.chain(generating).collect()
     }
