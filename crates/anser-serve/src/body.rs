@@ -113,17 +113,7 @@ mod tests {
         };
         assert_eq!(param(br#"{"heat": "hot"}"#).as_deref(), Some("heat"));
         assert_eq!(param(br#"{"parts": [1, -2]}"#).as_deref(), Some("parts[1]"));
-        for other in [
-            &b""[..],
-            b"{",
-            b"null",
-            b"[]",
-            b"\"x\"",
-            b"{\"heat\": 1e999}",
-            b"\xff\xfe{}",
-            b"{} {}",
-            b"{\"a\": \"\\ud800\"}",
-        ] {
+        for other in [&b""[..], b"{", b"null", b"[]", b"\"x\"", b"{\"heat\": 1e999}", b"\xff\xfe{}", b"{} {}"] {
             assert_eq!(param(other), None, "{other:?}");
         }
         assert!(parse::<Fields>(br#"{"heat": null, "else": [[[]]]}"#).is_ok());

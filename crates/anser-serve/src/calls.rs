@@ -30,6 +30,8 @@ pub(crate) struct Call {
 pub(crate) struct CallReader {
     phase: Phase,
     n_calls: usize,
+    /// The functions that may be called, where the answer may also be words; `None` where it must be a call.
+    known: Option<Vec<String>>,
 }
 
 #[derive(Debug)]
@@ -63,12 +65,13 @@ pub(crate) struct Split {
 impl CallReader {
     /// For an answer whose prompt has opened a call.
     pub(crate) fn forced() -> CallReader {
-        CallReader { phase: Phase::Before(String::new()), n_calls: 0 }
+        CallReader { phase: Phase::Before(String::new()), n_calls: 0, known: None }
     }
 
-    /// For an answer that may be a call.
-    pub(crate) fn optional() -> CallReader {
-        CallReader { phase: Phase::Undecided(String::new()), n_calls: 0 }
+    /// For an answer that may be a call of one of these functions. What looks like a call and is none stays words; what follows on a
+    /// call is left out.
+    pub(crate) fn optional(known: Vec<String>) -> CallReader {
+        CallReader { phase: Phase::Undecided(String::new()), n_calls: 0, known: Some(known) }
     }
 
     /// Takes the next piece of the content.
@@ -98,6 +101,9 @@ impl CallReader {
     pub(crate) fn finish(&mut self) -> String {
         match &mut self.phase {
             Phase::Undecided(begin) => mem::take(begin),
+            Phase::Before(text) if self.n_calls == 0 && self.known.is_some() => {
+                format!("{FENCE}{}", mem::take(text).trim_end())
+            }
             Phase::Words | Phase::Before(_) | Phase::Arguments(_) => String::new(),
         }
     }
@@ -116,7 +122,8 @@ impl CallReader {
                     if c != '{' {
                         continue;
                     }
-                    if let Some(name) = name_before_arguments(text) {
+                    let is_known = |name: &String| self.known.as_ref().is_none_or(|known| known.contains(name));
+                    if let Some(name) = name_before_arguments(text).filter(is_known) {
                         let begin = Some((ids::fresh("call_"), name));
                         split.calls.push(CallDelta { index: self.n_calls, begin, arguments: String::from(c) });
                         self.n_calls += 1;
@@ -197,15 +204,26 @@ mod tests {
         (words, calls.into_iter().map(|call| (call.name, call.arguments)).collect())
     }
 
+    fn optional() -> CallReader {
+        CallReader::optional(vec!["f".into(), "g-2".into()])
+    }
+
     fn pairs(calls: &[(&str, &str)]) -> Vec<(String, String)> {
         calls.iter().map(|&(name, arguments)| (name.to_owned(), arguments.to_owned())).collect()
     }
 
     #[test]
     fn words_stay_words() {
-        assert_eq!(read(CallReader::optional(), &["``", "`rust\nfn"]), ("```rust\nfn".into(), vec![]));
-        assert_eq!(read(CallReader::optional(), &["``"]), ("``".into(), vec![]));
-        assert_eq!(read(CallReader::optional(), &["Hi {\"name\": \"f\", \"arguments\": {}}"]).1, []);
+        for words in [
+            "```rust\nfn",
+            "``",
+            "Hi {\"name\": \"f\", \"arguments\": {}}",
+            "```json\n{\"a\": 1}\n```",
+            "```json\n{\"name\": \"unknown\", \"arguments\": {}}\n```",
+        ] {
+            let (begin, rest) = words.split_at(2);
+            assert_eq!(read(optional(), &[begin, rest]), (words.to_owned(), vec![]));
+        }
     }
 
     const LIST: &str = "[{\"name\": \"f\", \"arguments\": {\"a\": \"}\\\"]{\", \"b\": [1, {}]}}, {\"name\": \"g-2\", \"arguments\": {}}]";
@@ -217,7 +235,7 @@ mod tests {
             let mut cuts: Vec<usize> = cuts.into_iter().chain([0, text.len()]).collect();
             cuts.sort_unstable();
             let pieces: Vec<&str> = cuts.windows(2).map(|cut| &text[cut[0]..cut[1]]).collect();
-            let reader = if fenced { CallReader::optional() } else { CallReader::forced() };
+            let reader = if fenced { optional() } else { CallReader::forced() };
             let (words, calls) = read(reader, &pieces);
             prop_assert_eq!(words, "");
             prop_assert_eq!(calls, pairs(&[("f", "{\"a\": \"}\\\"]{\", \"b\": [1, {}]}"), ("g-2", "{}")]));

@@ -52,7 +52,8 @@ pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, nex
     }
     let is_open = matches!(request.uri().path(), "/health") || request.method() == Method::OPTIONS;
     let Some(tenant) = app.keys.tenant(request.headers()).or(is_open.then(Default::default)) else {
-        let message = "no valid API key: expected the header Authorization: Bearer KEY with a key of this server";
+        let message =
+            "Incorrect API key provided: expected the header Authorization: Bearer KEY with a key of this server";
         return ApiError::new(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message).into_response();
     };
     if app.is_draining() && request.method() != Method::GET {

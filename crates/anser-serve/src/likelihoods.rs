@@ -181,8 +181,8 @@ mod tests {
         assert_eq!(shown(&tokens, false, false, &["Once", " upon", "", ""]), [b" Once".to_vec(), b" upon".to_vec()]);
         assert_eq!(shown(&tokens, true, false, &[" Once", " upon", "\n\n", "User"]).len(), 4);
         // A character of three tokens.
-        let emoji: [&[u8]; 4] = [b"\xf0\x9f\x98", b"\x80", b"!", b"x"];
-        assert_eq!(shown(&emoji, true, false, &["", "😀", "!", ""]).concat(), "😀!".as_bytes());
+        let emoji: [&[u8]; 4] = [b"\xf0\x9f", b"\x98", b"\x80", b"!"];
+        assert_eq!(shown(&emoji, true, false, &["", "", "😀", "!"]).concat(), "😀!".as_bytes());
     }
 
     #[test]

@@ -95,7 +95,10 @@ impl Chat {
     pub(crate) fn call_reader(&self) -> Option<CallReader> {
         match self.tools.choice {
             ToolChoice::Required | ToolChoice::Named(_) => Some(CallReader::forced()),
-            ToolChoice::Auto if !self.tools.functions.is_empty() => Some(CallReader::optional()),
+            ToolChoice::Auto if !self.tools.functions.is_empty() => {
+                let names = self.tools.functions.iter().map(|function| function.name.clone());
+                Some(CallReader::optional(names.collect()))
+            }
             ToolChoice::Auto | ToolChoice::None => None,
         }
     }
