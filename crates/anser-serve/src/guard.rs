@@ -84,7 +84,7 @@ fn is_own_host(host: Option<&str>, address: Option<IpAddr>, names: &[String]) ->
     let name = name.to_ascii_lowercase();
     let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
     let is_own_ip = ip.is_ok_and(|ip| ip.is_loopback() || ip.to_canonical() == address.to_canonical());
-    is_own_ip || name == "localhost" || names.iter().any(|known| *known == name)
+    is_own_ip || name == "localhost" || names.contains(&name)
 }
 
 pub(crate) async fn unknown_route(method: Method, uri: Uri) -> ApiError {

@@ -12,7 +12,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -143,7 +143,7 @@ impl Server {
                             |stream, _: &SocketAddr| {
                                 // Without it small events would wait for one another.
                                 let _ = stream.set_nodelay(true);
-                                stream.local_addr().ok().map(|address| address.ip())
+                                Some(stream.local_addr().map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.ip()))
                             },
                         )
                         .await;
