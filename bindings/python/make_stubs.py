@@ -39,6 +39,7 @@ DEFAULTS = {
     "tools: Sequence[str] = ...": "tools: Sequence[str] = ()",
     "logits: Which | None = ...": 'logits: Which | None = "last"',
     "embedding_cache: int = ...": "embedding_cache: int = 0",
+    "state_cache: int = ...": "state_cache: int = 0",
 }
 # PyO3 has no type parameters, which say whether logits and hidden rows were asked for and so are arrays.
 FED = [

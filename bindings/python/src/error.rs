@@ -39,7 +39,7 @@ pub(crate) fn exception(error: anser::Error) -> PyErr {
         Error::Cpu(_) | Error::Gpu(_) | Error::Forked => DeviceError::new_err(message),
         Error::Step(_) | Error::Decode(_) => TokenError::new_err(message),
         Error::State(_) | Error::StateFile { .. } => StateError::new_err(message),
-        Error::Sampler(_) | Error::Option { .. } => OptionError::new_err(message),
+        Error::Sampler(_) | Error::Option { .. } | Error::Grammar { .. } => OptionError::new_err(message),
         Error::Cancelled => CancelledError::new_err(message),
         _ => anser_error(message),
     }

@@ -9,7 +9,7 @@ use crate::session::Session;
 use anser::chat::{ReplyEnd, ReplyParser};
 use anser::stop::StopMatcher;
 use anser::{CancelToken, Error, FinishReason, GenerateOptions, Likelihood, Want};
-use anser_engine::{Event, Request, Start, Usage, Work};
+use anser_engine::{Event, Keep, Request, Start, Usage, Work};
 use pyo3::inspect::PyStaticExpr;
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
@@ -18,7 +18,7 @@ use self_cell::{MutBorrow, self_cell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::mem;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 type Drawing<'a> = anser::Generation<'a>;
@@ -52,7 +52,6 @@ pub(crate) struct Generation {
 struct Inner {
     phase: Phase,
     options: GenerateOptions,
-    n_top: Option<usize>,
     /// The parser of a chat's answer; without one the text is returned unchanged.
     parser: Option<ReplyParser>,
     reasoning: String,
@@ -68,12 +67,20 @@ struct Inner {
     finish: Option<FinishReason>,
 }
 
+/// What the engine is asked for.
+pub(crate) struct Asked {
+    pub(crate) start: Start,
+    pub(crate) prompt: Vec<u32>,
+    /// The number of most likely tokens to report with the log-probability of each token, if these are wanted.
+    pub(crate) n_top: Option<usize>,
+    pub(crate) keep: Keep,
+}
+
 enum Phase {
     /// The model's engine is to generate it, and has not been asked.
     Unasked {
         service: Detached<Arc<Service>>,
-        start: Start,
-        prompt: Vec<u32>,
+        asked: Asked,
     },
     /// The model's engine generates it.
     Served(Served),
@@ -88,12 +95,19 @@ enum Phase {
 
 impl Generation {
     /// Checks the prompt and the options, so that errors are raised now and not with the first piece.
-    pub(crate) fn check(model: &anser::Model, prompt: &[u32], options: &GenerateOptions) -> PyResult<()> {
+    pub(crate) fn check(
+        py: Python<'_>,
+        model: &anser::Model,
+        prompt: &[u32],
+        options: &GenerateOptions,
+    ) -> PyResult<()> {
         let n_vocab = model.config().n_vocab;
         model.tokenizer().map_err(exception)?;
         options.sampler.validate(n_vocab).map_err(|e| exception(e.into()))?;
         let refused = |reason: String| exception(Error::Option { option: "stop", reason });
         StopMatcher::new(options.stop.clone()).map_err(|e| refused(e.to_string()))?;
+        let prepare = || options.grammar.iter().try_for_each(|grammar| grammar.prepare(model));
+        py.detach(prepare).map_err(exception)?;
         match prompt.iter().position(|&id| id as usize >= n_vocab) {
             Some(at) => Err(crate::error::TokenError::new_err(format!(
                 "token {at} of the prompt is {}; expected an id below {n_vocab}",
@@ -116,22 +130,19 @@ impl Generation {
         Generation { model, inner: Mutex::new(inner), cancel, owner: None, progress: Mutex::new(progress) }
     }
 
-    /// A generation by the engine `service` of `model`. `n_top`: the number of most likely tokens to report with the log-probability
-    /// of each token, if these are wanted.
+    /// A generation by the engine `service` of `model`.
     pub(crate) fn served(
         model: &anser::Model,
         service: Arc<Service>,
-        start: Start,
-        prompt: Vec<u32>,
+        asked: Asked,
         options: GenerateOptions,
-        n_top: Option<usize>,
         parser: Option<ReplyParser>,
     ) -> Generation {
         let (model, cancel) = (Detached::new(model.clone()), options.cancel.clone());
-        let phase = Phase::Unasked { service: Detached::new(service), start, prompt };
+        let n_top = asked.n_top;
+        let phase = Phase::Unasked { service: Detached::new(service), asked };
         let mut inner = Inner::new(phase, options, parser);
         inner.likelihoods = n_top.map(|_| vec![]);
-        inner.n_top = n_top;
         inner.is_served = true;
         Generation { model, inner: Mutex::new(inner), cancel, owner: None, progress: Mutex::new(None) }
     }
@@ -271,7 +282,6 @@ impl Inner {
         Inner {
             phase,
             options,
-            n_top: None,
             parser,
             reasoning: String::new(),
             tokens: vec![],
@@ -285,12 +295,11 @@ impl Inner {
 
     /// Hands the generation to the engine.
     fn ask(&mut self) -> PyResult<()> {
-        let Phase::Unasked { service, start, prompt } = mem::replace(&mut self.phase, Phase::Ended) else {
-            return Ok(());
-        };
+        let Phase::Unasked { service, asked } = mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
+        let Asked { start, prompt, n_top, keep } = asked;
         self.usage.n_prompt = prompt.len();
-        let work = Work::Generate { choices: vec![self.options.clone()], n_top: self.n_top };
-        let request = Request { start, ..Request::new(prompt, work) };
+        let work = Work::Generate { choices: vec![self.options.clone()], n_top };
+        let request = Request { start, keep, ..Request::new(prompt, work) };
         match service.submit(request) {
             Ok(served) => {
                 self.phase = Phase::Served(served);
@@ -434,24 +443,54 @@ impl IntoArrival for Option<Arrival> {
 /// The most texts that are generated at a time, since each has a state.
 const MAX_SIDE_BY_SIDE: usize = 64;
 
-/// The texts that follow `prompts`, generated side by side in copies of `first`. Call this without the GIL. `progress`
-/// gets the number of texts done.
+/// The states from which texts begin.
+pub(crate) struct Starts {
+    pub(crate) states: Vec<anser::State>,
+    /// For each prompt the index of its state; `None` for a fresh one.
+    pub(crate) of_prompts: Vec<Option<usize>>,
+}
+
+impl Starts {
+    /// Sessions for some of the prompts. Of prompts with the same start one session is made, and the others are copies of it.
+    fn sessions(&self, model: &anser::Model, prompts: Range<usize>) -> Result<Vec<anser::Session>, Error> {
+        let mut firsts: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+        let mut sessions: Vec<anser::Session> = vec![];
+        for start in &self.of_prompts[prompts] {
+            let session = match firsts.get(start) {
+                Some(&at) => sessions[at].fork()?,
+                None => {
+                    firsts.insert(*start, sessions.len());
+                    let mut session = model.session()?;
+                    start.map_or(Ok(()), |at| session.restore(&self.states[at]))?;
+                    session
+                }
+            };
+            sessions.push(session);
+        }
+        Ok(sessions)
+    }
+}
+
+/// The texts that follow `prompts`, generated side by side, each with its own start and options. Call this without the GIL.
+/// `progress` gets the number of texts done.
 pub(crate) fn side_by_side(
-    first: &anser::Session,
+    model: &anser::Model,
+    starts: &Starts,
     prompts: &[Vec<u32>],
-    options: &GenerateOptions,
+    options: &[GenerateOptions],
     progress: &mut Progress,
 ) -> Result<Vec<String>, Error> {
     let mut texts = vec![];
     for prompts_now in prompts.chunks(MAX_SIDE_BY_SIDE) {
         let n_before = texts.len();
+        let now = n_before..n_before + prompts_now.len();
         let mut report = |n_done| progress.report(n_before + n_done, prompts.len());
-        let mut sessions = prompts_now.iter().map(|_| first.fork()).collect::<Result<Vec<_>, _>>()?;
+        let mut sessions = starts.sessions(model, now.clone())?;
         let mut feeds: Vec<_> = sessions.iter_mut().zip(prompts_now.iter().map(|prompt| &prompt[..])).collect();
         // Signals are checked in every step.
-        first.model().feed_batch_for(&mut feeds, Want::LOGITS, |_, _| report(0))?;
+        model.feed_batch_for(&mut feeds, Want::LOGITS, |_, _| report(0))?;
         feeds.iter_mut().for_each(|(_, prompt)| *prompt = &[]);
-        let mut generations = first.model().generate_batch(&mut feeds, std::slice::from_ref(options))?;
+        let mut generations = model.generate_batch(&mut feeds, &options[now])?;
         texts.resize(n_before + prompts_now.len(), String::new());
         let mut last = 0;
         while let Some(piece) = generations.next() {
@@ -668,7 +707,7 @@ impl Generation {
     fn __repr__(&self) -> String {
         match self.inner.try_lock() {
             Ok(inner) => match (&inner.phase, inner.finish) {
-                (Phase::Waiting { prompt, .. } | Phase::Unasked { prompt, .. }, _) => {
+                (Phase::Waiting { prompt, .. } | Phase::Unasked { asked: Asked { prompt, .. }, .. }, _) => {
                     format!("<anser.Generation: not started, prompt of {} tokens>", prompt.len())
                 }
                 (Phase::Ended, Some(reason)) => {

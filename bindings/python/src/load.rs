@@ -1,11 +1,12 @@
 //! Loads a model in another thread, while this one checks signals and calls the progress callback.
 
 use crate::error::exception;
-use crate::model::Model;
+use crate::model::{Model, Opened};
 use crate::progress::Progress;
 use crate::values::{self, Given};
 use anser::{CancelToken, Error, LoadProgress, OnLoad, Options, environment};
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -29,6 +30,8 @@ use std::time::Duration;
 ///   ANSER_EXACT, else False.
 /// - read_file: whether to read the file into memory instead of mapping it, for files on a network or that other programs
 ///   write; it takes as much memory as the file has bytes; default: ANSER_READ_FILE, else False.
+/// - state_cache: the bytes of states after turns of chats that are kept in main memory, so that the next turn of a conversation does not
+///   read the ones before it again; default: 0.
 /// - cache_folder: a folder of your own for compiled GPU kernels, with which the next process starts faster; default: none
 ///   are kept.
 ///
@@ -41,9 +44,9 @@ use std::time::Duration;
     path: "StrPath | None" = None, device: "str | None" = None, gpu_memory: "int | None" = None,
     progress: "Progress | None" = None, *, threads: "int | None" = None, vocabulary: "StrPath | None" = None,
     embedding_cache: "int" = Given::default(), exact: "bool | None" = None,
-    read_file: "bool | None" = None, cache_folder: "StrPath | None" = None
+    read_file: "bool | None" = None, cache_folder: "StrPath | None" = None, state_cache: "int" = Given::default()
 ) -> "Model", text_signature = "(path=None, device=None, gpu_memory=None, progress=None, *, threads=None, vocabulary=None, \
-                                embedding_cache=0, exact=None, read_file=None, cache_folder=None)")]
+                                embedding_cache=0, exact=None, read_file=None, cache_folder=None, state_cache=0)")]
 #[expect(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -57,7 +60,25 @@ pub(crate) fn load(
     exact: Option<Bound<'_, PyAny>>,
     read_file: Option<Bound<'_, PyAny>>,
     cache_folder: Option<Bound<'_, PyAny>>,
+    state_cache: Given<'_>,
 ) -> PyResult<Model> {
+    let arguments = PyDict::new(py);
+    let paths = [("path", &path), ("vocabulary", &vocabulary), ("cache_folder", &cache_folder)];
+    for (name, value) in paths.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        // A process that unpickles the model may have another working directory.
+        arguments
+            .set_item(name, py.import("anser._pickle")?.call_method1("absolute", (values::path(name, value)?,))?)?;
+    }
+    let others = [
+        ("device", &device),
+        ("gpu_memory", &gpu_memory),
+        ("threads", &threads),
+        ("exact", &exact),
+        ("read_file", &read_file),
+    ];
+    for (name, value) in others.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+        arguments.set_item(name, value)?;
+    }
     let given_path =
         |option: &str, value: Option<Bound<'_, PyAny>>| value.map(|value| values::path(option, &value)).transpose();
     let options = Options {
@@ -83,11 +104,15 @@ pub(crate) fn load(
         cache_folder: given_path("cache_folder", cache_folder)?,
         ..Options::default()
     };
+    let state_cache_n_bytes = state_cache.or(0, |value| values::count("state_cache", value))?;
+    arguments.set_item("embedding_cache", options.embedding_cache_n_bytes)?;
+    arguments.set_item("state_cache", state_cache_n_bytes)?;
     let path = given_path("path", path)?;
     let is_told = progress.is_some();
     let mut progress = Progress::new(py, progress)?;
     let model = py.detach(|| watched(path, options, is_told, &mut progress));
-    progress.result(model).map(Model::new)
+    let opened = Opened { arguments: Some(arguments.unbind()), state_cache_n_bytes };
+    progress.result(model).map(|model| Model::opened(model, opened))
 }
 
 fn n_threads(value: &Bound<'_, PyAny>) -> PyResult<usize> {

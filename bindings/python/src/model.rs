@@ -3,7 +3,7 @@
 use crate::arrays::Array;
 use crate::detached::Detached;
 use crate::error::{OptionError, exception};
-use crate::generation::{self, Generation};
+use crate::generation::{self, Asked, Generation, Starts};
 use crate::options::{self, generate_options};
 use crate::progress::Progress;
 use crate::service::{self, Arrival, Service};
@@ -13,16 +13,29 @@ use crate::values::Given;
 use crate::{progress, tokenizer, tokens, values};
 use anser::chat::Thinking;
 use anser::{EmbedOptions, Layer, Pooling, Want};
-use anser_engine::{Event, Request, Saved, Start, Work};
+use anser_engine::{Event, Keep, Request, Saved, Start, Work};
 use numpy::{PyArray1, PyArrayMethods};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict};
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 /// A loaded model. It may be used from several threads.
-#[pyclass(frozen, module = "anser")]
-pub(crate) struct Model(Detached<anser::Model>, OnceLock<Detached<Arc<Service>>>);
+///
+/// A model that load() returned can be pickled, by its path and options: another process opens the same file, once for all copies that
+/// it unpickles, and refuses another model there. In this process the copy is the model itself.
+#[pyclass(frozen, weakref, module = "anser")]
+pub(crate) struct Model(Detached<anser::Model>, OnceLock<Detached<Arc<Service>>>, Opened);
+
+/// How a model was opened.
+#[derive(Default)]
+pub(crate) struct Opened {
+    /// The arguments of `load`; `None` for a model that a session has handed out.
+    pub(crate) arguments: Option<Py<PyDict>>,
+    /// The bytes of states after turns that its engine keeps.
+    pub(crate) state_cache_n_bytes: usize,
+}
 
 #[pymethods]
 impl Model {
@@ -260,10 +273,11 @@ impl Model {
         progress::check(py, progress.as_ref())?;
         let n_top = logprobs.map(|n| values::count("logprobs", n)).transpose()?;
         let tokens = tokens::tokens(&self.0, prompt)?;
-        Generation::check(&self.0, &tokens, &options)?;
+        Generation::check(py, &self.0, &tokens, &options)?;
         if progress.is_none() {
             let (start, service) = (self.start_at(py, state)?, self.service(py)?);
-            return Ok(Generation::served(&self.0, service, start, tokens, options, n_top, None));
+            let asked = Asked { start, prompt: tokens, n_top, keep: Keep::default() };
+            return Ok(Generation::served(&self.0, service, asked, options, None));
         }
         if n_top.is_some() {
             return Err(OptionError::new_err("logprobs: expected no progress with it, found both"));
@@ -272,35 +286,37 @@ impl Model {
         Ok(Generation::new(session, tokens, options, progress, None))
     }
 
-    /// Generates the text that follows each of several prompts, all from a fresh state or all from another. Returns the texts.
+    /// Generates the text that follows each of several prompts. Returns the texts.
     ///
-    /// They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
+    /// state is the state from which all begin, or a list with a state or None for each; each is a list with a dict of options or None
+    /// for each prompt, which change those of all. They are generated side by side, 64 at a time, which takes far less time than one after the other, and are those that
     /// generate() gives for each prompt with these options. progress is called as (texts done, total), or is a bar such as tqdm's; an
     /// exception in it, or Ctrl-C, ends the call.
     ///
     #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
-        prompts: "Prompt | Iterable[Prompt]", *, state: "State | None" = None, progress: "Progress | None" = None,
+        prompts: "Prompt | Iterable[Prompt]", *, state: "State | Iterable[State | None] | None" = None,
+        progress: "Progress | None" = None, each: "Iterable[GenerateOptions | None] | None" = None,
         **options: "Unpack[GenerateOptions]"
     ))]
     fn generate_batch(
         &self,
         prompts: &Bound<'_, PyAny>,
-        state: Option<&Bound<'_, State>>,
+        state: Option<&Bound<'_, PyAny>>,
         progress: Option<Py<PyAny>>,
+        each: Option<&Bound<'_, PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<Vec<String>> {
         let py = prompts.py();
-        let options = generate_options(options)?;
+        // Wrong options are told before prompts are read.
+        generate_options(options)?;
         let mut progress = Progress::new(py, progress)?;
         let prompts = tokens::tokens_of_each(&self.0, prompts)?;
-        prompts.iter().try_for_each(|prompt| Generation::check(&self.0, prompt, &options))?;
-        let first = self.session_at(py, state)?;
-        // The sessions are dropped here, without the GIL.
-        let (texts, progress) = py.detach(move || {
-            let texts = generation::side_by_side(&first, &prompts, &options, &mut progress);
-            (texts, progress)
-        });
+        let options = options::options_of_each(options, each, prompts.len())?;
+        let mut checks = prompts.iter().zip(&options);
+        checks.try_for_each(|(prompt, options)| Generation::check(py, &self.0, prompt, options))?;
+        let starts = self.starts_at(py, state, prompts.len())?;
+        let texts = py.detach(|| generation::side_by_side(&self.0, &starts, &prompts, &options, &mut progress));
         progress.result(texts)
     }
 
@@ -309,7 +325,8 @@ impl Model {
     ///
     /// thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
     /// empty thought, after which models answer better than without one). The pieces are those of the answer; the
-    /// thought is in reasoning. tools lists functions by their signatures; the answer is then the JSON of a call.
+    /// thought is in reasoning. With state_cache of load() the states after turns are kept, so that the next turn of a conversation reads
+    /// its own tokens and the last answer only. tools lists functions by their signatures; the answer is then the JSON of a call.
     ///
     #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
@@ -333,12 +350,14 @@ impl Model {
         let chat = options::Chat::new(messages, thinking, &tools, self.0.chat_template())?;
         let tokenizer = self.0.tokenizer().map_err(exception)?;
         let tokens = tokens::encode_bytes(tokenizer, chat.prompt().as_bytes(), py)?;
-        Generation::check(&self.0, &tokens, &options)?;
+        Generation::check(py, &self.0, &tokens, &options)?;
         // Stop texts count in the answer only, not in the thought: the parser looks for them.
         let parser = chat.parser(std::mem::take(&mut options.stop))?;
         if progress.is_none() {
             let (start, service) = (self.start_at(py, state)?, self.service(py)?);
-            return Ok(Generation::served(&self.0, service, start, tokens, options, None, Some(parser)));
+            let keep = Keep { turns: chat.turn_ends(tokenizer, &tokens), answer: false, state: false };
+            let asked = Asked { start, prompt: tokens, n_top: None, keep };
+            return Ok(Generation::served(&self.0, service, asked, options, Some(parser)));
         }
         let session = self.session_at(py, state)?;
         Ok(Generation::new(session, tokens, options, progress, Some(parser)))
@@ -380,6 +399,16 @@ impl Model {
         Ok(State::new(py, state.map_err(exception)?, &self.0))
     }
 
+    #[pyo3(signature = () -> "tuple[Callable[..., object], tuple[object, ...]]")]
+    fn __reduce__<'py>(slf: &Bound<'py, Model>) -> PyResult<Bound<'py, PyAny>> {
+        let (py, model) = (slf.py(), slf.get());
+        let Some(arguments) = &model.2.arguments else {
+            let reason = "a session's model cannot be pickled: pickle the model that load() returned";
+            return Err(PyTypeError::new_err(reason));
+        };
+        py.import("anser._pickle")?.call_method1("hold_model", (arguments.bind(py), model.fingerprint(py), slf))
+    }
+
     fn __repr__(&self) -> String {
         format!("<anser.Model {}: {}, {}>", self.0.name(), self.0.plan().title, self.0.device())
     }
@@ -387,7 +416,12 @@ impl Model {
 
 impl Model {
     pub(crate) fn new(model: anser::Model) -> Model {
-        Model(Detached::new(model), OnceLock::new())
+        Model(Detached::new(model), OnceLock::new(), Opened::default())
+    }
+
+    /// A model that `load` has opened.
+    pub(crate) fn opened(model: anser::Model, opened: Opened) -> Model {
+        Model(Detached::new(model), OnceLock::new(), opened)
     }
 
     /// The engine that batches the calls of all threads and tasks; it is started at the first call.
@@ -395,7 +429,7 @@ impl Model {
         // In a forked child, a thread of the parent that was starting it does not exist.
         self.0.check_process().map_err(exception)?;
         service::end_at_exit(py)?;
-        Ok(py.detach(|| Arc::clone(self.1.get_or_init(|| Service::start(&self.0)))))
+        Ok(py.detach(|| Arc::clone(self.1.get_or_init(|| Service::start(&self.0, self.2.state_cache_n_bytes)))))
     }
 
     /// Where a request of the engine begins.
@@ -404,6 +438,36 @@ impl Model {
         let state = state.get().to_engine(py, &self.0)?;
         self.0.check_state(&state).map_err(exception)?;
         Ok(Start::State(Arc::new(Saved { state, logits: vec![] })))
+    }
+
+    /// Where several texts begin: all at one state, or each at its own.
+    fn starts_at(&self, py: Python<'_>, state: Option<&Bound<'_, PyAny>>, n_prompts: usize) -> PyResult<Starts> {
+        let Some(state) = state else { return Ok(Starts { states: vec![], of_prompts: vec![None; n_prompts] }) };
+        if let Ok(state) = state.cast::<State>() {
+            let states = vec![state.get().to_engine(py, &self.0)?];
+            return Ok(Starts { states, of_prompts: vec![Some(0); n_prompts] });
+        }
+        let wrong = || values::wrong_type("state", "a State, or a list of State or None", state);
+        let (mut seen, mut starts) = (vec![], Starts { states: vec![], of_prompts: vec![] });
+        for state in state.try_iter().map_err(|_| wrong())? {
+            let state = state?;
+            if state.is_none() {
+                starts.of_prompts.push(None);
+                continue;
+            }
+            // A state that several prompts have is copied once.
+            let at = seen.iter().position(|other: &Bound<'_, PyAny>| other.is(&state));
+            if at.is_none() {
+                let state = state.cast::<State>().map_err(|_| wrong())?;
+                starts.states.push(state.get().to_engine(py, &self.0)?);
+            }
+            starts.of_prompts.push(at.or(Some(seen.len())));
+            if at.is_none() {
+                seen.push(state);
+            }
+        }
+        options::same_number("state", starts.of_prompts.len(), n_prompts)?;
+        Ok(starts)
     }
 
     /// Has the engine do some work that gives one thing, and waits for what `take` takes from its events.

@@ -1,16 +1,16 @@
 //! Keyword options of `generate` and `chat`.
 
-use crate::error::OptionError;
+use crate::error::{OptionError, exception};
 use crate::values;
 use anser::chat::{self, ChatTemplate, Message, Opening, ReplyParser, Role, ThinkLength, Thinking};
-use anser::{GenerateOptions, SamplerOrder};
+use anser::{GenerateOptions, Grammar, SamplerOrder, Tokenizer};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 use std::collections::BTreeMap;
 
 /// The names of all options. An unknown name is refused before any value is read.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 18] = [
     "max_tokens",
     "stop",
     "stop_tokens",
@@ -26,7 +26,13 @@ const NAMES: [&str; 15] = [
     "penalty_decay",
     "repetition_penalty",
     "logit_bias",
+    "json_schema",
+    "regex",
+    "grammar",
 ];
+
+/// The names of the options that give a grammar.
+const GRAMMARS: [&str; 3] = ["json_schema", "regex", "grammar"];
 
 /// The engine's options for Python's; `None` as a value means the default.
 pub(crate) fn generate_options(options: Option<&Bound<'_, PyDict>>) -> PyResult<GenerateOptions> {
@@ -38,6 +44,16 @@ pub(crate) fn generate_options(options: Option<&Bound<'_, PyDict>>) -> PyResult<
             return Err(PyTypeError::new_err(format!("unexpected keyword argument {name}; the options are {names}")));
         }
     }
+    let is_grammar = |(name, value): &(Bound<'_, PyAny>, Bound<'_, PyAny>)| {
+        !value.is_none() && name.extract::<String>().is_ok_and(|name| GRAMMARS.contains(&&*name))
+    };
+    match options.into_iter().flatten().filter(is_grammar).count() {
+        0 => {}
+        1 => generate.sampler = generate.sampler.without_penalties(),
+        _ => {
+            return Err(OptionError::new_err("grammar: expected one of json_schema, regex and grammar, found several"));
+        }
+    }
     for (name, value) in options.into_iter().flatten() {
         if !value.is_none() {
             set(&mut generate, &name.extract::<String>()?, &value)?;
@@ -46,12 +62,53 @@ pub(crate) fn generate_options(options: Option<&Bound<'_, PyDict>>) -> PyResult<
     Ok(generate)
 }
 
+/// The options of each of `n_prompts` prompts: `options` for all, changed by what `each` says of single ones.
+pub(crate) fn options_of_each(
+    options: Option<&Bound<'_, PyDict>>,
+    each: Option<&Bound<'_, PyAny>>,
+    n_prompts: usize,
+) -> PyResult<Vec<GenerateOptions>> {
+    let common = generate_options(options)?;
+    let Some(each) = each else { return Ok(vec![common; n_prompts]) };
+    let of_prompt = |own: PyResult<Bound<'_, PyAny>>| {
+        let own = own?;
+        if own.is_none() {
+            return Ok(common.clone());
+        }
+        let Ok(own) = own.cast::<PyMapping>() else {
+            return Err(values::wrong_type("each", "a list of dicts or None", &own));
+        };
+        let merged = options.map_or_else(|| Ok(PyDict::new(own.py())), |options| options.copy())?;
+        let brings_grammar = GRAMMARS.iter().map(|name| own.contains(name)).collect::<PyResult<Vec<_>>>()?;
+        if brings_grammar.contains(&true) {
+            // Its grammar takes the place of that of all.
+            for name in GRAMMARS.into_iter().filter(|name| merged.contains(name).is_ok_and(|there| there)) {
+                merged.del_item(name)?;
+            }
+        }
+        merged.update(own)?;
+        generate_options(Some(&merged))
+    };
+    let all = each.try_iter()?.map(of_prompt).collect::<PyResult<Vec<_>>>()?;
+    same_number("each", all.len(), n_prompts)?;
+    Ok(all)
+}
+
+/// Checks that a list has an entry for each prompt.
+pub(crate) fn same_number(option: &str, found: usize, n_prompts: usize) -> PyResult<()> {
+    if found == n_prompts {
+        return Ok(());
+    }
+    Err(OptionError::new_err(format!("{option}: expected one for each of {n_prompts} prompts, found {found}")))
+}
+
 fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
     let sampler = &mut generate.sampler;
     let number = || values::number(name, value);
     match name {
         "max_tokens" => generate.max_tokens = values::count(name, value)?,
         "stop" => generate.stop = texts(value)?,
+        "json_schema" | "regex" | "grammar" => generate.grammar = Some(grammar(name, value)?),
         "stop_tokens" => generate.stop_tokens = crate::tokens::ids(name, value)?,
         "seed" => sampler.seed = Some(values::whole_number(name, value, 0..=u64::MAX)?),
         "order" => {
@@ -71,6 +128,23 @@ fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> 
         _ => unreachable!("{name} is in the list of names"),
     }
     Ok(())
+}
+
+/// What the text must be. A JSON schema is a text, or what the module `json` writes.
+fn grammar(name: &str, value: &Bound<'_, PyAny>) -> PyResult<Grammar> {
+    let grammar = match name {
+        "regex" => Grammar::regex(&values::text(name, value)?),
+        "grammar" => Grammar::lark(&values::text(name, value)?),
+        _ if value.is_instance_of::<PyString>() => Grammar::json_schema(&values::text(name, value)?),
+        _ if value.cast::<PyMapping>().is_err() => {
+            return Err(values::wrong_type(name, "a dict, or a str of JSON", value));
+        }
+        _ => {
+            let text: String = value.py().import("json")?.call_method1("dumps", (value,))?.extract()?;
+            Grammar::json_schema(&text)
+        }
+    };
+    grammar.map_err(exception)
 }
 
 /// One text or several.
@@ -128,6 +202,20 @@ impl Chat {
 
     pub(crate) fn prompt(&self) -> String {
         self.template.render(&self.messages, self.opening)
+    }
+
+    /// The numbers of `tokens`, those of the prompt, after which a later prompt may go on otherwise: after the system's turn, and before
+    /// the opening of the answer.
+    pub(crate) fn turn_ends(&self, tokenizer: &Tokenizer, tokens: &[u32]) -> Vec<usize> {
+        let n_system = self.messages.iter().take_while(|message| message.role == Role::System).count();
+        let n_opening = self.template.render(&[], self.opening).len();
+        let n_tokens = |n_messages: usize| {
+            let text = self.template.render(&self.messages[..n_messages], self.opening);
+            let read = tokenizer.encode(&text.as_bytes()[..text.len() - n_opening]);
+            // A token may reach from one turn into the next.
+            (!read.is_empty() && tokens.starts_with(&read)).then_some(read.len())
+        };
+        [n_system, self.messages.len()].into_iter().filter_map(n_tokens).collect()
     }
 
     /// The parser of the answer, which the texts of `stop` end.

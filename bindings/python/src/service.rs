@@ -6,7 +6,7 @@
 use crate::detached::Detached;
 use crate::error::{DeviceError, exception};
 use anser::{Error, Model};
-use anser_engine::{Delivery, Engine, Event, Failure, Limits, Refusal, Request, Ticket};
+use anser_engine::{CacheLimits, Delivery, Engine, Event, Failure, Limits, Refusal, Request, Ticket};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyTuple};
@@ -46,9 +46,9 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// The engine of `model`. Its thread, and the one that wakes tasks, end with the last handle.
-    pub(crate) fn start(model: &Model) -> Detached<Arc<Service>> {
-        let service = Arc::new(Service::of(model));
+    /// The engine of `model`, which keeps so many bytes of states after turns. Its thread, and the one that wakes tasks, end with the last handle.
+    pub(crate) fn start(model: &Model, state_cache_n_bytes: usize) -> Detached<Arc<Service>> {
+        let service = Arc::new(Service::of(model, state_cache_n_bytes));
         // A fork may have left the lock locked: then this engine is not ended before the process is.
         if let Ok(mut all) = RUNNING.try_lock() {
             all.retain(|service| service.strong_count() > 0);
@@ -57,7 +57,7 @@ impl Service {
         Detached::new(service)
     }
 
-    fn of(model: &Model) -> Service {
+    fn of(model: &Model, state_cache_n_bytes: usize) -> Service {
         // Whoever iterates over a text may take any time, and any number of threads and tasks may ask.
         let limits = Limits {
             max_waiting: Some(usize::MAX),
@@ -65,6 +65,7 @@ impl Service {
             max_prompt_tokens: usize::MAX,
             max_wait: Duration::MAX,
             max_parked: Duration::MAX,
+            cache: CacheLimits { host_n_bytes: state_cache_n_bytes, ..CacheLimits::default() },
             ..Limits::default()
         };
         let (arrivals, arrived) = channel();

@@ -231,7 +231,7 @@ impl Session {
         let options = generate_options(options)?;
         progress::check(py, progress.as_ref())?;
         let tokens = prompt.map(|p| tokens::tokens(&session.model, p)).transpose()?.unwrap_or_default();
-        Generation::check(&session.model, &tokens, &options)?;
+        Generation::check(py, &session.model, &tokens, &options)?;
         let taken = py.detach(|| session.take(Holder::Lent))?;
         Ok(Generation::of_session(slf.clone().unbind(), taken, tokens, options, progress))
     }

@@ -5,24 +5,36 @@ use crate::error::{ModelError, exception};
 use crate::{tokens, values};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyString};
+use pyo3::types::{PyBytes, PyString, PyTuple};
 
 /// Encodes text as token ids by greedy longest match, and decodes them.
 ///
 /// Without a path it is the RWKV World tokenizer; a path names a file like rwkv_vocab_v20230424.txt, or a
 /// vocabulary in JSON as web-rwkv reads it. Model.encode() and
-/// Model.decode() use the model's own.
-#[pyclass(frozen, module = "anser")]
-pub(crate) struct Tokenizer(anser::Tokenizer);
+/// Model.decode() use the model's own. A tokenizer can be pickled; one of a file is opened again by its path, once in a process.
+#[pyclass(frozen, weakref, module = "anser")]
+pub(crate) struct Tokenizer(anser::Tokenizer, Source);
+
+/// Where a tokenizer comes from.
+enum Source {
+    World,
+    /// The absolute path of a file, and its SHA-256.
+    File(String, String),
+    Tokens,
+}
 
 #[pymethods]
 impl Tokenizer {
     #[new]
     #[pyo3(signature = (path: "StrPath | None" = None))]
     fn new(py: Python<'_>, path: Option<&Bound<'_, PyAny>>) -> PyResult<Tokenizer> {
-        let Some(path) = path else { return Ok(Tokenizer(anser::Tokenizer::world())) };
+        let Some(path) = path else { return Ok(Tokenizer(anser::Tokenizer::world(), Source::World)) };
         let path = values::path("path", path)?;
-        py.detach(|| anser::read_vocabulary(path)).map(Tokenizer).map_err(exception)
+        let tokenizer = py.detach(|| anser::read_vocabulary(&path)).map_err(exception)?;
+        let module = py.import("anser._pickle")?;
+        let path: String = module.call_method1("absolute", (path,))?.extract()?;
+        let digest = module.call_method1("digest", (&path,))?.extract()?;
+        Ok(Tokenizer(tokenizer, Source::File(path, digest)))
     }
 
     /// A tokenizer for tokens in the order of their ids; None is an id without text.
@@ -32,7 +44,7 @@ impl Tokenizer {
         let py = tokens.py();
         let tokens = tokens.try_iter()?.map(|token| token?.extract()).collect::<PyResult<Vec<Option<Vec<u8>>>>>()?;
         let tokenizer = py.detach(|| anser::Tokenizer::from_tokens(tokens));
-        tokenizer.map(Tokenizer).map_err(|e| ModelError::new_err(e.to_string()))
+        tokenizer.map(|tokenizer| Tokenizer(tokenizer, Source::Tokens)).map_err(|e| ModelError::new_err(e.to_string()))
     }
 
     /// V, number of ids.
@@ -60,6 +72,22 @@ impl Tokenizer {
     #[pyo3(signature = (ids: "Iterable[int]"))]
     fn decode_bytes<'py>(&self, ids: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         decode_bytes(&self.0, ids)
+    }
+
+    #[pyo3(signature = () -> "tuple[Callable[..., object], tuple[object, ...]]")]
+    fn __reduce__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyTuple>> {
+        let class = py.get_type::<Tokenizer>();
+        match &self.1 {
+            Source::World => (class, PyTuple::empty(py)).into_pyobject(py),
+            Source::File(path, digest) => {
+                (py.import("anser._pickle")?.getattr("open_tokenizer")?, (path, digest)).into_pyobject(py)
+            }
+            Source::Tokens => {
+                let token = |id| self.0.token_bytes(id).filter(|token| !token.is_empty());
+                let tokens = (0..self.0.vocab_size() as u32).map(|id| token(id).map(|token| PyBytes::new(py, token)));
+                (class.getattr("from_tokens")?, (tokens.collect::<Vec<_>>(),)).into_pyobject(py)
+            }
+        }
     }
 
     fn __repr__(&self) -> String {

@@ -134,3 +134,25 @@ def test_states_of_many_threads_are_those_of_sessions(exact: anser.Model) -> Non
         session.feed(text)
         expected = session.state()
         np.testing.assert_allclose(found[i].buffer, expected.buffer, atol=1e-3, rtol=1e-3)
+
+
+def test_a_conversation_reads_its_turns_once() -> None:
+    options: dict[str, Any] = {"max_tokens": 12, "temperature": 0}
+    model, plain = anser.load(state_cache=1 << 24, exact=True), anser.load(exact=True)
+    messages = [{"role": "system", "content": "You are kind."}]
+    n_read: list[int] = []
+    for text in ("Hello!", "How are you?", "Tell me a story.", "And then?"):
+        messages.append({"role": "user", "content": text})
+        generation = model.chat(messages, **options)
+        answer = generation.text()
+        other = plain.chat(messages, **options)
+        assert other.text() == answer
+        assert generation.usage is not None and other.usage is not None and other.usage["cached"] == 0
+        assert generation.usage["prompt"] == other.usage["prompt"]
+        n_read.append(generation.usage["prompt"] - generation.usage["cached"])
+        messages.append({"role": "assistant", "content": answer})
+    assert all(n < 40 for n in n_read[1:]) and generation.usage["prompt"] > 60, n_read
+    # Another conversation shares the turn of the system.
+    generation = model.chat([messages[0], {"role": "user", "content": "Bye!"}], **options)
+    generation.text()
+    assert generation.usage is not None and 0 < generation.usage["cached"] < generation.usage["prompt"]

@@ -1,6 +1,8 @@
 """Generation: text, options, ends; in an event loop; conversations."""
 
 import asyncio
+import json
+import re
 import threading
 from typing import Any
 
@@ -54,6 +56,12 @@ def test_options_reach_the_sampler(demo: anser.Model) -> None:
         ({"temprature": 1}, TypeError, "temprature.*the options are .*temperature"),
         ({"max_tokens": "many"}, TypeError, "str"),
         ({"stop_tokens": [-1]}, anser.TokenError, "-1"),
+        ({"json_schema": {"not": {}}}, anser.OptionError, "JSON schema: .*not"),
+        ({"json_schema": "{"}, anser.OptionError, "no JSON"),
+        ({"json_schema": 3}, TypeError, "json_schema"),
+        ({"regex": "("}, anser.OptionError, "unclosed"),
+        ({"grammar": "start: none"}, anser.OptionError, "none"),
+        ({"regex": "a", "grammar": 'start: "a"'}, anser.OptionError, "several"),
     ],
 )
 def test_bad_options_are_refused_at_once(
@@ -220,3 +228,64 @@ def test_bad_conversations_are_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         demo.chat(messages, **options)
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"名": {"enum": ["北京", "🎉"]}, "n": {"type": "integer", "minimum": 0, "maximum": 99}},
+    "required": ["名", "n"],
+    "additionalProperties": False,
+}
+
+
+def test_texts_follow_their_grammar(demo: anser.Model) -> None:
+    def check(text: str) -> None:
+        value = json.loads(text)
+        assert set(value) == {"名", "n"} and value["名"] in ("北京", "🎉") and 0 <= value["n"] <= 99
+
+    for schema in (SCHEMA, json.dumps(SCHEMA)):
+        generation = demo.generate("As JSON:", json_schema=schema, max_tokens=60, top_p=1, seed=1)
+        check(generation.text())
+        assert generation.finish_reason == "stop"
+    for text in demo.generate_batch(["As JSON:"] * 3, json_schema=SCHEMA, max_tokens=60, top_p=1):
+        check(text)
+    check(demo.session().generate("As JSON:", json_schema=SCHEMA, max_tokens=60).text())
+    check(demo.chat([{"role": "user", "content": "JSON!"}], json_schema=SCHEMA, max_tokens=60).text())
+    assert re.fullmatch("[0-9]{3}-[a-f]{2}", demo.generate("A code:", regex="[0-9]{3}-[a-f]{2}").text())
+    assert demo.generate("Yes or no?", grammar='start: "yes" | "no"').text() in ("yes", "no")
+
+    async def collect() -> str:
+        return "".join([piece async for piece in demo.generate("As JSON:", json_schema=SCHEMA, max_tokens=60)])
+
+    check(asyncio.run(collect()))
+
+
+def test_a_text_of_a_grammar_that_is_cut_short_is_a_beginning(demo: anser.Model) -> None:
+    generation = demo.generate("As JSON:", json_schema=SCHEMA, max_tokens=3)
+    text = generation.text()
+    assert text.startswith('{"') and generation.finish_reason == "length"
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(text)
+
+
+def test_prompts_side_by_side_have_options_and_states_of_their_own(demo: anser.Model) -> None:
+    prompts = ["Once upon a time", "Dear", "Once upon a time", " there"]
+    state = demo.state("Once upon a time")
+    states = [None, state, state, None]
+    each: list[Any] = [None, {"max_tokens": 3}, {"temperature": 1, "seed": 5, "top_p": 1}, {"regex": "[a-c]{4}"}]
+    common: dict[str, Any] = {**GREEDY, "max_tokens": 8}
+    texts = demo.generate_batch(prompts, state=states, each=each, **common)
+    for prompt, start, own, text in zip(prompts, states, each, texts):
+        assert text == demo.generate(prompt, state=start, **{**common, **(own or {})}).text()
+    assert len(texts[3]) == 4 and set(texts[3]) <= set("abc")
+    # A grammar of one prompt replaces that of all.
+    digits, letters = demo.generate_batch(["a", "b"], each=[None, {"regex": "[xy]{2}"}], regex="[0-9]{2}")
+    assert digits.isdigit() and set(letters) <= set("xy")
+    with pytest.raises(anser.OptionError, match="each: expected one for each of 2 prompts, found 1"):
+        demo.generate_batch(["a", "b"], each=[None])
+    with pytest.raises(anser.OptionError, match="state: expected one for each of 2 prompts, found 1"):
+        demo.generate_batch(["a", "b"], state=[None])
+    with pytest.raises(TypeError, match="each"):
+        demo.generate_batch(["a", "b"], each=[1, 2])
+    with pytest.raises(TypeError, match="state"):
+        demo.generate_batch(["a", "b"], state=[1, 2])

@@ -8,7 +8,7 @@ mod numbers;
 mod serve;
 mod usage;
 
-pub(crate) use groups::{GenerationArgs, ModelArgs, TokensArgs, about_to_open, load, not_run};
+pub(crate) use groups::{GenerationArgs, GrammarArgs, ModelArgs, TokensArgs, about_to_open, load, not_run};
 #[cfg(feature = "serve")]
 pub(crate) use serve::ServeArgs;
 pub(crate) use usage::parse;
@@ -139,6 +139,8 @@ pub(crate) struct GenerateArgs {
     /// the state given with --from
     pub(crate) prompt: Option<OsString>,
     #[command(flatten)]
+    pub(crate) grammar: GrammarArgs,
+    #[command(flatten)]
     pub(crate) generation: GenerationArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
@@ -151,13 +153,16 @@ Examples:
   anser generate -m model.gguf --seed 7 --json - < prompt.txt
   anser state -m model.gguf --text \"$(cat long.txt)\" --out long.safetensors
   anser generate -m model.gguf --from long.safetensors \"In short:\"
+  anser generate -m model.gguf --json-schema person.json \"A person as JSON:\"
+  anser generate -m model.gguf --regex '[0-9]{4}-[0-9]{2}-[0-9]{2}' \"Today is \"
 
 The JSON object of --json:
   text           the generated text, after the prompt with --echo; U+FFFD for what is not UTF-8
   tokens         ids of the generated tokens
   n_prompt       tokens read before the first was generated
   n_generated    tokens generated
-  finish_reason  \"stop\" (end of document, or a --stop text), \"length\" or \"cancelled\" (Ctrl-C)
+  finish_reason  \"stop\" (end of document, a --stop text, or a complete text of a
+                 grammar), \"length\" or \"cancelled\" (Ctrl-C)
   timings        load_ms, prompt_ms, generate_ms; prompt_tps, generate_tps: tokens/s or null
   logprobs       with --logprobs: for each token its id, logprob (natural logarithm, of the model's own distribution), and top: the
                  K most likely tokens as [id, logprob]
@@ -166,7 +171,7 @@ A line of --prompts:
   {\"prompt\": \"Once upon a time\", \"max_tokens\": 40, \"seed\": 7}
   prompt is required; id (any text or number) comes back with the result; max_tokens, stop (texts), temperature, top_p, top_k, min_p,
   typical_p, presence_penalty, frequency_penalty, penalty_decay, repetition_penalty and seed replace the options of the command for
-  this line. Results have the order of the lines: index (the line's number, from 0), id, and either text, tokens, n_prompt,
+  this line, and so does one of json_schema (a schema), regex and lark (texts). Results have the order of the lines: index (the line's number, from 0), id, and either text, tokens, n_prompt,
   n_generated, finish_reason and logprobs as above, or error. A line that fails loses no other one; the command then ends with exit
   code 1.";
 

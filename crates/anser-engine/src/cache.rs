@@ -69,9 +69,9 @@ impl TurnCache {
             match disk.find(tenant, tokens).filter(|(len, _)| *len > in_memory) {
                 None => disk.count_miss(),
                 Some((len, name)) => {
-                    if let Some(loaded) = disk.load(&self.model, &name) {
+                    if let Some(saved) = disk.load(&self.model, &name) {
                         let mut session = self.model.session()?;
-                        session.resume(&loaded.state, &loaded.logits)?;
+                        session.resume(&saved.state, &saved.logits)?;
                         // The next turn finds it in memory.
                         self.insert_in_memory(tenant, &tokens[..len], &mut session)?;
                         return Ok((session, len));

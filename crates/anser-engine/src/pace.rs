@@ -1,20 +1,28 @@
 //! How long steps take, and how many tokens of prompts a step may therefore read.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Moving means of the times of steps.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// Seconds of a step that only draws.
-    decode_s: Option<f64>,
+    /// Seconds of a step that only draws, by the logarithm to base 2 of the number of texts.
+    decode_s: BTreeMap<u32, f64>,
     /// Seconds for each token of a prompt, beyond the time of drawing.
     per_prompt_token_s: Option<f64>,
     /// Seconds of a request from its first step to its end.
     request_s: Option<f64>,
 }
 
-/// The least time that a chunk of a prompt may take. Shorter chunks read weights for few tokens.
-const MIN_CHUNK_S: f64 = 0.020;
+/// The time that a chunk of a prompt may take, in times of drawing: the longest time between two tokens of a text is then 2.8 times the
+/// usual one.
+const MAX_CHUNK: f64 = 1.8;
+/// The least time that a chunk of a prompt may take. Shorter chunks read all weights for few tokens.
+const MIN_CHUNK_S: f64 = 0.010;
+/// How many times longer a chunk may take where more texts wait for their prompts to be read than are delayed by it.
+const MAX_BURST: f64 = 3.0;
+/// The tokens that kernels compute together: a chunk of more has a multiple of these.
+const TILE_LEN: usize = 32;
 /// The tokens of a chunk before anything was measured.
 const FIRST_CHUNK_LEN: usize = 32;
 /// The least tokens of a chunk, however slow the device is.
@@ -23,26 +31,40 @@ const MIN_CHUNK_LEN: usize = 4;
 const NEW: f64 = 0.2;
 
 impl Pace {
-    /// The most tokens of prompts for the next step, in which `n_drawing` texts draw: as many as take no longer than drawing
-    /// itself, or 20 ms. Where no text draws tokens, none is delayed, and a step has as many tokens as the executor prefers.
-    pub(crate) fn max_prompt_tokens(&self, n_drawing: usize) -> usize {
+    /// The most tokens of prompts for the next step, in which `n_drawing` texts draw and `n_reading` others have prompts to read: as
+    /// many as take 1.8 times as long as drawing does, or 10 ms, and up to three times as many where more texts read than draw. Where
+    /// no text draws tokens, none is delayed, and a step has as many tokens as the executor prefers.
+    pub(crate) fn max_prompt_tokens(&self, n_drawing: usize, n_reading: usize) -> usize {
         if n_drawing == 0 {
             return usize::MAX;
         }
         let Some(per_token) = self.per_prompt_token_s.filter(|&s| s > 0.0) else { return FIRST_CHUNK_LEN };
-        let time = self.decode_s.unwrap_or(0.0).max(MIN_CHUNK_S);
-        ((time / per_token) as usize).max(MIN_CHUNK_LEN)
+        let burst = (n_reading as f64 / n_drawing as f64).clamp(1.0, MAX_BURST);
+        let time = burst * (MAX_CHUNK * self.decode_s(n_drawing)).max(MIN_CHUNK_S);
+        match (time / per_token) as usize {
+            len if len > TILE_LEN => len / TILE_LEN * TILE_LEN,
+            len => len.max(MIN_CHUNK_LEN),
+        }
+    }
+
+    /// Seconds of a step that only draws for so many texts, or for the nearest number that was measured, smaller ones first; 0 if none
+    /// was.
+    fn decode_s(&self, n_drawing: usize) -> f64 {
+        let Some(bucket) = n_drawing.checked_ilog2() else { return 0.0 };
+        let nearest = self.decode_s.range(..=bucket).next_back().or_else(|| self.decode_s.range(bucket..).next());
+        nearest.map_or(0.0, |(_, &seconds)| seconds)
     }
 
     /// Notes the time of a step.
     pub(crate) fn has_stepped(&mut self, n_drawing: usize, n_prompt_tokens: usize, elapsed: Duration) {
         let elapsed = elapsed.as_secs_f64();
         if n_prompt_tokens > 0 {
-            let of_drawing = if n_drawing > 0 { self.decode_s.unwrap_or(0.0) } else { 0.0 };
-            let of_prompts = (elapsed - of_drawing).max(0.1 * elapsed);
+            let of_prompts = (elapsed - self.decode_s(n_drawing)).max(0.1 * elapsed);
             mean(&mut self.per_prompt_token_s, of_prompts / n_prompt_tokens as f64);
-        } else if n_drawing > 0 {
-            mean(&mut self.decode_s, elapsed);
+        } else if let Some(bucket) = n_drawing.checked_ilog2() {
+            let mut of_bucket = self.decode_s.get(&bucket).copied();
+            mean(&mut of_bucket, elapsed);
+            self.decode_s.extend(of_bucket.map(|seconds| (bucket, seconds)));
         }
     }
 
@@ -68,20 +90,28 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn chunks_take_as_long_as_drawing_or_20_ms() {
+    fn chunks_take_in_proportion_to_drawing_or_10_ms() {
+        let ms = |ms: u64| Duration::from_millis(ms);
         let mut pace = Pace::default();
-        assert_eq!((pace.max_prompt_tokens(0), pace.max_prompt_tokens(3)), (usize::MAX, FIRST_CHUNK_LEN));
-        pace.has_stepped(0, 100, Duration::from_millis(100));
-        assert_eq!(pace.max_prompt_tokens(1), 20);
-        pace.has_stepped(5, 0, Duration::from_millis(50));
-        assert_eq!(pace.max_prompt_tokens(5), 50);
-        // A step of 60 ms in which drawing takes 50 has read 10 tokens in 10 ms, as before.
-        pace.has_stepped(5, 10, Duration::from_millis(60));
-        assert!((49..=50).contains(&pace.max_prompt_tokens(5)));
+        assert_eq!((pace.max_prompt_tokens(0, 9), pace.max_prompt_tokens(3, 1)), (usize::MAX, FIRST_CHUNK_LEN));
+        pace.has_stepped(0, 1000, ms(100));
+        assert_eq!(pace.max_prompt_tokens(1, 1), 96, "100 tokens take 10 ms");
+        pace.has_stepped(5, 0, ms(50));
+        assert_eq!(pace.max_prompt_tokens(5, 1), 896, "900 tokens take 1.8 times 50 ms");
+        // Twice as many texts read as draw, or many more.
+        assert_eq!((pace.max_prompt_tokens(5, 10), pace.max_prompt_tokens(5, 1000)), (1792, 2688));
+        // A step of 60 ms in which drawing takes 50 has read 100 tokens in 10 ms, as before.
+        pace.has_stepped(5, 100, ms(60));
+        assert!((864..=896).contains(&pace.max_prompt_tokens(5, 1)));
+        // More texts take longer to draw; a number that was not measured takes as long as the next smaller one.
+        pace.has_stepped(64, 0, ms(100));
+        assert!((1760..=1792).contains(&pace.max_prompt_tokens(127, 1)));
+        assert!((864..=896).contains(&pace.max_prompt_tokens(16, 1)));
+        assert!((864..=896).contains(&pace.max_prompt_tokens(1, 1)));
         for _ in 0..50 {
             pace.has_stepped(0, 1, Duration::from_secs(1));
         }
-        assert_eq!(pace.max_prompt_tokens(5), MIN_CHUNK_LEN);
+        assert_eq!(pace.max_prompt_tokens(5, 1), MIN_CHUNK_LEN);
     }
 
     #[test]

@@ -213,6 +213,7 @@ fn every_kernel_is_valid_on_every_backend() {
         "norm_shift",
         "head",
         "head6",
+        "mixes",
         "embed",
         "scan",
         "argmax",

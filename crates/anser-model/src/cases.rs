@@ -89,6 +89,11 @@ pub fn all() -> Vec<Case> {
         cases.push(wkv6(&lengths, h, n, true));
         cases.push(wkv6(&lengths, h, n, false));
     }
+    for lengths in [vec![1], vec![1; 3], vec![2, 1]] {
+        cases.push(time_mixing6(&lengths, DType::F16));
+        cases.push(time_mixing6(&lengths, DType::Q8_0));
+        cases.push(channel_mixing6(&lengths, DType::Q8_0));
+    }
     for (t, h, n) in [(1, 4, 64), (5, 3, 64), (2, 4, 32), (3, 2, 128)] {
         cases.push(norm_gate(t, h, n, true));
         cases.push(norm_gate(t, h, n, false));
@@ -348,6 +353,64 @@ fn wkv6(lengths: &[usize], h: usize, n: usize, has_decay_of_token: bool) -> Case
         let weights = [b.vector("w", c, 0.3..1.0), b.vector("u", c, -1.0..1.0)];
         b.plan.wkv5("wkv", [r, k, v], weights, state, n)
     };
+    b.finish(&[out])
+}
+
+/// What RWKV-6 does between its residual stream and the output projection, with projections of type `dtype`.
+fn time_mixing6(lengths: &[usize], dtype: DType) -> Case {
+    let (h, n) = (4, 64);
+    let (c, rank, decay_rank) = (h * n, 32, 64);
+    let parts = vec![StatePart { name: "att_shift", shape: vec![c] }, StatePart { name: "wkv", shape: vec![h, n, n] }];
+    let [shift_state, wkv_state] = [0, 1].map(|part| StateRef { part, layer: 1 });
+    let name = format!("time_mixing6 {dtype} B×T={lengths:?}");
+    let mut b = CaseBuilder::with_layout(name, lengths, StateLayout { n_layer: N_LAYER, parts });
+    let x = b.input("x", c, -2.0..2.0);
+    let ln = [b.vector("weight", c, 0.5..1.5), b.vector("bias", c, -0.5..0.5)];
+    let xx = b.plan.layer_norm("xx", x, ln, 1e-5);
+    let shift_mix = b.vector("maa_x", c, 0.0..1.0);
+    let [x_x, x_prev] =
+        b.plan.token_shift_and_prev("shift", xx, shift_state, shift_mix, ["x_x".into(), "x_prev".into()]);
+    let down = b.matrix("w1", DType::F16, [5 * rank, c]);
+    let mut mixed = |i: usize| {
+        let z = b.plan.matmul_with("z", down.rows(i * rank..(i + 1) * rank), x_x, None, Activation::Tanh, None);
+        let up = b.matrix(&format!("w2_{i}"), DType::F16, [c, rank]);
+        let static_mix = b.vector(&format!("maa_{i}"), c, 0.0..1.0);
+        let mix = b.plan.matmul_with("m", up, z, Some(static_mix), Activation::Identity, None);
+        b.plan.mix("mixed", xx, x_prev, mix)
+    };
+    let [x_w, x_k, x_v, x_r, x_g] = [0, 1, 2, 3, 4].map(&mut mixed);
+    let mut projected = |name: &str, x, activation| {
+        let weight = b.matrix(name, dtype, [c, c]);
+        b.plan.matmul_with(name, weight, x, None, activation, None)
+    };
+    let [r, k, v] = [("r", x_r), ("k", x_k), ("v", x_v)].map(|(name, x)| projected(name, x, Activation::Identity));
+    let g = projected("g", x_g, Activation::Silu);
+    let [d1, d2] = [("d1", [decay_rank, c]), ("d2", [c, decay_rank])].map(|(n, shape)| b.matrix(n, DType::F16, shape));
+    let z = b.plan.matmul_with("z_decay", d1, x_w, None, Activation::Tanh, None);
+    let w0 = b.vector("w0", c, -3.0..0.5);
+    let w = b.plan.matmul_with("w", d2, z, Some(w0), Activation::Decay6, None);
+    let u = b.vector("u", c, -1.0..1.0);
+    let y = b.plan.wkv6("wkv", [r, w, k, v], u, wkv_state, n);
+    let ln_x = [b.vector("ln_x.weight", c, 0.5..1.5), b.vector("ln_x.bias", c, -0.5..0.5)];
+    let out = b.plan.norm_gate("y", y, Some(g), ln_x, 64e-5, n);
+    b.finish(&[out])
+}
+
+/// What RWKV-6 does between the second norm and the next layer, with matrices of type `dtype`.
+fn channel_mixing6(lengths: &[usize], dtype: DType) -> Case {
+    let (c, f) = (256, 512);
+    let part = StatePart { name: "ffn_shift", shape: vec![c] };
+    let mut b = CaseBuilder::with_state(format!("channel_mixing6 {dtype} B×T={lengths:?}"), lengths, part);
+    let [x, xx] = ["x", "xx"].map(|name| b.input(name, c, -2.0..2.0));
+    let mixes = ["maa_k", "maa_r"].map(|name| b.vector(name, c, 0.0..1.0));
+    let state = StateRef { part: 0, layer: 1 };
+    let [x_k, x_r] = b.plan.token_shift("shift", xx, state, mixes, ["x_k".into(), "x_r".into()]);
+    let [key, value, receptance] =
+        [("k", [f, c]), ("v", [c, f]), ("r", [c, c])].map(|(name, shape)| b.matrix(name, dtype, shape));
+    let r = b.plan.matmul_with("r", receptance, x_r, None, Activation::Sigmoid, None);
+    let k = b.plan.matmul_with("k", key, x_k, None, Activation::ReluSquared, None);
+    let v = b.plan.matmul("v", value, k);
+    let out = b.plan.gate("out", r, v, 1.0, Some(x));
     b.finish(&[out])
 }
 

@@ -14,6 +14,8 @@ mod constraint;
 mod schema;
 #[cfg(feature = "grammar")]
 mod source;
+#[cfg(all(test, feature = "grammar"))]
+mod tests;
 
 #[cfg(not(feature = "grammar"))]
 pub use absent::Grammar;

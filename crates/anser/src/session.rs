@@ -319,7 +319,7 @@ impl Session {
     pub fn save_state(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.model.check_output(&path)?;
         let state = self.state()?;
-        crate::state_file::save(path.as_ref(), &state, &self.logits, &self.model)
+        self.model.save_state(path, &state, &self.logits)
     }
 
     /// Continues from a state that [`Session::save_state`] wrote, or begins with a tuned initial state; see

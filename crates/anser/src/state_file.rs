@@ -122,12 +122,22 @@ impl Model {
     /// # Errors
     /// A state of another model; a file of the model that cannot be read, or was changed.
     pub fn state_to_bytes(&self, state: &State, logits: &[f32]) -> Result<Vec<u8>, Error> {
-        self.check_state(state)?;
         let contents = Contents::of(state, logits, self)?;
         let n_numbers: usize = contents.numbers.iter().map(|numbers| numbers.len()).sum();
         let mut bytes = Vec::with_capacity(contents.header.len() + 8 + 4 * n_numbers);
         contents.write_to(&mut bytes).map_err(|source| Error::Io { file: "a state".into(), source })?;
         Ok(bytes)
+    }
+
+    /// Writes `state`, and the logits `[V]` of the token that follows, or none if they are not known, to a safetensors file that
+    /// names this model: what [`Session::save_state`](crate::Session::save_state) does for its own.
+    ///
+    /// # Errors
+    /// A state of another model; if the file cannot be written; [`Error::Output`] if it is a file that the model is read from.
+    pub fn save_state(&self, path: impl AsRef<Path>, state: &State, logits: &[f32]) -> Result<(), Error> {
+        self.check_output(&path)?;
+        let contents = Contents::of(state, logits, self)?;
+        files::write_with(&path, |out| contents.write_to(out))
     }
 
     fn decode(&self, file: &ModelFile) -> Result<LoadedState, Error> {
@@ -178,12 +188,6 @@ impl Model {
     }
 }
 
-/// Writes `state` of `model`, and the logits of the token that follows if there are any.
-pub(crate) fn save(path: &Path, state: &State, logits: &[f32], model: &Model) -> Result<(), Error> {
-    let contents = Contents::of(state, logits, model)?;
-    files::write_with(path, |out| contents.write_to(out))
-}
-
 /// What stands in a state file.
 struct Contents<'a> {
     header: String,
@@ -192,7 +196,14 @@ struct Contents<'a> {
 }
 
 impl<'a> Contents<'a> {
+    /// Errors: a state of another model, logits of another length, or a file of the model that cannot be read.
     fn of(state: &'a State, logits: &'a [f32], model: &'a Model) -> Result<Contents<'a>, Error> {
+        model.check_state(state)?;
+        let n_vocab = model.config().n_vocab;
+        if !logits.is_empty() && logits.len() != n_vocab {
+            let reason = format!("expected {n_vocab} or none, found {}", logits.len());
+            return Err(Error::Option { option: "logits", reason });
+        }
         let identity: &Arc<Identity> = model.identity()?;
         let layout = state.layout();
         let part = |(i, part): (usize, &anser_model::StatePart)| {

@@ -9,6 +9,7 @@
 import numpy as _numpy  # noqa: F401  here, so that its import never runs within a call of the engine
 
 from ._anser import CacheStats, Fed, Generation, MemoryUse, Model, Session, State, Tokenizer, __version__, load
+from ._conversation import Answer, Conversation
 from ._errors import (
     AnserError,
     BusyError,
@@ -29,10 +30,12 @@ Tokenizer().encode("")
 
 __all__ = [
     "AnserError",
+    "Answer",
     "BusyError",
     "CacheStats",
     "CancelledError",
     "ClosedError",
+    "Conversation",
     "DeviceError",
     "Fed",
     "FileError",

@@ -88,12 +88,18 @@ class GenerateOptions(TypedDict, total=False):
     """Keeps the tokens whose information content is closest to the expected one and that together reach this probability; default:
     1 = off."""
     presence_penalty: Union[float, None]
-    """Subtracted from the logits of tokens that occurred; default: 0.5."""
+    """Subtracted from the logits of tokens that occurred; default: 0.5, with a grammar 0."""
     frequency_penalty: Union[float, None]
-    """Subtracted from the logits of tokens, times how often they occurred; default: 0.5."""
+    """Subtracted from the logits of tokens, times how often they occurred; default: 0.5, with a grammar 0."""
     penalty_decay: Union[float, None]
     """Multiplies the counts at every token; default: 0.996."""
     repetition_penalty: Union[float, None]
     """Divides the logits of tokens that occurred; default: 1 = off."""
     logit_bias: Union[Mapping[int, float], None]
     """Added to the logits of single tokens; -inf forbids one."""
+    json_schema: Union[Mapping[str, object], str, None]
+    """The text is JSON that is valid by this JSON schema. At most one of this, regex and grammar."""
+    regex: Union[str, None]
+    """The text matches this regular expression from its beginning to its end."""
+    grammar: Union[str, None]
+    """The text is one of this grammar, in the notation of Lark."""

@@ -5,7 +5,7 @@ use crate::input::{self, TokenIds};
 use crate::report::Failure;
 use crate::term::Progress;
 use anser::environment;
-use anser::{Device, LoadProgress, Model, OnLoad, Options, SamplerOptions, SamplerOrder};
+use anser::{Device, Error, Grammar, LoadProgress, Model, OnLoad, Options, SamplerOptions, SamplerOrder};
 use clap::Args;
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use std::ffi::OsString;
@@ -165,6 +165,55 @@ impl TokensArgs {
     }
 }
 
+/// What the text must be.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Grammar")]
+#[group(id = "grammar", multiple = false)]
+pub(crate) struct GrammarArgs {
+    /// Generate JSON that is valid by this JSON schema: a file, or the schema itself, which begins with {
+    #[arg(long, value_name = "FILE|JSON")]
+    json_schema: Option<OsString>,
+    /// Generate a text that matches this regular expression from its beginning to its end
+    #[arg(long, value_name = "REGEX", allow_hyphen_values = true)]
+    regex: Option<String>,
+    /// Generate a text of the grammar in this file, in the notation of Lark
+    #[arg(long, value_name = "FILE")]
+    lark: Option<PathBuf>,
+}
+
+impl GrammarArgs {
+    /// The grammar that was asked for, compiled for `model`.
+    pub(crate) fn grammar(&self, model: &Model) -> Result<Option<Grammar>, Failure> {
+        let (option, grammar) = if let Some(schema) = &self.json_schema {
+            ("--json-schema", Grammar::json_schema(&file_or_json(schema)?))
+        } else if let Some(regex) = &self.regex {
+            ("--regex", Grammar::regex(regex))
+        } else if let Some(path) = &self.lark {
+            ("--lark", Grammar::lark(&grammar_file(path)?))
+        } else {
+            return Ok(None);
+        };
+        let prepared = grammar.and_then(|grammar| grammar.prepare(model).map(|()| grammar));
+        prepared.map(Some).map_err(|error| match error {
+            Error::Grammar { reason, .. } => Failure::Usage(format!("{option}: {reason}")),
+            other => other.into(),
+        })
+    }
+}
+
+/// The text of a schema that is given as itself or by the name of its file.
+fn file_or_json(argument: &OsString) -> Result<String, Failure> {
+    match argument.to_str() {
+        Some(text) if text.trim_start().starts_with('{') => Ok(text.to_owned()),
+        Some(_) | None => grammar_file(Path::new(argument)),
+    }
+}
+
+fn grammar_file(path: &Path) -> Result<String, Failure> {
+    let bytes = anser::files::read_at_most(path, Grammar::MAX_N_BYTES as u64, "a grammar")?;
+    String::from_utf8(bytes).map_err(|_| Failure::about(path.display(), "expected UTF-8"))
+}
+
 /// The options of sampling. Those that are not given have the model's recommended values.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Sampling")]
@@ -185,10 +234,10 @@ pub(crate) struct GenerationArgs {
     /// Keep the tokens of about expected information that together reach this probability [default: 1]
     #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = number)]
     typical_p: Option<f32>,
-    /// Subtracted from the logits of tokens already generated [default: 0.5]
+    /// Subtracted from the logits of tokens already generated [default: 0.5; 0 for texts of a grammar]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     presence_penalty: Option<f32>,
-    /// Subtracted from the logits of tokens already generated, times how often [default: 0.5]
+    /// Subtracted from the logits of tokens already generated, times how often [default: 0.5; 0 for texts of a grammar]
     #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = number)]
     frequency_penalty: Option<f32>,
     /// Multiplies the counts of these tokens after each token [default: 0.996]

@@ -55,11 +55,13 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let load_ms = elapsed_ms(started);
     term::remark(&format!("{} on {}", printable(model.name()), printable(model.device())));
 
+    let grammar = args.grammar.grammar(&model)?;
     let cancel = CancelToken::default();
     let options = GenerateOptions {
-        sampler: args.generation.sampler(SamplerOptions::default()),
+        sampler: sampler(args, grammar.is_some()),
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
+        grammar,
         cancel: cancel.clone(),
         ..GenerateOptions::default()
     };
@@ -116,6 +118,12 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         term::remark(&summary(n_prompt, n_generated, end, &timings));
     }
     if end == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
+}
+
+/// The options of sampling, for a text that follows a grammar or none.
+fn sampler(args: &GenerateArgs, has_grammar: bool) -> SamplerOptions {
+    let recommended = SamplerOptions::default();
+    args.generation.sampler(if has_grammar { recommended.without_penalties() } else { recommended })
 }
 
 /// A text whose tokens have log-probabilities.

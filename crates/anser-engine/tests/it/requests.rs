@@ -1,7 +1,7 @@
 //! Each kind of work, refusals, deadlines, parked readers and the end of an engine.
 
-use crate::harness::{Given, alone, ask, engine, options, tiny};
-use anser::{EmbedOptions, FinishReason, Likelihood, Pooling, SamplerOptions, Want, Which};
+use crate::harness::{Given, alone, ask, engine, options, tiny, tiny_with_vocabulary};
+use anser::{EmbedOptions, FinishReason, Grammar, Likelihood, Pooling, SamplerOptions, Want, Which};
 use anser_engine::{Delivery, Engine, Event, Failure, Keep, Limits, Refusal, Request, Start, Tenant, Work, channel};
 use std::ops::ControlFlow;
 use std::sync::mpsc;
@@ -114,7 +114,37 @@ fn what_cannot_be_done_is_refused_before_it_waits() {
     // A vocabulary is needed to end at a text.
     let stop = anser::GenerateOptions { stop: vec!["x".into()], ..options(None, 1) };
     assert!(matches!(refusal(Request::generate(vec![1], stop)), Refusal::Invalid(_)));
+    let grammar = Some(Grammar::json_object());
+    let json = anser::GenerateOptions { grammar, ..options(None, 1) };
+    assert!(matches!(refusal(Request::generate(vec![1], json)), Refusal::Invalid(_)));
     assert_eq!(engine.stats().n_waiting, 0);
+}
+
+/// Every choice of a request follows its own grammar, and a grammar that cannot be followed is refused at once.
+#[test]
+fn choices_follow_their_grammars() {
+    let model = tiny_with_vocabulary();
+    let engine = engine(&model, 4);
+    let of =
+        |grammar: &Grammar, seed| anser::GenerateOptions { grammar: Some(grammar.clone()), ..options(Some(seed), 30) };
+    let regex = Grammar::regex("[xyz]{5}").unwrap();
+    let schema = Grammar::json_schema(r#"{"enum": ["é", 1, [true]]}"#).unwrap();
+    let choices = vec![of(&regex, 1), of(&regex, 2), of(&schema, 3), options(Some(4), 8)];
+    let given = ask(&engine, Request::new(prompt(20, 3), Work::Generate { choices: choices.clone(), n_top: Some(2) }));
+    for (choice, options) in choices.iter().enumerate() {
+        assert_eq!(given.tokens[choice], alone(&model, &prompt(20, 3), options), "choice {choice}");
+    }
+    for text in &given.texts[..2] {
+        assert!(text.len() == 5 && text.bytes().all(|byte| b"xyz".contains(&byte)), "{text:?}");
+    }
+    assert!(["\"é\"", "1", "[true]"].contains(&&given.texts[2][..]), "{:?}", given.texts[2]);
+    assert_eq!(given.ends, [[Some(FinishReason::Complete); 3].as_slice(), &[Some(FinishReason::Length)]].concat());
+
+    let not = Grammar::json_schema(r#"{"not": {}}"#).unwrap();
+    match engine.submit(Request::generate(vec![1], of(&not, 1)), |_| Delivery::Taken) {
+        Err(Refusal::Invalid(anser::Error::Grammar { reason, .. })) => assert!(reason.contains("not"), "{reason}"),
+        other => panic!("{:?}", other.map(drop)),
+    }
 }
 
 #[test]

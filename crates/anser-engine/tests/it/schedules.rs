@@ -1,20 +1,48 @@
 //! Random schedules: requests of several tenants come at random times, some are cancelled, some are not read for a while.
 
-use crate::harness::{Given, alone, options, tiny};
-use anser::{GenerateOptions, Model};
+use crate::harness::{Given, alone, options, tiny_with_vocabulary};
+use anser::{GenerateOptions, Grammar, Model};
 use anser_engine::{Delivery, Engine, Event, Limits, Request, Tenant, Ticket, Work};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-static MODEL: LazyLock<Model> = LazyLock::new(tiny);
+static MODEL: LazyLock<Model> = LazyLock::new(tiny_with_vocabulary);
+
+/// The options of a text.
+#[derive(Debug, Clone)]
+struct Choice {
+    seed: Option<u64>,
+    max_tokens: usize,
+    grammar: Option<Grammar>,
+}
+
+impl Choice {
+    fn options(&self) -> GenerateOptions {
+        GenerateOptions { grammar: self.grammar.clone(), ..options(self.seed, self.max_tokens) }
+    }
+}
+
+fn choice() -> impl Strategy<Value = Choice> {
+    let schema = r#"{"type": "object", "properties": {"a": {"type": "integer"}, "b": {"enum": ["é", "北"]}}}"#;
+    let grammars = [Grammar::regex("(ab|ba){1,4}"), Grammar::regex("[0-9北é]{3}"), Grammar::json_schema(schema)];
+    let grammar = prop_oneof![
+        3 => Just(None),
+        2 => prop::sample::select(Vec::from(grammars.map(Result::unwrap))).prop_map(Some),
+    ];
+    (prop::option::of(0u64..5), 0usize..12, grammar).prop_map(|(seed, max_tokens, grammar)| Choice {
+        seed,
+        max_tokens,
+        grammar,
+    })
+}
 
 /// A request, and how its reader behaves.
 #[derive(Debug, Clone)]
 struct Client {
     prompt: Vec<u32>,
-    choices: Vec<(Option<u64>, usize)>,
+    choices: Vec<Choice>,
     tenant: u64,
     /// Turns of the prompt that are cached, in percent of its length.
     turns: Vec<usize>,
@@ -41,7 +69,7 @@ fn client() -> impl Strategy<Value = Client> {
     ];
     // Prompts that begin alike share states, within a tenant.
     let prompt = (0u32..3, prop::collection::vec(0u32..300, 1..40));
-    let choices = prop::collection::vec((prop::option::of(0u64..5), 0usize..12), 1..4);
+    let choices = prop::collection::vec(choice(), 1..4);
     (prompt, choices, 0u64..3, prop::collection::vec(1usize..=100, 0..3), reader).prop_map(
         |((beginning, rest), choices, tenant, turns, reader)| {
             let prompt: Vec<u32> = (0..20).map(|i| (i * 13 + 50 * beginning) % 300).chain(rest).collect();
@@ -63,7 +91,7 @@ struct Running {
 }
 
 fn submit(engine: &Engine, client: Client) -> Running {
-    let choices: Vec<GenerateOptions> = client.choices.iter().map(|&(seed, n)| options(seed, n)).collect();
+    let choices: Vec<GenerateOptions> = client.choices.iter().map(Choice::options).collect();
     let request = Request {
         tenant: Tenant(client.tenant),
         keep: anser_engine::Keep { turns: client.turns.clone(), answer: true, state: false },
@@ -134,8 +162,8 @@ proptest! {
             let is_read = matches!(client.reader, Reader::Reads | Reader::Refuses(_));
             prop_assert!(given.failure.is_none(), "{:?}", given.failure);
             prop_assert_eq!(given.usage.is_some(), is_read || given.usage.is_some());
-            for (choice, &(seed, n)) in client.choices.iter().enumerate() {
-                let expected = alone(&MODEL, &client.prompt, &options(seed, n));
+            for (choice, of_choice) in client.choices.iter().enumerate() {
+                let expected = alone(&MODEL, &client.prompt, &of_choice.options());
                 let found = given.tokens.get(choice).cloned().unwrap_or_default();
                 if is_read {
                     prop_assert_eq!(&found, &expected, "choice {} of {:?}", choice, &client);

@@ -171,7 +171,8 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     let (mut n_weight_bytes, mut constants) = (0, vec![("QUADS", n_quads as f64)]);
     if let Some(first) = low_rank.first() {
         arguments.extend(low_rank_operands(lowering, [*r, *k, *v], &low_rank)?);
-        modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("head7/low_rank.wgsl"), wgsl!("matmul/floats.wgsl")]);
+        modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("weight/float_kinds.wgsl")]);
+        modules.extend([wgsl!("head7/low_rank.wgsl"), wgsl!("matmul/floats.wgsl")]);
         access.extend([Read, Read, Read, Read]);
         let block = Binding::Block { weight: first.weight, split: 0 };
         let v_first = mixed.map_or(block.clone(), |(v_first, _)| Value(*v_first));

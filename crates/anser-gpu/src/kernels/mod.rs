@@ -10,6 +10,7 @@ mod key_control;
 mod layer_norm;
 pub(crate) mod matmul;
 mod mix;
+mod mixes;
 mod norm_bonus_gate;
 mod norm_gate;
 mod norm_shift;
@@ -39,10 +40,13 @@ pub(crate) static RULES: Rules = Rules { plain, fused: FUSED };
 /// Kernels that compute several operations together, the better ones first.
 static FUSED: &[&Rule] = &[
     &matmul::shifted::SHIFTED_PRODUCTS,
+    &matmul::gated::GATED_PRODUCT,
     &norm_shift::NORM_SHIFT,
     &head7::WITH_LOW_RANK,
     &head7::OF_VALUES,
-    &head6::HEAD6,
+    &head6::WITH_LOW_RANK,
+    &head6::OF_VALUES,
+    &mixes::MIXES,
     &select_norm::SELECT_NORM,
 ];
 

@@ -18,19 +18,27 @@ const N_MIXES: [usize; 2] = [1, 6];
 /// Places of `wgsl/norm_shift/mixes_together.wgsl`.
 const MAX_MIXES: usize = 6;
 
-/// `[norm, shift]`, around the shift.
+/// `[norm, shift]`, around the shift. No product may read the norm or the row before: those are written as floats only.
 fn matches(graph: &Graph, shift: usize) -> Option<Vec<usize>> {
-    let Op::TokenShift { x, mix, prev: None, .. } = graph.op(shift) else { return None };
+    let Op::TokenShift { x, mix, prev, .. } = graph.op(shift) else { return None };
     let norm = graph.maker(*x)?;
     let is_norm = matches!(graph.op(norm), Op::LayerNorm { .. });
-    ((1..=MAX_MIXES).contains(&mix.len()) && is_norm && graph.only(*x, &[shift])).then(|| vec![norm, shift])
+    let is_product = |&reader: &usize| matches!(graph.op(reader), Op::MatMul { .. });
+    let are_floats = [Some(*x), *prev].into_iter().flatten().all(|id| !graph.readers(id).iter().any(is_product));
+    ((1..=MAX_MIXES).contains(&mix.len()) && is_norm && are_floats).then(|| vec![norm, shift])
+}
+
+/// Whether only the mixes leave the unit, and neither the norm nor the row before.
+fn keeps_nothing(graph: &Graph, shift: usize, x: ValueId, prev: Option<ValueId>) -> bool {
+    prev.is_none() && graph.only(x, &[shift])
 }
 
 fn fits(graph: &Graph, nodes: &[usize], target: &Target) -> bool {
-    let Op::TokenShift { x, mix, .. } = graph.op(nodes[1]) else { return false };
+    let Op::TokenShift { x, mix, prev, .. } = graph.op(nodes[1]) else { return false };
     // Besides its results the kernel binds five buffers.
-    let has_kernel =
-        target.has_few_rows || N_MIXES.contains(&mix.len()) && mix.len() + 5 <= target.features.max_bindings as usize;
+    let has_bindings = mix.len() + 5 <= target.features.max_bindings as usize;
+    let has_kernel = target.has_few_rows
+        || N_MIXES.contains(&mix.len()) && has_bindings && keeps_nothing(graph, nodes[1], *x, *prev);
     has_kernel && graph.plan.value(*x).n_cols <= max_norm_cols(&target.features)
 }
 
@@ -47,7 +55,7 @@ fn shape(n_cols: usize, n_tokens: RowClass, features: &Features) -> (u32, u32) {
 }
 
 fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
-    let [Op::LayerNorm { x, weight, bias, eps, .. }, Op::TokenShift { state, mix, out, .. }] =
+    let [Op::LayerNorm { x, weight, bias, eps, .. }, Op::TokenShift { x: xx, state, mix, out, prev }] =
         [0, 1].map(|i| lowering.op(unit.nodes[i]))
     else {
         return Err(OTHER_OPERATIONS);
@@ -70,6 +78,8 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
             bindings.push(Binding::Region(first_out));
             let places = out.iter().map(|&id| lowering.place(id));
             arguments.push(Argument::array("MIXES", "Place", places, MAX_MIXES));
+            let kept = [Some(*xx), *prev].map(|id| id.map_or([NOTHING; 4], |id| lowering.place(id)));
+            arguments.push(Argument::array("KEPT", "Place", kept, kept.len()));
             constants.push(("N_MIXES", mix.len() as f64));
         }
         Some(Region::Shared { .. }) => {

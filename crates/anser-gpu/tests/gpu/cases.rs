@@ -9,18 +9,24 @@ use std::sync::Arc;
 
 /// The case's bound; wider where numbers are rounded: to F16, which loses up to 2⁻¹¹ of each, weights of types that the
 /// GPU keeps as others, and the operands of cooperative matrices; to 8 bits, which lose up to 1/254 of the largest of 16,
-/// the activations that few tokens multiply with quantized weights.
+/// the activations that few tokens multiply with quantized weights, once for each product.
 fn bound(case: &Case, options: GpuOptions) -> f64 {
     let rounds = |dtype| matches!(dtype, DType::Q4_1 | DType::Q5_1 | DType::Q2_K | DType::IQ4_XS);
-    let weight = case.plan.nodes.iter().find_map(|node| match &node.op {
-        Op::MatMul { weight, .. } => Some(case.plan.weight(*weight)),
-        _ => None,
-    });
+    let weights: Vec<_> = case
+        .plan
+        .nodes
+        .iter()
+        .filter_map(|node| match &node.op {
+            Op::MatMul { weight, .. } => Some(case.plan.weight(*weight)),
+            _ => None,
+        })
+        .collect();
+    let n_quantized = weights.iter().filter(|weight| weight.dtype().is_quantized()).count();
     let by_hardware = device().report().coop_matrix && !options.no_subgroups;
     let in_halves = (by_hardware || options.plain_matrices) && !options.no_f16 && !options.exact;
-    match weight {
-        Some(weight) if weight.dtype().is_quantized() && case.tokens.len() <= 8 && !options.exact => 5e-5,
-        Some(weight) if rounds(weight.dtype()) || in_halves => 1e-6,
+    match &weights[..] {
+        _ if n_quantized > 0 && case.tokens.len() <= 8 && !options.exact => 5e-5 * n_quantized as f64,
+        [weight, ..] if rounds(weight.dtype()) || in_halves => 1e-6,
         _ => case.bound,
     }
 }

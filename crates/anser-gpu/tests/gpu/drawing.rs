@@ -1,7 +1,7 @@
 //! Sequences that draw their own tokens against steps whose tokens the host draws: the same tokens, and the same bits of
 //! states and logits, whatever ran ahead.
 
-use crate::harness::{device, feature_sets, load};
+use crate::harness::{device, load, pairs_of_features};
 use anser_gpu::{DrawOptions, Drawer, Drawing, DrawnFor, Gpu, GpuOptions, Shares};
 use anser_model::{Plan, Sequence, Step};
 use std::sync::Arc;
@@ -110,7 +110,7 @@ fn tokens_states_and_logits_are_those_of_the_host() {
         let plan = load(file);
         let unfused = GpuOptions { no_fusion: true, ..GpuOptions::default() };
         let split = GpuOptions { max_binding_n_bytes: Some(max_binding_n_bytes), ..GpuOptions::default() };
-        for options in feature_sets().into_iter().chain([unfused, split]) {
+        for options in pairs_of_features().into_iter().chain([unfused, split]) {
             let mut gpu = open(&plan, options);
             let expected = on_the_host(&mut gpu, &PROMPT, 9);
             assert_eq!(on_the_device(&mut gpu, &PROMPT, 9), expected, "{file}, {options:?}");

@@ -41,6 +41,13 @@ pub(crate) fn feature_sets() -> Vec<GpuOptions> {
     (0..8).map(set).collect()
 }
 
+/// Half of [`feature_sets`], for whole models, whose kernels the cases test one by one: every two features are both there, both
+/// absent, and one of them alone.
+pub(crate) fn pairs_of_features() -> Vec<GpuOptions> {
+    let is_even = |set: &GpuOptions| (set.no_f16 ^ set.no_subgroups) == set.exact;
+    feature_sets().into_iter().filter(is_even).collect()
+}
+
 /// The path of a tiny model's file.
 pub(crate) fn fixture(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/tiny").join(name)

@@ -1,6 +1,6 @@
 //! Whole tiny models, fed in many ways, against the CPU's plain loops.
 
-use crate::harness::{Executor, feature_sets, load};
+use crate::harness::{Executor, feature_sets, load, pairs_of_features};
 use anser_gpu::GpuOptions;
 use anser_model::cases::nmse;
 use anser_model::{Plan, Sequence, Step};
@@ -45,7 +45,7 @@ fn chunks_of_any_size_equal_the_reference() {
         let tokens = tokens(41);
         let (logits, state) = feed(&mut Executor::reference(&plan), &plan, &tokens, 64);
         let unfused = GpuOptions { no_fusion: true, ..GpuOptions::default() };
-        for options in feature_sets().into_iter().chain([unfused, GpuOptions { exact: true, ..unfused }]) {
+        for options in pairs_of_features().into_iter().chain([unfused, GpuOptions { exact: true, ..unfused }]) {
             let mut gpu = Executor::gpu(&plan, options);
             for chunk in [1, 7, 33, 64] {
                 let (gpu_logits, gpu_state) = feed(&mut gpu, &plan, &tokens, chunk);
@@ -215,7 +215,7 @@ fn sequences_of_one_token_each_equal_them_apart() {
             (logits, slots.iter().flat_map(|&slot| executor.read_state(slot)).collect::<Vec<_>>())
         };
         let (logits, states) = run(&mut Executor::reference(&plan));
-        for options in feature_sets() {
+        for options in pairs_of_features() {
             let (gpu_logits, gpu_states) = run(&mut Executor::gpu(&plan, options));
             let what = |what| format!("{file}, {n_sequences} sequences, {options:?}: {what}");
             assert_close(&what("logits"), &gpu_logits, &logits, bound(options));

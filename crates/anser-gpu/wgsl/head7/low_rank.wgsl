@@ -1,5 +1,6 @@
 // The operands of a head, of which the rates are computed here: the expansions of the low-rank pairs, the head's rows of
-// four tall matrices. Follows matmul/activation.wgsl, weight/piece.wgsl, and comes before matmul/floats.wgsl.
+// four tall matrices. Follows matmul/activation.wgsl, weight/piece.wgsl and weight/float_kinds.wgsl, and comes before
+// matmul/floats.wgsl.
 
 @group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>; // the layer's
 @group(0) @binding(6) var<storage, read> values: array<vec4<f32>>;  // r, k, v and the reductions of the low-rank pairs
@@ -16,7 +17,7 @@ struct Values {
 // The second matrix of a low-rank pair, [C, RANK], and its input.
 struct Pair {
     weights: u32, // first vec4
-    kind: u32,    // one of the constants below
+    kind: u32,    // see weight/float_kinds.wgsl
     input: u32,   // first vec4 of values, [T, RANK / 4]
     bias: u32,    // first number of the vector [C], or NOTHING
     rank: u32,    // RANK, a multiple of 4
@@ -32,10 +33,6 @@ const V: u32 = 3u;
 
 override N_PAIR_PIECES: u32; // pieces of all pairs
 override N_ROUNDS: u32 = (N_PAIR_PIECES + N_LANES - 1u) / N_LANES;
-
-const F16: u32 = 1u;
-const BF16: u32 = 2u;
-const F32: u32 = 3u;
 
 fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
     return values[VALUES.receptance + t * (N_COLS / 4u) + column4];
@@ -176,13 +173,7 @@ fn piece_product(row: u32, p: u32, bits: array<vec4<u32>, 2>) -> vec4<f32> {
     if pair.kind == F32 {
         w = f32_piece(piece_start(pair, row, piece));
     } else {
-        let low = bits[0];
-        let high = bits[1];
-        if pair.kind == F16 {
-            w = Piece(f16_values(low.xy), f16_values(low.zw), f16_values(high.xy), f16_values(high.zw));
-        } else {
-            w = Piece(bf16_values(low.xy), bf16_values(low.zw), bf16_values(high.xy), bf16_values(high.zw));
-        }
+        w = halves_piece(pair.kind, bits[0], bits[1]);
     }
     return select(vec4<f32>(0.0), vec4<f32>(dot_input(w, p)), vec4<u32>(0u, 1u, 2u, 3u) == vec4<u32>(j));
 }

@@ -52,7 +52,7 @@ fn run(workgroup: vec3<u32>, index: u32) {
         for (var g = 0u; g < N_GROUPS; g++) {
             sum += partial[(i % ROWS * 8u + token) * N_GROUPS + g];
         }
-        store(job, at, token, at < job.n_rows, sum, bias, residual);
+        store(job, at, token, at < job.n_rows, sum, bias, residual, 1.0);
     }
     store_all_bytes(job, first, index);
 }

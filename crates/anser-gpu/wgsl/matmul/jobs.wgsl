@@ -1,5 +1,5 @@
 // What a mat-vec kernel computes: several products, one after another in its grid. Each is a matrix, or a row range of
-// one, times the rows of its input: out `[T, R]` = residual + activation(x · weightᵀ + bias). Follows step.wgsl and place.wgsl;
+// one, times the rows of its input: out `[T, R]` = residual + gate ∘ activation(x · weightᵀ + bias). Follows step.wgsl and place.wgsl;
 // job_constants.wgsl or job_table.wgsl has them.
 
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
@@ -22,12 +22,10 @@ struct Job {
     n_cols: u32,          // if N_COLS is 0: then they differ between jobs, whose weights are floats
     norm_scale: u32,      // of shift.wgsl
     norm_offset: u32,
+    @size(16) gate: u32,  // first word of x that has the gate's floats [1, R], if there is one
 }
 
 const QUANTIZED: u32 = 0u; // of the type that the kernel is made for
-const F16: u32 = 1u;
-const BF16: u32 = 2u;
-const F32: u32 = 3u;
 
 const HAS_RESIDUAL: u32 = 32u;
 

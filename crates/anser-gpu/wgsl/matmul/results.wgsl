@@ -9,8 +9,8 @@ override ROW_PIECES: u32 = max(ROWS / 16u, 1u);
 
 var<workgroup> staged: array<f32, N_STAGED>; // results [COLUMNS, ROWS], before they become bytes
 
-fn store(job: Job, row: u32, token: u32, valid: bool, sum: f32, bias: f32, residual: f32) {
-    let value = residual + activation(sum + bias, job.epilogue);
+fn store(job: Job, row: u32, token: u32, valid: bool, sum: f32, bias: f32, residual: f32, gate: f32) {
+    let value = residual + gate * activation(sum + bias, job.epilogue);
     if valid && token < n_tokens() && job.out != NOTHING {
         out[job.out + token * job.n_total + job.first_row + row] = bitcast<u32>(value);
     }

@@ -116,3 +116,8 @@ fn load_bias(job: Job, row: u32) -> f32 {
 fn load_residual(job: Job, row: u32, token: u32) -> f32 {
     return 0.0;
 }
+
+// No product of a shifted norm has a gate.
+fn load_gate(job: Job, row: u32) -> f32 {
+    return 1.0;
+}

@@ -7,6 +7,7 @@
 
 override HAS_FLOATS: bool;    // whether any job has float weights
 override HAS_QUANTIZED: bool; // whether any job has quantized ones
+override HAS_GATE: bool;      // whether every job has a gate, for one token
 
 fn run(workgroup: vec3<u32>, index: u32) {
     let number = workgroup.x + GRID_WIDTH * workgroup.y;
@@ -20,6 +21,10 @@ fn run(workgroup: vec3<u32>, index: u32) {
     // Fetched early, so that nothing has to be waited for at the end.
     let bias = load_bias(job, weight_row);
     let residuals = load_residuals(job, weight_row);
+    var gate = 1.0;
+    if HAS_GATE {
+        gate = load_gate(job, weight_row);
+    }
 
     var sums: Columns;
     if HAS_QUANTIZED && (!HAS_FLOATS || job.kind == QUANTIZED) {
@@ -47,19 +52,19 @@ fn run(workgroup: vec3<u32>, index: u32) {
         sums.b.w = lanes_sum(sums.b.w, index);
     }
     if lane == 0u {
-        store(job, row, 0u, valid, sums.a.x, bias, residuals.a.x);
+        store(job, row, 0u, valid, sums.a.x, bias, residuals.a.x, gate);
         if COLUMNS > 1u {
-            store(job, row, 1u, valid, sums.a.y, bias, residuals.a.y);
+            store(job, row, 1u, valid, sums.a.y, bias, residuals.a.y, 1.0);
         }
         if COLUMNS > 2u {
-            store(job, row, 2u, valid, sums.a.z, bias, residuals.a.z);
-            store(job, row, 3u, valid, sums.a.w, bias, residuals.a.w);
+            store(job, row, 2u, valid, sums.a.z, bias, residuals.a.z, 1.0);
+            store(job, row, 3u, valid, sums.a.w, bias, residuals.a.w, 1.0);
         }
         if COLUMNS > 4u {
-            store(job, row, 4u, valid, sums.b.x, bias, residuals.b.x);
-            store(job, row, 5u, valid, sums.b.y, bias, residuals.b.y);
-            store(job, row, 6u, valid, sums.b.z, bias, residuals.b.z);
-            store(job, row, 7u, valid, sums.b.w, bias, residuals.b.w);
+            store(job, row, 4u, valid, sums.b.x, bias, residuals.b.x, 1.0);
+            store(job, row, 5u, valid, sums.b.y, bias, residuals.b.y, 1.0);
+            store(job, row, 6u, valid, sums.b.z, bias, residuals.b.z, 1.0);
+            store(job, row, 7u, valid, sums.b.w, bias, residuals.b.w, 1.0);
         }
     }
     store_all_bytes(job, first, index);

@@ -22,3 +22,8 @@ fn input4(job: Job, column: u32, column4: u32) -> vec4<f32> {
         input1(start, c + 3u, n),
     );
 }
+
+// The gate of a row of the product, for the first token.
+fn load_gate(job: Job, row: u32) -> f32 {
+    return x[job.gate + job.first_row + row];
+}

@@ -15,3 +15,9 @@ fn input4(job: Job, column: u32, column4: u32) -> vec4<f32> {
 fn input_bytes(job: Job, piece: u32) -> vec4<u32> {
     return x[job.x + piece];
 }
+
+// The gate of a row of the product, for the first token.
+fn load_gate(job: Job, row: u32) -> f32 {
+    let i = job.gate + job.first_row + row;
+    return bitcast<f32>(x[i / 4u][i % 4u]);
+}

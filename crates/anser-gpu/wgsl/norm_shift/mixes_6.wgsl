@@ -20,11 +20,12 @@ fn load_mixes(c: u32) -> Mixes {
     return Mixes(mix_of(0u, c), mix_of(1u, c), mix_of(2u, c), mix_of(3u, c), mix_of(4u, c), mix_of(5u, c));
 }
 
-fn write_mixes(row: u32, c: u32, local: u32, valid: bool, m: Mixes, current: f32, difference: f32) {
+fn write_mixes(row: u32, c: u32, local: u32, valid: bool, m: Mixes, current: f32, previous: f32) {
     if !valid {
         return;
     }
     let i = row + c;
+    let difference = previous - current;
     out_0[i] = to_out(current + difference * m.m0);
     out_1[i] = to_out(current + difference * m.m1);
     out_2[i] = to_out(current + difference * m.m2);

@@ -1,5 +1,6 @@
 // The results of a token shift in one buffer: each as floats, in bytes, or both. A workgroup writes WORKGROUP columns.
-// Follows bytes_out.wgsl and place.wgsl.
+// Follows bytes_out.wgsl and place.wgsl. The arguments of the kernel say where results are: MIXES, six places, and KEPT, the
+// places of xx itself and of the previous token's xx, which are wanted as floats or not at all.
 
 override N_MIXES: u32; // at most 6
 override N_STAGED_PIECES: u32 = N_MIXES * (WORKGROUP / 16u);
@@ -9,7 +10,7 @@ const PITCH: u32 = 17u; // from one staged piece to the next: a number of banks 
 
 @group(0) @binding(5) var<storage, read_write> out: array<u32>;
 
-// Where the result of a mix is in out, see place.wgsl: MIXES is the kernel's argument, an array of six places.
+// Where the result of a mix is in out, see place.wgsl.
 fn place_of(m: u32) -> Place {
     switch m {
         case 0u: {
@@ -50,7 +51,8 @@ fn staged4(at: u32) -> vec4<f32> {
 }
 
 // The whole workgroup must call it.
-fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current: f32, difference: f32) {
+fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current: f32, previous: f32) {
+    let difference = previous - current;
     var m_of = mixes;
     for (var m = 0u; m < N_MIXES; m++) {
         let value = current + difference * m_of[m];
@@ -59,6 +61,12 @@ fn write_mixes(row: u32, c: u32, local: u32, valid: bool, mixes: Mixes, current:
         if valid && place.floats != NOTHING {
             out[place.floats + row + c] = bitcast<u32>(value);
         }
+    }
+    if valid && KEPT[0].floats != NOTHING {
+        out[KEPT[0].floats + row + c] = bitcast<u32>(current);
+    }
+    if valid && KEPT[1].floats != NOTHING {
+        out[KEPT[1].floats + row + c] = bitcast<u32>(previous);
     }
     workgroupBarrier();
     for (var p = local; p < N_STAGED_PIECES; p += WORKGROUP) {

@@ -90,7 +90,7 @@ fn run(workgroup: vec3<u32>, local: u32) {
         if valid && token.is_last == 1u {
             state[state_after + c] = normed.x;
         }
-        write_mixes(row, c, local, valid, column.mixes, normed.x, previous - normed.x);
+        write_mixes(row, c, local, valid, column.mixes, normed.x, previous);
         if SLICE_LEN > WORKGROUP {
             c += WORKGROUP;
             column = load_column(min(c, N_COLS - 1u), row, row_before, state_before);

@@ -94,7 +94,7 @@ impl Compiler {
         let compile = || {
             let parsed = grammar.to_compile().map_err(|error| refuse(error.to_string()))?;
             let parser = self.factory.create_parser(parsed);
-            let parser = parser.map_err(|error| refuse(first_line(&format!("{error:#}"))))?;
+            let parser = parser.map_err(|error| refuse(one_line(&format!("{error:#}"))))?;
             let mut matcher = Matcher::new(Ok(parser));
             // The first mask finds grammars that allow no text, and fills tables that all texts of the grammar begin with.
             matcher.compute_mask_or_eos().map_err(|error| refuse(reason_of(&matcher, &error.to_string())))?;
@@ -130,13 +130,18 @@ pub(super) fn reason_of(matcher: &Matcher, error: &str) -> String {
             "no token leads on to a complete text: it allows no text, or a token that no text has".into()
         }
         StopReason::LexerTooComplex | StopReason::ParserTooComplex => {
-            format!("it takes too much time or memory ({}); make it smaller", first_line(error))
+            format!("it takes too much time or memory ({}); make it smaller", one_line(error))
         }
-        _ => first_line(error),
+        _ => one_line(error),
     }
 }
 
-/// The first line of a message: backtraces and the place in a grammar follow in others.
-fn first_line(message: &str) -> String {
-    message.lines().next().unwrap_or_default().trim_end().to_owned()
+/// A message in one line: the first one, and the fault of a regular expression, which stands below it. Others show the place in the
+/// grammar, or a backtrace.
+fn one_line(message: &str) -> String {
+    let first = message.lines().next().unwrap_or_default().trim_end();
+    match message.lines().find_map(|line| line.strip_prefix("error: ")) {
+        Some(fault) => format!("{first} {fault}"),
+        None => first.to_owned(),
+    }
 }

@@ -1,6 +1,6 @@
 //! Bounds of JSON schemas, and the form of the JSON that they describe.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Number, Value, json};
 
 /// The most lists and objects around a value of a schema.
 const MAX_DEPTH: usize = 64;
@@ -8,6 +8,9 @@ const MAX_DEPTH: usize = 64;
 const MAX_PROPERTIES: usize = 500;
 /// The most values of all `enum`s of a schema together.
 const MAX_ENUM_VALUES: usize = 1000;
+
+/// The largest number of a schema: beyond 2^53 not all whole numbers are floats, as which they are compiled.
+const MAX_NUMBER: f64 = (1u64 << 53) as f64;
 
 /// The key of a schema with options for `llguidance`.
 const OPTIONS: &str = "x-guidance";
@@ -18,6 +21,8 @@ struct Size {
     depth: usize,
     n_properties: usize,
     n_enum_values: usize,
+    /// A number beyond [`MAX_NUMBER`].
+    large: Option<Number>,
 }
 
 /// A schema within the bounds, with the separators of [`with_separators`]. Errors: what is wrong with it.
@@ -33,6 +38,9 @@ pub(super) fn checked(schema: Value) -> Result<Value, String> {
         if found > max {
             return Err(format!("expected {what} of at most {max}, found {found}"));
         }
+    }
+    if let Some(found) = size.large {
+        return Err(format!("expected numbers of at most 2^53, found {found}"));
     }
     match schema {
         Value::Object(_) => Ok(with_separators(schema)),
@@ -65,7 +73,12 @@ fn measure(value: &Value, depth: usize, size: &mut Size) {
                 measure(member, depth + 1, size);
             }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        Value::Number(number) => {
+            if number.as_f64().is_none_or(|number| number.abs() > MAX_NUMBER) {
+                size.large.get_or_insert_with(|| number.clone());
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
     }
 }
 

@@ -37,7 +37,7 @@ impl Grammar {
     ///
     /// # Errors
     /// A text that is no JSON, or no schema; more than 64 KiB, a nesting of more than 64, more than 500 properties or 1,000 values of
-    /// `enum`s. What the schema says is examined when it is compiled, see [`Grammar::prepare`].
+    /// `enum`s, a number beyond 2^53. What the schema says is examined when it is compiled, see [`Grammar::prepare`].
     pub fn json_schema(schema: &str) -> Result<Grammar, Error> {
         let refuse = |reason| Error::Grammar { kind: JSON_SCHEMA, reason };
         check_n_bytes(JSON_SCHEMA, schema)?;

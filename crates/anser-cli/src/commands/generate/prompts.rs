@@ -1,13 +1,14 @@
 //! `anser generate --prompts`: a line of JSON in, a line of JSON out, many texts side by side.
 
 use super::result::TokenLikelihood;
+use super::sampler;
 use crate::args::GenerateArgs;
 use crate::output::Output;
 use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Progress};
 use crate::{commands, input, interrupt};
-use anser::{CancelToken, FinishReason, GenerateOptions, Model, SamplerOptions};
+use anser::{CancelToken, Error, FinishReason, GenerateOptions, Grammar, Model, SamplerOptions};
 use anser_engine::{Delivery, Engine, Event, Limits, Request, Saved, Start, Ticket, Work};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,6 +42,9 @@ struct Line {
     penalty_decay: Option<f32>,
     repetition_penalty: Option<f32>,
     seed: Option<u64>,
+    json_schema: Option<Value>,
+    regex: Option<String>,
+    lark: Option<String>,
 }
 
 /// A line of the output; the help describes it.
@@ -92,11 +96,13 @@ pub(super) fn run(args: &GenerateArgs, file: &Path) -> Result<(), Failure> {
         }
     };
     term::remark(&format!("{} on {}", printable(model.name()), printable(model.device())));
+    let grammar = args.grammar.grammar(&model)?;
     let cancel = CancelToken::default();
     let defaults = GenerateOptions {
-        sampler: args.generation.sampler(SamplerOptions::default()),
+        sampler: sampler(args, grammar.is_some()),
         max_tokens: args.max_tokens,
         stop: args.stop.clone(),
+        grammar,
         cancel: cancel.clone(),
         ..GenerateOptions::default()
     };
@@ -175,6 +181,8 @@ struct Texts {
     engine: Engine,
     start: Start,
     defaults: GenerateOptions,
+    /// The sampler of a line that brings a grammar.
+    grammar_sampler: SamplerOptions,
     n_top: Option<usize>,
     n_jobs: usize,
     /// Where the engine sends events, each with the index of its line.
@@ -198,6 +206,7 @@ impl Texts {
             engine,
             start,
             defaults,
+            grammar_sampler: sampler(args, true),
             n_top: args.logprobs,
             n_jobs: args.jobs,
             sender,
@@ -268,7 +277,15 @@ impl Texts {
             prompt = input::or_document_start(prompt);
         }
         let n_prompt = prompt.len();
-        let options = line.options(&self.defaults);
+        let grammar = line.grammar().transpose().map_err(|error| error.to_string())?;
+        let options = match grammar {
+            Some(grammar) => line.options(&GenerateOptions {
+                sampler: self.grammar_sampler.clone(),
+                grammar: Some(grammar),
+                ..self.defaults.clone()
+            }),
+            None => line.options(&self.defaults),
+        };
         let work = Work::Generate { choices: vec![options], n_top: self.n_top };
         let request = Request { start: self.start.clone(), ..Request::new(prompt, work) };
         let to = self.sender.clone();
@@ -325,6 +342,20 @@ impl Texts {
 }
 
 impl Line {
+    /// The grammar of the line, if it brings one.
+    fn grammar(&self) -> Option<Result<Grammar, Error>> {
+        match (&self.json_schema, &self.regex, &self.lark) {
+            (None, None, None) => None,
+            (Some(schema), None, None) => Some(Grammar::json_schema(&schema.to_string())),
+            (None, Some(regex), None) => Some(Grammar::regex(regex)),
+            (None, None, Some(grammar)) => Some(Grammar::lark(grammar)),
+            _ => {
+                let reason = "expected one of json_schema, regex and lark, found several".into();
+                Some(Err(Error::Option { option: "grammar", reason }))
+            }
+        }
+    }
+
     /// `defaults`, changed by what the line says.
     fn options(self, defaults: &GenerateOptions) -> GenerateOptions {
         let given = &defaults.sampler;

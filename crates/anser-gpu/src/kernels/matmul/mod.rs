@@ -6,6 +6,7 @@
 //! tiles, of cooperative matrices (`gemm.rs`) or plain arithmetic (`tiled.rs`). Each has candidates for its shape, see
 //! `compile/choices.rs`.
 
+pub(crate) mod gated;
 mod gemm;
 mod held;
 mod lanes;
@@ -78,6 +79,7 @@ pub(super) fn product<'a>(lowering: &Lowering<'a>, node: usize) -> Result<MatMul
         bias: *bias,
         activation: *activation,
         residual: *residual,
+        gate: None,
         out: *out,
         in_halves: [*x, *out].map(|id| lowering.schedule.is_in_halves(id)),
         rows,
@@ -106,6 +108,8 @@ pub(crate) struct MatMul<'a> {
     pub(crate) activation: Activation,
     /// Added last, `[T, R]`.
     pub(crate) residual: Option<ValueId>,
+    /// Multiplies the product before that is added, `[1, R]`: in products of one token only.
+    pub(crate) gate: Option<ValueId>,
     /// Result `[T, R]`.
     pub(crate) out: ValueId,
     /// Whether x and out are kept in halves, all of their regions.

@@ -149,12 +149,12 @@ pub(crate) enum Jobs {
 }
 
 impl Jobs {
-    fn modules(self) -> [&'static Module; 2] {
+    fn modules(self) -> [&'static Module; 3] {
         let own = match self {
             Jobs::Constants => wgsl!("matmul/job_constants.wgsl"),
             Jobs::Table => wgsl!("matmul/job_table.wgsl"),
         };
-        [wgsl!("matmul/jobs.wgsl"), own]
+        [wgsl!("weight/float_kinds.wgsl"), wgsl!("matmul/jobs.wgsl"), own]
     }
 }
 

@@ -7,7 +7,7 @@ use super::shifted::Shift;
 use super::spec::{Jobs, VecInput};
 use super::{MatMul, epilogue_word, spec};
 use crate::compile::dispatch::{Binding, Dispatch, Extent};
-use crate::compile::lowering::Lowering;
+use crate::compile::lowering::{Lowering, NOTHING};
 use crate::compile::rule::Unlowered;
 use crate::compile::schedule::Region;
 use crate::compile::target::Precision;
@@ -23,7 +23,10 @@ use std::sync::Arc;
 const MAX_JOBS: usize = 8;
 
 /// Words of `Job` of `wgsl/matmul/jobs.wgsl`.
-const JOB_LEN: usize = 16;
+const JOB_LEN: usize = 17;
+
+/// Words from one job to the next in a table, where their size is a multiple of 16 bytes.
+const JOB_PITCH: usize = JOB_LEN.next_multiple_of(4);
 
 /// `Job::kind` of quantized types in `wgsl/matmul/jobs.wgsl`.
 const QUANTIZED: u32 = 0;
@@ -272,6 +275,7 @@ fn dispatch(jobs: &[Job], shift: Option<&Shift>, lowering: &Lowering) -> Result<
     let mut kernel = match shape {
         Shape::Held(held) => spec::held(quantized, input, jobs_are, held, constants),
         Shape::Lanes(shape) => {
+            constants.push(("HAS_GATE", f64::from(first.op.gate.is_some())));
             constants.push(("AHEAD", f64::from(ahead(first.op.n_cols, shape.n_lanes))));
             let has_floats = jobs.iter().any(|job| job.quantized().is_none());
             spec::vec(quantized, [has_floats, reads_bytes], input, jobs_are, shape, constants)
@@ -295,8 +299,10 @@ fn dispatch(jobs: &[Job], shift: Option<&Shift>, lowering: &Lowering) -> Result<
     match jobs_are {
         Jobs::Constants => kernel.arguments.push(Argument::array("JOBS", "Job", table, MAX_JOBS)),
         Jobs::Table => {
-            table.resize(MAX_JOBS, [0; JOB_LEN]);
-            bindings.push(Binding::Constants(Arc::from(table.concat())));
+            let words = table.iter().flat_map(|job| job.iter().copied().chain([0; JOB_PITCH - JOB_LEN]));
+            let mut words: Vec<u32> = words.collect();
+            words.resize(MAX_JOBS * JOB_PITCH, 0);
+            bindings.push(Binding::Constants(Arc::from(words)));
         }
     }
     let grid = [n_workgroups.min(WIDTH), n_workgroups.div_ceil(WIDTH), 1].map(Extent::Fixed);
@@ -324,6 +330,11 @@ fn job_words(job: &Job, first_workgroup: u32, lowering: &Lowering) -> Result<[u3
     }
     .map(|at| at as u32);
     let [out, out_bytes, out_scales, _] = lowering.place(op.out);
+    let gate = match op.gate {
+        Some(gate) if lowering.region(gate) == job.input.region => (lowering.floats(gate)? / 4) as u32,
+        Some(_) => return Err(Unlowered("a gate lies in another buffer than the input")),
+        None => NOTHING,
+    };
     Ok([
         first_workgroup,
         job.rows.len() as u32,
@@ -341,5 +352,6 @@ fn job_words(job: &Job, first_workgroup: u32, lowering: &Lowering) -> Result<[u3
         op.n_cols as u32,
         norm_scale,
         norm_offset,
+        gate,
     ])
 }

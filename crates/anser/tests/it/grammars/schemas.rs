@@ -20,7 +20,7 @@ fn values() -> Vec<Value> {
         schemas.push(json!({ "type": pair, "maxLength": 8 }));
     }
     let constants = json!([null, true, false, 0, 1, -3, 2.5, "", "x", "two words", "a \"quote\" \\ /", "tab\there", "北京", "🎉",
-        "é🎉北", [], [1, "a", null], [[1], [2, [3]]], {}, {"a": 1}, {"a": {"b": [true]}, "c": "d"}]);
+        "é🎉北", 0.1, 1e-7, 123456.789, -0.5, 9007199254740992i64, "\u{1}", "\u{7f}", "\u{2028}", [], [1, "a", null], [[1], [2, [3]]], {}, {"a": 1}, {"a": {"b": [true]}, "c": "d"}]);
     let constants = constants.as_array().unwrap();
     schemas.extend(constants.iter().map(|constant| json!({ "const": constant })));
     schemas.extend(constants.windows(3).step_by(2).map(|some| json!({ "enum": some })));
