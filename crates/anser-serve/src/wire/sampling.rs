@@ -139,7 +139,7 @@ impl Sampling {
             (Thinking::Off | Thinking::Fake | Thinking::FakeInline, false) => SamplerOptions::default(),
         };
         let base = match rules.grammar.is_some() {
-            true => SamplerOptions { presence_penalty: 0.0, frequency_penalty: 0.0, ..base },
+            true => base.without_penalties(),
             false => base,
         };
         let sampler = SamplerOptions {
