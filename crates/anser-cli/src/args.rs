@@ -4,9 +4,13 @@
 
 mod groups;
 mod numbers;
+#[cfg(feature = "serve")]
+mod serve;
 mod usage;
 
 pub(crate) use groups::{GenerationArgs, GrammarArgs, ModelArgs, TokensArgs, about_to_open, load, not_run};
+#[cfg(feature = "serve")]
+pub(crate) use serve::ServeArgs;
 pub(crate) use usage::parse;
 
 use crate::input::TokenIds;
@@ -36,6 +40,7 @@ Examples:
   anser generate -m rwkv7-g1-0.4b-q8_0.gguf -n 100 --temperature 0 \"The Eiffel tower\"
   anser chat -m rwkv7-g1-2.9b-q4_k_m.gguf     talk with a model; /help lists what else it can do
   anser chat -m hf:OWNER/REPO                 download a model from a Hugging Face hub, once, and talk with it
+  anser serve -m model.gguf                   answer clients of the OpenAI API on http://127.0.0.1:8080/v1
   anser inspect model.gguf                    what is in a file
   anser bench -m model.gguf                   how fast it runs here
 
@@ -51,6 +56,8 @@ Exit codes:
 pub(crate) enum Command {
     Generate(GenerateArgs),
     Chat(ChatArgs),
+    #[cfg(feature = "serve")]
+    Serve(ServeArgs),
     Tokenize(TokenizeArgs),
     Logits(LogitsArgs),
     Embed(EmbedArgs),
@@ -74,6 +81,8 @@ impl Command {
         match self {
             Command::Generate(args) => Some(of(&mut args.model)),
             Command::Chat(args) => Some(of(&mut args.model)),
+            #[cfg(feature = "serve")]
+            Command::Serve(args) => Some(of(&mut args.model)),
             Command::Tokenize(args) => args.model.as_mut().map(|model| (model, args.offline)),
             Command::Logits(args) => Some(of(&mut args.model)),
             Command::Embed(args) => Some(of(&mut args.model)),

@@ -85,6 +85,11 @@ impl Engine {
         }
     }
 
+    /// Whether the thread has ended: after [`Engine::drain`], or because the device failed and the model could not be loaded again.
+    pub fn has_ended(&self) -> bool {
+        self.inner.check_process().is_err() || self.inner.shared.lock().has_ended
+    }
+
     /// Takes no more requests in, waits until those inside are complete, and ends the thread. What is not complete at `deadline`
     /// fails then.
     pub fn drain(&self, deadline: Instant) {

@@ -116,6 +116,19 @@ impl Model {
         ))
     }
 
+    /// The bytes of a state file with `state`, which is one of this model, and the logits `[V]` of the token that follows; none if they are
+    /// not known.
+    ///
+    /// # Errors
+    /// A state of another model; a file of the model that cannot be read, or was changed.
+    pub fn state_to_bytes(&self, state: &State, logits: &[f32]) -> Result<Vec<u8>, Error> {
+        let contents = Contents::of(state, logits, self)?;
+        let n_numbers: usize = contents.numbers.iter().map(|numbers| numbers.len()).sum();
+        let mut bytes = Vec::with_capacity(contents.header.len() + 8 + 4 * n_numbers);
+        contents.write_to(&mut bytes).map_err(|source| Error::Io { file: "a state".into(), source })?;
+        Ok(bytes)
+    }
+
     /// Writes `state`, and the logits `[V]` of the token that follows, or none if they are not known, to a safetensors file that
     /// names this model: what [`Session::save_state`](crate::Session::save_state) does for its own.
     ///
@@ -123,37 +136,8 @@ impl Model {
     /// A state of another model; if the file cannot be written; [`Error::Output`] if it is a file that the model is read from.
     pub fn save_state(&self, path: impl AsRef<Path>, state: &State, logits: &[f32]) -> Result<(), Error> {
         self.check_output(&path)?;
-        self.check_state(state)?;
-        let n_vocab = self.config().n_vocab;
-        if !logits.is_empty() && logits.len() != n_vocab {
-            let reason = format!("expected {n_vocab} or none, found {}", logits.len());
-            return Err(Error::Option { option: "logits", reason });
-        }
-        let identity: &Arc<Identity> = self.identity()?;
-        let layout = state.layout();
-        let part = |(i, part): (usize, &anser_model::StatePart)| {
-            (part.name, stacked(layout.n_layer, &part.shape), &state.data()[layout.part_range(i)])
-        };
-        let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = layout.parts.iter().enumerate().map(part).collect();
-        tensors.push((SAMPLES, vec![identity.samples().len()], identity.samples()));
-        if !logits.is_empty() {
-            tensors.push((LOGITS, vec![logits.len()], logits));
-        }
-        let entries = [
-            ("format", FORMAT),
-            ("version", VERSION),
-            ("model", identity.title()),
-            ("fingerprint", self.fingerprint()),
-            ("digest", self.digest()?),
-        ];
-        let header = header(&entries, &tensors);
-        files::write_with(&path, |out| {
-            out.write_all(&(header.len() as u64).to_le_bytes())?;
-            out.write_all(header.as_bytes())?;
-            tensors
-                .iter()
-                .try_for_each(|(_, _, numbers)| numbers.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())))
-        })
+        let contents = Contents::of(state, logits, self)?;
+        files::write_with(&path, |out| contents.write_to(out))
     }
 
     fn decode(&self, file: &ModelFile) -> Result<LoadedState, Error> {
@@ -201,6 +185,50 @@ impl Model {
                 "a state of another model, one of the same sizes ({title}) whose weights are not those of this"
             ))
         })
+    }
+}
+
+/// What stands in a state file.
+struct Contents<'a> {
+    header: String,
+    /// The numbers of its tensors, in their order.
+    numbers: Vec<&'a [f32]>,
+}
+
+impl<'a> Contents<'a> {
+    /// Errors: a state of another model, logits of another length, or a file of the model that cannot be read.
+    fn of(state: &'a State, logits: &'a [f32], model: &'a Model) -> Result<Contents<'a>, Error> {
+        model.check_state(state)?;
+        let n_vocab = model.config().n_vocab;
+        if !logits.is_empty() && logits.len() != n_vocab {
+            let reason = format!("expected {n_vocab} or none, found {}", logits.len());
+            return Err(Error::Option { option: "logits", reason });
+        }
+        let identity: &Arc<Identity> = model.identity()?;
+        let layout = state.layout();
+        let part = |(i, part): (usize, &anser_model::StatePart)| {
+            (part.name, stacked(layout.n_layer, &part.shape), &state.data()[layout.part_range(i)])
+        };
+        let mut tensors: Vec<(&str, Vec<usize>, &[f32])> = layout.parts.iter().enumerate().map(part).collect();
+        tensors.push((SAMPLES, vec![identity.samples().len()], identity.samples()));
+        if !logits.is_empty() {
+            tensors.push((LOGITS, vec![logits.len()], logits));
+        }
+        let entries = [
+            ("format", FORMAT),
+            ("version", VERSION),
+            ("model", identity.title()),
+            ("fingerprint", model.fingerprint()),
+            ("digest", model.digest()?),
+        ];
+        let header = header(&entries, &tensors);
+        Ok(Contents { header, numbers: tensors.into_iter().map(|(_, _, numbers)| numbers).collect() })
+    }
+
+    fn write_to(&self, out: &mut (impl io::Write + ?Sized)) -> io::Result<()> {
+        out.write_all(&(self.header.len() as u64).to_le_bytes())?;
+        out.write_all(self.header.as_bytes())?;
+        self.numbers.iter().copied().flatten().try_for_each(|x| out.write_all(&x.to_le_bytes()))
     }
 }
 

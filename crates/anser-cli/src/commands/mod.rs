@@ -10,6 +10,8 @@ mod generate;
 mod inspect;
 mod logits;
 mod perplexity;
+#[cfg(feature = "serve")]
+mod serve;
 mod state;
 mod tokenize;
 mod tune;
@@ -29,6 +31,8 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
     match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => serve::run(&args),
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Embed(args) => embed::run(&args),

@@ -11,6 +11,8 @@ mod inspect;
 mod interrupt;
 mod model_files;
 mod numbers;
+#[cfg(feature = "serve")]
+mod serve;
 mod state;
 #[cfg(unix)]
 mod terminal;

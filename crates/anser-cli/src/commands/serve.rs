@@ -1,0 +1,179 @@
+//! `anser serve`
+
+mod logger;
+#[cfg(unix)]
+mod unix;
+
+use crate::args::{ServeArgs, load};
+use crate::interrupt;
+use crate::printable::printable;
+use crate::report::Failure;
+use crate::term::note;
+use anser::{Model, Options as ModelOptions};
+use anser_engine::{CacheLimits, Limits, Reload};
+use anser_serve::{Bounds, Keys, Listener, Options, ServeError, ServedModel, Server};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::SystemTime;
+
+/// The most bytes of a file of keys.
+const MAX_KEYS_N_BYTES: u64 = 1 << 20;
+/// The variable that may hold a key, since arguments are shown to other users of the machine.
+const KEY_VARIABLE: &str = "ANSER_API_KEY";
+/// The bytes of states that a GPU keeps for conversations.
+const DEVICE_CACHE_N_BYTES: usize = 1 << 30;
+
+pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let keys = keys(args)?;
+    #[cfg(unix)]
+    unix::allow_many_connections();
+    logger::install(args.log);
+    // The port is taken before the model is loaded, since that may take longer.
+    let (listener, place) = listen(args)?;
+    let model = args.model.load()?;
+    let options = Options {
+        keys,
+        host_names: args.host_name.iter().map(|name| name.to_ascii_lowercase()).collect(),
+        origins: args.cors.clone(),
+        bounds: Bounds {
+            request_time: args.limits.request_timeout,
+            max_tokens: args.limits.max_tokens,
+            max_connections: args.limits.max_connections,
+            ..Bounds::default()
+        },
+        extra_grammars: args.extra_grammars,
+    };
+    let device = model.device().to_owned();
+    let served = ServedModel {
+        names: names(args, &model),
+        created: created(model.name()),
+        limits: limits(args, &model)?,
+        model,
+    };
+    let name = served.names.first().cloned().unwrap_or_default();
+    let server = Server::new(vec![served], listener, options)?;
+    let stop = server.stop_handle();
+    let mut is_first = true;
+    let _armed = interrupt::arm_with(move || {
+        stop.stop();
+        std::mem::replace(&mut is_first, false)
+    });
+    #[cfg(unix)]
+    unix::stop_on_sigterm(server.stop_handle())?;
+    note(&printable(&format!("{name} on {device}; serving on {place}; Ctrl-C ends it")));
+    Ok(server.run(args.limits.drain)?)
+}
+
+/// Where the server listens, and how clients name the place.
+fn listen(args: &ServeArgs) -> Result<(Listener, String), Failure> {
+    #[cfg(unix)]
+    if let Some(path) = &args.socket {
+        return Ok((unix::listen(path)?, format!("the socket {}", path.display())));
+    }
+    let address = SocketAddr::new(args.host, args.port);
+    let listener =
+        TcpListener::bind(address).map_err(|error| Failure::about(format!("cannot listen on {address}"), error))?;
+    let address = listener.local_addr().map_err(|error| Failure::about(address, error))?;
+    Ok((Listener::Tcp(listener), format!("http://{address}/v1")))
+}
+
+/// The keys that requests need. An address that others reach needs some, unless the user says that it does not.
+fn keys(args: &ServeArgs) -> Result<Keys, Failure> {
+    let of_text =
+        |name: &str, text: &str| Keys::from_lines(text).map_err(|reason| Failure::Usage(format!("{name}: {reason}")));
+    if let Some(path) = &args.api_key_file {
+        let name = path.display().to_string();
+        let bytes = anser::files::read_at_most(path, MAX_KEYS_N_BYTES, "a file of keys")?;
+        let text = String::from_utf8(bytes).map_err(|_| Failure::Usage(format!("{name}: expected UTF-8")))?;
+        return of_text(&name, &text);
+    }
+    if args.no_key {
+        return Ok(Keys::default());
+    }
+    match std::env::var(KEY_VARIABLE) {
+        Ok(key) if !key.is_empty() => of_text(KEY_VARIABLE, &key),
+        Err(std::env::VarError::NotUnicode(_)) => Err(Failure::Usage(format!("{KEY_VARIABLE}: expected UTF-8"))),
+        Ok(_) | Err(std::env::VarError::NotPresent) if is_private(args) => Ok(Keys::default()),
+        Ok(_) | Err(std::env::VarError::NotPresent) => Err(Failure::Usage(format!(
+            "--host {}: others reach this address, so requests need a key: give --api-key-file FILE or {KEY_VARIABLE}, or --no-key to \
+             let everybody ask",
+            args.host
+        ))),
+    }
+}
+
+/// Whether only this machine's users reach the server.
+fn is_private(args: &ServeArgs) -> bool {
+    #[cfg(unix)]
+    if args.socket.is_some() {
+        return true;
+    }
+    args.host.is_loopback()
+}
+
+/// The names of the model: those that the user gave, then that of its file.
+fn names(args: &ServeArgs, model: &Model) -> Vec<String> {
+    let file = Path::new(model.name());
+    let stem = if file.is_dir() { file.file_name() } else { file.file_stem() };
+    let stem = stem.map_or("model".into(), |stem| stem.to_string_lossy().into_owned());
+    let mut names = vec![];
+    for name in args.alias.iter().chain([&stem]) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    names
+}
+
+/// When the model's file was made; the built-in model is as old as the command.
+fn created(model: &str) -> SystemTime {
+    let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+    let of_command = || modified(&std::env::current_exe().ok()?);
+    modified(Path::new(model)).or_else(of_command).unwrap_or_else(SystemTime::now)
+}
+
+fn limits(args: &ServeArgs, model: &Model) -> Result<Limits, Failure> {
+    let given = &args.limits;
+    let options = args.model.options()?;
+    let is_on_gpu = model.gpu_memory()?.is_some();
+    // States would take memory that the user gave to nothing but weights.
+    let device_n_bytes = if is_on_gpu && options.gpu_memory.is_none() { DEVICE_CACHE_N_BYTES } else { 0 };
+    let host_n_bytes = usize::try_from(given.cache).unwrap_or(usize::MAX);
+    Ok(Limits {
+        max_rows: given.max_rows,
+        max_waiting: given.max_waiting,
+        max_choices: given.max_n,
+        max_prompt_tokens: given.max_prompt,
+        max_wait: given.queue_timeout,
+        cache: CacheLimits {
+            host_n_bytes,
+            device_n_bytes: device_n_bytes.min(host_n_bytes),
+            folder: given.cache_dir.clone(),
+            folder_n_bytes: given.cache_dir_size,
+        },
+        reload: Some(reload(args.model.model.clone(), options)),
+        ..Limits::default()
+    })
+}
+
+/// Loads the model again after its device was lost.
+fn reload(path: std::path::PathBuf, options: ModelOptions) -> Reload {
+    Reload::new(move || {
+        load(&path, &options).map_err(|failure| match failure {
+            Failure::Usage(reason) | Failure::Run(reason) | Failure::Loss(reason) => {
+                anser::Error::Option { option: "model", reason }
+            }
+            Failure::Interrupted | Failure::PipeClosed => anser::Error::Cancelled,
+        })
+    })
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Failure {
+        match error {
+            ServeError::Option(reason) => Failure::Usage(reason),
+            ServeError::Model(error) => error.into(),
+            other => Failure::Run(other.to_string()),
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! `anser serve`: what it refuses to do, and how it begins and ends. What it answers is tested in `anser-serve`.
+
+use crate::harness::{anser, run};
+
+#[test]
+fn others_need_a_key_unless_the_user_says_otherwise() {
+    let told = run(&["serve", "--host", "0.0.0.0", "--port", "0"]).failure(2);
+    assert!(told.contains("--api-key-file") && told.contains("--no-key"), "{told}");
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "# none\n").unwrap();
+    let told = run(&["serve", "--port", "0", "--api-key-file", keys.to_str().unwrap()]).failure(2);
+    assert!(told.contains("keys:") && told.contains("none"), "{told}");
+    let told = run(&["serve", "--port", "0", "--api-key-file", "no-such-file"]).failure(1);
+    assert!(told.starts_with("no-such-file:"), "{told}");
+}
+
+#[test]
+fn what_cannot_be_followed_is_named() {
+    for (arguments, told) in [
+        (["--cors", "*"], "origin"),
+        (["--cors", "https://app.example/path"], "origin"),
+        (["--host", "here"], "--host"),
+        (["--port", "70000"], "--port"),
+        (["--max-n", "0"], "--max-n"),
+        (["--drain", "-1"], "--drain"),
+        (["--alias", ""], "--alias"),
+    ] {
+        let message = run(&[["serve"].as_slice(), arguments.as_slice()].concat()).failure(2);
+        assert!(message.contains(told), "{arguments:?}: {message}");
+    }
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port().to_string();
+    assert!(run(&["serve", "--port", &port]).failure(1).contains(&format!("127.0.0.1:{port}")));
+}
+
+#[cfg(unix)]
+mod running {
+    use super::anser;
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::os::unix::net::UnixStream;
+    use std::process::{Child, Command, Stdio};
+
+    /// A server, and the first line that it writes.
+    fn start(arguments: &[&str]) -> (Child, BufReader<std::process::ChildStderr>, String) {
+        let mut command = anser();
+        command.env_remove("ANSER_API_KEY").arg("serve").args(arguments).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stderr.read_line(&mut line).unwrap();
+        (child, stderr, line)
+    }
+
+    fn signal(child: &Child, name: &str) {
+        assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+    }
+
+    const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+
+    fn health(mut stream: impl Read + Write) -> String {
+        stream.write_all(HEALTH).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    #[test]
+    fn signals_end_it_with_0() {
+        for name in ["-TERM", "-INT"] {
+            let (mut child, mut stderr, line) = start(&["--port", "0", "--log"]);
+            let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next());
+            let address = address.unwrap_or_else(|| panic!("{line}"));
+            assert!(health(std::net::TcpStream::connect(address).unwrap()).starts_with("HTTP/1.1 200"));
+            signal(&child, name);
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+            let mut rest = String::new();
+            stderr.read_to_string(&mut rest).unwrap();
+            assert_eq!(rest, "");
+        }
+    }
+
+    #[test]
+    fn a_second_signal_ends_it_at_once() {
+        let (mut child, _stderr, line) = start(&["--port", "0", "--drain", "600"]);
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next()).unwrap().to_owned();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let body = r#"{"prompt": "Once", "max_tokens": 100000, "logit_bias": {"0": -100}, "stream": true}"#;
+        let head = "POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+        write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        stream.read_exact(&mut [0; 400]).unwrap();
+        signal(&child, "-INT");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        assert_eq!(child.try_wait().unwrap(), None, "it completes what runs");
+        signal(&child, "-INT");
+        assert_eq!(child.wait().unwrap().code(), Some(130));
+    }
+
+    #[test]
+    fn a_socket_takes_the_place_of_one_that_was_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("anser.sock");
+        let name = path.to_str().unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let (mut child, _stderr, line) = start(&["--socket", name]);
+        assert!(line.contains(name), "{line}");
+        assert!(health(UnixStream::connect(&path).unwrap()).starts_with("HTTP/1.1 200"));
+        assert!(super::run(&["serve", "--socket", name]).failure(1).contains("another process"));
+        signal(&child, "-TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+}

@@ -1,0 +1,126 @@
+//! What a server keeps for its clients: responses and named states.
+
+use crate::harness::{ANN, BEN, Running, demo};
+use anser::{GenerateOptions, SamplerOptions};
+use serde_json::{Value, json};
+
+fn respond(server: &Running, more: Value) -> Value {
+    let mut body = json!({"temperature": 0, "max_output_tokens": 24});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    server.post("/v1/responses", &body).ok()
+}
+
+fn text(response: &Value) -> &str {
+    response["output"][0]["content"][0]["text"].as_str().unwrap()
+}
+
+#[test]
+fn a_response_goes_on_from_another_and_reads_its_own_turn() {
+    let server = Running::start();
+    let long = format!("{}What is 17 + 26?", "A page about foxes and hills. ".repeat(30));
+    let first = respond(&server, json!({"input": long}));
+    let second =
+        respond(&server, json!({"input": "Tell me a story about a dog.", "previous_response_id": first["id"]}));
+    let whole = json!([{"role": "user", "content": long}, {"role": "assistant", "content": text(&first)},
+        {"role": "user", "content": "Tell me a story about a dog."}]);
+    assert_eq!(text(&second), text(&respond(&server, json!({"input": whole}))));
+    let usage = &second["usage"];
+    let n_read =
+        usage["input_tokens"].as_u64().unwrap() - usage["input_tokens_details"]["cached_tokens"].as_u64().unwrap();
+    assert!(n_read < 40, "{usage}");
+    // The first one is as it was, and those that go on from it live without it.
+    let path = format!("/v1/responses/{}", first["id"].as_str().unwrap());
+    assert_eq!(server.get(&path).ok(), first);
+    assert_eq!(server.get(&format!("{path}/input_items")).ok()["data"][0]["content"][0]["text"], long.as_str());
+    server.request("DELETE", &path, &[("authorization", &format!("Bearer {ANN}"))], b"").ok();
+    server.get(&path).error(404);
+    respond(&server, json!({"input": "And?", "previous_response_id": second["id"]}));
+    let gone = server.post("/v1/responses", &json!({"input": "x", "previous_response_id": first["id"]}));
+    assert_eq!(gone.error(400)["code"], "previous_response_not_found");
+    let unstored = respond(&server, json!({"input": "x", "store": false}));
+    server.get(&format!("/v1/responses/{}", unstored["id"].as_str().unwrap())).error(404);
+}
+
+#[test]
+fn events_are_numbered_and_join_to_the_response() {
+    let server = Running::start();
+    let body = json!({"input": "Tell me a story.", "temperature": 0, "max_output_tokens": 16, "stream": true});
+    let answer = server.post("/v1/responses", &body);
+    let events: Vec<Value> = answer.events().iter().map(|event| serde_json::from_str(event).unwrap()).collect();
+    let numbers: Vec<u64> = events.iter().map(|event| event["sequence_number"].as_u64().unwrap()).collect();
+    assert!(numbers.iter().copied().eq(0..numbers.len() as u64));
+    let deltas = events.iter().filter(|event| event["type"] == "response.output_text.delta");
+    let joined: String = deltas.map(|event| event["delta"].as_str().unwrap()).collect();
+    let last = events.last().unwrap();
+    assert_eq!((last["type"].as_str(), joined.as_str()), (Some("response.incomplete"), text(&last["response"])));
+    assert!(answer.text().starts_with("event: response.created\ndata: "));
+}
+
+#[test]
+fn nothing_is_another_tenants() {
+    let server = Running::start();
+    let first = respond(&server, json!({"input": "My number is 48213."}));
+    let id = first["id"].as_str().unwrap();
+    let as_ben = [("authorization", &*format!("Bearer {BEN}"))];
+    server.request("GET", &format!("/v1/responses/{id}"), &as_ben, b"").error(404);
+    server.request("DELETE", &format!("/v1/responses/{id}"), &as_ben, b"").error(404);
+    let body = json!({"input": "x", "previous_response_id": id});
+    assert_eq!(server.post_as(BEN, "/v1/responses", &body).error(400)["code"], "previous_response_not_found");
+    server.post("/v1/states", &json!({"input": "a text", "name": "mine"})).ok();
+    assert_eq!(server.request("GET", "/v1/states", &as_ben, b"").ok()["data"], json!([]));
+    server.request("GET", "/v1/states/mine/file", &as_ben, b"").error(404);
+    // The same prompt is cached for the one who asked, and for nobody else.
+    let long = json!({"messages": [{"role": "user", "content": "A page about foxes. ".repeat(20)}], "max_tokens": 1});
+    let cached = |key| {
+        let answer = server.post_as(key, "/v1/chat/completions", &long).ok();
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap()
+    };
+    assert_eq!((cached(ANN), cached(BEN)), (0, 0));
+    assert!(cached(ANN) > 50);
+}
+
+#[test]
+fn a_state_is_read_once_and_begun_from() {
+    let server = Running::start();
+    let (story, more) = ("Once upon a time, there was a fox.", " The fox");
+    let state = server.post("/v1/states", &json!({"input": story, "name": "story"})).ok();
+    assert_eq!(
+        (state["id"].as_str(), state["n_tokens"].as_u64()),
+        (Some("story"), Some(demo().encode(story).unwrap().len() as u64))
+    );
+    let mut session = demo().session().unwrap();
+    session.feed(&demo().encode(story).unwrap()).unwrap();
+    let options = GenerateOptions { sampler: SamplerOptions::greedy(), max_tokens: 12, ..GenerateOptions::default() };
+    let expected = session.generate_text(more, &options).unwrap().text().unwrap();
+    let go_on = |state: &str| {
+        let body = json!({"prompt": more, "state": state, "max_tokens": 12, "temperature": 0});
+        server.post("/v1/completions", &body).ok()["choices"][0]["text"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(go_on("story"), expected);
+    // The file is one that the library reads, and comes back under another name.
+    let key = format!("Bearer {ANN}");
+    let file = server.get("/v1/states/story/file").body;
+    assert!(demo().state_from_bytes("the file", file.clone()).is_ok());
+    server.request("PUT", "/v1/states/copy/file", &[("authorization", &key)], &file).ok();
+    assert_eq!(go_on("copy"), expected);
+    server.request("PUT", "/v1/states/broken/file", &[("authorization", &key)], &file[..1000]).error(400);
+    server.request("PUT", "/v1/states/a.b/file", &[("authorization", &key)], &file).error(400);
+    assert_eq!(server.post("/v1/states", &json!({"input": "x", "name": "story"})).error(400)["code"], "state_exists");
+    server.request("DELETE", "/v1/states/story", &[("authorization", &key)], b"").ok();
+    assert_eq!(server.get("/v1/states").ok()["data"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_chat_begins_from_a_state() {
+    let server = Running::start();
+    server.post("/v1/states", &json!({"input": "System: Be brief.\n\nUser: hi\n\nAssistant: yo", "name": "talk"})).ok();
+    let ask = |more: Value| {
+        let mut body = json!({"temperature": 0, "max_tokens": 16});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/v1/chat/completions", &body).ok()["choices"][0]["message"]["content"].clone()
+    };
+    let question = json!({"role": "user", "content": "What is 17 + 26?"});
+    let whole = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "yo"}, question]);
+    assert_eq!(ask(json!({"state": "talk", "messages": [question]})), ask(json!({"messages": whole})));
+}

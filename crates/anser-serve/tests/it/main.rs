@@ -1,0 +1,11 @@
+//! A server with the built-in model, asked over HTTP as clients do.
+
+#![recursion_limit = "256"]
+
+mod answers;
+mod ends;
+mod errors;
+mod forms;
+mod harness;
+mod kept;
+mod security;
