@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::ids;
 use anser::chat::Thinking;
-use anser::{CancelToken, END_OF_TEXT, GenerateOptions, Grammar, SamplerOptions, SamplerOrder};
+use anser::{END_OF_TEXT, GenerateOptions, Grammar, SamplerOptions, SamplerOrder};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use std::collections::HashMap;
@@ -196,8 +196,8 @@ impl Drawing {
             max_tokens: self.max_tokens,
             stop,
             stop_tokens: vec![END_OF_TEXT],
-            cancel: CancelToken::default(),
             grammar: self.grammar.clone(),
+            ..GenerateOptions::default()
         }
     }
 }
