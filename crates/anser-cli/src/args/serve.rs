@@ -39,7 +39,7 @@ pub(crate) struct ServeArgs {
     /// are refused
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) host_name: Vec<String>,
-    /// An origin like https://app.example whose web pages may ask; may be given several times
+    /// An origin (scheme, host and port) whose web pages may ask; may be given several times
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) cors: Vec<String>,
     /// Let requests give a regular expression or a grammar in Lark's notation as the form of their answer, besides JSON schemas
