@@ -55,7 +55,7 @@ def test_answers_are_parsed(client):
 
 def test_functions_are_called(client):
     switch = openai.pydantic_function_tool(Lamp, name="switch")
-    ask = {"model": MODEL, "messages": STORY, "tools": [switch], "max_tokens": 300}
+    ask = {"model": MODEL, "messages": STORY, "tools": [switch], "parallel_tool_calls": False, "max_tokens": 300}
     call = client.chat.completions.parse(**ask, tool_choice="required").choices[0].message.tool_calls[0]
     assert call.function.name == "switch" and isinstance(call.function.parsed_arguments, Lamp)
     with client.chat.completions.stream(**ask, tool_choice={"type": "function", "function": {"name": "switch"}}) as stream:

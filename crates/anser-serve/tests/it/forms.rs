@@ -82,7 +82,7 @@ fn calls_that_are_required_are_made() {
 #[test]
 fn streamed_calls_have_an_index_and_one_identifier() {
     let server = Running::start();
-    let body = json!({"messages": [{"role": "user", "content": "x"}], "tools": tools(), "tool_choice": "required", "stream": true,
+    let body = json!({"messages": [{"role": "user", "content": "x"}], "tools": tools(), "tool_choice": "required", "parallel_tool_calls": false, "seed": 1, "stream": true,
         "max_tokens": 400});
     let chunks = server.post("/v1/chat/completions", &body).chunks();
     let deltas: Vec<&Value> =
