@@ -19,7 +19,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     pub(crate) host: IpAddr,
     /// The port to listen on; 0 takes a free one and says which
-    #[arg(long, value_name = "PORT", default_value = "8080")]
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true, default_value = "8080")]
     pub(crate) port: u16,
     /// Listen on a Unix socket of this name instead of a port; who may write to it may ask
     #[cfg(unix)]
@@ -76,13 +76,13 @@ pub(crate) struct ServeLimits {
     #[arg(value_parser = whole::<usize>(1, 1 << 32))]
     pub(crate) max_prompt: usize,
     /// The longest time in the queue, in seconds; the client is told to come again then
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "30", value_parser = seconds)]
     pub(crate) queue_timeout: Duration,
     /// The longest time for a request, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "600", value_parser = seconds)]
     pub(crate) request_timeout: Duration,
     /// How long requests may go on after Ctrl-C or SIGTERM, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, default_value = "30", value_parser = seconds)]
     pub(crate) drain: Duration,
     /// The most connections at a time
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "1024")]
