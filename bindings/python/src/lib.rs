@@ -12,11 +12,13 @@ mod detached;
 mod error;
 mod generation;
 mod load;
+mod memory;
 mod model;
 mod options;
 mod progress;
 mod service;
 mod session;
+mod side_by_side;
 mod state;
 mod tokenizer;
 mod tokens;
@@ -35,7 +37,9 @@ mod python_module {
     #[pymodule_export]
     use crate::load::load;
     #[pymodule_export]
-    use crate::model::{CacheStats, MemoryUse, Model};
+    use crate::memory::{CacheStats, MemoryUse};
+    #[pymodule_export]
+    use crate::model::Model;
     #[pymodule_export]
     use crate::session::{Fed, Session};
     #[pymodule_export]

@@ -46,7 +46,8 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// The engine of `model`, which keeps so many bytes of states after turns. Its thread, and the one that wakes tasks, end with the last handle.
+    /// Starts an engine for `model` that keeps up to `state_cache_n_bytes` bytes of states after turns of chats. The engine's thread, and
+    /// the thread that wakes asyncio tasks, end when the last handle of the service is dropped.
     pub(crate) fn start(model: &Model, state_cache_n_bytes: usize) -> Detached<Arc<Service>> {
         let service = Arc::new(Service::of(model, state_cache_n_bytes));
         // A fork may have left the lock locked: then this engine is not ended before the process is.

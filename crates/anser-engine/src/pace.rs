@@ -47,8 +47,8 @@ impl Pace {
         }
     }
 
-    /// Seconds of a step that only draws for so many texts, or for the nearest number that was measured, smaller ones first; 0 if none
-    /// was.
+    /// The seconds of a step that reads no prompts and draws for `n_drawing` texts, whose number counts by its power of two. If no such
+    /// step was measured: those of the next smaller power that was, else of the next larger one; 0 if none was.
     fn decode_s(&self, n_drawing: usize) -> f64 {
         let Some(bucket) = n_drawing.checked_ilog2() else { return 0.0 };
         let nearest = self.decode_s.range(..=bucket).next_back().or_else(|| self.decode_s.range(bucket..).next());

@@ -1,6 +1,8 @@
 //! A model that a server answers with.
 
+use crate::ids;
 use crate::options::ServedModel;
+use crate::wire::chat::Head;
 use anser::chat::{ChatTemplate, Thinking};
 use anser::{Grammar, Model};
 use anser_engine::{Engine, Limits};
@@ -56,6 +58,17 @@ impl Served {
     /// The name that answers carry.
     pub(crate) fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
+    }
+
+    /// The head of a new answer, whose identifier begins with `prefix`.
+    pub(crate) fn head(&self, prefix: &str, object: &'static str) -> Head {
+        Head {
+            id: ids::fresh(prefix),
+            object,
+            created: now(),
+            model: self.name().to_owned(),
+            system_fingerprint: self.fingerprint.clone(),
+        }
     }
 
     pub(crate) fn n_vocab(&self) -> usize {

@@ -86,12 +86,15 @@ impl Server {
     /// A server of `models` on `listener`, which already listens. Their engines start here.
     ///
     /// # Errors
-    /// A model without a tokenizer, two models of one name, or an option that cannot be followed.
+    /// A model without a tokenizer or a name, two models of one name, or an option that cannot be followed.
     pub fn new(models: Vec<ServedModel>, listener: Listener, options: Options) -> Result<Server, ServeError> {
         let mut names: Vec<&String> = models.iter().flat_map(|model| &model.names).collect();
         names.sort_unstable();
         if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
             return Err(ServeError::Option(format!("two models are called {name:?}: name them with --alias")));
+        }
+        if models.iter().any(|model| model.names.is_empty()) {
+            return Err(ServeError::Option("a model has no name by which requests could ask for it".into()));
         }
         let models = models.into_iter().map(Served::start).collect::<Result<Vec<_>, _>>()?;
         let origins = options.origins.clone();

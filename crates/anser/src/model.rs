@@ -13,6 +13,7 @@ use crate::progress::OnLoad;
 use crate::session::Session;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::tune::BackgroundTuner;
+use crate::vocabulary;
 use anser_format::{FileKind, MetaValue, ModelFile};
 use anser_model::{Config, Identity, Plan, State, StateLayout};
 use anser_tokenizer::Tokenizer;
@@ -322,7 +323,7 @@ impl Model {
                 // In a forked child, a thread of the parent that was making it does not exist, so the child must not
                 // wait for it.
                 self.check_process()?;
-                self.inner.tokenizer.get_or_init(|| self.make_tokenizer())
+                self.inner.tokenizer.get_or_init(|| vocabulary::of_model(self, self.inner.vocabulary.as_deref()))
             }
         };
         made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
@@ -339,30 +340,6 @@ impl Model {
         let tokenizer = self.tokenizer()?;
         let made = self.inner.grammars.get_or_init(|| Compiler::new(tokenizer));
         made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
-    }
-
-    fn make_tokenizer(&self) -> Result<Tokenizer, String> {
-        let n_vocab = self.inner.config.n_vocab;
-        let tokenizer = if let Some(path) = &self.inner.vocabulary {
-            crate::vocabulary::read_vocabulary(path).map_err(|e| format!("vocabulary {e}"))?
-        } else if let Some(tokens) = self.inner.file.metadata("tokenizer.ggml.tokens") {
-            gguf_tokenizer(&self.inner.file, tokens)?
-        } else if n_vocab == Tokenizer::world().vocab_size() {
-            Tokenizer::world()
-        } else if let Some(path) = vocabulary_beside(self.name()) {
-            crate::vocabulary::read_vocabulary(&path).map_err(|e| format!("vocabulary {e}"))?
-        } else {
-            return Err(format!(
-                "the file has no tokenizer, and its vocabulary of {n_vocab} is not the World one of {}; \
-                 name a vocabulary file, or give token ids instead of text",
-                Tokenizer::world().vocab_size()
-            ));
-        };
-        if tokenizer.vocab_size() > n_vocab {
-            let found = tokenizer.vocab_size();
-            return Err(format!("the tokenizer has {found} tokens, the model only {n_vocab}"));
-        }
-        Ok(tokenizer)
     }
 
     /// How the model was trained on conversations, told by its name: that in the file (`general.name`), or else the file's own.
@@ -542,66 +519,4 @@ fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>
 /// Whether a tensor of this name is a layer's part of a tuned initial state.
 fn is_tuned_state(name: &str) -> bool {
     name.starts_with("blocks.") && name.ends_with(".att.time_state")
-}
-
-/// Names of tokenizers' files, as they lie beside the weights of models that do not have the World vocabulary.
-const VOCABULARIES: [&str; 3] = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
-
-/// The tokenizer's file in the folder `model`, or in that of the file `model`.
-fn vocabulary_beside(model: &str) -> Option<PathBuf> {
-    let model = Path::new(model);
-    let folder = if model.is_dir() { model } else { model.parent()? };
-    VOCABULARIES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
-}
-
-/// The tokenizer that a GGUF file carries.
-fn gguf_tokenizer(file: &ModelFile, tokens: &MetaValue) -> Result<Tokenizer, String> {
-    let text = |key: &str| file.metadata(key).and_then(MetaValue::as_str);
-    let is_bpe = match text("tokenizer.ggml.model") {
-        Some("rwkv") | None => false,
-        Some("gpt2") => true,
-        Some(model) => {
-            return Err(format!(
-                "its tokenizer is of kind {model:?}; Anser reads \"rwkv\" and byte-level BPE (\"gpt2\")"
-            ));
-        }
-    };
-    let tokens = tokens.as_str_array().ok_or("tokenizer.ggml.tokens is not a list of strings")?;
-    let types = file.metadata("tokenizer.ggml.token_type").and_then(MetaValue::as_i64_array);
-    let types = types.ok_or("tokenizer.ggml.token_type is missing or not a list of numbers")?;
-    if types.len() != tokens.len() {
-        return Err(format!("tokenizer.ggml.token_type has {} entries for {} tokens", types.len(), tokens.len()));
-    }
-    let types = types.into_iter().map(|t| i32::try_from(t).unwrap_or_default());
-    let typed = tokens.iter().zip(types);
-    let tokenizer = if is_bpe {
-        let merges = file.metadata("tokenizer.ggml.merges").and_then(MetaValue::as_str_array);
-        let merges = merges.ok_or("tokenizer.ggml.merges is missing or not a list of strings")?;
-        let pre = text("tokenizer.ggml.pre").unwrap_or("gpt-2");
-        Tokenizer::from_gguf_bpe(typed, merges.iter(), pre)
-    } else {
-        Tokenizer::from_gguf(typed)
-    };
-    tokenizer.map_err(|e| format!("tokenizer.ggml.tokens: {e}"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::gguf_tokenizer;
-    use anser_format::ModelFile;
-
-    /// The tokenizer that a GGUF file of a Qwen2 hybrid carries gives llama.cpp's ids; `<|im_end|>` is text.
-    #[test]
-    fn tokenizers_of_gguf_files_are_read() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/unpacked/formats/gguf/");
-        let file = ModelFile::open(format!("{folder}rwkv6qwen2.gguf")).expect("run scripts/prepare");
-        let tokens = file.metadata("tokenizer.ggml.tokens").unwrap();
-        let tokenizer = gguf_tokenizer(&file, tokens).unwrap();
-        let texts = std::fs::read_to_string(format!("{folder}rwkv6qwen2.tokens.json")).unwrap();
-        let texts: serde_json::Value = serde_json::from_str(&texts).unwrap();
-        for text in texts.as_array().unwrap() {
-            let ids: Vec<u32> = serde_json::from_value(text["ids"].clone()).unwrap();
-            assert_eq!(tokenizer.encode(text["text"].as_str().unwrap().as_bytes()), ids, "{}", text["text"]);
-        }
-    }
 }

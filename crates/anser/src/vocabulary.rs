@@ -1,9 +1,11 @@
-//! Reads vocabulary files.
+//! Reads vocabulary files, and finds the tokenizer of a model.
 
 use crate::error::Error;
 use crate::files;
+use crate::model::Model;
+use anser_format::{MetaValue, ModelFile};
 use anser_tokenizer::Tokenizer;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The most bytes that a vocabulary file may have. That of the World vocabulary has about a million.
 pub const MAX_VOCABULARY_N_BYTES: u64 = 64 << 20;
@@ -21,4 +23,92 @@ pub fn read_vocabulary(path: impl AsRef<Path>) -> Result<Tokenizer, Error> {
         reason: e.to_string(),
     };
     Tokenizer::from_vocab_file(&bytes).map_err(refuse)
+}
+
+/// The tokenizer of a model: that of the file `given`, if the caller named one, else the one that the model's file carries or that lies
+/// beside it. Errors: the reason, in words.
+pub(crate) fn of_model(model: &Model, given: Option<&Path>) -> Result<Tokenizer, String> {
+    let n_vocab = model.config().n_vocab;
+    let tokenizer = if let Some(path) = given {
+        read_vocabulary(path).map_err(|e| format!("vocabulary {e}"))?
+    } else if let Some(tokens) = model.file().metadata("tokenizer.ggml.tokens") {
+        gguf_tokenizer(model.file(), tokens)?
+    } else if n_vocab == Tokenizer::world().vocab_size() {
+        Tokenizer::world()
+    } else if let Some(path) = vocabulary_beside(model.name()) {
+        read_vocabulary(&path).map_err(|e| format!("vocabulary {e}"))?
+    } else {
+        return Err(format!(
+            "the file has no tokenizer, and its vocabulary of {n_vocab} is not the World one of {}; \
+             name a vocabulary file, or give token ids instead of text",
+            Tokenizer::world().vocab_size()
+        ));
+    };
+    if tokenizer.vocab_size() > n_vocab {
+        let found = tokenizer.vocab_size();
+        return Err(format!("the tokenizer has {found} tokens, the model only {n_vocab}"));
+    }
+    Ok(tokenizer)
+}
+
+/// Names of tokenizers' files, as they lie beside the weights of models that do not have the World vocabulary.
+const VOCABULARIES: [&str; 3] = ["tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
+
+/// The tokenizer's file in the folder `model`, or in that of the file `model`.
+fn vocabulary_beside(model: &str) -> Option<PathBuf> {
+    let model = Path::new(model);
+    let folder = if model.is_dir() { model } else { model.parent()? };
+    VOCABULARIES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The tokenizer that a GGUF file carries.
+fn gguf_tokenizer(file: &ModelFile, tokens: &MetaValue) -> Result<Tokenizer, String> {
+    let text = |key: &str| file.metadata(key).and_then(MetaValue::as_str);
+    let is_bpe = match text("tokenizer.ggml.model") {
+        Some("rwkv") | None => false,
+        Some("gpt2") => true,
+        Some(model) => {
+            return Err(format!(
+                "its tokenizer is of kind {model:?}; Anser reads \"rwkv\" and byte-level BPE (\"gpt2\")"
+            ));
+        }
+    };
+    let tokens = tokens.as_str_array().ok_or("tokenizer.ggml.tokens is not a list of strings")?;
+    let types = file.metadata("tokenizer.ggml.token_type").and_then(MetaValue::as_i64_array);
+    let types = types.ok_or("tokenizer.ggml.token_type is missing or not a list of numbers")?;
+    if types.len() != tokens.len() {
+        return Err(format!("tokenizer.ggml.token_type has {} entries for {} tokens", types.len(), tokens.len()));
+    }
+    let types = types.into_iter().map(|t| i32::try_from(t).unwrap_or_default());
+    let typed = tokens.iter().zip(types);
+    let tokenizer = if is_bpe {
+        let merges = file.metadata("tokenizer.ggml.merges").and_then(MetaValue::as_str_array);
+        let merges = merges.ok_or("tokenizer.ggml.merges is missing or not a list of strings")?;
+        let pre = text("tokenizer.ggml.pre").unwrap_or("gpt-2");
+        Tokenizer::from_gguf_bpe(typed, merges.iter(), pre)
+    } else {
+        Tokenizer::from_gguf(typed)
+    };
+    tokenizer.map_err(|e| format!("tokenizer.ggml.tokens: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gguf_tokenizer;
+    use anser_format::ModelFile;
+
+    /// The tokenizer that a GGUF file of a Qwen2 hybrid carries gives llama.cpp's ids; `<|im_end|>` is text.
+    #[test]
+    fn tokenizers_of_gguf_files_are_read() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/unpacked/formats/gguf/");
+        let file = ModelFile::open(format!("{folder}rwkv6qwen2.gguf")).expect("run scripts/prepare");
+        let tokens = file.metadata("tokenizer.ggml.tokens").unwrap();
+        let tokenizer = gguf_tokenizer(&file, tokens).unwrap();
+        let texts = std::fs::read_to_string(format!("{folder}rwkv6qwen2.tokens.json")).unwrap();
+        let texts: serde_json::Value = serde_json::from_str(&texts).unwrap();
+        for text in texts.as_array().unwrap() {
+            let ids: Vec<u32> = serde_json::from_value(text["ids"].clone()).unwrap();
+            assert_eq!(tokenizer.encode(text["text"].as_str().unwrap().as_bytes()), ids, "{}", text["text"]);
+        }
+    }
 }

@@ -112,11 +112,12 @@ fn lower(nodes: [usize; 2], decay: Option<usize>, lowering: &Lowering) -> Result
             false => Err(Unlowered("the operands of a head lie in several buffers")),
         };
         let weights = (lowering.offset(decay.weight, 0)? / 16) as u32;
-        let operands = [vec4(r)?, vec4(k)?, vec4(v)?, vec4(g)?, vec4(decay.x)?, weights, lowering.bias(decay.bias)?];
+        arguments.push(Argument::one("VALUES", "Values", &[vec4(r)?, vec4(k)?, vec4(v)?]));
+        let operands = [vec4(g)?, vec4(decay.x)?, weights, lowering.bias(decay.bias)?];
         arguments.push(Argument::one("OPERANDS", "Operands", &operands));
         constants.extend([("KIND", f64::from(kind)), ("RANK", decay.n_cols as f64)]);
         modules.extend([wgsl!("weight/float_kinds.wgsl"), wgsl!("weight/low_rank.wgsl"), wgsl!("head6/low_rank.wgsl")]);
-        modules.push(wgsl!("matmul/floats.wgsl"));
+        modules.extend([wgsl!("matmul/floats.wgsl"), wgsl!("head/values_together.wgsl")]);
         let block = Binding::Block { weight: decay.weight, split: 0 };
         bindings.extend([block.clone(), Region(decay.x), block]);
         n_weight_bytes = (decay.n_rows * decay.layout.row_n_bytes) as u64;
@@ -126,7 +127,7 @@ fn lower(nodes: [usize; 2], decay: Option<usize>, lowering: &Lowering) -> Result
             Decay::Fixed(w) => (Vector(*w), false),
         };
         constants.push(("DECAY_OF_TOKEN", f64::from(is_of_token)));
-        modules.push(wgsl!("head6/values.wgsl"));
+        modules.extend([wgsl!("head6/values.wgsl"), wgsl!("head/values.wgsl")]);
         bindings.extend([Value(r), Value(k), Value(v), w, Value(g)]);
     }
     access.resize(bindings.len(), Read);

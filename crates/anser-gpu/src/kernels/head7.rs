@@ -172,7 +172,7 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     if let Some(first) = low_rank.first() {
         arguments.extend(low_rank_operands(lowering, [*r, *k, *v], &low_rank)?);
         modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("weight/float_kinds.wgsl")]);
-        modules.extend([wgsl!("head7/low_rank.wgsl"), wgsl!("matmul/floats.wgsl")]);
+        modules.extend([wgsl!("head7/low_rank.wgsl"), wgsl!("matmul/floats.wgsl"), wgsl!("head/values_together.wgsl")]);
         access.extend([Read, Read, Read, Read]);
         let block = Binding::Block { weight: first.weight, split: 0 };
         let v_first = mixed.map_or(block.clone(), |(v_first, _)| Value(*v_first));
@@ -181,7 +181,7 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
         constants.push(("N_PAIR_PIECES", n_pieces as f64));
         n_weight_bytes = low_rank.iter().map(|p| (p.n_rows * p.layout.row_n_bytes) as u64).sum();
     } else {
-        modules.push(wgsl!("head7/values.wgsl"));
+        modules.extend([wgsl!("head7/values.wgsl"), wgsl!("head/values.wgsl")]);
         access.resize(access.len() + 8, Read);
         bindings.extend([r, w, k, a, v, g].map(|id| Value(*id)));
         let (v_first, gate) = mixed.unwrap_or((v, v));
@@ -199,7 +199,7 @@ fn lower(unit: &Unit, lowering: &Lowering, with_low_rank: bool) -> Result<Vec<Di
     Ok(vec![Dispatch { n_weight_bytes, ..kernel.dispatch(bindings, lowering.heads(*out, *head_size)) }])
 }
 
-/// The arguments of `wgsl/head7/low_rank.wgsl`: where its operands lie.
+/// The arguments of `wgsl/head7/low_rank.wgsl` and `wgsl/head/values_together.wgsl`: where the operands lie.
 ///
 /// # Errors
 /// If something is not where that kernel reaches it.

@@ -16,6 +16,9 @@ pub(super) static MIXES: Rule = Rule {
 /// Most mixes of a row with the one before.
 const MAX_MIXES: usize = 5;
 
+/// Places of `wgsl/mix_results.wgsl`.
+pub(super) const N_PLACES: usize = 6;
+
 /// Columns of a workgroup.
 const COLUMNS: usize = 32;
 
@@ -70,13 +73,14 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
         wgsl!("place.wgsl"),
         wgsl!("bytes.wgsl"),
         wgsl!("bytes_out.wgsl"),
+        wgsl!("mix_results.wgsl"),
         wgsl!("mixes.wgsl"),
         wgsl!("matmul/floats.wgsl"),
     ];
     let n_cols = lowering.n_cols(*first_out);
     let kernel = KernelSpec::new("mixes", modules)
         .argument(Argument::array("PAIRS", "Pair", pairs, MAX_MIXES))
-        .argument(Argument::array("MIXES", "Place", outs.iter().map(|&id| lowering.place(id)), MAX_MIXES))
+        .argument(Argument::array("MIXES", "Place", outs.iter().map(|&id| lowering.place(id)), N_PLACES))
         .constant("N_COLS", n_cols as f64)
         .constant("COLUMNS", COLUMNS as f64)
         .constant("N_MIXES", outs.len() as f64)

@@ -1,5 +1,6 @@
 //! A layer norm and the token shift of its result. See `wgsl/norm_shift/norm_shift.wgsl`.
 
+use super::mixes::N_PLACES;
 use super::prelude::*;
 use crate::compile::schedule::Region;
 
@@ -15,8 +16,8 @@ pub(crate) static NORM_SHIFT: Rule = Rule {
 /// to [`MAX_MIXES`].
 const N_MIXES: [usize; 2] = [1, 6];
 
-/// Places of `wgsl/norm_shift/mixes_together.wgsl`.
-const MAX_MIXES: usize = 6;
+/// Mixes of a kernel whose results lie in one buffer.
+const MAX_MIXES: usize = N_PLACES;
 
 /// `[norm, shift]`, around the shift. No product may read the norm or the row before: those are written as floats only.
 fn matches(graph: &Graph, shift: usize) -> Option<Vec<usize>> {
@@ -73,7 +74,7 @@ fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
     match lowering.region(first_out) {
         Some(Region::Own { .. }) => {
             modules.extend([wgsl!("bytes.wgsl"), wgsl!("bytes_out.wgsl"), wgsl!("halves.wgsl"), wgsl!("place.wgsl")]);
-            modules.push(wgsl!("norm_shift/mixes_together.wgsl"));
+            modules.extend([wgsl!("mix_results.wgsl"), wgsl!("norm_shift/mixes_together.wgsl")]);
             access.push(ReadWrite);
             bindings.push(Binding::Region(first_out));
             let places = out.iter().map(|&id| lowering.place(id));

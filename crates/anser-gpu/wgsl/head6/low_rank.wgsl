@@ -1,35 +1,20 @@
 // The operands of a head, of which the decay is computed here: w = exp(−exp(w0 + D2 z)), the head's rows of the second matrix of
-// a low-rank pair. Follows weight/low_rank.wgsl.
+// a low-rank pair. Follows weight/low_rank.wgsl, and comes before head/values_together.wgsl.
 
 @group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>; // the layer's
-@group(0) @binding(6) var<storage, read> z: array<vec4<f32>>;       // r, k, v, g and the input of D2
+@group(0) @binding(6) var<storage, read> values: array<vec4<f32>>;  // r, k, v, g and the input of D2
 @group(0) @binding(7) var<storage, read> bias: array<f32>;          // the layer's vectors
 
-// Where the operands lie: the kernel's argument OPERANDS.
+// Where the other operands lie: the kernel's argument OPERANDS.
 struct Operands {
-    receptance: u32, // first vec4s in z: r, k, v and g [T, C / 4]
-    key: u32,
-    value: u32,
-    gate: u32,
-    input: u32,      // of D2 [T, RANK / 4]
-    decay: u32,      // first vec4 of D2
+    gate: u32,       // first vec4 of g in values [T, C / 4]
+    input: u32,      // that of z [T, RANK / 4]
+    decay: u32,      // first vec4 of D2 in weights
     decay_bias: u32, // first number of w0
 }
 
-fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
-    return z[OPERANDS.receptance + t * (N_COLS / 4u) + column4];
-}
-
-fn load_key(t: u32, column4: u32) -> vec4<f32> {
-    return z[OPERANDS.key + t * (N_COLS / 4u) + column4];
-}
-
-fn load_value(t: u32, column: u32) -> f32 {
-    return z[OPERANDS.value + (t * N_COLS + column) / 4u][column % 4u];
-}
-
 fn load_gate(t: u32, column: u32) -> f32 {
-    return z[OPERANDS.gate + (t * N_COLS + column) / 4u][column % 4u];
+    return values[OPERANDS.gate + (t * N_COLS + column) / 4u][column % 4u];
 }
 
 var<workgroup> staged_w: array<f32, N_ROWS>;

@@ -1,4 +1,4 @@
-// The operands of a head, each computed by a kernel of its own.
+// The operands of a head, each computed by a kernel of its own. Comes before head/values.wgsl.
 
 override DECAY_OF_TOKEN: bool; // whether w is [T, C] and not [C]
 
@@ -7,18 +7,6 @@ override DECAY_OF_TOKEN: bool; // whether w is [T, C] and not [C]
 @group(0) @binding(7) var<storage, read> v: array<f32>;       // [T, C]
 @group(0) @binding(8) var<storage, read> w: array<vec4<f32>>; // [T, C / 4] or [C / 4]
 @group(0) @binding(9) var<storage, read> g: array<f32>;       // [T, C]
-
-fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
-    return r[t * (N_COLS / 4u) + column4];
-}
-
-fn load_key(t: u32, column4: u32) -> vec4<f32> {
-    return k[t * (N_COLS / 4u) + column4];
-}
-
-fn load_value(t: u32, column: u32) -> f32 {
-    return v[t * N_COLS + column];
-}
 
 fn load_gate(t: u32, column: u32) -> f32 {
     return g[t * N_COLS + column];

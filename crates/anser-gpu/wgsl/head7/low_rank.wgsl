@@ -1,18 +1,11 @@
 // The operands of a head, of which the rates are computed here: the expansions of the low-rank pairs, the head's rows of
 // four tall matrices. Follows matmul/activation.wgsl, weight/piece.wgsl and weight/float_kinds.wgsl, and comes before
-// matmul/floats.wgsl.
+// matmul/floats.wgsl and head/values_together.wgsl.
 
 @group(0) @binding(5) var<storage, read> weights: array<vec4<u32>>; // the layer's
 @group(0) @binding(6) var<storage, read> values: array<vec4<f32>>;  // r, k, v and the reductions of the low-rank pairs
 @group(0) @binding(7) var<storage, read> bias: array<f32>;          // the layer's vectors
 @group(0) @binding(8) var<storage, read> v_first: array<f32>;       // [T, C], if values are mixed
-
-// First vec4 of r, k and v among the values, [T, C / 4] each: VALUES is the kernel's argument.
-struct Values {
-    receptance: u32,
-    key: u32,
-    value: u32,
-}
 
 // The second matrix of a low-rank pair, [C, RANK], and its input.
 struct Pair {
@@ -33,18 +26,6 @@ const V: u32 = 3u;
 
 override N_PAIR_PIECES: u32; // pieces of all pairs
 override N_ROUNDS: u32 = (N_PAIR_PIECES + N_LANES - 1u) / N_LANES;
-
-fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
-    return values[VALUES.receptance + t * (N_COLS / 4u) + column4];
-}
-
-fn load_key(t: u32, column4: u32) -> vec4<f32> {
-    return values[VALUES.key + t * (N_COLS / 4u) + column4];
-}
-
-fn load_value(t: u32, column: u32) -> f32 {
-    return values[VALUES.value + (t * N_COLS + column) / 4u][column % 4u];
-}
 
 fn load_first_value(t: u32, column: u32) -> f32 {
     if IS_MIXED {

@@ -1,4 +1,4 @@
-// The operands of a head, each computed by a kernel of its own.
+// The operands of a head, each computed by a kernel of its own. Comes before head/values.wgsl.
 
 @group(0) @binding(5) var<storage, read> r: array<vec4<f32>>; // [T, C / 4]
 @group(0) @binding(6) var<storage, read> w: array<f32>;       // [T, C]
@@ -8,18 +8,6 @@
 @group(0) @binding(10) var<storage, read> g: array<f32>;      // [T, C]
 @group(0) @binding(11) var<storage, read> v_first: array<f32>; // [T, C], if values are mixed
 @group(0) @binding(12) var<storage, read> v_gate: array<f32>;  // [T, C], if values are mixed
-
-fn load_receptance(t: u32, column4: u32) -> vec4<f32> {
-    return r[t * (N_COLS / 4u) + column4];
-}
-
-fn load_key(t: u32, column4: u32) -> vec4<f32> {
-    return k[t * (N_COLS / 4u) + column4];
-}
-
-fn load_value(t: u32, column: u32) -> f32 {
-    return v[t * N_COLS + column];
-}
 
 fn load_first_value(t: u32, column: u32) -> f32 {
     if IS_MIXED {

@@ -1,5 +1,5 @@
 // Products with the second matrices of low-rank pairs, `[n_rows, RANK]` floats of one type. A kernel file declares `weights`,
-// vec4s of bits, and `z`, vec4s of the pairs' inputs. Follows weight/piece.wgsl and weight/float_kinds.wgsl, and comes before
+// vec4s of bits, and `values`, vec4s of the pairs' inputs. Follows weight/piece.wgsl and weight/float_kinds.wgsl, and comes before
 // matmul/floats.wgsl.
 
 override KIND: u32; // type of the matrices
@@ -8,8 +8,8 @@ override RANK: u32; // a multiple of 4
 override RANK_PIECES: u32 = (RANK + 15u) / 16u;
 override PIECE_VEC4S: u32 = select(2u, 4u, KIND == F32);
 
-// What piece `p` of row `row` adds to its product. The matrix begins at vec4 `matrix` of weights, the row z `[RANK]` that it
-// multiplies at vec4 `input` of z.
+// What piece `p` of row `row` adds to its product. The matrix begins at vec4 `matrix` of weights, the row `[RANK]` that it
+// multiplies at vec4 `input` of values.
 fn low_rank_product(matrix: u32, row: u32, input: u32, p: u32) -> f32 {
     let at = matrix + PIECE_VEC4S * (row * RANK_PIECES + p);
     var w: Piece;
@@ -26,7 +26,7 @@ fn low_rank_product(matrix: u32, row: u32, input: u32, p: u32) -> f32 {
 // Zeros beyond the last column.
 fn low_rank_input(input: u32, column4: u32) -> vec4<f32> {
     if 4u * column4 < RANK {
-        return z[input + column4];
+        return values[input + column4];
     }
     return vec4<f32>(0.0);
 }

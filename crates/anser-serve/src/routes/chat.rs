@@ -6,17 +6,16 @@ use crate::blocking;
 use crate::body::Json;
 use crate::chat::ChatInput;
 use crate::error::{ApiError, json};
-use crate::flight::{Counts, Flight};
+use crate::flight::{Counts, Flight, Job};
 use crate::generate::{self, Generation, Outcome, Text};
-use crate::ids;
-use crate::served::now;
+use crate::served::Served;
 use crate::sse::{self, Events, Writer};
 use crate::wire::chat::{
     Answer, CalledFunction, Choice, ChunkChoice, Delta, Head, Logprobs, Message, ToolCall, finish_reason,
 };
-use crate::wire::sampling::{Rules, Sampling};
+use crate::wire::sampling::{Drawing, Rules, Sampling};
 use crate::wire::stream::{Sending, Streaming, check_top};
-use anser_engine::Start;
+use anser_engine::{Start, Tenant};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
@@ -54,55 +53,13 @@ pub(crate) async fn create(
     Extension(Caller(tenant)): Extension<Caller>,
     body: Json,
 ) -> Result<Response<Body>, ApiError> {
-    let deadline = Instant::now() + app.bounds.request_time;
-    let prepared = blocking::run({
-        let app = app.clone();
-        move || {
-            let input: ChatInput = body.parse()?;
-            let served = app.served(input.model.as_deref())?.clone();
-            let (sampling, reporting): (Sampling, Reporting) = (body.parse()?, body.parse()?);
-            let sending = body.parse::<Streaming>()?.check()?;
-            let chat = input.check(&served)?;
-            let rules = Rules {
-                max_n: served.max_n,
-                max_tokens: app.bounds.max_tokens,
-                default_max_tokens: DEFAULT_MAX_TOKENS,
-                n_vocab: served.n_vocab(),
-                thinking: chat.thinking,
-                grammar: app.compiled(&served, chat.grammar(app.extra_grammars)?)?,
-            };
-            let drawing = sampling.check(&rules)?;
-            let n_top = reporting.check()?;
-            let (prompt, start) = match reporting.state.map(|name| app.states.get(tenant, &name)).transpose()? {
-                None => (chat.prompt(&served), Start::Fresh),
-                Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), Start::State(state.saved.clone())),
-            };
-            let tokens = prompt.tokens(served.model.tokenizer()?);
-            let generation = Generation {
-                served: &served,
-                tenant,
-                start,
-                prompt: tokens.ids,
-                turns: tokens.turns,
-                drawing: &drawing,
-                n_top,
-                deadline,
-            };
-            let job = generation.answers(&prompt, || chat.call_reader())?;
-            Ok((served, job, sending, drawing, n_top.is_some()))
-        }
-    });
-    let (served, job, sending, drawing, has_logprobs) = prepared.await?;
-    let head = Head {
-        id: ids::fresh("chatcmpl-"),
-        object: match sending {
-            Sending::Whole => "chat.completion",
-            Sending::Streamed { .. } => "chat.completion.chunk",
-        },
-        created: now(),
-        model: served.name().to_owned(),
-        system_fingerprint: served.fingerprint.clone(),
+    let Prepared { served, job, sending, drawing, has_logprobs } =
+        blocking::prepared(&app, tenant, body, prepare).await?;
+    let object = match sending {
+        Sending::Whole => "chat.completion",
+        Sending::Streamed { .. } => "chat.completion.chunk",
     };
+    let head = served.head("chatcmpl-", object);
     let flight = Flight::start(&app, &served, &head.id, vec![job])?;
     let mut response = match sending {
         Sending::Streamed { with_usage } => {
@@ -116,6 +73,49 @@ pub(crate) async fn create(
     };
     response.headers_mut().insert("x-anser-seed", HeaderValue::from(drawing.seed));
     Ok(response)
+}
+
+struct Prepared {
+    served: Arc<Served>,
+    job: Job,
+    sending: Sending,
+    drawing: Drawing,
+    has_logprobs: bool,
+}
+
+fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<Prepared, ApiError> {
+    let input: ChatInput = body.parse()?;
+    let served = app.served(input.model.as_deref())?.clone();
+    let (sampling, reporting): (Sampling, Reporting) = (body.parse()?, body.parse()?);
+    let sending = body.parse::<Streaming>()?.check()?;
+    let chat = input.check(&served)?;
+    let rules = Rules {
+        max_n: served.max_n,
+        max_tokens: app.bounds.max_tokens,
+        default_max_tokens: DEFAULT_MAX_TOKENS,
+        n_vocab: served.n_vocab(),
+        thinking: chat.thinking,
+        grammar: app.compiled(&served, chat.grammar(app.extra_grammars)?)?,
+    };
+    let drawing = sampling.check(&rules)?;
+    let n_top = reporting.check()?;
+    let (prompt, start) = match reporting.state.map(|name| app.states.get(tenant, &name)).transpose()? {
+        None => (chat.prompt(&served), Start::Fresh),
+        Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), Start::State(state.saved.clone())),
+    };
+    let tokens = prompt.tokens(served.model.tokenizer()?);
+    let generation = Generation {
+        served: &served,
+        tenant,
+        start,
+        prompt: tokens.ids,
+        turns: tokens.turns,
+        drawing: &drawing,
+        n_top,
+        deadline: Instant::now() + app.bounds.request_time,
+    };
+    let job = generation.answers(&prompt, || chat.call_reader())?;
+    Ok(Prepared { served, job, sending, drawing, has_logprobs: n_top.is_some() })
 }
 
 fn whole(head: &Head, outcome: Outcome, has_logprobs: bool) -> Answer<'_, Choice> {

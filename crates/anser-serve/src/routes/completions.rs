@@ -7,9 +7,8 @@ use crate::body::Json;
 use crate::error::{ApiError, json};
 use crate::flight::{Counts, Flight, Job};
 use crate::generate::{self, Generation, Outcome};
-use crate::ids;
 use crate::likelihoods::TokenInfo;
-use crate::served::{Served, now};
+use crate::served::Served;
 use crate::sse::{self, Events, Writer};
 use crate::wire::chat::Head;
 use crate::wire::completions::{Choice, Completion, Logprobs, Offset};
@@ -64,18 +63,8 @@ pub(crate) async fn create(
     Extension(Caller(tenant)): Extension<Caller>,
     body: Json,
 ) -> Result<Response<Body>, ApiError> {
-    let prepared = blocking::run({
-        let app = app.clone();
-        move || prepare(&app, tenant, &body)
-    });
-    let Prepared { served, form, jobs, drawing, sending } = prepared.await?;
-    let head = Head {
-        id: ids::fresh("cmpl-"),
-        object: "text_completion",
-        created: now(),
-        model: served.name().to_owned(),
-        system_fingerprint: served.fingerprint.clone(),
-    };
+    let Prepared { served, form, jobs, drawing, sending } = blocking::prepared(&app, tenant, body, prepare).await?;
+    let head = served.head("cmpl-", "text_completion");
     let n_jobs = jobs.len();
     let flight = Flight::start(&app, &served, &head.id, jobs)?;
     let mut response = match sending {
@@ -100,7 +89,7 @@ struct Prepared {
     sending: Sending,
 }
 
-fn prepare(app: &App, tenant: Tenant, body: &Json) -> Result<Prepared, ApiError> {
+fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<Prepared, ApiError> {
     let Fields { model, prompt, echo, logprobs, best_of, suffix, state } = body.parse()?;
     let served = app.served(model.as_deref())?.clone();
     let sampling: Sampling = body.parse()?;

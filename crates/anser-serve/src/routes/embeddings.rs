@@ -93,11 +93,7 @@ pub(crate) async fn create(
     Extension(Caller(tenant)): Extension<Caller>,
     body: Json,
 ) -> Result<Response<Body>, ApiError> {
-    let prepared = blocking::run({
-        let app = app.clone();
-        move || prepare(&app, tenant, &body)
-    });
-    let (served, job, form, n_tokens) = prepared.await?;
+    let (served, job, form, n_tokens) = blocking::prepared(&app, tenant, body, prepare).await?;
     let mut flight = Flight::start(&app, &served, &ids::fresh("emb-"), vec![job])?;
     let mut rows = vec![];
     while let Some((_, update)) = flight.next().await {
@@ -115,7 +111,7 @@ pub(crate) async fn create(
     .await
 }
 
-fn prepare(app: &App, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, Job, Form, usize), ApiError> {
+fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, Job, Form, usize), ApiError> {
     let Fields { model, input, encoding_format, dimensions, pooling, normalize } = body.parse()?;
     let served = app.served(model.as_deref())?.clone();
     let input = input.ok_or_else(|| ApiError::invalid("input", "input: expected a text, texts or token ids"))?;

@@ -11,7 +11,7 @@ use crate::error::{ApiError, json};
 use crate::flight::{Counts, Flight, Job};
 use crate::generate::{self, Generation, Text};
 use crate::ids;
-use crate::responses::{New, Turn};
+use crate::responses::{New, Stored, Turn};
 use crate::served::{Served, now};
 use crate::sse;
 use crate::wire::responses::{Fields, Input, OutputIds, output, status, turn, usage};
@@ -72,11 +72,7 @@ pub(crate) async fn create(
     Extension(Caller(tenant)): Extension<Caller>,
     body: Json,
 ) -> Result<Response<Body>, ApiError> {
-    let prepared = blocking::run({
-        let app = app.clone();
-        move || prepare(&app, tenant, &body)
-    });
-    let (served, job, pending, streams) = prepared.await?;
+    let (served, job, pending, streams) = blocking::prepared(&app, tenant, body, prepare).await?;
     let flight = Flight::start(&app, &served, &pending.id, vec![job])?;
     if streams {
         return Ok(sse::respond(flight, EventWriter::new(pending), app.bounds.ping_time));
@@ -92,9 +88,12 @@ pub(crate) async fn one(
     Extension(Caller(tenant)): Extension<Caller>,
     Id(id): Id,
 ) -> Result<Response<Body>, ApiError> {
-    let stored =
-        app.responses.get(tenant, &id).ok_or_else(|| unknown(StatusCode::NOT_FOUND, "response_not_found", &id))?;
+    let stored = stored(&app, tenant, &id)?;
     Ok(json(StatusCode::OK, &stored.response))
+}
+
+fn stored(app: &App, tenant: Tenant, id: &str) -> Result<Arc<Stored>, ApiError> {
+    app.responses.get(tenant, id).ok_or_else(|| unknown(StatusCode::NOT_FOUND, "response_not_found", id))
 }
 
 /// `DELETE /v1/responses/{id}`
@@ -115,8 +114,7 @@ pub(crate) async fn input_items(
     Extension(Caller(tenant)): Extension<Caller>,
     Id(id): Id,
 ) -> Result<Response<Body>, ApiError> {
-    let stored =
-        app.responses.get(tenant, &id).ok_or_else(|| unknown(StatusCode::NOT_FOUND, "response_not_found", &id))?;
+    let stored = stored(&app, tenant, &id)?;
     let of_end = |item: Option<&Value>| item.and_then(|item| item.get("id")).cloned();
     let (first, last) = (of_end(stored.input.first()), of_end(stored.input.last()));
     let list = json!({ "object": "list", "data": stored.input, "first_id": first, "last_id": last, "has_more": false });

@@ -69,7 +69,7 @@ fn nothing_is_another_tenants() {
     server.post("/v1/states", &json!({"input": "a text", "name": "mine"})).ok();
     assert_eq!(server.request("GET", "/v1/states", &as_ben, b"").ok()["data"], json!([]));
     server.request("GET", "/v1/states/mine/file", &as_ben, b"").error(404);
-    // The same prompt is cached for the one who asked, and for nobody else.
+    // A second request of the same tenant finds the states of its prompt in the cache; one of another tenant does not.
     let long = json!({"messages": [{"role": "user", "content": "A page about foxes. ".repeat(20)}], "max_tokens": 1});
     let cached = |key| {
         let answer = server.post_as(key, "/v1/chat/completions", &long).ok();
