@@ -1,0 +1,87 @@
+// All conversations, and their way to the database.
+
+import { count } from "../format";
+import { notify } from "../notice";
+import { keepUsualSettings, type Settings } from "../settings/conversation";
+import { Store } from "../store";
+import * as database from "./database";
+import { type Conversation, titleOf } from "./tree";
+
+/** By identifier. Null until they have been read. */
+export const library = new Store<ReadonlyMap<string, Conversation> | null>(null);
+
+/** A long answer is written this often while it is generated, in milliseconds. */
+const WRITE_PERIOD = 1000;
+
+const pending = new Map<string, number>();
+
+export async function loadLibrary(): Promise<void> {
+  try {
+    const conversations = await database.readAll();
+    library.set(new Map(conversations.map((conversation) => [conversation.id, interrupted(conversation)])));
+  } catch {
+    library.set(new Map());
+    notify({ text: "This browser keeps no conversations: they last until the page is closed." });
+  }
+  addEventListener("pagehide", writeNow);
+}
+
+/** Answers that were being generated when the page was closed have ended. */
+function interrupted(conversation: Conversation): Conversation {
+  const messages = Object.entries(conversation.messages);
+  const ended = messages.map(([id, message]) => [id, message.end === null ? { ...message, end: "stopped" } : message]);
+  return { ...conversation, messages: Object.fromEntries(ended) as Conversation["messages"] };
+}
+
+/** The conversations, the one that was used last first. */
+export function byTime(conversations: ReadonlyMap<string, Conversation>): Conversation[] {
+  return [...conversations.values()].sort((a, b) => b.updated - a.updated);
+}
+
+export function find(id: string): Conversation | undefined {
+  return library.value?.get(id);
+}
+
+/** Keeps a conversation, new or changed. */
+export function keep(conversation: Conversation): void {
+  library.update((conversations) => new Map(conversations).set(conversation.id, conversation));
+  if (!pending.has(conversation.id)) pending.set(conversation.id, window.setTimeout(write, WRITE_PERIOD, conversation.id));
+}
+
+export function change(id: string, by: (conversation: Conversation) => Conversation): void {
+  const conversation = find(id);
+  if (conversation) keep(by(conversation));
+}
+
+export function changeSettings(id: string, settings: Settings): void {
+  keepUsualSettings(settings);
+  change(id, (conversation) => ({ ...conversation, settings }));
+}
+
+/** Writes what has changed without waiting for its time. */
+export function writeNow(): void {
+  for (const id of [...pending.keys()]) write(id);
+}
+
+function write(id: string): void {
+  window.clearTimeout(pending.get(id));
+  pending.delete(id);
+  const conversation = find(id);
+  if (!conversation) return;
+  database.write(conversation).catch(() => notify({ text: "The browser could not store the conversation." }));
+}
+
+/** Deletes conversations; the notice about it can bring them back. */
+export function remove(conversations: Conversation[]): void {
+  const ids = new Set(conversations.map((conversation) => conversation.id));
+  library.update((all) => new Map([...(all ?? [])].filter(([id]) => !ids.has(id))));
+  for (const id of ids) {
+    window.clearTimeout(pending.get(id));
+    pending.delete(id);
+    database.erase(id).catch(() => notify({ text: "The browser could not delete the conversation." }));
+  }
+  const [first] = conversations;
+  if (!first) return;
+  const what = conversations.length === 1 ? `“${titleOf(first)}”` : count(conversations.length, "conversation");
+  notify({ text: `Deleted ${what}.`, action: { label: "Undo", act: () => conversations.map(interrupted).forEach(keep) } });
+}

@@ -1,0 +1,23 @@
+import "./styles/base.css";
+import "./styles/controls.css";
+import "./styles/layout.css";
+import "./styles/chat.css";
+import "./styles/markdown.css";
+import "./styles/dialogs.css";
+import "./styles/completion.css";
+import "./styles/states.css";
+import { render } from "preact";
+import { App } from "./app";
+import { connect } from "./connection";
+import { loadLibrary } from "./conversations/library";
+import { startRouter } from "./router";
+import { applyTheme } from "./settings/theme";
+import { watchWidth } from "./shell";
+
+applyTheme();
+startRouter();
+watchWidth();
+void connect();
+await loadLibrary();
+const root = document.querySelector("#page");
+if (root) render(<App />, root);

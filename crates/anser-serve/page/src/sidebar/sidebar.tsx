@@ -1,0 +1,120 @@
+import { useRef, useState } from "preact/hooks";
+import { byTime, library } from "../conversations/library";
+import { type Conversation, matches, titleOf } from "../conversations/tree";
+import { beginConversation, discard, useCurrent } from "../current";
+import { Mark, PlusIcon, SearchIcon, SlidersIcon, TrashIcon } from "../icons";
+import { address, show, type View, view } from "../router";
+import { dialog, isMenuOpen } from "../shell";
+import { useStore } from "../store";
+
+const close = () => isMenuOpen.set(false);
+
+export function Sidebar() {
+  return (
+    <aside class="sidebar" aria-label="Menu">
+      <div class="brand">
+        <Mark />
+        <span>Anser</span>
+        <button type="button" class="quiet" aria-label="Settings" title="Settings" onClick={() => dialog.set("settings")}>
+          <SlidersIcon />
+        </button>
+      </div>
+      <Views />
+      <button
+        type="button"
+        class="new"
+        onClick={() => {
+          beginConversation();
+          close();
+        }}
+      >
+        <PlusIcon />
+        New conversation
+      </button>
+      <Conversations />
+    </aside>
+  );
+}
+
+/** The three views of the page. */
+function Views() {
+  const kind = useStore(view, (shown) => shown.kind);
+  const link = (to: View, label: string) => (
+    <a href={address(to)} aria-current={kind === to.kind ? "page" : undefined} onClick={close}>
+      {label}
+    </a>
+  );
+  return (
+    <nav class="views" aria-label="Views">
+      {link({ kind: "chat", id: null }, "Chat")}
+      {link({ kind: "completion" }, "Completion")}
+      {link({ kind: "states" }, "States")}
+    </nav>
+  );
+}
+
+function Conversations() {
+  const [query, setQuery] = useState("");
+  const list = useRef<HTMLUListElement>(null);
+  const all = useStore(library, (conversations) => conversations);
+  const found = byTime(all ?? new Map()).filter((conversation) => matches(conversation, query));
+  const openFirst = () => {
+    const [first] = found;
+    if (!first) return;
+    show({ kind: "chat", id: first.id });
+    close();
+  };
+  return (
+    <>
+      <form
+        class="search"
+        role="search"
+        onSubmit={(event) => {
+          event.preventDefault();
+          openFirst();
+        }}
+      >
+        <SearchIcon />
+        <input
+          id="search"
+          type="search"
+          value={query}
+          aria-label="Search conversations"
+          placeholder="Search"
+          autoComplete="off"
+          onInput={(event) => setQuery(event.currentTarget.value)}
+          onKeyDown={(event) => {
+            if (event.key !== "ArrowDown") return;
+            event.preventDefault();
+            list.current?.querySelector("a")?.focus();
+          }}
+        />
+        <kbd aria-hidden="true">Ctrl K</kbd>
+      </form>
+      <nav class="conversations" aria-label="Conversations">
+        <ul ref={list}>
+          {found.map((conversation) => (
+            <Entry key={conversation.id} conversation={conversation} />
+          ))}
+        </ul>
+        {found.length === 0 && query !== "" && <p class="muted">No conversation has these words.</p>}
+      </nav>
+    </>
+  );
+}
+
+function Entry({ conversation }: { conversation: Conversation }) {
+  const isChat = useStore(view, (shown) => shown.kind === "chat");
+  const isCurrent = useCurrent().id === conversation.id && isChat;
+  const title = titleOf(conversation);
+  return (
+    <li>
+      <a href={address({ kind: "chat", id: conversation.id })} aria-current={isCurrent ? "page" : undefined} title={title} onClick={close}>
+        {title}
+      </a>
+      <button type="button" class="quiet" aria-label={`Delete “${title}”`} title="Delete" onClick={() => discard(conversation)}>
+        <TrashIcon />
+      </button>
+    </li>
+  );
+}

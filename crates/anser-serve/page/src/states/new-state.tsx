@@ -1,0 +1,64 @@
+import { useState } from "preact/hooks";
+import { createState, uploadState } from "../api/states";
+import { modelFor } from "../connection";
+
+/** Makes a state of a text or a file. */
+export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<void> }) {
+  const [name, setName] = useState("");
+  const [text, setText] = useState("");
+  const [isReading, setReading] = useState(false);
+  const read = async () => {
+    setReading(true);
+    await act(async () => {
+      await createState({ model: modelFor(""), name, input: text });
+      setName("");
+      setText("");
+    });
+    setReading(false);
+  };
+  const upload = (input: HTMLInputElement) => {
+    const file = input.files?.[0];
+    input.value = "";
+    if (file) void act(() => uploadState(nameOf(file.name), file, modelFor("")));
+  };
+  return (
+    <form
+      class="card"
+      onSubmit={(event) => {
+        event.preventDefault();
+        void read();
+      }}
+    >
+      <h2>New state</h2>
+      <label class="field">
+        <span>Name</span>
+        <input
+          value={name}
+          required
+          pattern="[A-Za-z0-9_\-]{1,64}"
+          title="1 to 64 letters, digits, - and _"
+          autoComplete="off"
+          onInput={(event) => setName(event.currentTarget.value)}
+        />
+      </label>
+      <label class="field">
+        <span>Text</span>
+        <textarea rows={5} required value={text} onInput={(event) => setText(event.currentTarget.value)} />
+      </label>
+      <div class="row">
+        <button type="submit" class="primary" disabled={isReading}>
+          {isReading ? "Reading…" : "Read the text"}
+        </button>
+        <label class="plain file">
+          <span>Upload a state</span>
+          <input type="file" accept=".safetensors" onChange={(event) => upload(event.currentTarget)} />
+        </label>
+      </div>
+    </form>
+  );
+}
+
+/** A name for the state of a file. */
+function nameOf(file: string): string {
+  return file.replace(/\.safetensors$/, "").replace(/[^A-Za-z0-9_-]+/g, "-").slice(0, 64);
+}
