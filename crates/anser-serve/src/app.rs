@@ -5,6 +5,7 @@ use crate::guard;
 use crate::keys::Keys;
 use crate::metrics::Metrics;
 use crate::options::{Bounds, Options};
+use crate::page::Page;
 use crate::responses::ResponseStore;
 use crate::routes;
 use crate::served::Served;
@@ -28,6 +29,8 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) host_names: Vec<String>,
     pub(crate) extra_grammars: bool,
+    /// The page for people, unless the server has none.
+    pub(crate) page: Option<Page>,
     pub(crate) bounds: Bounds,
     pub(crate) metrics: Metrics,
     pub(crate) responses: ResponseStore,
@@ -43,12 +46,13 @@ pub(crate) struct Caller(pub(crate) Tenant);
 
 impl App {
     pub(crate) fn new(models: Vec<Served>, options: Options) -> App {
-        let Options { keys, host_names, origins: _, extra_grammars, bounds } = options;
+        let Options { keys, host_names, origins: _, extra_grammars, has_page, bounds } = options;
         App {
             models: models.into_iter().map(Arc::new).collect(),
             keys,
             host_names,
             extra_grammars,
+            page: has_page.then(Page::new),
             metrics: Metrics::new(),
             responses: ResponseStore::new(&bounds),
             states: StateStore::new(bounds.states_n_bytes),
@@ -106,7 +110,9 @@ impl App {
 ///
 /// Errors: an origin that is no text for a header.
 pub(crate) fn router(app: Arc<App>, origins: &[String]) -> Result<Router, String> {
-    let router = Router::new()
+    let paths = app.page.iter().flat_map(Page::paths);
+    let page = paths.fold(Router::new(), |router, path| router.route(path, get(routes::page::file)));
+    let router = page
         .route("/health", get(routes::health::health))
         .route("/v1/models", get(routes::models::list))
         .route("/models", get(routes::models::list))

@@ -50,7 +50,10 @@ pub(crate) async fn check(State(app): State<Arc<App>>, mut request: Request, nex
         let message = "the host name of this request is not one of the server's: name it with --host-name";
         return ApiError::new(StatusCode::FORBIDDEN, Some("host_not_allowed"), message).into_response();
     }
-    let is_open = matches!(request.uri().path(), "/health") || request.method() == Method::OPTIONS;
+    let path = request.uri().path();
+    let is_open = path == "/health"
+        || request.method() == Method::OPTIONS
+        || app.page.as_ref().is_some_and(|page| page.has(path));
     let Some(tenant) = app.keys.tenant(request.headers()).or(is_open.then(Default::default)) else {
         let message =
             "Incorrect API key provided: expected the header Authorization: Bearer KEY with a key of this server";

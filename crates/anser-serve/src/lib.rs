@@ -1,7 +1,7 @@
 //! Serves RWKV models over HTTP to clients of the OpenAI API.
 //!
 //! A [`Server`] answers with one or several models, each on an [`Engine`](anser_engine::Engine) of its own, which batches all requests
-//! for it. `docs/serve.md` says which routes there are and what they answer.
+//! for it. `docs/serve.md` says which routes there are and what they answer. At `/` it has a page for people.
 //!
 //! ```no_run
 //! use anser::Model;
@@ -40,6 +40,7 @@ mod likelihoods;
 mod meter;
 mod metrics;
 mod options;
+mod page;
 mod pairs;
 mod responses;
 mod routes;

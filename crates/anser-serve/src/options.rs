@@ -30,6 +30,8 @@ pub struct Options {
     pub origins: Vec<String>,
     /// Whether requests may give regular expressions and grammars of their own as response formats.
     pub extra_grammars: bool,
+    /// Whether the server has a page for people at `/`. Its files need no key; what it asks for does.
+    pub has_page: bool,
     /// The bounds of requests.
     pub bounds: Bounds,
 }
@@ -63,8 +65,14 @@ pub struct Bounds {
 
 impl Default for Options {
     fn default() -> Options {
-        let (host_names, origins) = (vec![], vec![]);
-        Options { keys: Keys::default(), host_names, origins, extra_grammars: false, bounds: Bounds::default() }
+        Options {
+            keys: Keys::default(),
+            host_names: vec![],
+            origins: vec![],
+            extra_grammars: false,
+            has_page: true,
+            bounds: Bounds::default(),
+        }
     }
 }
 

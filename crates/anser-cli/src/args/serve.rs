@@ -10,8 +10,9 @@ use std::time::Duration;
 
 /// Answer clients of the OpenAI API over HTTP
 ///
-/// Chats, completions, embeddings and responses, streamed or whole, for many clients at once. It listens on this machine alone unless
-/// --host says otherwise, and then needs keys. Ctrl-C or SIGTERM completes what runs and ends; a second one ends at once.
+/// Chats, completions, embeddings and responses, streamed or whole, for many clients at once, and a page for people at /. It listens on
+/// this machine alone unless --host says otherwise, and then needs keys. Ctrl-C or SIGTERM completes what runs and ends; a second one
+/// ends at once.
 #[derive(Debug, Args)]
 #[command(after_help = SERVE_HELP)]
 pub(crate) struct ServeArgs {
@@ -45,6 +46,9 @@ pub(crate) struct ServeArgs {
     /// Let requests give a regular expression or a grammar in Lark's notation as the form of their answer, besides JSON schemas
     #[arg(long)]
     pub(crate) extra_grammars: bool,
+    /// Answer programs alone: without the page for people at /
+    #[arg(long)]
+    pub(crate) no_page: bool,
     #[command(flatten)]
     pub(crate) limits: ServeLimits,
     /// Write a line to standard error for each request, without anything of its content
@@ -107,7 +111,7 @@ Examples:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'
 
-Routes: /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/models, /v1/states, /tokenize, /detokenize,
+Routes: / (the page), /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/models, /v1/states, /tokenize, /detokenize,
 /apply-template, /health, /metrics, /props. docs/serve.md says what each takes and answers.";
 
 /// Parses a number of seconds.

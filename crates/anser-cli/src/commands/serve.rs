@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     unix::allow_many_connections();
     logger::install(args.log);
     // The port is taken before the model is loaded, since that may take longer.
-    let (listener, place) = listen(args)?;
+    let (listener, places) = listen(args)?;
     let model = args.model.load()?;
     let options = Options {
         keys,
@@ -42,6 +42,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             ..Bounds::default()
         },
         extra_grammars: args.extra_grammars,
+        has_page: !args.no_page,
     };
     let device = model.device().to_owned();
     let served = ServedModel {
@@ -60,11 +61,11 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     });
     #[cfg(unix)]
     unix::stop_on_sigterm(server.stop_handle())?;
-    note(&printable(&format!("{name} on {device}; serving on {place}; Ctrl-C ends it")));
+    note(&printable(&format!("{name} on {device}; serving on {places}; Ctrl-C ends it")));
     Ok(server.run(args.limits.drain)?)
 }
 
-/// Where the server listens, and how clients name the place.
+/// Where the server listens, and how clients and people name the place.
 fn listen(args: &ServeArgs) -> Result<(Listener, String), Failure> {
     #[cfg(unix)]
     if let Some(path) = &args.socket {
@@ -74,7 +75,15 @@ fn listen(args: &ServeArgs) -> Result<(Listener, String), Failure> {
     let listener =
         TcpListener::bind(address).map_err(|error| Failure::about(format!("cannot listen on {address}"), error))?;
     let address = listener.local_addr().map_err(|error| Failure::about(address, error))?;
-    Ok((Listener::Tcp(listener), format!("http://{address}/v1")))
+    if args.no_page {
+        return Ok((Listener::Tcp(listener), format!("http://{address}/v1")));
+    }
+    // No browser can ask for every address.
+    let page = match args.host.is_unspecified() {
+        true => format!("localhost:{}", address.port()),
+        false => address.to_string(),
+    };
+    Ok((Listener::Tcp(listener), format!("http://{address}/v1; its page is http://{page}/")))
 }
 
 /// The keys that requests need. An address that others reach needs some, unless the user says that it does not.

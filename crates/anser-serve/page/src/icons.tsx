@@ -34,8 +34,10 @@ export function Mark() {
   return (
     <svg class="mark" viewBox="0 0 32 32" width="26" height="26" aria-hidden="true" focusable="false">
       <rect class="mark-ground" width="32" height="32" rx="8" />
-      <path class="mark-line" d="M9 12.5c0-3 2.2-5 5-5s5 2 5 5V17c0 4 2 6.5 6 7.5" />
-      <path class="mark-beak" d="m9 12.5-4 1.5 4 1.2z" />
+      <path class="mark-line" d="M15.5 11.5c4 2.5-1.5 6.5.5 10 1.2 2.2 3.8 3 7 3" />
+      <circle class="mark-fill" cx="15" cy="10.5" r="4.2" />
+      <path class="mark-fill" d="M11.8 8.8 5 11.8l7 1.7z" />
+      <circle class="mark-ground" cx="14.8" cy="9.8" r="1" />
     </svg>
   );
 }

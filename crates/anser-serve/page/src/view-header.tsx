@@ -1,8 +1,8 @@
 import type { ComponentChildren } from "preact";
-import { MenuIcon } from "./icons";
-import { isMenuOpen } from "./shell";
+import { MenuIcon, SlidersIcon } from "./icons";
+import { dialog, isMenuOpen } from "./shell";
 
-/** The top of a view: on narrow windows the menu's button, then the title and the view's own controls. */
+/** The top of a view: on narrow windows the menu's button, then the title, the view's own controls, and the settings. */
 export function ViewHeader({ title, children }: { title: ComponentChildren; children?: ComponentChildren }) {
   return (
     <header class="view-header">
@@ -10,7 +10,12 @@ export function ViewHeader({ title, children }: { title: ComponentChildren; chil
         <MenuIcon />
       </button>
       {title}
-      <div class="view-controls">{children}</div>
+      <div class="view-controls">
+        {children}
+        <button type="button" class="quiet" aria-label="Settings" title="Settings" onClick={() => dialog.set("settings")}>
+          <SlidersIcon />
+        </button>
+      </div>
     </header>
   );
 }

@@ -5,6 +5,7 @@ pub(crate) mod completions;
 pub(crate) mod embeddings;
 pub(crate) mod health;
 pub(crate) mod models;
+pub(crate) mod page;
 pub(crate) mod responses;
 pub(crate) mod states;
 pub(crate) mod tokens;

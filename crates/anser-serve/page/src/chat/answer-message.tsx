@@ -43,7 +43,7 @@ export function AnswerMessage({ conversation, message, isLocked, isLast }: Props
       {!isWriting && (
         <div class="actions">
           <SiblingSwitch conversation={conversation} message={message} />
-          <CopyButton text={content} label="Copy answer" />
+          {content !== "" && <CopyButton text={content} label="Copy answer" />}
           <button
             type="button"
             class="quiet"
@@ -54,9 +54,11 @@ export function AnswerMessage({ conversation, message, isLocked, isLast }: Props
           >
             <AgainIcon />
           </button>
-          <button type="button" class="quiet" aria-label="Edit answer" title="Edit answer" disabled={isLocked || isEdited} onClick={() => setEdited(true)}>
-            <EditIcon />
-          </button>
+          {content !== "" && (
+            <button type="button" class="quiet" aria-label="Edit answer" title="Edit answer" disabled={isLocked || isEdited} onClick={() => setEdited(true)}>
+              <EditIcon />
+            </button>
+          )}
           {isLast && end !== "stop" && content !== "" && (
             <button type="button" class="quiet" aria-label="Continue the answer" title="Continue the answer" disabled={isLocked} onClick={() => goOn(conversation.id, message.id)}>
               <OnwardIcon />

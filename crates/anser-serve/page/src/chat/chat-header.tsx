@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Conversation, shownPath, titleOf } from "../conversations/tree";
-import { beginConversation, discard, rename } from "../current";
-import { BookmarkIcon, PlusIcon, SlidersIcon, TrashIcon } from "../icons";
+import { beginConversation, rename } from "../current";
+import { BookmarkIcon, PlusIcon } from "../icons";
 import { dialog } from "../shell";
 import { ViewHeader } from "../view-header";
 
@@ -22,20 +22,6 @@ export function ChatHeader({ conversation }: { conversation: Conversation }) {
           <BookmarkIcon />
         </button>
       )}
-      {!isFresh && (
-        <button
-          type="button"
-          class="quiet"
-          aria-label="Delete this conversation"
-          title="Delete this conversation"
-          onClick={() => discard(conversation)}
-        >
-          <TrashIcon />
-        </button>
-      )}
-      <button type="button" class="quiet" aria-label="Settings" title="Settings" onClick={() => dialog.set("settings")}>
-        <SlidersIcon />
-      </button>
       {!isFresh && (
         <button type="button" class="quiet narrow-only" aria-label="New conversation" title="New conversation" onClick={() => beginConversation()}>
           <PlusIcon />

@@ -68,7 +68,7 @@ export function Composer({ conversation, isRunning, onSend }: Props) {
         {models.length > 1 && (
           <label class="choice">
             <span>Model</span>
-            <select value={modelFor(model)} onChange={(event) => changeCurrentSettings({ model: event.currentTarget.value })}>
+            <select aria-label="Model" value={modelFor(model)} onChange={(event) => changeCurrentSettings({ model: event.currentTarget.value })}>
               {models.map((name) => (
                 <option key={name} value={name}>
                   {name}

@@ -8,7 +8,7 @@ const ADVICE: Record<string, string> = {
   unreachable: "Is it still running? The page asks again by itself.",
   unfinished: "What arrived is kept above.",
   state_not_found: "Named states last until the server ends. Choose another beginning in the settings.",
-  rate_limit_exceeded: "Many requests are waiting. Try again in a moment.",
+  rate_limit_exceeded: "Try again in a moment.",
 };
 
 export function ProblemBox({ problem, onRetry }: { problem: Problem; onRetry: (() => void) | null }) {
@@ -17,7 +17,7 @@ export function ProblemBox({ problem, onRetry }: { problem: Problem; onRetry: ((
   return (
     <div class="problem" role="alert">
       <p>
-        {isKey ? "The server needs a key, and does not know this one." : problem.message} {advice}
+        {isKey ? "The server needs a key, and does not know this one." : sentence(problem.message)} {advice}
       </p>
       <div class="problem-controls">
         {(isKey || problem.code === "state_not_found") && (
@@ -33,6 +33,12 @@ export function ProblemBox({ problem, onRetry }: { problem: Problem; onRetry: ((
       </div>
     </div>
   );
+}
+
+/** The message of an error as a sentence. */
+function sentence(message: string): string {
+  const text = message.charAt(0).toUpperCase() + message.slice(1);
+  return /[.!?:]$/.test(text) ? text : `${text}.`;
 }
 
 /** Tells that the server does not answer or wants a key. */

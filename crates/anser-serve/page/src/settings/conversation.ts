@@ -10,9 +10,9 @@ export type Thinking = (typeof EFFORTS)[number];
 
 export const THINKING_OPTIONS: { value: Thinking; label: string }[] = [
   { value: "none", label: "Off" },
-  { value: "low", label: "A little" },
-  { value: "medium", label: "Normally" },
-  { value: "high", label: "A lot" },
+  { value: "low", label: "Short" },
+  { value: "medium", label: "Normal" },
+  { value: "high", label: "Long" },
 ];
 
 export interface Settings {

@@ -2,9 +2,9 @@ import { useRef, useState } from "preact/hooks";
 import { byTime, library } from "../conversations/library";
 import { type Conversation, matches, titleOf } from "../conversations/tree";
 import { beginConversation, discard, useCurrent } from "../current";
-import { Mark, PlusIcon, SearchIcon, SlidersIcon, TrashIcon } from "../icons";
+import { Mark, PlusIcon, SearchIcon, TrashIcon } from "../icons";
 import { address, show, type View, view } from "../router";
-import { dialog, isMenuOpen } from "../shell";
+import { isMenuOpen } from "../shell";
 import { useStore } from "../store";
 
 const close = () => isMenuOpen.set(false);
@@ -15,9 +15,6 @@ export function Sidebar() {
       <div class="brand">
         <Mark />
         <span>Anser</span>
-        <button type="button" class="quiet" aria-label="Settings" title="Settings" onClick={() => dialog.set("settings")}>
-          <SlidersIcon />
-        </button>
       </div>
       <Views />
       <button
