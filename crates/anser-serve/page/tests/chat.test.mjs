@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { answerWith, answerWithoutEnd, completed, KEY, send, test } from "./harness.mjs";
+import { answerWith, answerWithoutEnd, completed, KEY, send, shown, test } from "./harness.mjs";
 
 test("an answer is streamed, counted and kept", {}, async (page) => {
   await page.evaluate(() => {
@@ -18,7 +18,7 @@ test("an answer is streamed, counted and kept", {}, async (page) => {
   const nLengths = await page.evaluate(() => window.lengths.size);
   assert.ok(nLengths > 3, `the text was seen at ${nLengths} lengths`);
   // It is spoken once, when it is complete.
-  await page.getByRole("status").filter({ hasText: text.trim().slice(0, 10) }).waitFor({ state: "attached" });
+  await page.locator("[aria-live]").filter({ hasText: text.trim().slice(0, 10) }).waitFor({ state: "attached" });
   await page.reload();
   assert.equal(await (await completed(page)).locator(".markdown").textContent(), text);
   assert.equal(await page.getByRole("heading", { level: 1 }).textContent(), "Tell me a story about a dog.");
@@ -27,7 +27,7 @@ test("an answer is streamed, counted and kept", {}, async (page) => {
 test("the second turn reads little, and the system prompt and sampling are sent", {}, async (page) => {
   await page.getByRole("button", { name: "Settings" }).click();
   await page.getByLabel("System prompt").fill("Be brief.");
-  await page.getByText("Exact", { exact: true }).click();
+  await page.getByRole("radio", { name: "Exact" }).check();
   await page.getByLabel("Most tokens of an answer").fill("12");
   await page.getByLabel("Most tokens of an answer").blur();
   await page.keyboard.press("Escape");
@@ -47,14 +47,14 @@ test("the second turn reads little, and the system prompt and sampling are sent"
 test("Esc stops an answer, which can be continued", {}, async (page) => {
   await answerWithoutEnd(page, "Once upon");
   await send(page, "A story, please.");
-  await page.getByText("Once upon").waitFor();
+  await shown(page, "Once upon");
   await page.getByRole("button", { name: "Stop" }).waitFor();
   await page.keyboard.press("Escape");
   const answer = await completed(page);
   assert.match(await answer.locator(".figures").textContent(), /stopped/);
   const requests = await answerWith(page, " a time.");
   await page.getByRole("button", { name: "Continue the answer" }).click();
-  await page.getByText("Once upon a time.").waitFor();
+  await shown(page, "Once upon a time.");
   assert.deepEqual(requests[0].messages.at(-1), { role: "assistant", content: "Once upon" });
 });
 
@@ -77,26 +77,26 @@ test("thoughts are folded and tell their time", {}, async (page) => {
 test("another answer and an edited message are branches", {}, async (page) => {
   const requests = await answerWith(page, "First answer.", "Second answer.", "Third answer.");
   await send(page, "A question");
-  await page.getByText("First answer.").waitFor();
+  await shown(page, "First answer.");
   await page.getByRole("button", { name: "Another answer" }).click();
-  await page.getByText("Second answer.").waitFor();
+  await shown(page, "Second answer.");
   await page.getByText("2/2").waitFor();
   await page.getByRole("button", { name: "Previous alternative" }).click();
-  await page.getByText("First answer.").waitFor();
+  await shown(page, "First answer.");
   await page.getByRole("button", { name: "Edit message" }).click();
   await page.getByLabel("Text of the message").fill("Another question");
   await page.getByRole("button", { name: "Ask" }).click();
-  await page.getByText("Third answer.").waitFor();
+  await shown(page, "Third answer.");
   assert.deepEqual(requests.at(-1).messages, [{ role: "user", content: "Another question" }]);
-  assert.equal(await page.getByText("First answer.").count(), 0);
+  assert.equal(await page.locator(".messages").getByText("First answer.").count(), 0);
   await page.getByRole("button", { name: "Previous alternative" }).click();
-  await page.getByText("First answer.").waitFor();
+  await shown(page, "First answer.");
   await page.getByRole("button", { name: "Edit answer" }).click();
   await page.getByLabel("Text of the message").fill("My own answer.");
   await page.getByRole("button", { name: "Keep" }).click();
   await page.getByText("3/3").waitFor();
   await page.reload();
-  await page.getByText("My own answer.").waitFor();
+  await shown(page, "My own answer.");
   await send(page, "Go on");
   await completed(page, 2);
   assert.deepEqual(
@@ -108,10 +108,10 @@ test("another answer and an edited message are branches", {}, async (page) => {
 test("conversations are found, renamed, deleted and brought back", {}, async (page) => {
   await answerWith(page, "Geese fly south.", "Bread needs salt.");
   await send(page, "About birds");
-  await page.getByText("Geese fly south.").waitFor();
+  await shown(page, "Geese fly south.");
   await page.getByRole("button", { name: "New conversation" }).first().click();
   await send(page, "About baking");
-  await page.getByText("Bread needs salt.").waitFor();
+  await shown(page, "Bread needs salt.");
   await page.getByRole("heading", { level: 1 }).getByRole("button").click();
   await page.getByLabel("Title").fill("The kitchen");
   await page.keyboard.press("Enter");
@@ -121,7 +121,7 @@ test("conversations are found, renamed, deleted and brought back", {}, async (pa
   await page.keyboard.type("geese");
   assert.deepEqual(await list.getByRole("link").allTextContents(), ["About birds"]);
   await page.keyboard.press("Enter");
-  await page.getByText("Geese fly south.").waitFor();
+  await shown(page, "Geese fly south.");
   await page.getByLabel("Search conversations").fill("");
   await page.getByRole("button", { name: "Delete “The kitchen”" }).click();
   await page.getByText("Deleted “The kitchen”.").waitFor();
@@ -133,7 +133,7 @@ test("conversations are found, renamed, deleted and brought back", {}, async (pa
 test("what is exported can be imported elsewhere", {}, async (page) => {
   await answerWith(page, "One **bold** answer.", "Another answer.");
   await send(page, "A question");
-  await page.getByText("answer.").waitFor();
+  await shown(page, "answer.");
   await page.getByRole("button", { name: "Another answer" }).click();
   await page.getByText("2/2").waitFor();
   await page.getByRole("button", { name: "Settings" }).click();
@@ -150,7 +150,7 @@ test("what is exported can be imported elsewhere", {}, async (page) => {
   await page.getByText("Imported 1 conversation.").waitFor();
   await page.keyboard.press("Escape");
   await page.getByRole("link", { name: "A question" }).click();
-  await page.getByText("Another answer.").waitFor();
+  await shown(page, "Another answer.");
   await page.getByRole("button", { name: "Previous alternative" }).click();
   assert.equal(await page.locator(".markdown strong").textContent(), "bold");
 });
@@ -191,5 +191,5 @@ test("a stream that breaks off keeps what has arrived", {}, async (page) => {
   await page.route("**/v1/chat/completions", (route) => route.fulfill({ contentType: "text/event-stream", body }));
   await send(page, "Hello");
   await page.getByRole("alert").getByText("The device failed.").waitFor();
-  await page.getByText("Half of").waitFor();
+  await shown(page, "Half of");
 });

@@ -87,14 +87,19 @@ export async function send(page, text) {
   await page.keyboard.press("Enter");
 }
 
-/** The last answer, once it is complete. */
+/** Waits until a message shows this text. */
+export async function shown(page, text) {
+  await page.locator(".messages").getByText(text).first().waitFor();
+}
+
+/** The answer of this number, once it is complete. */
 export async function completed(page, n = 1) {
   const answers = page.locator(".answer:not([aria-busy=true])");
   await answers.nth(n - 1).waitFor();
   return answers.nth(n - 1);
 }
 
-/** What the views show that are scrolled sideways: nothing may be. */
+/** By how many pixels the page is wider than its window. */
 export async function widthBeyond(page) {
   return page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
 }

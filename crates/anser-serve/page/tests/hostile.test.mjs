@@ -1,7 +1,7 @@
 // Texts that try to do something. A model's answer, a title and an imported file are hostile input.
 
 import assert from "node:assert/strict";
-import { events, send, test, URL_OF_PAGE } from "./harness.mjs";
+import { answerWith, completed, events, send, test, URL_OF_PAGE } from "./harness.mjs";
 
 const HOSTILE = `<script>window.hit = 1</script>
 
@@ -13,15 +13,11 @@ const HOSTILE = `<script>window.hit = 1</script>
 
 | <svg onload="window.hit = 7"> | b |
 |---|---|
-| <iframe src="http://tracker.example/frame"></iframe> | &lt;script&gt;window.hit = 8&lt;/script&gt; |
+| <iframe src="//tracker.example/frame"></iframe> | &lt;script&gt;window.hit = 8&lt;/script&gt; |
 
 \`\`\`html"><img src=x onerror="window.hit = 9">
 <script>window.hit = 10</script>
-\`\`\`
-
-${">".repeat(5000)} deep
-
-${"- ".repeat(3000)}deep`;
+\`\`\``;
 
 test("an answer does nothing, and is read as it was written", {}, async (page) => {
   const elsewhere = [];
@@ -32,7 +28,7 @@ test("an answer does nothing, and is read as it was written", {}, async (page) =
   await send(page, HOSTILE);
   await page.locator(".figures").waitFor();
   await page.getByText(/^Thought/).click();
-  await page.getByText("over").last().hover();
+  await page.locator(".markdown").getByText("over").first().hover();
   assert.equal(await page.evaluate(() => window.hit), undefined);
   assert.deepEqual(elsewhere, []);
   assert.equal(await page.locator(".messages :is(script, img, iframe, svg[onload], [style], [onmouseover])").count(), 0);
@@ -44,6 +40,14 @@ test("an answer does nothing, and is read as it was written", {}, async (page) =
   const text = await page.locator(".markdown").textContent();
   for (const part of ["<script>window.hit = 1</script>", 'onerror="window.hit = 3"', "<script>window.hit = 8</script>", "<script>window.hit = 10</script>"]) {
     assert.ok(text.includes(part), part);
+  }
+});
+
+test("a text that is nested deeply is shown as it is", {}, async (page) => {
+  await answerWith(page, `${">".repeat(5000)} deep`, `${"- ".repeat(3000)}deep`, `${"*".repeat(4000)}deep${"*".repeat(4000)}`, `${"[".repeat(3000)}deep`);
+  for (const n of [1, 2, 3, 4]) {
+    await send(page, `Number ${n}`);
+    assert.match(await (await completed(page, n)).locator(".markdown").textContent(), /deep/);
   }
 });
 

@@ -64,7 +64,7 @@ test("the state of a conversation is kept, begun from, downloaded and deleted", 
   await send(page, "My name is Ada.");
   await completed(page);
   await page.getByRole("button", { name: "Save the state" }).click();
-  await page.getByLabel("Name").fill("about-ada");
+  await page.getByRole("textbox", { name: "Name" }).fill("about-ada");
   await page.getByRole("dialog").getByRole("button", { name: "Save", exact: true }).click();
   await page.getByRole("button", { name: "Show states" }).click();
   await page.getByRole("heading", { name: "about-ada" }).waitFor();
@@ -82,8 +82,8 @@ test("the state of a conversation is kept, begun from, downloaded and deleted", 
   await page.getByRole("link", { name: "States" }).click();
   await page.getByLabel("Upload a state").setInputFiles({ name: "again.safetensors", mimeType: "application/octet-stream", buffer: await readFile(file) });
   await page.getByRole("heading", { name: "again" }).waitFor();
-  await page.getByLabel("Name").fill("a-text");
-  await page.getByLabel("Text").fill("Once upon a time there was a dog.");
+  await page.getByRole("textbox", { name: "Name" }).fill("a-text");
+  await page.getByRole("textbox", { name: "Text" }).fill("Once upon a time there was a dog.");
   await page.getByRole("button", { name: "Read the text" }).click();
   await page.getByRole("heading", { name: "a-text" }).waitFor();
   for (const name of ["a-text", "about-ada", "again"]) {

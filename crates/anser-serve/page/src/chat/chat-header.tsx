@@ -48,7 +48,9 @@ function Title({ conversation, isFresh }: { conversation: Conversation; isFresh:
     );
   }
   const complete = () => {
-    rename(conversation.id, field.current?.value ?? "");
+    // A field that is being taken away loses the focus, too.
+    if (!field.current) return;
+    rename(conversation.id, field.current.value);
     setEdited(false);
   };
   return (

@@ -21,6 +21,8 @@ async function inStore<T>(mode: IDBTransactionMode, act: (store: IDBObjectStore)
   return new Promise((resolve, reject) => {
     const transaction = database.transaction(STORE, mode);
     const request = act(transaction.objectStore(STORE));
+    // Without waiting for an event that a page which is being closed gets no more.
+    transaction.commit();
     transaction.oncomplete = () => resolve(request.result);
     transaction.onerror = transaction.onabort = () => reject(transaction.error);
   });

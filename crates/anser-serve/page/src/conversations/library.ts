@@ -10,10 +10,13 @@ import { type Conversation, titleOf } from "./tree";
 /** By identifier. Null until they have been read. */
 export const library = new Store<ReadonlyMap<string, Conversation> | null>(null);
 
-/** A long answer is written this often while it is generated, in milliseconds. */
+/** A conversation that changes all the time, as an answer does while it is generated, is written this often, in milliseconds. */
 const WRITE_PERIOD = 1000;
 
-const pending = new Map<string, number>();
+/** The timers of conversations that were written within the last period, by identifier. */
+const waiting = new Map<string, number>();
+/** The conversations that have changed since they were written. */
+const changed = new Set<string>();
 
 export async function loadLibrary(): Promise<void> {
   try {
@@ -44,8 +47,10 @@ export function find(id: string): Conversation | undefined {
 
 /** Keeps a conversation, new or changed. */
 export function keep(conversation: Conversation): void {
-  library.update((conversations) => new Map(conversations).set(conversation.id, conversation));
-  if (!pending.has(conversation.id)) pending.set(conversation.id, window.setTimeout(write, WRITE_PERIOD, conversation.id));
+  const { id } = conversation;
+  library.update((conversations) => new Map(conversations).set(id, conversation));
+  changed.add(id);
+  if (!waiting.has(id)) write(id);
 }
 
 export function change(id: string, by: (conversation: Conversation) => Conversation): void {
@@ -60,15 +65,22 @@ export function changeSettings(id: string, settings: Settings): void {
 
 /** Writes what has changed without waiting for its time. */
 export function writeNow(): void {
-  for (const id of [...pending.keys()]) write(id);
+  for (const id of [...changed]) write(id);
 }
 
 function write(id: string): void {
-  window.clearTimeout(pending.get(id));
-  pending.delete(id);
+  forget(id);
   const conversation = find(id);
   if (!conversation) return;
+  waiting.set(id, window.setTimeout(() => (changed.has(id) ? write(id) : forget(id)), WRITE_PERIOD));
   database.write(conversation).catch(() => notify({ text: "The browser could not store the conversation." }));
+}
+
+/** There is nothing to write of this conversation. */
+function forget(id: string): void {
+  window.clearTimeout(waiting.get(id));
+  waiting.delete(id);
+  changed.delete(id);
 }
 
 /** Deletes conversations; the notice about it can bring them back. */
@@ -76,8 +88,7 @@ export function remove(conversations: Conversation[]): void {
   const ids = new Set(conversations.map((conversation) => conversation.id));
   library.update((all) => new Map([...(all ?? [])].filter(([id]) => !ids.has(id))));
   for (const id of ids) {
-    window.clearTimeout(pending.get(id));
-    pending.delete(id);
+    forget(id);
     database.erase(id).catch(() => notify({ text: "The browser could not delete the conversation." }));
   }
   const [first] = conversations;
