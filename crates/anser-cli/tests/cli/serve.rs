@@ -81,6 +81,16 @@ mod running {
     }
 
     #[test]
+    fn the_page_is_named_unless_there_is_none() {
+        for (arguments, has_page) in [(&["--port", "0"][..], true), (&["--port", "0", "--no-page"], false)] {
+            let (mut child, _stderr, line) = start(arguments);
+            assert_eq!(line.contains("its page is http://127.0.0.1:"), has_page, "{line}");
+            signal(&child, "-INT");
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+        }
+    }
+
+    #[test]
     fn a_second_signal_ends_it_at_once() {
         let (mut child, _stderr, line) = start(&["--port", "0", "--drain", "600"]);
         let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next()).unwrap().to_owned();

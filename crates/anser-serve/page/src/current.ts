@@ -18,8 +18,13 @@ export function current(): Conversation {
   return find(currentId() ?? "") ?? draft.value;
 }
 
+/** The identifier of the shown conversation if it is kept. */
+export function useCurrentId(): string | null {
+  return useStore(view, (shown) => (shown.kind === "chat" ? shown.id : null));
+}
+
 export function useCurrent(): Conversation {
-  const id = useStore(view, (shown) => (shown.kind === "chat" ? shown.id : null));
+  const id = useCurrentId();
   const kept = useStore(library, (conversations) => conversations?.get(id ?? ""));
   const fresh = useStore(draft, (conversation) => conversation);
   return kept ?? fresh;

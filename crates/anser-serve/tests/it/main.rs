@@ -8,4 +8,5 @@ mod errors;
 mod forms;
 mod harness;
 mod kept;
+mod page;
 mod security;

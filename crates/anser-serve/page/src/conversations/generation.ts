@@ -91,7 +91,10 @@ async function generate(conversationId: string, id: string): Promise<void> {
   }
 }
 
-/** Writes an answer into its conversation, once for each frame of the display. */
+/** How often a growing answer is shown, in milliseconds: as often as people see. A timer also runs while the page is hidden. */
+const SHOW_PERIOD = 30;
+
+/** Writes an answer into its conversation. */
 class AnswerWriter {
   #change: Partial<Message> = { end: null, problem: null, cost: null };
   #content: string;
@@ -100,7 +103,7 @@ class AnswerWriter {
   #firstAt: number | null = null;
   #lastAt = 0;
   #thoughtMs: number | null;
-  #frame: number | null = null;
+  #timer: number | null = null;
 
   constructor(
     private readonly conversationId: string,
@@ -120,8 +123,7 @@ class AnswerWriter {
     this.#thought += thought;
     this.#content += content;
     if (this.#thought !== "" && content !== "") this.#thoughtMs ??= this.#lastAt - this.#began;
-    // A hidden page gets no frames; it is not looked at, either.
-    this.#frame ??= requestAnimationFrame(() => this.#write());
+    this.#timer ??= window.setTimeout(() => this.#write(), SHOW_PERIOD);
   }
 
   end(end: End): void {
@@ -139,19 +141,16 @@ class AnswerWriter {
   }
 
   close(): void {
-    if (this.#frame !== null) cancelAnimationFrame(this.#frame);
+    if (this.#timer !== null) window.clearTimeout(this.#timer);
     this.#change.end ??= "stopped";
     this.#write();
     if (this.#change.end !== "failed") announcement.set(this.#content);
   }
 
   #write(): void {
-    this.#frame = null;
-    const change_ = { ...this.#change, content: this.#content, thought: this.#thought, thoughtMs: this.#thoughtMs };
-    change(this.conversationId, (conversation) => ({
-      ...changedMessage(conversation, this.id, (message) => ({ ...message, ...change_ })),
-      updated: Date.now(),
-    }));
+    this.#timer = null;
+    const written = { ...this.#change, content: this.#content, thought: this.#thought, thoughtMs: this.#thoughtMs };
+    change(this.conversationId, (conversation) => changedMessage(conversation, this.id, (message) => ({ ...message, ...written })));
   }
 }
 

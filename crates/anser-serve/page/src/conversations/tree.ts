@@ -146,6 +146,7 @@ export function titleOf(conversation: Conversation): string {
 /** Whether the title or a message contains all words of the query. */
 export function matches(conversation: Conversation, query: string): boolean {
   const words = query.toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length === 0) return true;
   const texts = [titleOf(conversation), ...Object.values(conversation.messages).map((message) => message.content)];
   const text = texts.join("\n").toLowerCase();
   return words.every((word) => text.includes(word));

@@ -18,14 +18,21 @@ const marked = new Marked({
   },
 });
 
-export function Markdown({ text }: { text: string }) {
-  return (
-    <div class="markdown">
-      {blocksOf(text).map((token, index) => (
-        <Block key={index} token={token} />
-      ))}
-    </div>
-  );
+/** A whole text, which is taken apart again only when it has changed. */
+export class Markdown extends Component<{ text: string }> {
+  override shouldComponentUpdate(next: { text: string }) {
+    return next.text !== this.props.text;
+  }
+
+  override render() {
+    return (
+      <div class="markdown">
+        {blocksOf(this.props.text).map((token, index) => (
+          <Block key={index} token={token} />
+        ))}
+      </div>
+    );
+  }
 }
 
 function blocksOf(text: string): Token[] {

@@ -1,7 +1,7 @@
 import { useRef, useState } from "preact/hooks";
 import { byTime, library } from "../conversations/library";
 import { type Conversation, matches, titleOf } from "../conversations/tree";
-import { beginConversation, discard, useCurrent } from "../current";
+import { beginConversation, discard, useCurrentId } from "../current";
 import { Mark, PlusIcon, SearchIcon, TrashIcon } from "../icons";
 import { address, show, type View, view } from "../router";
 import { isMenuOpen } from "../shell";
@@ -53,8 +53,9 @@ function Views() {
 function Conversations() {
   const [query, setQuery] = useState("");
   const list = useRef<HTMLUListElement>(null);
-  const all = useStore(library, (conversations) => conversations);
-  const found = byTime(all ?? new Map()).filter((conversation) => matches(conversation, query));
+  // The list is made again when one of its lines changes, and not for each piece of an answer.
+  useStore(library, (conversations) => byTime(conversations ?? new Map()).map((one) => `${one.id} ${titleOf(one)}`).join("\n"));
+  const found = byTime(library.value ?? new Map()).filter((conversation) => matches(conversation, query));
   const openFirst = () => {
     const [first] = found;
     if (!first) return;
@@ -101,8 +102,7 @@ function Conversations() {
 }
 
 function Entry({ conversation }: { conversation: Conversation }) {
-  const isChat = useStore(view, (shown) => shown.kind === "chat");
-  const isCurrent = useCurrent().id === conversation.id && isChat;
+  const isCurrent = useCurrentId() === conversation.id;
   const title = titleOf(conversation);
   return (
     <li>
