@@ -7,7 +7,7 @@ import { SaveStateDialog } from "./dialogs/save-state-dialog";
 import { SettingsDialog } from "./dialogs/settings-dialog";
 import { NoticeBar } from "./notice-bar";
 import { view } from "./router";
-import { dialog, focusSearch, isMenuOpen } from "./shell";
+import { closeMenu, dialog, isMenuOpen, openMenu } from "./shell";
 import { Sidebar } from "./sidebar/sidebar";
 import { StatesView } from "./states/states-view";
 import { useStore } from "./store";
@@ -24,7 +24,7 @@ export function App() {
   return (
     <div class={hasMenu ? "page has-menu" : "page"}>
       <Sidebar />
-      {hasMenu && <button type="button" class="scrim" aria-label="Close the menu" onClick={() => isMenuOpen.set(false)} />}
+      {hasMenu && <button type="button" class="scrim" aria-label="Close the menu" onClick={closeMenu} />}
       <main class="view" inert={hasMenu}>
         {kind === "chat" && <ChatView />}
         {kind === "completion" && <CompletionView />}
@@ -44,9 +44,9 @@ export function App() {
 function onKey(event: KeyboardEvent): void {
   if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && dialog.value === null) {
     event.preventDefault();
-    focusSearch();
+    openMenu("#search");
   } else if (event.key === "Escape" && dialog.value === null && !event.defaultPrevented) {
-    if (isMenuOpen.value) isMenuOpen.set(false);
+    if (isMenuOpen.value) closeMenu();
     else if (running.value.has(current().id)) stop(current().id);
   }
 }

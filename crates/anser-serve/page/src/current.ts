@@ -32,7 +32,7 @@ export function useCurrent(): Conversation {
 
 /** Shows a conversation without messages. `state`: the named state that it begins from. */
 export function beginConversation(state = ""): void {
-  draft.set(newConversation({ ...usualSettings(), state }));
+  draft.update((fresh) => ({ ...fresh, settings: { ...usualSettings(), state } }));
   show({ kind: "chat", id: null });
 }
 

@@ -6,8 +6,17 @@ export type View = { kind: "chat"; id: string | null } | { kind: "completion" } 
 
 export const view = new Store<View>(viewOf(location.hash));
 
+/** The conversation that was shown last. */
+export const lastChat = new Store<View>({ kind: "chat", id: null });
+
 export function startRouter(): void {
-  addEventListener("hashchange", () => view.set(viewOf(location.hash)));
+  const follow = () => {
+    const shown = viewOf(location.hash);
+    view.set(shown);
+    if (shown.kind === "chat") lastChat.set(shown);
+  };
+  follow();
+  addEventListener("hashchange", follow);
 }
 
 /** The address of a view. */
@@ -19,6 +28,7 @@ export function address(to: View): string {
 export function show(to: View): void {
   location.hash = address(to);
   view.set(to);
+  if (to.kind === "chat") lastChat.set(to);
 }
 
 function viewOf(hash: string): View {

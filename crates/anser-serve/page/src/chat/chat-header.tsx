@@ -10,7 +10,7 @@ export function ChatHeader({ conversation }: { conversation: Conversation }) {
   const { state } = conversation.settings;
   const hasAnswer = shownPath(conversation).some((message) => message.role === "assistant");
   return (
-    <ViewHeader title={<Title key={conversation.id} conversation={conversation} isFresh={isFresh} />}>
+    <ViewHeader name={titleOf(conversation)} title={<Title key={conversation.id} conversation={conversation} isFresh={isFresh} />}>
       {state !== "" && (
         <span class="chip" title="The conversation begins from this state">
           <BookmarkIcon />

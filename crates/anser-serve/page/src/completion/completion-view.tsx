@@ -18,7 +18,7 @@ export function CompletionView() {
   const surprise = perplexity(tokens);
   return (
     <>
-      <ViewHeader title={<h1 class="title">Completion</h1>} />
+      <ViewHeader name="Completion" title={<h1 class="title">Completion</h1>} />
       <div class="completion">
         <div class="completion-main">
           {tokens.length === 0 ? (

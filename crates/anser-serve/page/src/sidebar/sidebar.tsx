@@ -3,11 +3,9 @@ import { byTime, library } from "../conversations/library";
 import { type Conversation, matches, titleOf } from "../conversations/tree";
 import { beginConversation, discard, useCurrentId } from "../current";
 import { Mark, PlusIcon, SearchIcon, TrashIcon } from "../icons";
-import { address, show, type View, view } from "../router";
-import { isMenuOpen } from "../shell";
+import { address, lastChat, show, type View, view } from "../router";
+import { closeMenu } from "../shell";
 import { useStore } from "../store";
-
-const close = () => isMenuOpen.set(false);
 
 export function Sidebar() {
   return (
@@ -22,7 +20,7 @@ export function Sidebar() {
         class="new"
         onClick={() => {
           beginConversation();
-          close();
+          closeMenu();
         }}
       >
         <PlusIcon />
@@ -36,14 +34,15 @@ export function Sidebar() {
 /** The three views of the page. */
 function Views() {
   const kind = useStore(view, (shown) => shown.kind);
+  const chat = useStore(lastChat, (shown) => shown);
   const link = (to: View, label: string) => (
-    <a href={address(to)} aria-current={kind === to.kind ? "page" : undefined} onClick={close}>
+    <a href={address(to)} aria-current={kind === to.kind ? "page" : undefined} onClick={closeMenu}>
       {label}
     </a>
   );
   return (
     <nav class="views" aria-label="Views">
-      {link({ kind: "chat", id: null }, "Chat")}
+      {link(chat, "Chat")}
       {link({ kind: "completion" }, "Completion")}
       {link({ kind: "states" }, "States")}
     </nav>
@@ -60,7 +59,7 @@ function Conversations() {
     const [first] = found;
     if (!first) return;
     show({ kind: "chat", id: first.id });
-    close();
+    closeMenu();
   };
   return (
     <>
@@ -106,7 +105,7 @@ function Entry({ conversation }: { conversation: Conversation }) {
   const title = titleOf(conversation);
   return (
     <li>
-      <a href={address({ kind: "chat", id: conversation.id })} aria-current={isCurrent ? "page" : undefined} title={title} onClick={close}>
+      <a href={address({ kind: "chat", id: conversation.id })} aria-current={isCurrent ? "page" : undefined} title={title} onClick={closeMenu}>
         {title}
       </a>
       <button type="button" class="quiet" aria-label={`Delete “${title}”`} title="Delete" onClick={() => discard(conversation)}>

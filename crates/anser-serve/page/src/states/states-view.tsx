@@ -26,7 +26,7 @@ export function StatesView() {
   useEffect(() => void act(), []);
   return (
     <>
-      <ViewHeader title={<h1 class="title">States</h1>} />
+      <ViewHeader name="States" title={<h1 class="title">States</h1>} />
       <div class="states">
         <div class="column">
           <p class="lead">
