@@ -1,7 +1,9 @@
 import "./styles/base.css";
 import "./styles/controls.css";
+import "./styles/sidebar.css";
 import "./styles/layout.css";
 import "./styles/chat.css";
+import "./styles/composer.css";
 import "./styles/markdown.css";
 import "./styles/dialogs.css";
 import "./styles/completion.css";
