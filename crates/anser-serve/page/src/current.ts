@@ -63,9 +63,11 @@ export function rename(id: string, title: string): void {
 }
 
 /** Deletes a conversation, which a notice can bring back. */
-export function discard(conversation: Conversation): void {
-  stop(conversation.id);
-  if (currentId() === conversation.id) beginConversation();
+export function discard(id: string): void {
+  const conversation = find(id);
+  if (!conversation) return;
+  stop(id);
+  if (currentId() === id) beginConversation();
   remove([conversation]);
 }
 

@@ -130,6 +130,21 @@ test("conversations are found, renamed, deleted and brought back", {}, async (pa
   await list.getByRole("link", { name: "The kitchen" }).waitFor();
 });
 
+test("two tabs show the same conversation", {}, async (page, context) => {
+  await answerWith(page, "One answer.", "Another answer.");
+  await send(page, "A question");
+  await shown(page, "One answer.");
+  const other = await context.newPage();
+  await other.goto(page.url());
+  await shown(other, "One answer.");
+  await send(page, "More");
+  await shown(other, "Another answer.");
+  await other.getByRole("button", { name: "Delete “A question”" }).click();
+  await page.getByText("What would you like to know?").waitFor();
+  await other.getByRole("button", { name: "Undo" }).click();
+  await shown(page, "Another answer.");
+});
+
 test("what is exported can be imported elsewhere", {}, async (page) => {
   await answerWith(page, "One **bold** answer.", "Another answer.");
   await send(page, "A question");

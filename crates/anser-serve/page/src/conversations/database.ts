@@ -32,6 +32,10 @@ export function readAll(): Promise<Conversation[]> {
   return inStore<Conversation[]>("readonly", (store) => store.getAll());
 }
 
+export function read(id: string): Promise<Conversation | undefined> {
+  return inStore<Conversation | undefined>("readonly", (store) => store.get(id));
+}
+
 export async function write(conversation: Conversation): Promise<void> {
   await inStore("readwrite", (store) => store.put(conversation));
 }

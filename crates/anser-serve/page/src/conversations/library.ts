@@ -18,7 +18,11 @@ const waiting = new Map<string, number>();
 /** The conversations that have changed since they were written. */
 const changed = new Set<string>();
 
+/** Tells the other tabs of the browser which conversation was written. */
+const channel = new BroadcastChannel("anser-conversations");
+
 export async function loadLibrary(): Promise<void> {
+  channel.onmessage = (event: MessageEvent<string>) => void readAgain(event.data);
   try {
     const conversations = await database.readAll();
     library.set(new Map(conversations.map((conversation) => [conversation.id, interrupted(conversation)])));
@@ -73,7 +77,22 @@ function write(id: string): void {
   const conversation = find(id);
   if (!conversation) return;
   waiting.set(id, window.setTimeout(() => (changed.has(id) ? write(id) : forget(id)), WRITE_PERIOD));
-  database.write(conversation).catch(() => notify({ text: "The browser could not store the conversation." }));
+  database.write(conversation).then(
+    () => channel.postMessage(id),
+    () => notify({ text: "The browser could not store the conversation." }),
+  );
+}
+
+/** Takes over what another tab has written, unless this one has changes of its own. */
+async function readAgain(id: string): Promise<void> {
+  const conversation = await database.read(id);
+  if (changed.has(id)) return;
+  library.update((all) => {
+    const others = new Map(all);
+    if (conversation) others.set(id, conversation);
+    else others.delete(id);
+    return others;
+  });
 }
 
 /** There is nothing to write of this conversation. */
@@ -89,7 +108,10 @@ export function remove(conversations: Conversation[]): void {
   library.update((all) => new Map([...(all ?? [])].filter(([id]) => !ids.has(id))));
   for (const id of ids) {
     forget(id);
-    database.erase(id).catch(() => notify({ text: "The browser could not delete the conversation." }));
+    database.erase(id).then(
+      () => channel.postMessage(id),
+      () => notify({ text: "The browser could not delete the conversation." }),
+    );
   }
   const [first] = conversations;
   if (!first) return;

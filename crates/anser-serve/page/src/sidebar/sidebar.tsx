@@ -1,6 +1,6 @@
 import { useRef, useState } from "preact/hooks";
 import { byTime, library } from "../conversations/library";
-import { type Conversation, matches, titleOf } from "../conversations/tree";
+import { matches, titleOf } from "../conversations/tree";
 import { beginConversation, discard, useCurrentId } from "../current";
 import { Mark, PlusIcon, SearchIcon, TrashIcon } from "../icons";
 import { address, lastChat, show, type View, view } from "../router";
@@ -91,7 +91,7 @@ function Conversations() {
       <nav class="conversations" aria-label="Conversations">
         <ul ref={list}>
           {found.map((conversation) => (
-            <Entry key={conversation.id} conversation={conversation} />
+            <Entry key={conversation.id} id={conversation.id} title={titleOf(conversation)} />
           ))}
         </ul>
         {found.length === 0 && query !== "" && <p class="muted">No conversation has these words.</p>}
@@ -100,15 +100,14 @@ function Conversations() {
   );
 }
 
-function Entry({ conversation }: { conversation: Conversation }) {
-  const isCurrent = useCurrentId() === conversation.id;
-  const title = titleOf(conversation);
+function Entry({ id, title }: { id: string; title: string }) {
+  const isCurrent = useCurrentId() === id;
   return (
     <li>
-      <a href={address({ kind: "chat", id: conversation.id })} aria-current={isCurrent ? "page" : undefined} title={title} onClick={closeMenu}>
+      <a href={address({ kind: "chat", id })} aria-current={isCurrent ? "page" : undefined} title={title} onClick={closeMenu}>
         {title}
       </a>
-      <button type="button" class="quiet" aria-label={`Delete “${title}”`} title="Delete" onClick={() => discard(conversation)}>
+      <button type="button" class="quiet" aria-label={`Delete “${title}”`} title="Delete" onClick={() => discard(id)}>
         <TrashIcon />
       </button>
     </li>
