@@ -45,7 +45,12 @@ export function modelsOf(value: Connection): string[] {
 
 const NONE: string[] = [];
 
-/** The model that a request asks for: the one of the settings if the server has it, or else its first one. */
+/** The model that a request names. Before the server has told its models a request names none, and gets the only one. */
+export function requestModel(name: string): string | null {
+  return modelFor(name) || null;
+}
+
+/** The model that is used: the one of the settings if the server has it, or else its first one. */
 export function modelFor(name: string): string {
   const models = modelsOf(connection.value);
   return models.includes(name) || models.length === 0 ? name : (models[0] ?? name);

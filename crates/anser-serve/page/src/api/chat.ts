@@ -11,7 +11,8 @@ export interface ChatMessage {
 
 /** The fields of a request besides those for streaming. */
 export interface ChatRequest {
-  model: string;
+  /** Null asks for the only one. */
+  model: string | null;
   messages: ChatMessage[];
   state?: string;
   reasoning_effort?: "none" | "low" | "medium" | "high";

@@ -4,7 +4,8 @@ import { send, sendForJson } from "./client";
 import { eventsOf } from "./events";
 
 export interface CompletionRequest {
-  model: string;
+  /** Null asks for the only one. */
+  model: string | null;
   prompt: string;
   max_tokens: number;
   [sampling: string]: unknown;
@@ -38,7 +39,7 @@ export async function* streamCompletion(request: CompletionRequest, signal: Abor
 }
 
 /** The tokens of the prompt itself, with their probabilities. */
-export async function scorePrompt(model: string, prompt: string, signal: AbortSignal): Promise<CompletionPiece> {
+export async function scorePrompt(model: string | null, prompt: string, signal: AbortSignal): Promise<CompletionPiece> {
   const json = { model, prompt, max_tokens: 0, echo: true, logprobs: N_TOP };
   return pieceOf(await sendForJson<WireCompletion>("v1/completions", { json, signal }));
 }

@@ -21,7 +21,7 @@ export async function listStates(): Promise<NamedState[]> {
 }
 
 /** Reads a text and keeps the state after it. `state`: the state to go on from. */
-export async function createState(fields: { model: string; name: string; input: string; state?: string }): Promise<NamedState> {
+export async function createState(fields: { model: string | null; name: string; input: string; state?: string }): Promise<NamedState> {
   return sendForJson<NamedState>("v1/states", { json: fields });
 }
 
@@ -34,8 +34,9 @@ export async function downloadState(name: string): Promise<Blob> {
   return (await send(`${path(name)}/file`)).blob();
 }
 
-export async function uploadState(name: string, file: Blob, model: string): Promise<void> {
-  await send(`${path(name)}/file?model=${encodeURIComponent(model)}`, { method: "PUT", file });
+export async function uploadState(name: string, file: Blob, model: string | null): Promise<void> {
+  const query = model === null ? "" : `?model=${encodeURIComponent(model)}`;
+  await send(`${path(name)}/file${query}`, { method: "PUT", file });
 }
 
 /**
@@ -44,7 +45,7 @@ export async function uploadState(name: string, file: Blob, model: string): Prom
  * The template ends with the opening of an answer. A state must not: another turn of the user may follow it. So the conversation is
  * rendered with one more turn, and what that turn alone looks like is taken off again.
  */
-export async function textOfTurns(model: string, messages: ChatMessage[]): Promise<string> {
+export async function textOfTurns(model: string | null, messages: ChatMessage[]): Promise<string> {
   const render = async (messages: ChatMessage[]) =>
     (await sendForJson<{ prompt: string }>("apply-template", { json: { model, messages } })).prompt;
   const turn: ChatMessage = { role: "user", content: "x" };

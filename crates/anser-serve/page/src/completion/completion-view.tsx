@@ -13,7 +13,9 @@ import { perplexity } from "./tokens";
 /** A text that the model continues, with the probabilities of its tokens. */
 export function CompletionView() {
   const { prompt, tokens, problem, running } = useStore(draft, (value) => value);
-  const [selected, select] = useState(0);
+  const [last, select] = useState(0);
+  // A new text may be shorter than the one whose token was selected.
+  const selected = Math.max(0, Math.min(last, tokens.length - 1));
   const token = tokens[selected];
   const surprise = perplexity(tokens);
   return (

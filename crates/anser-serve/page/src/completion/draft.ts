@@ -2,7 +2,7 @@
 
 import { type CompletionPiece, scorePrompt, streamCompletion } from "../api/completions";
 import { isAbort, type Problem, problemOf } from "../api/client";
-import { modelFor } from "../connection";
+import { requestModel } from "../connection";
 import { samplingFields } from "../settings/sampling";
 import { Store } from "../store";
 import { completionSettings } from "./settings";
@@ -65,12 +65,12 @@ export async function score(): Promise<void> {
   });
 }
 
-async function run(work: (model: string, signal: AbortSignal) => Promise<void>): Promise<void> {
+async function run(work: (model: string | null, signal: AbortSignal) => Promise<void>): Promise<void> {
   if (draft.value.running) return;
   const running = new AbortController();
   draft.update((now) => ({ ...now, running, problem: null }));
   try {
-    await work(modelFor(completionSettings.value.model), running.signal);
+    await work(requestModel(completionSettings.value.model), running.signal);
   } catch (thrown) {
     if (!isAbort(thrown)) draft.update((now) => ({ ...now, problem: problemOf(thrown) }));
   } finally {

@@ -3,7 +3,7 @@
 import { type ChatMessage, streamChat } from "../api/chat";
 import { isAbort, problemOf } from "../api/client";
 import type { WireUsage } from "../api/usage";
-import { connect, modelFor } from "../connection";
+import { connect, requestModel } from "../connection";
 import { samplingFields } from "../settings/sampling";
 import { Store } from "../store";
 import { change, find, writeNow } from "./library";
@@ -63,7 +63,7 @@ async function generate(conversationId: string, id: string): Promise<void> {
   try {
     const { model, thinking, sampling, maxTokens, seed, state } = conversation.settings;
     const request = {
-      model: modelFor(model),
+      model: requestModel(model),
       messages: chatMessages(conversation, id),
       reasoning_effort: thinking,
       ...(state === "" ? {} : { state }),

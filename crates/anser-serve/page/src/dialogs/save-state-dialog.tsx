@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { problemOf } from "../api/client";
 import { createState, textOfTurns } from "../api/states";
-import { modelFor } from "../connection";
+import { requestModel } from "../connection";
 import { chatMessages } from "../conversations/generation";
 import { type Conversation, shownPath, titleOf } from "../conversations/tree";
 import { current } from "../current";
@@ -66,7 +66,7 @@ async function saveState(conversation: Conversation, name: string): Promise<void
   const { settings } = conversation;
   const last = shownPath(conversation).at(-1);
   if (!last) return;
-  const model = modelFor(settings.model);
+  const model = requestModel(settings.model);
   const input = await textOfTurns(model, chatMessages(conversation, last.id));
   await createState({ model, name, input, ...(settings.state === "" ? {} : { state: settings.state }) });
 }

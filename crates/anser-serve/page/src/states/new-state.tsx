@@ -1,6 +1,6 @@
 import { useState } from "preact/hooks";
 import { createState, uploadState } from "../api/states";
-import { modelFor } from "../connection";
+import { requestModel } from "../connection";
 
 /** Makes a state of a text or a file. */
 export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<void> }) {
@@ -10,7 +10,7 @@ export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<
   const read = async () => {
     setReading(true);
     await act(async () => {
-      await createState({ model: modelFor(""), name, input: text });
+      await createState({ model: requestModel(""), name, input: text });
       setName("");
       setText("");
     });
@@ -19,7 +19,7 @@ export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<
   const upload = (input: HTMLInputElement) => {
     const file = input.files?.[0];
     input.value = "";
-    if (file) void act(() => uploadState(nameOf(file.name), file, modelFor("")));
+    if (file) void act(() => uploadState(nameOf(file.name), file, requestModel("")));
   };
   return (
     <form
