@@ -1,5 +1,6 @@
 import type { Problem } from "../api/client";
 import { connect, connection } from "../connection";
+import { key } from "../settings/key";
 import { dialog } from "../shell";
 import { useStore } from "../store";
 
@@ -17,7 +18,7 @@ export function ProblemBox({ problem, onRetry }: { problem: Problem; onRetry: ((
   return (
     <div class="problem" role="alert">
       <p>
-        {isKey ? "The server needs a key, and does not know this one." : sentence(problem.message)} {advice}
+        {isKey ? keyAdvice() : sentence(problem.message)} {advice}
       </p>
       <div class="problem-controls">
         {(isKey || problem.code === "state_not_found") && (
@@ -33,6 +34,10 @@ export function ProblemBox({ problem, onRetry }: { problem: Problem; onRetry: ((
       </div>
     </div>
   );
+}
+
+function keyAdvice(): string {
+  return key.value === "" ? "The server needs a key." : "The server does not know this key.";
 }
 
 /** The message of an error as a sentence. */

@@ -87,7 +87,7 @@ function element(token: Token, depth: number): ComponentChildren {
     case "codespan":
       return <code>{(token as Tokens.Codespan).text}</code>;
     case "br":
-      return <br />;
+      return <span class="break" />;
     case "link":
       return link(token as Tokens.Link, inner());
     case "image":
