@@ -2,7 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 
-/** A value, and those who are told when it changes. */
+/** A value with listeners, which are called after each change. */
 export class Store<T> {
   #value: T;
   #listeners = new Set<() => void>();
