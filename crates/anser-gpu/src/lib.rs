@@ -31,7 +31,7 @@ pub use run::draw_rows;
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
 pub use run::upload_bench;
-pub use run::{DrawOptions, Drawer, Drawing, DrawnFor, Gpu, GpuOptions, KernelTime, MemoryUse, Shares};
+pub use run::{DrawOptions, Drawer, Drawing, DrawnFor, Gpu, GpuOptions, KernelTime, MemoryUse, Seeds};
 #[cfg(not(target_arch = "wasm32"))]
 pub use run::{TunedKernel, TunedStep, Tuner};
 

@@ -71,8 +71,8 @@ pub(crate) struct DrawerOf<'a> {
 #[cfg(not(target_arch = "wasm32"))]
 impl DrawerOf<'_> {
     fn on_device(&self) -> Option<Drawer> {
-        let (options, shares) = (self.sampler.on_device()?, self.sampler.shares());
-        Some(Drawer { slot: self.slot, token: self.token, options, shares })
+        let (options, seeds) = (self.sampler.on_device()?, self.sampler.seeds());
+        Some(Drawer { slot: self.slot, token: self.token, options, seeds })
     }
 }
 

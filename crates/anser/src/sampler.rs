@@ -6,6 +6,7 @@
 mod candidates;
 mod on_device;
 mod options;
+mod race;
 mod seen;
 mod softmax;
 #[cfg(test)]
@@ -88,9 +89,8 @@ impl Sampler {
         if self.options.is_greedy() {
             return Ok(candidates.most_likely(max));
         }
-        let share = above_0_to_1(&mut self.rng);
-        let sum = candidates.filter(&self.options, max, share);
-        candidates.token_at(share * sum).ok_or(SamplerError::NoCandidate { n_vocab: logits.len() })
+        let seed = seed_of_draw(&mut self.rng);
+        candidates.draw(&self.options, max, seed).ok_or(SamplerError::NoCandidate { n_vocab: logits.len() })
     }
 
     /// The tokens that [`Sampler::sample`] would draw from for `logits` \[V\], with their probabilities, the most likely
@@ -105,8 +105,7 @@ impl Sampler {
         if self.options.is_greedy() {
             return Ok(vec![(candidates.most_likely(max), 1.0)]);
         }
-        let sum = candidates.filter(&self.options, max, 1.0);
-        Ok(candidates.ranked(sum))
+        Ok(candidates.distribution(&self.options, max))
     }
 
     /// Forgets all counted tokens and starts the random numbers again: from the seed of the options, or from another
@@ -143,10 +142,9 @@ fn load(candidates: &mut Candidates, logits: &[f32], options: &SamplerOptions, s
     seen.penalize(&mut candidates.logits, options);
 }
 
-/// A random number above 0 and up to 1, in steps of 2⁻⁵³.
-fn above_0_to_1(rng: &mut impl Rng) -> f64 {
-    const STEP: f64 = 1.0 / (1u64 << 53) as f64;
-    ((rng.next_u64() >> 11) + 1) as f64 * STEP
+/// The random number of one draw, from which those of the tokens are made.
+fn seed_of_draw(rng: &mut impl Rng) -> u32 {
+    (rng.next_u64() >> 32) as u32
 }
 
 /// A seed that differs from call to call: the keys that the standard library draws for its hash maps. In a browser

@@ -11,7 +11,7 @@ pub(crate) const MAX_VOCAB: usize = 1 << 16;
 /// Tokens of a chunk, and most chunks, see `wgsl/sample/numbers.wgsl`.
 pub(crate) const CHUNK_LEN: usize = 1024;
 /// Random numbers that the device has in stock for a sequence.
-pub(crate) const N_SHARES: usize = 1024;
+pub(crate) const N_SEEDS: usize = 1024;
 
 /// The kernels of a vocabulary of `n_vocab`, in order.
 pub(crate) fn kernels(n_vocab: usize, features: &Features, greedy: bool) -> Vec<KernelSpec> {
@@ -37,11 +37,11 @@ pub(crate) fn kernels(n_vocab: usize, features: &Features, greedy: bool) -> Vec<
     let weigh = kernel("weigh", wgsl!("sample/weigh.wgsl"))
         .constant("N_VOCAB", n_vocab as f64)
         .constant("N_CHUNKS", n_chunks as f64)
-        .constant("N_SHARES", N_SHARES as f64)
+        .constant("N_SEEDS", N_SEEDS as f64)
         .access(&[Read, Read, Read, Read, Read, ReadWrite, ReadWrite]);
     let choose = last_kernel("choose", wgsl!("sample/choose.wgsl"))
         .constant("N_VOCAB", n_vocab as f64)
-        .constant("N_SHARES", N_SHARES as f64)
+        .constant("N_SEEDS", N_SEEDS as f64)
         .constant("WORKGROUP", f64::from(features.max_workgroup_len.clamp(256, 1024)))
         .access(&[Read, Read, Read, ReadWrite, ReadWrite, ReadWrite, ReadWrite]);
     vec![scan, weigh, choose]

@@ -13,13 +13,13 @@
 
 use super::embed_table::EmbedTable;
 use super::program::Bound;
-use super::sampling::{DrawnToken, Memory, drawn_tokens, largest_row_n_bytes, of_32_bits};
+use super::sampling::{DrawnToken, Memory, drawn_tokens, largest_row_n_bytes};
 use crate::compile::dispatch::Binding;
 use crate::compile::schedule::Reads;
 use crate::compile::target::Target;
 use crate::device::mapping::Mapping;
 use crate::error::GpuError;
-use crate::kernels::sample::{MAX_VOCAB, N_SHARES};
+use crate::kernels::sample::{MAX_VOCAB, N_SEEDS};
 use crate::memory::state::{Passage, SlotId};
 use crate::run::buffers::Sizes;
 use crate::run::executor::Gpu;
@@ -28,25 +28,20 @@ use crate::run::sampling::DrawOptions;
 use anser_model::{Sequence, Step, ValueId};
 use std::fmt;
 
-/// Random numbers above 0 and up to 1, one for each token in order.
-pub struct Shares(Box<dyn FnMut() -> f64 + Send + Sync>);
+/// Random numbers, one for each draw in order.
+pub struct Seeds(Box<dyn FnMut() -> u32 + Send + Sync>);
 
-impl Shares {
+impl Seeds {
     /// Numbers that `next` gives.
-    pub fn new(next: impl FnMut() -> f64 + Send + Sync + 'static) -> Shares {
-        Shares(Box::new(next))
+    pub fn new(next: impl FnMut() -> u32 + Send + Sync + 'static) -> Seeds {
+        Seeds(Box::new(next))
     }
 }
 
-impl fmt::Debug for Shares {
+impl fmt::Debug for Seeds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Shares")
+        f.write_str("Seeds")
     }
-}
-
-/// A random number as kernels take it: never 0.
-pub(super) fn share_of(share: f64) -> u32 {
-    of_32_bits(share).max(1)
 }
 
 /// What all sequences that draw have in common.
@@ -79,7 +74,7 @@ pub struct Drawer {
     /// How it draws.
     pub options: DrawOptions,
     /// Not asked where it always takes the most likely token.
-    pub shares: Shares,
+    pub seeds: Seeds,
 }
 
 /// What a step has drawn for a row of a [`Drawing`].
@@ -129,7 +124,7 @@ struct Row {
     /// Gets the state of the step ahead.
     spare: SlotId,
     greedy: bool,
-    shares: Shares,
+    seeds: Seeds,
     /// The first step that counts for its sequence.
     first_step: usize,
     /// Whether a token of its sequence was drawn, so that the logits kept are those of the sequence.
@@ -147,7 +142,7 @@ impl Row {
             slot: spare,
             spare,
             greedy: true,
-            shares: Shares::new(|| 1.0),
+            seeds: Seeds::new(|| 0),
             first_step: 0,
             has_drawn: false,
             has_left: true,
@@ -156,9 +151,9 @@ impl Row {
     }
 
     /// The row of `spare` with a new sequence, whose steps count from step `first_step` on.
-    fn of(Drawer { slot, token: _, options, shares }: Drawer, spare: SlotId, first_step: usize) -> Row {
+    fn of(Drawer { slot, token: _, options, seeds }: Drawer, spare: SlotId, first_step: usize) -> Row {
         let greedy = options.greedy;
-        Row { slot, greedy, shares, first_step, has_left: false, ..Row::empty(spare) }
+        Row { slot, greedy, seeds, first_step, has_left: false, ..Row::empty(spare) }
     }
 
     /// Whether the steps that are yet to be submitted count.
@@ -477,12 +472,12 @@ impl Gpu {
         }
         self.sampling.next = None;
         let step_now = drawing.n_steps;
-        let needs_shares =
-            |row: &Row| !row.greedy && row.draws() && (step_now - row.first_step).is_multiple_of(N_SHARES);
-        for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| needs_shares(row)) {
-            let shares: Vec<u32> = (0..N_SHARES).map(|_| share_of((row.shares.0)())).collect();
-            let offset = (4 * at * N_SHARES) as u64;
-            self.device.queue.write_buffer(&drawing.memory.shares, offset, bytemuck::cast_slice(&shares));
+        let needs_seeds =
+            |row: &Row| !row.greedy && row.draws() && (step_now - row.first_step).is_multiple_of(N_SEEDS);
+        for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| needs_seeds(row)) {
+            let seeds: Vec<u32> = (0..N_SEEDS).map(|_| (row.seeds.0)()).collect();
+            let offset = (4 * at * N_SEEDS) as u64;
+            self.device.queue.write_buffer(&drawing.memory.seeds, offset, bytemuck::cast_slice(&seeds));
         }
         let commands = steps.recorder.take(half)?;
         let submission = self.device.guard(|| "a step".into(), || self.device.queue.submit([commands]))?;

@@ -17,7 +17,7 @@ mod tune;
 pub mod upload_bench;
 mod usage;
 
-pub use drawing::{Drawer, Drawing, DrawnFor, Shares};
+pub use drawing::{Drawer, Drawing, DrawnFor, Seeds};
 pub use executor::{Gpu, GpuOptions};
 pub use profile::KernelTime;
 pub use sampling::DrawOptions;

@@ -11,7 +11,7 @@ use crate::compile::dispatch::Extent;
 use crate::device::Device;
 use crate::device::features::Features;
 use crate::error::GpuError;
-use crate::kernels::sample::{CHUNK_LEN, N_SHARES, kernels};
+use crate::kernels::sample::{CHUNK_LEN, N_SEEDS, kernels};
 use bytemuck::{Pod, Zeroable};
 
 /// How tokens are drawn, and what a sequence has drawn so far.
@@ -134,7 +134,7 @@ impl DrawOptions {
 }
 
 /// A number of 0 to 1 in units of 2⁻³².
-pub(super) fn of_32_bits(share: f64) -> u32 {
+fn of_32_bits(share: f64) -> u32 {
     (share * 4_294_967_296.0).round() as u32 // saturates
 }
 
@@ -145,8 +145,8 @@ pub(super) struct Memory {
     pub(super) n_vocab: usize,
     draws: wgpu::Buffer,
     pub(super) places: wgpu::Buffer,
-    /// `[O, N_SHARES]`
-    pub(super) shares: wgpu::Buffer,
+    /// `[O, N_SEEDS]`
+    pub(super) seeds: wgpu::Buffer,
     /// `[O, V]`
     bias: wgpu::Buffer,
     /// `[O, V]`
@@ -163,7 +163,7 @@ pub(super) struct Memory {
 
 /// Bytes of a row in the largest of these buffers.
 pub(super) fn largest_row_n_bytes(n_vocab: usize) -> usize {
-    8 * n_vocab.max(N_SHARES)
+    8 * n_vocab.max(N_SEEDS)
 }
 
 impl Memory {
@@ -175,7 +175,7 @@ impl Memory {
             n_vocab,
             draws: buffer("sampling options", size_of::<DrawEntry>())?,
             places: buffer("drawn tokens", size_of::<DrawnToken>())?,
-            shares: buffer("random numbers", 4 * N_SHARES)?,
+            seeds: buffer("random numbers", 4 * N_SEEDS)?,
             bias: buffer("logit bias", 4 * n_vocab)?,
             counts: buffer("token counts", 4 * n_vocab)?,
             adjusted: buffer("adjusted logits", 4 * n_vocab)?,
@@ -238,7 +238,7 @@ impl Memory {
         half: usize,
     ) -> Result<Vec<Bound>, GpuError> {
         let (n_rows, n_chunks) = (self.n_rows as u32, self.n_vocab.div_ceil(CHUNK_LEN) as u32);
-        let Memory { draws, places, shares, bias, counts, adjusted, kept, chunks, candidates, totals, .. } = self;
+        let Memory { draws, places, seeds, bias, counts, adjusted, kept, chunks, candidates, totals, .. } = self;
         let rest = whole(&[draws, places, bias, counts, adjusted, &kept[half % 2], chunks]);
         let scan = [vec![logits], rest].concat();
         let (of_chunks, of_rows) = ([n_chunks, n_rows, 1].map(Extent::Fixed), [n_rows, 1, 1].map(Extent::Fixed));
@@ -246,8 +246,8 @@ impl Memory {
             true => vec![(scan, of_chunks), ([whole(&[chunks, places]), tables.to_vec()].concat(), of_rows)],
             false => vec![
                 (scan, of_chunks),
-                (whole(&[adjusted, draws, places, shares, chunks, candidates, totals]), of_chunks),
-                ([whole(&[candidates, draws, shares, totals, places]), tables.to_vec()].concat(), of_rows),
+                (whole(&[adjusted, draws, places, seeds, chunks, candidates, totals]), of_chunks),
+                ([whole(&[candidates, draws, seeds, totals, places]), tables.to_vec()].concat(), of_rows),
             ],
         };
         let specs = kernels(self.n_vocab, features, greedy);
@@ -268,7 +268,7 @@ fn whole<'a>(buffers: &[&'a wgpu::Buffer]) -> Vec<wgpu::BufferBinding<'a>> {
 /// If there is no memory, or the device is lost.
 #[cfg(not(target_arch = "wasm32"))]
 #[doc(hidden)]
-pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) -> Result<Vec<Option<u32>>, GpuError> {
+pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, u32)]) -> Result<Vec<Option<u32>>, GpuError> {
     let n_vocab = logits.len() / rows.len().max(1);
     let memory = Memory::new(device, rows.len(), n_vocab)?;
     memory.begin(device, &rows.iter().map(|&(options, _)| (options, 0)).collect::<Vec<_>>())?;
@@ -285,9 +285,8 @@ pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, f64)]) 
     let sizes = Sizes { n_tokens: n_rows, n_outputs: n_rows, n_sequences: n_rows };
     let submit = || {
         device.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(logits));
-        for (row, &(_, share)) in rows.iter().enumerate() {
-            let share = super::drawing::share_of(share);
-            device.queue.write_buffer(&memory.shares, (4 * row * N_SHARES) as u64, bytemuck::bytes_of(&share));
+        for (row, &(_, seed)) in rows.iter().enumerate() {
+            device.queue.write_buffer(&memory.seeds, (4 * row * N_SEEDS) as u64, bytemuck::bytes_of(&seed));
         }
         let mut encoder = device.inner.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         {

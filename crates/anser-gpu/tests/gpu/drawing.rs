@@ -2,7 +2,7 @@
 //! states and logits, whatever ran ahead.
 
 use crate::harness::{device, load, pairs_of_features};
-use anser_gpu::{DrawOptions, Drawer, Drawing, DrawnFor, Gpu, GpuOptions, Shares};
+use anser_gpu::{DrawOptions, Drawer, Drawing, DrawnFor, Gpu, GpuOptions, Seeds};
 use anser_model::{Plan, Sequence, Step};
 use std::sync::Arc;
 
@@ -56,7 +56,7 @@ fn on_the_host(gpu: &mut Gpu, prompt: &[u32], n: usize) -> Outcome {
 }
 
 fn drawer(slot: usize, token: u32) -> Drawer {
-    Drawer { slot, token, options: greedy(), shares: Shares::new(|| 1.0) }
+    Drawer { slot, token, options: greedy(), seeds: Seeds::new(|| 0) }
 }
 
 /// Lets sequences draw that have read their prompts; with their first tokens.
@@ -262,19 +262,19 @@ fn sequences_side_by_side_leave_one_by_one() {
     }
 }
 
-/// Draws with `share` as every random number from all tokens, with a bias that other sequences do not have.
-fn sampled(share: f64) -> (DrawOptions, Shares) {
+/// Draws with `seed` as every random number from all tokens, with a bias that other sequences do not have.
+fn sampled(seed: u32) -> (DrawOptions, Seeds) {
     let logit_bias = vec![(7, 3.0), (11, -2.0)];
     let options = DrawOptions { greedy: false, presence_penalty: 0.7, logit_bias, ..greedy() };
-    (options, Shares::new(move || share))
+    (options, Seeds::new(move || seed))
 }
 
 /// What a drawing of one sequence draws.
-fn alone(gpu: &mut Gpu, prompt: &[u32], sampler: (DrawOptions, Shares), n: usize) -> Outcome {
+fn alone(gpu: &mut Gpu, prompt: &[u32], sampler: (DrawOptions, Seeds), n: usize) -> Outcome {
     let slot = gpu.create_state().unwrap();
     let mut tokens = vec![argmax(&feed(gpu, slot, prompt))];
-    let (options, shares) = sampler;
-    let drawer = Drawer { slot, token: tokens[0], options, shares };
+    let (options, seeds) = sampler;
+    let drawer = Drawer { slot, token: tokens[0], options, seeds };
     let mut drawing = gpu.start_drawing(vec![drawer]).unwrap().unwrap();
     while tokens.len() < n {
         tokens.push(draw_one(gpu, &mut drawing, true));
@@ -295,8 +295,8 @@ fn sequences_take_over_the_rows_of_those_that_have_left() {
         let lengths = [4, 9, 6, 3, 12, 5, 7, 8, 3];
         let prompt = |i: usize| &text[i..2 * i + 3];
         let sampler = |i: usize| match i % 3 {
-            2 => sampled(0.1 + 0.09 * i as f64),
-            _ => (greedy(), Shares::new(|| 1.0)),
+            2 => sampled(i as u32),
+            _ => (greedy(), Seeds::new(|| 0)),
         };
         let expected: Vec<Outcome> =
             lengths.iter().enumerate().map(|(i, &n)| alone(&mut gpu, prompt(i), sampler(i), n)).collect();
@@ -304,8 +304,8 @@ fn sequences_take_over_the_rows_of_those_that_have_left() {
         let begin = |gpu: &mut Gpu, i: usize| {
             let slot = gpu.create_state().unwrap();
             let first = argmax(&feed(gpu, slot, prompt(i)));
-            let (options, shares) = sampler(i);
-            (slot, vec![first], Drawer { slot, token: first, options, shares })
+            let (options, seeds) = sampler(i);
+            (slot, vec![first], Drawer { slot, token: first, options, seeds })
         };
         let (slot, tokens, drawer) = begin(&mut gpu, 0);
         let mut drawing = gpu.start_drawing_with_room(vec![drawer], 3).unwrap().unwrap();

@@ -6,7 +6,7 @@
 
 use crate::harness::{Executor, device, fixture};
 use anser_format::{DType, ModelFile, quant::dequantize};
-use anser_gpu::{DrawOptions, Drawer, DrawnFor, Gpu, GpuOptions, Shares};
+use anser_gpu::{DrawOptions, Drawer, DrawnFor, Gpu, GpuOptions, Seeds};
 use anser_model::cases::nmse;
 use anser_model::{Plan, Sequence, Step};
 use safetensors::tensor::{Dtype, TensorView};
@@ -173,7 +173,7 @@ fn sequences_that_draw_halt_before_the_token_that_is_too_large() {
     for goes_on in [true, true, false, true] {
         let before: Vec<Vec<f32>> = slots.iter().map(|&slot| gpu.read_state(slot).unwrap()).collect();
         let drawer =
-            |(&slot, &token): (&usize, &u32)| Drawer { slot, token, options: options(), shares: Shares::new(|| 1.0) };
+            |(&slot, &token): (&usize, &u32)| Drawer { slot, token, options: options(), seeds: Seeds::new(|| 0) };
         let drawers = slots.iter().zip(&last).map(drawer).collect();
         let mut drawing = gpu.start_drawing(drawers).unwrap().expect("the embeddings can be decoded on a device");
         let drawn = gpu.draw(&mut drawing, goes_on).unwrap();

@@ -2,12 +2,12 @@
 // sample/drawn.wgsl and sample/numbers.wgsl.
 //
 // Candidates are ranked by their logits, equal ones by their ids. A filter keeps the first of them up to a last one: the
-// one at which their number or their weight reaches some goal. So does the draw. That one is found digit by digit of its
-// key, and of its id among equals: 256 bins hold what the candidates with the same digit weigh. The list is in any order;
-// nothing here depends on it.
+// one at which their number or their weight reaches some goal. That one is found digit by digit of its key, and of its id
+// among equals: 256 bins hold what the candidates with the same digit weigh. Of the candidates that all filters leave, the
+// one is drawn that arrives first (see arrival_of). The list is in any order; nothing here depends on it.
 
 override N_VOCAB: u32; // V
-override N_SHARES: u32;
+override N_SEEDS: u32;
 override WORKGROUP: u32; // at least N_BINS
 
 const N_BINS: u32 = 256u;
@@ -22,7 +22,7 @@ struct Totals {
 
 @group(0) @binding(0) var<storage, read> candidates: array<Candidate>; // [O, V]
 @group(0) @binding(1) var<storage, read> draws: array<Draw>;           // [O]
-@group(0) @binding(2) var<storage, read> shares: array<u32>;           // [O, N_SHARES]
+@group(0) @binding(2) var<storage, read> seeds: array<u32>;            // [O, N_SEEDS]
 @group(0) @binding(3) var<storage, read_write> totals: array<Totals>;  // [O]
 @group(0) @binding(4) var<storage, read_write> drawn: array<DrawnToken>;   // [O]
 @group(0) @binding(5) var<storage, read_write> sequences: array<Sequence>; // [B], B = O
@@ -49,6 +49,8 @@ struct Goal {
 
 var<workgroup> smallest_key: atomic<u32>;
 var<workgroup> largest_key: atomic<u32>;
+var<workgroup> first_arrival: atomic<u32>;
+var<workgroup> first_token: atomic<u32>;
 var<workgroup> bin_n: array<atomic<u32>, N_BINS>;
 var<workgroup> bin_low: array<atomic<u32>, N_BINS>;
 var<workgroup> bin_middle: array<atomic<u32>, N_BINS>;
@@ -64,14 +66,16 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     if local == 0u {
         let total = totals[row];
         let whole = wide_of_parts(vec3<u32>(total.low, total.middle, total.high));
-        told = vec4<u32>(total.n, whole, shares[row * N_SHARES + drawn[row].n_drawn % N_SHARES]);
+        told = vec4<u32>(total.n, whole, seeds[row * N_SEEDS + drawn[row].n_drawn % N_SEEDS]);
         atomicStore(&smallest_key, 0xffffffffu);
         atomicStore(&largest_key, 0u);
+        atomicStore(&first_arrival, 0xffffffffu);
+        atomicStore(&first_token, NO_TOKEN);
     }
     let start = workgroupUniformLoad(&told);
     let n = start.x;
     let whole = start.yz;
-    let share = start.w;
+    let seed = start.w;
     for (var i = local; i < n; i += WORKGROUP) {
         let key = candidates[row * N_VOCAB + i].key;
         atomicMin(&smallest_key, key);
@@ -98,9 +102,7 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
             kept.last = last_within(kept, Goal(false, draw.scale, wanted, select(0u, draw.top_p, of_kept)), local);
         }
         kept.min_weight = draw.min_p;
-        let has_filter = (draw.flags & HAS_FILTER) != 0u;
-        let goal = Goal(false, draw.last_scale, wide_share(whole, share), select(0u, share, has_filter));
-        token = last_within(kept, goal, local).id;
+        token = first_to_arrive(kept, seed, draw.last_scale, local);
     }
     if local == 0u {
         totals[row] = Totals(0u, 0u, 0u, 0u);
@@ -108,6 +110,33 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
         sequences[row] = turn(sequences[row], token != NO_TOKEN);
         tokens[row] = turn_token(tokens[row], token != NO_TOKEN);
     }
+}
+
+// The one of the kept candidates, weighed with `scale`, that wins the race for the draw of `seed`; of equals the lowest id.
+fn first_to_arrive(kept: Kept, seed: u32, scale: f32, local: u32) -> u32 {
+    for (var i = local; i < kept.n; i += WORKGROUP) {
+        let candidate = candidates[kept.row * N_VOCAB + i];
+        if is_kept(candidate, kept) {
+            atomicMin(&first_arrival, arrival_bits(candidate, kept, seed, scale));
+        }
+    }
+    workgroupBarrier();
+    for (var i = local; i < kept.n; i += WORKGROUP) {
+        let candidate = candidates[kept.row * N_VOCAB + i];
+        if is_kept(candidate, kept) && arrival_bits(candidate, kept, seed, scale) == atomicLoad(&first_arrival) {
+            atomicMin(&first_token, candidate.id);
+        }
+    }
+    workgroupBarrier();
+    if local == 0u {
+        told = vec4<u32>(atomicLoad(&first_token), 0u, 0u, 0u);
+    }
+    return workgroupUniformLoad(&told).x;
+}
+
+// When a candidate arrives, as bits, which sort like the numbers since those are at least 0.
+fn arrival_bits(candidate: Candidate, kept: Kept, seed: u32, scale: f32) -> u32 {
+    return bitcast<u32>(arrival_of(seed, candidate.id, weight_of(candidate.key, kept.max, scale)));
 }
 
 // The first of the kept candidates, by rank, with which the goal is reached; the last one if it never is.

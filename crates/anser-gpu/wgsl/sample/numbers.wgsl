@@ -82,6 +82,37 @@ fn parts_of(weight: f32) -> vec3<u32> {
     return vec3<u32>(u32(low), u32(middle), u32(high));
 }
 
+// When a token of this weight arrives in the race for the draw of `seed`; the first one is drawn, with probability weight / Σ weights.
+fn arrival_of(seed: u32, token: u32, weight: f32) -> f32 {
+    const LEAST: f32 = 1e-36; // keeps the time finite; the likeliest token weighs 1, so none of less arrives first
+    return waiting_time(seed, token) / max(weight, LEAST);
+}
+
+// −ln(1 − u) for a random u between 0 and 1. The same formula as on the host: 1 − u = 2⁻ⁿ·(1 − d) with 0 < d ≤ ½, so that
+// −ln(1 − u) = n·ln 2 + 2·artanh(z) with z = d / (2 − d), by the series of artanh.
+fn waiting_time(seed: u32, token: u32) -> f32 {
+    let rest = ~mix_bits(mix_bits(token + 0x9e3779b9u) ^ seed) | 1u;
+    let n = countLeadingZeros(rest);
+    let d = (f32(~(rest << n)) + 0.5) * 0x1p-32;
+    let z = d / (2.0 - d);
+    let square = z * z;
+    var series = 1.0 / 13.0;
+    series = series * square + 1.0 / 11.0;
+    series = series * square + 1.0 / 9.0;
+    series = series * square + 1.0 / 7.0;
+    series = series * square + 0.2;
+    series = series * square + 1.0 / 3.0;
+    series = series * square + 1.0;
+    return f32(n) * 0.6931471805599453 + 2.0 * z * series;
+}
+
+// A permutation in which every bit of the argument moves every bit of the result half of the time.
+fn mix_bits(bits: u32) -> u32 {
+    var x = (bits ^ (bits >> 16u)) * 0x7feb352du;
+    x = (x ^ (x >> 15u)) * 0x846ca68bu;
+    return x ^ (x >> 16u);
+}
+
 // Numbers of 64 bits: low word, high word.
 
 fn wide_sum(a: vec2<u32>, b: vec2<u32>) -> vec2<u32> {

@@ -1,5 +1,6 @@
 //! The tokens that can still be drawn, and the filters that reduce them without sorting them all.
 
+use super::race::Race;
 use super::softmax::{exp_of_at_most_0, exp_weights, inverse, max_logit, sum_of_weighted_exponents};
 use super::{SamplerError, SamplerOptions, SamplerOrder};
 
@@ -57,21 +58,45 @@ impl Candidates {
         (0..).zip(&self.logits).find(|&(_, &logit)| logit == max).map_or(0, |(token, _)| token)
     }
 
-    /// Computes the candidates that `options` leave and their final weights, and returns the sum of these weights.
-    ///
-    /// `share` (0 to 1) is the part of the distribution that the caller will read, from the most likely token on: with
-    /// all filters off, tokens beyond the first `share` of the weight may be missing, although the returned sum
-    /// includes them.
-    pub(super) fn filter(&mut self, options: &SamplerOptions, max: f32, share: f64) -> f64 {
-        let tempers_last = options.order == SamplerOrder::Rwkv && options.has_filter();
-        let temperature = if tempers_last { 1.0 } else { options.temperature };
-        self.weights.resize(self.logits.len(), 0.0);
-        let whole = exp_weights(&self.logits, max, temperature, &mut self.weights);
-        if !options.has_filter() {
-            self.gather(self.unreached(share, whole));
-            return whole;
+    /// The token that `options` draw with the random number `seed`; `None` if there is no candidate.
+    pub(super) fn draw(&mut self, options: &SamplerOptions, max: f32, seed: u32) -> Option<u32> {
+        let mut race = Race::new(seed);
+        if options.has_filter() {
+            self.filter(options, max);
+            self.keys.iter().for_each(|&key| race.enter(token_of(key), self.weights[token_of(key) as usize]));
+        } else {
+            self.weigh(max, options.temperature);
+            race.enter_all(&self.weights);
         }
+        race.winner()
+    }
 
+    /// The candidates that `options` leave with their probabilities, the most likely first.
+    pub(super) fn distribution(mut self, options: &SamplerOptions, max: f32) -> Vec<(u32, f32)> {
+        let sum = if options.has_filter() {
+            self.filter(options, max);
+            self.sum()
+        } else {
+            let sum = self.weigh(max, options.temperature);
+            self.gather(0.0);
+            sum
+        };
+        self.keys.sort_unstable();
+        let probability = |token: u32| (f64::from(self.weights[token as usize]) / sum) as f32;
+        self.keys.iter().map(|&key| (token_of(key), probability(token_of(key)))).collect()
+    }
+
+    /// Computes the weights of all tokens and returns their sum.
+    fn weigh(&mut self, max: f32, temperature: f32) -> f64 {
+        self.weights.resize(self.logits.len(), 0.0);
+        exp_weights(&self.logits, max, temperature, &mut self.weights)
+    }
+
+    /// Computes the candidates that the filters of `options` leave, and their final weights.
+    fn filter(&mut self, options: &SamplerOptions, max: f32) {
+        let tempers_last = options.order == SamplerOrder::Rwkv;
+        let temperature = if tempers_last { 1.0 } else { options.temperature };
+        let whole = self.weigh(max, temperature);
         let renormalizes = options.order == SamplerOrder::Common;
         let mut sum = whole;
         if options.typical_p < 1.0 {
@@ -97,20 +122,6 @@ impl Candidates {
         if tempers_last && options.temperature != 1.0 {
             self.temper(max, options.temperature);
         }
-        self.sum()
-    }
-
-    /// The token at which the weights of the candidates, added up from the most likely one on, reach `target`.
-    pub(super) fn token_at(&mut self, target: f64) -> Option<u32> {
-        let n = prefix_reaching(&mut self.keys, &self.weights, target);
-        n.checked_sub(1).map(|last| token_of(self.keys[last]))
-    }
-
-    /// All candidates with their share of `sum`, the most likely first.
-    pub(super) fn ranked(mut self, sum: f64) -> Vec<(u32, f32)> {
-        self.keys.sort_unstable();
-        let probability = |token: u32| (f64::from(self.weights[token as usize]) / sum) as f32;
-        self.keys.iter().map(|&key| (token_of(key), probability(token_of(key)))).collect()
     }
 
     /// A weight below which no token can pass top-k, top-p and min-p.

@@ -1,10 +1,10 @@
 //! The data with which a device draws tokens as a sampler does.
 
-use super::{Sampler, above_0_to_1};
+use super::{Sampler, seed_of_draw};
 #[cfg(not(target_arch = "wasm32"))]
 use {
     super::SamplerOrder,
-    anser_gpu::{DrawOptions, Shares},
+    anser_gpu::{DrawOptions, Seeds},
 };
 
 impl Sampler {
@@ -39,17 +39,17 @@ impl Sampler {
         })
     }
 
-    /// The random numbers of the tokens to come.
+    /// The random numbers of the draws to come.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn shares(&self) -> Shares {
+    pub(crate) fn seeds(&self) -> Seeds {
         let mut rng = self.rng.clone();
-        Shares::new(move || above_0_to_1(&mut rng))
+        Seeds::new(move || seed_of_draw(&mut rng))
     }
 
     /// Skips the random number with which a device has drawn a token.
     pub(crate) fn skip(&mut self) {
         if !self.options.is_greedy() {
-            above_0_to_1(&mut self.rng);
+            seed_of_draw(&mut self.rng);
         }
     }
 }
