@@ -9,8 +9,10 @@ mod numbers;
 mod serve;
 mod usage;
 
-pub(crate) use bench::{BenchArgs, BenchEngineArgs, BenchKernelsArgs, BenchWhat};
-pub(crate) use groups::{GenerationArgs, GrammarArgs, ModelArgs, TokensArgs, about_to_open, load, not_run};
+pub(crate) use bench::{BenchArgs, BenchEngineArgs, BenchKernelsArgs, BenchWhat, ClientArgs};
+pub(crate) use groups::{GenerationArgs, GrammarArgs, ModelArgs, OpeningArgs, TokensArgs, about_to_open, load, not_run};
+#[cfg(feature = "serve")]
+pub(crate) use bench::BenchServeArgs;
 #[cfg(feature = "serve")]
 pub(crate) use serve::ServeArgs;
 pub(crate) use usage::parse;
@@ -22,6 +24,7 @@ use clap_complete::Shell;
 use numbers::{bound, max_tokens, whole};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::slice;
 
 /// Run RWKV language models: generate text, chat, embed, inspect, measure.
 ///
@@ -74,31 +77,32 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// The model that the command opens, and whether it may be had from the cache of a hub alone; `None` for a command that
-    /// opens none.
-    pub(crate) fn model(&mut self) -> Option<(&mut PathBuf, bool)> {
-        fn of(model: &mut ModelArgs) -> (&mut PathBuf, bool) {
-            (&mut model.model, model.offline)
+    /// The models that the command opens, and whether they may be had from the cache of a hub alone.
+    pub(crate) fn models(&mut self) -> (&mut [PathBuf], bool) {
+        fn of(model: &mut ModelArgs) -> (&mut [PathBuf], bool) {
+            (slice::from_mut(&mut model.model), model.opening.offline)
         }
         match self {
-            Command::Generate(args) => Some(of(&mut args.model)),
-            Command::Chat(args) => Some(of(&mut args.model)),
+            Command::Generate(args) => of(&mut args.model),
+            Command::Chat(args) => of(&mut args.model),
             #[cfg(feature = "serve")]
-            Command::Serve(args) => Some(of(&mut args.model)),
-            Command::Tokenize(args) => args.model.as_mut().map(|model| (model, args.offline)),
-            Command::Logits(args) => Some(of(&mut args.model)),
-            Command::Embed(args) => Some(of(&mut args.model)),
-            Command::State(args) => Some(of(&mut args.model)),
-            Command::Perplexity(args) => Some(of(&mut args.model)),
-            Command::Inspect(args) => Some((&mut args.model, args.offline)),
+            Command::Serve(args) => (&mut args.models, args.opening.offline),
+            Command::Tokenize(args) => (args.model.as_mut_slice(), args.offline),
+            Command::Logits(args) => of(&mut args.model),
+            Command::Embed(args) => of(&mut args.model),
+            Command::State(args) => of(&mut args.model),
+            Command::Perplexity(args) => of(&mut args.model),
+            Command::Inspect(args) => (slice::from_mut(&mut args.model), args.offline),
             Command::Bench(args) => match &mut args.what {
-                Some(BenchWhat::Engine(args)) => Some(of(&mut args.model)),
-                None if args.compare.is_empty() => Some(of(&mut args.model)),
-                Some(BenchWhat::Kernels(_)) | None => None,
+                Some(BenchWhat::Engine(args)) => of(&mut args.model),
+                #[cfg(feature = "serve")]
+                Some(BenchWhat::Serve(args)) => of(&mut args.model),
+                None if args.compare.is_empty() => of(&mut args.model),
+                Some(BenchWhat::Kernels(_)) | None => (&mut [], false),
             },
-            Command::Tune(args) => Some(of(&mut args.model)),
-            Command::DebugPlan(args) => Some(of(&mut args.model)),
-            Command::Devices(_) | Command::Completions(_) => None,
+            Command::Tune(args) => of(&mut args.model),
+            Command::DebugPlan(args) => of(&mut args.model),
+            Command::Devices(_) | Command::Completions(_) => (&mut [], false),
         }
     }
 }

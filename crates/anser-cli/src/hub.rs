@@ -8,16 +8,14 @@ use anser_hub::{Event, Hub, HubError, ModelName, Settings};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-/// Replaces the name of a model on a hub among the arguments by the path of its file, which is downloaded if the cache does
-/// not have it. Nothing is downloaded for any other reason than such a name.
+/// Replaces names of models on a hub among the arguments by the paths of their files, which are downloaded if the cache does
+/// not have them. Nothing is downloaded for any other reason than such a name.
 pub(crate) fn bring(command: &mut Command) -> Result<(), Failure> {
-    match command.model() {
-        Some((model, offline)) if is_hub_name(model) => {
-            *model = fetch(&model.to_string_lossy(), offline)?;
-            Ok(())
-        }
-        Some(_) | None => Ok(()),
+    let (models, offline) = command.models();
+    for model in models.iter_mut().filter(|model| is_hub_name(model)) {
+        *model = fetch(&model.to_string_lossy(), offline)?;
     }
+    Ok(())
 }
 
 fn is_hub_name(model: &std::path::Path) -> bool {

@@ -2,6 +2,8 @@
 
 use super::ModelArgs;
 use super::numbers::{percent, whole};
+#[cfg(feature = "serve")]
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
@@ -32,7 +34,7 @@ pub(crate) struct BenchArgs {
     pub(crate) profile: bool,
     /// Measure nothing: compare two files that --json wrote, and end with exit code 3 if B is slower than A; see below
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
-    #[arg(conflicts_with_all = ["ModelArgs", "prompt", "gen", "runs", "json", "profile"])]
+    #[arg(conflicts_with_all = ["ModelArgs", "OpeningArgs", "prompt", "gen", "runs", "json", "profile"])]
     pub(crate) compare: Vec<PathBuf>,
     /// The least noise of a figure, in percent, that --compare assumes; see below
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, default_value = "3", value_parser = percent)]
@@ -48,15 +50,13 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchWhat {
     Kernels(BenchKernelsArgs),
     Engine(BenchEngineArgs),
+    #[cfg(feature = "serve")]
+    Serve(BenchServeArgs),
 }
 
-/// Measure how fast many clients are served at once
-///
-/// Each client sends a request, waits for the whole text, and sends the next one, so that as many texts are generated at a time as there
-/// are clients; each has a prompt of its own. Prints medians, least and greatest values over the runs.
+/// Clients that each send a request, wait for the whole text, and send the next one.
 #[derive(Debug, Args)]
-#[command(after_help = BENCH_ENGINE_HELP)]
-pub(crate) struct BenchEngineArgs {
+pub(crate) struct ClientArgs {
     /// The numbers of clients, separated by commas
     #[arg(long, value_name = "N,N", value_delimiter = ',', default_value = "1,8,64", value_parser = whole::<usize>(1, 1024))]
     pub(crate) clients: Vec<usize>,
@@ -79,9 +79,58 @@ pub(crate) struct BenchEngineArgs {
     /// Print one JSON object, which anser bench --compare reads
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Measure how fast many clients are served at once
+///
+/// Each client sends a request, waits for the whole text, and sends the next one, so that as many texts are generated at a time as there
+/// are clients; each has a prompt of its own. Prints medians, least and greatest values over the runs.
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_ENGINE_HELP)]
+pub(crate) struct BenchEngineArgs {
+    #[command(flatten)]
+    pub(crate) clients: ClientArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 }
+
+/// Measure a server of the OpenAI API with many clients at once
+///
+/// Starts `anser serve` on a free port of this machine, or measures the server at --url, which may be any that speaks the OpenAI API.
+/// Each client sends a completion over HTTP, waits for the end of its stream, and sends the next one; every prompt is one that the server has
+/// not seen. Prints medians, least and greatest values over the runs.
+#[cfg(feature = "serve")]
+#[derive(Debug, Args)]
+#[command(after_help = BENCH_SERVE_HELP)]
+pub(crate) struct BenchServeArgs {
+    #[command(flatten)]
+    pub(crate) clients: ClientArgs,
+    /// The number of turns of a chat, whose first and last one are measured, 64 tokens a message; 0 measures none
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "10", value_parser = whole::<usize>(0, 1000))]
+    pub(crate) turns: usize,
+    /// Measure the server at this address, like http://127.0.0.1:8080/v1, which has the model of --model; ANSER_API_KEY holds its key
+    #[arg(long, value_name = "URL", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) url: Option<String>,
+    /// The name of the model in requests [default: that of its file, without the ending]
+    #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
+    pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[cfg(feature = "serve")]
+const BENCH_SERVE_HELP: &str = "\
+Measured in every run, for each number N of clients:
+  clients_N_tps                tokens generated for all clients, per second
+  clients_N_first_token_p50_ms from sending a request to its first text: half of the requests wait no longer; p99: 99 of 100
+  clients_N_between_p50_ms     from one event with text to the next; p99 likewise
+  turn_N_first_token_ms        of a chat of one client, from sending turn N to the first text of its answer
+
+Examples:
+  anser bench serve -m model.gguf --clients 1,8,64
+  anser bench serve -m model.gguf --prompt 2000 --turns 0 --json > ours.json
+  anser bench serve -m model.gguf --prompt 2000 --turns 0 --json --url http://127.0.0.1:9000/v1 > theirs.json
+  anser bench --compare theirs.json ours.json";
 
 const BENCH_ENGINE_HELP: &str = "\
 Measured in every run, for each number N of clients:

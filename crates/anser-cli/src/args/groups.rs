@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 /// Names the built-in model; a file of this name is `./demo`.
-const DEMO: &str = "demo";
+pub(super) const DEMO: &str = "demo";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -23,6 +23,14 @@ pub(crate) struct ModelArgs {
     /// Or the name hf:OWNER/REPO[:FILE][@REVISION] of a model on a Hugging Face hub, which is downloaded once
     #[arg(short, long, value_name = "PATH", default_value = DEMO)]
     pub(crate) model: PathBuf,
+    #[command(flatten)]
+    pub(crate) opening: OpeningArgs,
+}
+
+/// How a model is opened.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct OpeningArgs {
     /// Ask no hub for a model hf:OWNER/REPO: take it from the cache, or fail [env: HF_HUB_OFFLINE=1]
     #[arg(long)]
     pub(crate) offline: bool,
@@ -52,14 +60,26 @@ pub(crate) struct ModelArgs {
 impl ModelArgs {
     /// Loads the model, with a progress bar if that takes long.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
-        load(&self.model, &Options { on_load: Some(bar()), ..self.options()? })
+        self.opening.load(&self.model)
     }
 
     /// Checks that a command may write to `out`, which must be neither the model nor the vocabulary.
     pub(crate) fn check_output(&self, out: &Path) -> Result<(), Failure> {
         let model = Some(&self.model).filter(|model| model.as_os_str() != DEMO).map(|model| ("the model", &**model));
-        let vocab = self.vocab.as_deref().map(|vocab| ("the vocabulary", vocab));
+        let vocab = self.opening.vocab.as_deref().map(|vocab| ("the vocabulary", vocab));
         Ok(anser::files::check_output(out, &model.into_iter().chain(vocab).collect::<Vec<_>>())?)
+    }
+
+    /// The library's options, see [`OpeningArgs::options`].
+    pub(crate) fn options(&self) -> Result<Options, Failure> {
+        self.opening.options()
+    }
+}
+
+impl OpeningArgs {
+    /// Loads the model at `path`, with a progress bar if that takes long.
+    pub(crate) fn load(&self, path: &Path) -> Result<Model, Failure> {
+        load(path, &Options { on_load: Some(bar()), ..self.options()? })
     }
 
     /// The library's options: those of the arguments, else those of the environment.

@@ -1,6 +1,7 @@
 //! The arguments of `anser serve`.
 
-use super::ModelArgs;
+use super::OpeningArgs;
+use super::groups::DEMO;
 use super::numbers::{size, whole};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
@@ -33,7 +34,8 @@ pub(crate) struct ServeArgs {
     /// Let everybody ask who reaches the address of --host, without a key
     #[arg(long, conflicts_with = "api_key_file")]
     pub(crate) no_key: bool,
-    /// A further name of the model, besides that of its file; the first one is what answers carry. May be given several times
+    /// A further name of the model, besides that of its file; the first one is what answers carry. May be given several times. Where
+    /// several models are served, NAME=MODEL says which one is meant by the name of its file, without the ending
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) alias: Vec<String>,
     /// Another name by which clients reach this server, such as that of a proxy; may be given several times. Requests under unknown names
@@ -54,8 +56,12 @@ pub(crate) struct ServeArgs {
     /// Write a line to standard error for each request, without anything of its content
     #[arg(long)]
     pub(crate) log: bool,
+    /// A GGUF, safetensors or .pth file of an RWKV model, a folder of Hugging Face's, the name hf:OWNER/REPO[:FILE][@REVISION] of a model
+    /// on a hub, or demo: the built-in one. May be given several times: requests choose by name
+    #[arg(short, long = "model", value_name = "PATH", default_value = DEMO, help_heading = "Model")]
+    pub(crate) models: Vec<PathBuf>,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
+    pub(crate) opening: OpeningArgs,
 }
 
 /// How much the server does at a time, and for how long.
@@ -92,7 +98,7 @@ pub(crate) struct ServeLimits {
     #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "1024")]
     #[arg(value_parser = whole::<usize>(1, 1 << 20))]
     pub(crate) max_connections: usize,
-    /// Main memory for states of conversations, so that a turn reads its own tokens alone; 0 keeps none
+    /// Main memory for states of conversations, so that a turn reads its own tokens alone; 0 keeps none. Models have equal parts of it
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, default_value = "1G", value_parser = size)]
     pub(crate) cache: u64,
     /// A folder for states of conversations, which later processes find again
@@ -108,6 +114,7 @@ const SERVE_HELP: &str = "\
 Examples:
   anser serve -m model.gguf
   anser serve -m hf:OWNER/REPO --host 0.0.0.0 --api-key-file keys.txt --alias gpt-4o-mini
+  anser serve -m chat-2.9b.gguf -m embed-0.1b.gguf --alias chat=chat-2.9b
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'
 

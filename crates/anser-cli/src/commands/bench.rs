@@ -1,11 +1,14 @@
 //! `anser bench`
 
+mod clients;
 mod compare;
 mod engine;
 mod figures;
 mod kernels;
 mod origin;
 mod profile;
+#[cfg(feature = "serve")]
+mod serve;
 
 use crate::args::{BenchArgs, BenchWhat};
 use crate::memory::{self, AnonPeak};
@@ -45,6 +48,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<(), Failure> {
     match (&args.what, &args.compare[..]) {
         (Some(BenchWhat::Kernels(args)), _) => kernels::run(args),
         (Some(BenchWhat::Engine(args)), _) => engine::run(args),
+        #[cfg(feature = "serve")]
+        (Some(BenchWhat::Serve(args)), _) => serve::run(args),
         (None, [a, b]) => {
             let comparison = Comparison::of_files([a, b], args.noise)?;
             Output::new().write(&comparison.table)?;

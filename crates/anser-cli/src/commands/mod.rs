@@ -53,11 +53,11 @@ use crate::hub::bring;
 /// Refuses names of models on a hub.
 #[cfg(not(feature = "hub"))]
 fn bring(command: &mut Command) -> Result<(), Failure> {
-    match command.model() {
-        Some((model, _)) if model.to_string_lossy().starts_with("hf:") => Err(Failure::Usage(
+    match command.models().0.iter().any(|model| model.to_string_lossy().starts_with("hf:")) {
+        true => Err(Failure::Usage(
             "this build has no downloads; build it with the feature hub, or name a model file with --model".into(),
         )),
-        Some(_) | None => Ok(()),
+        false => Ok(()),
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     logger::install(args.log);
     // The port is taken before the model is loaded, since that may take longer.
     let (listener, places) = listen(args)?;
-    let model = args.model.load()?;
+    let served = served_models(args)?;
     let options = Options {
         keys,
         host_names: args.host_name.iter().map(|name| name.to_ascii_lowercase()).collect(),
@@ -44,15 +44,9 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
         extra_grammars: args.extra_grammars,
         has_page: !args.no_page,
     };
-    let device = model.device().to_owned();
-    let served = ServedModel {
-        names: names(args, &model),
-        created: created(model.name()),
-        limits: limits(args, &model)?,
-        model,
-    };
-    let name = served.names.first().cloned().unwrap_or_default();
-    let server = Server::new(vec![served], listener, options)?;
+    let on_devices = |served: &ServedModel| Some(format!("{} on {}", served.names.first()?, served.model.device()));
+    let models: Vec<String> = served.iter().filter_map(on_devices).collect();
+    let server = Server::new(served, listener, options)?;
     let stop = server.stop_handle();
     let mut is_first = true;
     let _armed = interrupt::arm_with(move || {
@@ -61,7 +55,7 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
     });
     #[cfg(unix)]
     unix::stop_on_sigterm(server.stop_handle())?;
-    note(&printable(&format!("{name} on {device}; serving on {places}; Ctrl-C ends it")));
+    note(&printable(&format!("{}; serving on {places}; Ctrl-C ends it", models.join(", "))));
     Ok(server.run(args.limits.drain)?)
 }
 
@@ -120,34 +114,61 @@ fn is_private(args: &ServeArgs) -> bool {
     args.host.is_loopback()
 }
 
-/// The names of the model: those that the user gave, then that of its file.
-fn names(args: &ServeArgs, model: &Model) -> Vec<String> {
-    let file = Path::new(model.name());
-    let stem = if file.is_dir() { file.file_name() } else { file.file_stem() };
-    let stem = stem.map_or("model".into(), |stem| stem.to_string_lossy().into_owned());
-    let mut names = vec![];
-    for name in args.alias.iter().chain([&stem]) {
-        if !names.contains(name) {
-            names.push(name.clone());
-        }
+/// The models with their names and limits.
+fn served_models(args: &ServeArgs) -> Result<Vec<ServedModel>, Failure> {
+    let stems: Vec<String> = args.models.iter().map(|path| stem(path)).collect();
+    let mut names: Vec<Vec<String>> = vec![vec![]; stems.len()];
+    for alias in &args.alias {
+        let (name, of_model) = alias_of(alias, &stems)?;
+        names[of_model].push(name.to_owned());
     }
-    names
+    let mut served = vec![];
+    for ((path, mut names), stem) in args.models.iter().zip(names).zip(stems) {
+        if !names.contains(&stem) {
+            names.push(stem);
+        }
+        let model = args.opening.load(path)?;
+        served.push(ServedModel { names, created: created(path), limits: limits(args, path, &model)?, model });
+    }
+    Ok(served)
+}
+
+/// The name of a model's file or folder, without the ending, by which the server knows it.
+pub(super) fn stem(path: &Path) -> String {
+    let stem = if path.is_dir() { path.file_name() } else { path.file_stem() };
+    stem.map_or("model".into(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// The name that `alias` gives, and the number of the model that has it.
+fn alias_of<'a>(alias: &'a str, stems: &[String]) -> Result<(&'a str, usize), Failure> {
+    if stems.len() == 1 {
+        return Ok((alias, 0));
+    }
+    let named = alias.rsplit_once('=').filter(|(name, _)| !name.is_empty());
+    let found = named.and_then(|(name, model)| Some((name, stems.iter().position(|stem| stem == model)?)));
+    found.ok_or_else(|| {
+        let stems: Vec<String> = stems.iter().map(|stem| format!("{stem:?}")).collect();
+        let stems = stems.join(", ");
+        Failure::Usage(format!("--alias {alias}: expected NAME=MODEL, since several models are served: one of {stems}"))
+    })
 }
 
 /// When the model's file was made; the built-in model is as old as the command.
-fn created(model: &str) -> SystemTime {
+fn created(model: &Path) -> SystemTime {
     let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
     let of_command = || modified(&std::env::current_exe().ok()?);
-    modified(Path::new(model)).or_else(of_command).unwrap_or_else(SystemTime::now)
+    modified(model).or_else(of_command).unwrap_or_else(SystemTime::now)
 }
 
-fn limits(args: &ServeArgs, model: &Model) -> Result<Limits, Failure> {
+/// The limits of `model`, which was loaded from `path`. Models have equal parts of the memory for states of conversations.
+fn limits(args: &ServeArgs, path: &Path, model: &Model) -> Result<Limits, Failure> {
     let given = &args.limits;
-    let options = args.model.options()?;
+    let options = args.opening.options()?;
+    let n_models = args.models.len();
     let is_on_gpu = model.gpu_memory()?.is_some();
     // States would take memory that the user gave to nothing but weights.
-    let device_n_bytes = if is_on_gpu && options.gpu_memory.is_none() { DEVICE_CACHE_N_BYTES } else { 0 };
-    let host_n_bytes = usize::try_from(given.cache).unwrap_or(usize::MAX);
+    let device_n_bytes = if is_on_gpu && options.gpu_memory.is_none() { DEVICE_CACHE_N_BYTES / n_models } else { 0 };
+    let host_n_bytes = usize::try_from(given.cache).unwrap_or(usize::MAX) / n_models;
     Ok(Limits {
         max_rows: given.max_rows,
         max_waiting: given.max_waiting,
@@ -160,7 +181,7 @@ fn limits(args: &ServeArgs, model: &Model) -> Result<Limits, Failure> {
             folder: given.cache_dir.clone(),
             folder_n_bytes: given.cache_dir_size,
         },
-        reload: Some(reload(args.model.model.clone(), options)),
+        reload: Some(reload(path.to_owned(), options)),
         ..Limits::default()
     })
 }

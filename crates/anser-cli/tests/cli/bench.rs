@@ -78,6 +78,34 @@ fn what_bench_prints_can_be_compared() {
     assert!(!table.contains("loss") && !table.contains("gain"), "{table}");
 }
 
+/// A server of its own is measured over HTTP, and one that is there already.
+#[cfg(feature = "serve")]
+#[test]
+fn servers_are_measured_with_some_numbers_of_clients() {
+    let sizes = ["--prompt", "12", "--gen", "5", "--runs", "2", "--requests", "2", "--clients", "1,3", "--turns", "3"];
+    let bench = |more: &[&str]| run(&[&["bench", "serve", "--json", "--device", "cpu"], &sizes[..], more].concat());
+    let check = |found: &serde_json::Value| {
+        let names = ["tps", "first_token_p50_ms", "first_token_p99_ms", "between_p50_ms", "between_p99_ms"];
+        let of_clients = [1, 3].into_iter().flat_map(|n| names.map(|name| format!("clients_{n}_{name}")));
+        for name in of_clients.chain(["turn_1_first_token_ms".into(), "turn_3_first_token_ms".into()]) {
+            let [min, median, max] = ["min", "median", "max"].map(|of| found[&name][of].as_f64().unwrap());
+            assert!(0.0 < min && min <= median && median <= max, "{name}: {found}");
+        }
+    };
+    check(&bench(&[]).json());
+
+    let server = crate::serve::Running::start(&["--port", "0", "--device", "cpu"]);
+    let url = format!("http://{}/v1", server.address);
+    let found = bench(&["--url", &url]).json();
+    assert_eq!(found["device"], url.as_str());
+    check(&found);
+    let told = bench(&["--url", &url, "--name", "other"]).failure(1);
+    assert!(told.contains("404") && told.contains("other"), "{told}");
+    drop(server);
+    let told = bench(&["--url", &url]).failure(1);
+    assert!(told.starts_with(&url), "{told}");
+}
+
 /// Clients are served, and the result can be compared.
 #[test]
 fn an_engine_is_measured_with_some_numbers_of_clients() {

@@ -1,6 +1,6 @@
 //! `anser serve`: what it refuses to do, and how it begins and ends. What it answers is tested in `anser-serve`.
 
-use crate::harness::{anser, run};
+use crate::harness::{anser, fixture, run};
 
 #[test]
 fn others_need_a_key_unless_the_user_says_otherwise() {
@@ -25,13 +25,50 @@ fn what_cannot_be_followed_is_named() {
         (["--max-n", "0"], "--max-n"),
         (["--drain", "-1"], "--drain"),
         (["--alias", ""], "--alias"),
+        (["-m", "no-such-model.gguf"], "no-such-model.gguf"),
     ] {
-        let message = run(&[["serve"].as_slice(), arguments.as_slice()].concat()).failure(2);
+        let code = if arguments[0] == "-m" { 1 } else { 2 };
+        let message = run(&[["serve", "--port", "0"].as_slice(), arguments.as_slice()].concat()).failure(code);
         assert!(message.contains(told), "{arguments:?}: {message}");
     }
+    let tiny = fixture("tiny/tiny-v7mini-f16.gguf");
+    let of_two = |more: &[&str]| {
+        run(&[&["serve", "--port", "0", "-m", "demo", "-m", tiny.to_str().unwrap()], more].concat()).failure(2)
+    };
+    let told = of_two(&["--alias", "chat"]);
+    assert!(told.contains("NAME=MODEL") && told.contains("\"tiny-v7mini-f16\""), "{told}");
+    assert!(of_two(&["--alias", "tiny-v7mini-f16=demo"]).contains("two models are called"));
+    assert!(of_two(&["-m", "demo"]).contains("two models are called \"demo\""));
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port().to_string();
     assert!(run(&["serve", "--port", &port]).failure(1).contains(&format!("127.0.0.1:{port}")));
+}
+
+/// A server that runs until it is dropped.
+pub(crate) struct Running {
+    child: std::process::Child,
+    /// Address and port.
+    pub(crate) address: String,
+}
+
+impl Running {
+    pub(crate) fn start(arguments: &[&str]) -> Running {
+        let mut command = anser();
+        command.env_remove("ANSER_API_KEY").arg("serve").args(arguments).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stderr.take().unwrap()), &mut line).unwrap();
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next());
+        let address = address.unwrap_or_else(|| panic!("{line}")).to_owned();
+        Running { child, address }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
 }
 
 #[cfg(unix)]
@@ -56,10 +93,12 @@ mod running {
         assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
     }
 
-    const HEALTH: &[u8] = b"GET /health HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
+    fn health(stream: impl Read + Write) -> String {
+        get(stream, "/health")
+    }
 
-    fn health(mut stream: impl Read + Write) -> String {
-        stream.write_all(HEALTH).unwrap();
+    fn get(mut stream: impl Read + Write, path: &str) -> String {
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         answer
@@ -88,6 +127,36 @@ mod running {
             signal(&child, "-INT");
             assert_eq!(child.wait().unwrap().code(), Some(0));
         }
+    }
+
+    #[test]
+    fn several_models_are_chosen_by_name() {
+        let tiny = super::fixture("tiny/tiny-v7mini-f16.gguf");
+        let two = ["-m", "demo", "-m", tiny.to_str().unwrap(), "--alias", "small=tiny-v7mini-f16"];
+        let (mut child, _stderr, line) = start(&[two.as_slice(), &["--port", "0", "--device", "cpu"]].concat());
+        assert!(line.contains("demo on CPU") && line.contains("small on CPU"), "{line}");
+        let address = line.split("http://").nth(1).and_then(|rest| rest.split("/v1").next()).unwrap();
+        let connect = || std::net::TcpStream::connect(address).unwrap();
+        let models = get(connect(), "/v1/models");
+        for name in ["\"demo\"", "\"small\"", "\"tiny-v7mini-f16\""] {
+            assert!(models.contains(name), "{models}");
+        }
+        // Both have the same vocabulary, and only one has the width that its embeddings have.
+        let n_values = |model: &str| {
+            let body = format!(r#"{{"model": "{model}", "input": "A fox"}}"#);
+            let mut stream = connect();
+            let head = "POST /v1/embeddings HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json";
+            write!(stream, "{head}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+            let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+            json["data"][0]["embedding"].as_array().unwrap().len()
+        };
+        assert_eq!(n_values("small"), n_values("tiny-v7mini-f16"));
+        assert_ne!(n_values("demo"), n_values("small"));
+        signal(&child, "-TERM");
+        assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 
     #[test]
