@@ -24,6 +24,7 @@ SOURCES = {
         "StrPath",
         "Text",
         "Thinking",
+        "ToolChoice",
         "Which",
     ],
     "typing_extensions": ["TypeVar", "Unpack"],
@@ -37,6 +38,8 @@ DEFAULTS = {
     "eos_token: int = ...": "eos_token: int = 65535",
     "thinking: Thinking = ...": 'thinking: Thinking = "off"',
     "tools: Sequence[str] = ...": "tools: Sequence[str] = ()",
+    "tool_choice: ToolChoice = ...": 'tool_choice: ToolChoice = "required"',
+    "on_device: bool = ...": "on_device: bool = False",
     "logits: Which | None = ...": 'logits: Which | None = "last"',
     "embedding_cache: int = ...": "embedding_cache: int = 0",
     "state_cache: int = ...": "state_cache: int = 0",
@@ -58,7 +61,7 @@ class Fed(Generic[_Logits, _Hidden]):""",
     ("    def logits(self, /) -> NDArray[float32] | None:", "    def logits(self, /) -> _Logits:"),
 ]
 # PyO3 has no overloads either.
-FEED = re.compile(r"    def feed\(self, /, prompt: Prompt, .*\) -> Fed:")
+FEED = re.compile(r"    def (feed|feed_batch)\(self, /, (\w+: .*?), \*, .*\) -> (list\[)?Fed(\])?:")
 FEED_OVERLOADS = [
     ('logits: Which = "last", hidden: None = None', "NDArray[float32], None"),
     ('logits: Which = "last", hidden: Which', "NDArray[float32], NDArray[float32]"),
@@ -86,9 +89,10 @@ def definition(line: str) -> str:
     line = re.sub(r'"([^"]+)"', r"\1", line)
     for written, meant in DEFAULTS.items():
         line = line.replace(written, meant)
-    if FEED.fullmatch(line):
+    if match := FEED.fullmatch(line):
+        name, prompt, begin, end = match.groups(default="")
         variants = [
-            f"    def feed(self, /, prompt: Prompt, *, {wanted}, progress: Progress | None = None) -> Fed[{given}]"
+            f"    def {name}(self, /, {prompt}, *, {wanted}, progress: Progress | None = None) -> {begin}Fed[{given}]{end}"
             for wanted, given in FEED_OVERLOADS
         ]
         return "".join(f"    @overload\n{variant}: ...\n" for variant in variants[:-1]) + f"    @overload\n{variants[-1]}:"

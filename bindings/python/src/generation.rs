@@ -1,36 +1,28 @@
 //! A text that is being generated: an iterator, also an asynchronous one.
 
+mod course;
+mod results;
+
+pub(crate) use course::Asked;
+
 use crate::arrays::Array;
 use crate::detached::{Detached, drop_without_gil};
 use crate::error::{BusyError, exception};
 use crate::progress::Progress;
-use crate::service::{Arrival, Served, Service, failed};
+use crate::service::{Served, Service};
 use crate::session::Session;
-use anser::chat::{ReplyEnd, ReplyParser};
+use anser::chat::ReplyParser;
 use anser::stop::StopMatcher;
-use anser::{CancelToken, Error, FinishReason, GenerateOptions, Likelihood, Want};
-use anser_engine::{Event, Keep, Request, Start, Usage, Work};
-use pyo3::inspect::PyStaticExpr;
+use anser::{CancelToken, Error, FinishReason, GenerateOptions, Likelihood};
+use anser_engine::Usage;
+use course::{Course, Phase};
 use pyo3::prelude::*;
-use pyo3::types::{PyString, PyType};
-use pyo3::{PyTraverseError, PyVisit, type_hint_identifier, type_hint_subscript};
-use self_cell::{MutBorrow, self_cell};
+use pyo3::types::PyType;
+use pyo3::{PyTraverseError, PyVisit};
+use results::{FinishName, NextPiece, TokenLogprob};
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::mem;
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-
-type Drawing<'a> = anser::Generation<'a>;
-
-self_cell! {
-    /// A generation together with the session it draws from.
-    struct Running {
-        owner: MutBorrow<anser::Session>,
-        #[covariant]
-        dependent: Drawing,
-    }
-}
 
 /// A text that is being generated: iterate for its pieces, with `for` or `async for`.
 ///
@@ -40,57 +32,13 @@ self_cell! {
 #[pyclass(frozen, weakref, module = "anser")]
 pub(crate) struct Generation {
     model: Detached<anser::Model>,
-    inner: Mutex<Inner>,
+    inner: Mutex<Course>,
     cancel: CancelToken,
     /// The Python session to which the engine's session is given back.
     owner: Option<Py<Session>>,
     /// The caller's callback until the prompt is read. The lock is held for moments only and with the GIL, so that the
     /// garbage collector can always visit the callback.
     progress: Mutex<Option<Py<PyAny>>>,
-}
-
-struct Inner {
-    phase: Phase,
-    options: GenerateOptions,
-    /// The parser of a chat's answer; without one the text is returned unchanged.
-    parser: Option<ReplyParser>,
-    reasoning: String,
-    tokens: Vec<u32>,
-    /// The likelihoods of the tokens, if they were asked for.
-    likelihoods: Option<Vec<Likelihood>>,
-    /// The reason for which the engine ended the text of a chat.
-    ended: Option<FinishReason>,
-    /// The tokens of a generation that the engine serves.
-    usage: Usage,
-    /// Whether the engine generates it.
-    is_served: bool,
-    finish: Option<FinishReason>,
-}
-
-/// What the engine is asked for.
-pub(crate) struct Asked {
-    pub(crate) start: Start,
-    pub(crate) prompt: Vec<u32>,
-    /// The number of most likely tokens to report with the log-probability of each token, if these are wanted.
-    pub(crate) n_top: Option<usize>,
-    pub(crate) keep: Keep,
-}
-
-enum Phase {
-    /// The model's engine is to generate it, and has not been asked.
-    Unasked {
-        service: Detached<Arc<Service>>,
-        asked: Asked,
-    },
-    /// The model's engine generates it.
-    Served(Served),
-    /// The prompt has not been read.
-    Waiting {
-        session: anser::Session,
-        prompt: Vec<u32>,
-    },
-    Running(Running),
-    Ended,
 }
 
 impl Generation {
@@ -126,7 +74,7 @@ impl Generation {
         parser: Option<ReplyParser>,
     ) -> Generation {
         let (model, cancel) = (Detached::new(session.model().clone()), options.cancel.clone());
-        let inner = Inner::new(Phase::Waiting { session, prompt }, options, parser);
+        let inner = Course::new(Phase::Waiting { session, prompt }, options, parser);
         Generation { model, inner: Mutex::new(inner), cancel, owner: None, progress: Mutex::new(progress) }
     }
 
@@ -141,7 +89,7 @@ impl Generation {
         let (model, cancel) = (Detached::new(model.clone()), options.cancel.clone());
         let n_top = asked.n_top;
         let phase = Phase::Unasked { service: Detached::new(service), asked };
-        let mut inner = Inner::new(phase, options, parser);
+        let mut inner = Course::new(phase, options, parser);
         inner.likelihoods = n_top.map(|_| vec![]);
         inner.is_served = true;
         Generation { model, inner: Mutex::new(inner), cancel, owner: None, progress: Mutex::new(None) }
@@ -204,7 +152,7 @@ impl Generation {
     }
 
     /// Ends a generation that the engine serves if it was cancelled: what the engine has drawn ahead is no part of it.
-    fn ends_now(&self, inner: &mut Inner) -> bool {
+    fn ends_now(&self, inner: &mut Course) -> bool {
         let is_served = matches!(inner.phase, Phase::Unasked { .. } | Phase::Served(_));
         let ends = is_served && self.cancel.is_cancelled();
         if ends {
@@ -218,7 +166,7 @@ impl Generation {
     }
 
     /// Gives the session back.
-    fn end(&self, inner: &mut Inner) {
+    fn end(&self, inner: &mut Course) {
         let session = match mem::replace(&mut inner.phase, Phase::Ended) {
             Phase::Waiting { session, .. } => session,
             Phase::Running(running) => {
@@ -247,7 +195,7 @@ impl Generation {
     }
 
     /// Locks without waiting: the caller may hold the GIL, or run in a callback of the call that holds the lock.
-    fn inner(&self) -> PyResult<MutexGuard<'_, Inner>> {
+    fn inner(&self) -> PyResult<MutexGuard<'_, Course>> {
         self.model.check_process().map_err(exception)?;
         match self.inner.try_lock() {
             Ok(inner) => Ok(inner),
@@ -274,202 +222,6 @@ impl Drop for Generation {
         // In a forked child, a thread of the parent may have been using the generation, whose parts then cannot be dropped.
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
         mem::forget(mem::replace(&mut inner.phase, Phase::Ended));
-    }
-}
-
-impl Inner {
-    fn new(phase: Phase, options: GenerateOptions, parser: Option<ReplyParser>) -> Inner {
-        Inner {
-            phase,
-            options,
-            parser,
-            reasoning: String::new(),
-            tokens: vec![],
-            likelihoods: None,
-            ended: None,
-            usage: Usage::default(),
-            is_served: false,
-            finish: None,
-        }
-    }
-
-    /// Hands the generation to the engine.
-    fn ask(&mut self) -> PyResult<()> {
-        let Phase::Unasked { service, asked } = mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
-        let Asked { start, prompt, n_top, keep } = asked;
-        self.usage.n_prompt = prompt.len();
-        let work = Work::Generate { choices: vec![self.options.clone()], n_top };
-        let request = Request { start, keep, ..Request::new(prompt, work) };
-        match service.submit(request) {
-            Ok(served) => {
-                self.phase = Phase::Served(served);
-                Ok(())
-            }
-            Err(error) => {
-                self.finish = Some(FinishReason::Cancelled);
-                Err(error)
-            }
-        }
-    }
-
-    /// The next piece of a generation that the engine serves; `Some(None)` at the end, `None` if `next` gives nothing now.
-    fn next_served<N: IntoArrival>(
-        &mut self,
-        next: impl Fn(&Served) -> PyResult<N>,
-    ) -> PyResult<Option<Option<String>>> {
-        loop {
-            let Phase::Served(served) = &self.phase else { return Ok(Some(None)) };
-            if self.finish.is_some() && self.parser.is_some() {
-                return Ok(Some(None));
-            }
-            let Some(arrival) = next(served)?.into_arrival() else { return Ok(None) };
-            let text = match arrival {
-                Arrival::Event(Event::Token { drawn, .. }) => {
-                    self.tokens.push(drawn.id);
-                    if let (Some(likelihoods), Some(likelihood)) = (&mut self.likelihoods, drawn.likelihood) {
-                        likelihoods.push(likelihood);
-                    }
-                    continue;
-                }
-                Arrival::Event(Event::Text { piece, .. }) => Some(piece.text),
-                Arrival::Event(Event::Ended { reason, .. }) if self.parser.is_none() => {
-                    self.finish = Some(reason);
-                    continue;
-                }
-                Arrival::Event(Event::Ended { reason, .. }) => {
-                    self.ended = Some(reason);
-                    None
-                }
-                Arrival::Event(Event::Done(_)) | Arrival::End => return Ok(Some(None)),
-                Arrival::Event(Event::Failed(failure)) => return Err(failed(failure)),
-                Arrival::Event(Event::Started { n_cached }) => {
-                    self.usage.n_cached = n_cached;
-                    continue;
-                }
-                Arrival::Event(Event::Scored(_) | Event::Embedding(_) | Event::State(_)) => continue,
-            };
-            let Some(parser) = &mut self.parser else { return Ok(Some(text)) };
-            let step = match &text {
-                Some(text) => parser.push(text),
-                None => parser.finish(),
-            };
-            self.reasoning += &step.reasoning;
-            self.finish = match step.end {
-                Some(ReplyEnd::Turn) => Some(FinishReason::TurnEnd),
-                Some(ReplyEnd::Stop(index)) => Some(FinishReason::StopText(index)),
-                None => self.ended,
-            };
-            if !step.content.is_empty() {
-                return Ok(Some(Some(step.content)));
-            }
-        }
-    }
-
-    fn advance(&mut self) -> PyResult<Option<String>> {
-        loop {
-            let Phase::Running(running) = &mut self.phase else { return Ok(None) };
-            if self.finish.is_some() {
-                return Ok(None);
-            }
-            let piece = running.with_dependent_mut(|_, drawing| drawing.next()).transpose().map_err(exception)?;
-            let Some(parser) = &mut self.parser else { return Ok(piece.map(|p| p.text)) };
-            let step = match &piece {
-                Some(piece) => parser.push(&piece.text),
-                None => parser.finish(),
-            };
-            self.reasoning += &step.reasoning;
-            self.finish = match step.end {
-                Some(ReplyEnd::Turn) => Some(FinishReason::TurnEnd),
-                Some(ReplyEnd::Stop(index)) => Some(FinishReason::StopText(index)),
-                None => running.borrow_dependent().finish_reason(),
-            };
-            if !step.content.is_empty() {
-                return Ok(Some(step.content));
-            }
-            // A thought may be long, and yields no piece: signals are checked for every token of it.
-            Python::attach(|py| py.check_signals())?;
-        }
-    }
-
-    /// Reads the prompt.
-    fn start(&mut self, mut progress: Progress) -> PyResult<()> {
-        let Phase::Waiting { session, prompt } = &mut self.phase else { return Ok(()) };
-        let prompt = mem::take(prompt);
-        if !prompt.is_empty() {
-            let report = |done, total| match self.options.cancel.is_cancelled() {
-                true => ControlFlow::Break(()),
-                false => progress.report(done, total),
-            };
-            let read = session.feed_for(&prompt, Want::LOGITS, report);
-            match progress.result(read) {
-                // The session stays in this state: Generation::end gives it back.
-                Err(_) if self.options.cancel.is_cancelled() => return Ok(()),
-                read => read?,
-            };
-        }
-        let Phase::Waiting { session, .. } = mem::replace(&mut self.phase, Phase::Ended) else { return Ok(()) };
-        let owner = MutBorrow::new(session);
-        match Running::try_new_or_recover(owner, |session| session.borrow_mut().generate(&[], &self.options)) {
-            Ok(running) => self.phase = Phase::Running(running),
-            Err((session, error)) => {
-                self.phase = Phase::Waiting { session: session.into_inner(), prompt: vec![] };
-                return Err(exception(error));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A token, its log-probability, and the most likely tokens in its place with theirs.
-type TokenLogprob = (u32, f32, Vec<(u32, f32)>);
-
-/// What a way to look for the next event gives.
-trait IntoArrival {
-    fn into_arrival(self) -> Option<Arrival>;
-}
-
-impl IntoArrival for Arrival {
-    fn into_arrival(self) -> Option<Arrival> {
-        Some(self)
-    }
-}
-
-impl IntoArrival for Option<Arrival> {
-    fn into_arrival(self) -> Option<Arrival> {
-        self
-    }
-}
-
-/// The coroutine of the next piece.
-struct NextPiece<'py>(Bound<'py, PyAny>);
-
-impl<'py> IntoPyObject<'py> for NextPiece<'py> {
-    type Target = PyAny;
-    type Output = Bound<'py, PyAny>;
-    type Error = Infallible;
-
-    const OUTPUT_TYPE: PyStaticExpr = type_hint_subscript!(
-        type_hint_identifier!("collections.abc", "Awaitable"),
-        type_hint_identifier!("builtins", "str")
-    );
-
-    fn into_pyobject(self, _: Python<'py>) -> Result<Self::Output, Infallible> {
-        Ok(self.0)
-    }
-}
-
-/// The name of a finish reason.
-struct FinishName(&'static str);
-
-impl<'py> IntoPyObject<'py> for FinishName {
-    type Target = PyString;
-    type Output = Bound<'py, PyString>;
-    type Error = Infallible;
-
-    const OUTPUT_TYPE: PyStaticExpr = type_hint_identifier!("anser._types", "FinishReason");
-
-    fn into_pyobject(self, py: Python<'py>) -> Result<Self::Output, Infallible> {
-        Ok(PyString::new(py, self.0))
     }
 }
 

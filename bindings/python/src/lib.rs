@@ -15,6 +15,7 @@ mod load;
 mod memory;
 mod model;
 mod options;
+mod prefix;
 mod progress;
 mod service;
 mod session;
@@ -40,6 +41,8 @@ mod python_module {
     use crate::memory::{CacheStats, MemoryUse};
     #[pymodule_export]
     use crate::model::Model;
+    #[pymodule_export]
+    use crate::prefix::PrefixCache;
     #[pymodule_export]
     use crate::session::{Fed, Session};
     #[pymodule_export]

@@ -8,7 +8,7 @@ use crate::memory::{CacheStats, MemoryUse};
 use crate::options::{self, generate_options};
 use crate::progress::Progress;
 use crate::service::{self, Arrival, Service};
-use crate::session::Session;
+use crate::session::{self, Fed, Session};
 use crate::side_by_side::{self, Starts};
 use crate::state::{self, State};
 use crate::values::Given;
@@ -228,6 +228,48 @@ impl Model {
         Ok(State::new(py, progress.result(state)?, &self.0))
     }
 
+    /// The states after each of several texts (or token ids), which are read side by side: in far less time than one after the other.
+    ///
+    /// progress is called as (texts done, total), or is a bar such as tqdm's. The calls of other threads and tasks share the steps.
+    #[pyo3(signature = (texts: "Prompt | Iterable[Prompt]", *, progress: "Progress | None" = None))]
+    fn states(&self, texts: &Bound<'_, PyAny>, progress: Option<Py<PyAny>>) -> PyResult<Vec<State>> {
+        let py = texts.py();
+        let mut progress = Progress::new(py, progress)?;
+        let texts = tokens::tokens_of_each(&self.0, texts)?;
+        let service = self.service(py)?;
+        let read = py.detach(|| side_by_side::read_states(&service, texts, &mut progress));
+        let states = progress.first(read)?;
+        Ok(states.into_iter().map(|saved| State::new(py, Arc::unwrap_or_clone(saved).state, &self.0)).collect())
+    }
+
+    /// Reads a text or token ids into each of several sessions of this model, side by side: in far less time than one feed() after the other.
+    /// Returns what Session.feed() returns for each; logits and hidden are those of feed(). prompts has one for each session.
+    ///
+    /// progress is called as (tokens read, total) of all sessions. An exception in it, or Ctrl-C, ends the call; the sessions then hold
+    /// the tokens that were read until then. BusyError if another call or a generation uses one of the sessions: nothing is read then.
+    #[pyo3(signature = (
+        sessions: "Iterable[Session]", prompts: "Iterable[Prompt]", *, logits: "Which | None" = Given::default(),
+        hidden: "Which | None" = None, progress: "Progress | None" = None
+    ), text_signature = "($self, sessions, prompts, *, logits='last', hidden=None, progress=None)")]
+    fn feed_batch(
+        &self,
+        sessions: &Bound<'_, PyAny>,
+        prompts: &Bound<'_, PyAny>,
+        logits: Given<'_>,
+        hidden: Option<Bound<'_, PyAny>>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Vec<Fed>> {
+        let py = sessions.py();
+        let want = session::want(&logits, hidden.as_ref())?;
+        let mut progress = Progress::new(py, progress)?;
+        let prompts = tokens::tokens_of_each(&self.0, prompts)?;
+        let sessions = session::sessions(sessions)?;
+        options::same_number("prompts", prompts.len(), sessions.len(), "sessions")?;
+        let fed = session::feed_batch(py, &self.0, &sessions, &prompts, want, &mut progress)?;
+        let fed = progress.result(fed)?;
+        fed.into_iter().map(|fed| Fed::new(py, fed, want, self.0.config())).collect()
+    }
+
     /// The log-probabilities [T] of the tokens of a text (or of token ids), each after those before it: natural logarithms of the
     /// model's own distribution. That of the first token is NaN from a fresh state, since nothing is before it.
     #[pyo3(signature = (text: "Prompt", *, state: "State | None" = None))]
@@ -317,7 +359,7 @@ impl Model {
         let options = options::options_of_each(options, each, prompts.len())?;
         let mut checks = prompts.iter().zip(&options);
         checks.try_for_each(|(prompt, options)| Generation::check(py, &self.0, prompt, options))?;
-        let starts = self.starts_at(py, state, prompts.len())?;
+        let starts = Starts::new(py, &self.0, state, prompts.len())?;
         let texts = py.detach(|| side_by_side::generate(&self.0, &starts, &prompts, &options, &mut progress));
         progress.result(texts)
     }
@@ -328,18 +370,22 @@ impl Model {
     /// thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
     /// empty thought, after which models answer better than without one). The pieces are those of the answer; the
     /// thought is in reasoning. With state_cache of load() the states after turns are kept, so that the next turn of a conversation reads
-    /// its own tokens and the last answer only. tools lists functions by their signatures; the answer is then the JSON of a call.
+    /// its own tokens and the last answer only. tools lists functions by their signatures (see anser.tools). With tool_choice "required"
+    /// the answer is the JSON of a call; with "auto" it is words, or a call that begins with ```json.
     ///
     #[doc = include_str!("generate_options.md")]
     #[pyo3(signature = (
         messages: "Messages", *, thinking: "Thinking" = Given::default(), tools: "Sequence[str]" = Given::default(),
-        state: "State | None" = None, progress: "Progress | None" = None, **options: "Unpack[GenerateOptions]"
-    ), text_signature = "($self, messages, *, thinking='off', tools=(), state=None, progress=None, **options)")]
+        tool_choice: "ToolChoice" = Given::default(), state: "State | None" = None, progress: "Progress | None" = None,
+        **options: "Unpack[GenerateOptions]"
+    ), text_signature = "($self, messages, *, thinking='off', tools=(), tool_choice='required', state=None, progress=None, **options)")]
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
     fn chat(
         &self,
         messages: &Bound<'_, PyAny>,
         thinking: Given<'_>,
         tools: Given<'_>,
+        tool_choice: Given<'_>,
         state: Option<&Bound<'_, State>>,
         progress: Option<Py<PyAny>>,
         options: Option<&Bound<'_, PyDict>>,
@@ -349,9 +395,12 @@ impl Model {
         progress::check(py, progress.as_ref())?;
         let tools = tools.or(vec![], |value| values::texts("tools", value))?;
         let thinking = thinking.or(Thinking::Off, options::thinking)?;
-        let chat = options::Chat::new(messages, thinking, &tools, self.0.chat_template())?;
+        let must_call = [("required", true), ("auto", false)];
+        let must_call = tool_choice.or(true, |value| values::word("tool_choice", value, &must_call))?;
+        let chat = options::Chat::new(messages, thinking, &tools, must_call, self.0.chat_template())?;
         let tokenizer = self.0.tokenizer().map_err(exception)?;
-        let tokens = tokens::encode_bytes(tokenizer, chat.prompt().as_bytes(), py)?;
+        let prompt = if options.grammar.is_some() { chat.prompt_of_grammar()? } else { chat.prompt() };
+        let tokens = tokens::encode_bytes(tokenizer, prompt.as_bytes(), py)?;
         Generation::check(py, &self.0, &tokens, &options)?;
         // Stop texts count in the answer only, not in the thought: the parser looks for them.
         let parser = chat.parser(std::mem::take(&mut options.stop))?;
@@ -417,6 +466,11 @@ impl Model {
 }
 
 impl Model {
+    /// The engine's model.
+    pub(crate) fn engine_model(&self) -> &anser::Model {
+        &self.0
+    }
+
     pub(crate) fn new(model: anser::Model) -> Model {
         Model(Detached::new(model), OnceLock::new(), Opened::default())
     }
@@ -440,36 +494,6 @@ impl Model {
         let state = state.get().to_engine(py, &self.0)?;
         self.0.check_state(&state).map_err(exception)?;
         Ok(Start::State(Arc::new(Saved { state, logits: vec![] })))
-    }
-
-    /// Where several texts begin: all at one state, or each at its own.
-    fn starts_at(&self, py: Python<'_>, state: Option<&Bound<'_, PyAny>>, n_prompts: usize) -> PyResult<Starts> {
-        let Some(state) = state else { return Ok(Starts { states: vec![], of_prompts: vec![None; n_prompts] }) };
-        if let Ok(state) = state.cast::<State>() {
-            let states = vec![state.get().to_engine(py, &self.0)?];
-            return Ok(Starts { states, of_prompts: vec![Some(0); n_prompts] });
-        }
-        let wrong = || values::wrong_type("state", "a State, or a list of State or None", state);
-        let (mut seen, mut starts) = (vec![], Starts { states: vec![], of_prompts: vec![] });
-        for state in state.try_iter().map_err(|_| wrong())? {
-            let state = state?;
-            if state.is_none() {
-                starts.of_prompts.push(None);
-                continue;
-            }
-            // A state that several prompts have is copied once.
-            let at = seen.iter().position(|other: &Bound<'_, PyAny>| other.is(&state));
-            if at.is_none() {
-                let state = state.cast::<State>().map_err(|_| wrong())?;
-                starts.states.push(state.get().to_engine(py, &self.0)?);
-            }
-            starts.of_prompts.push(at.or(Some(seen.len())));
-            if at.is_none() {
-                seen.push(state);
-            }
-        }
-        options::same_number("state", starts.of_prompts.len(), n_prompts)?;
-        Ok(starts)
     }
 
     /// Has the engine do some work that gives one thing, and waits for what `take` takes from its events.

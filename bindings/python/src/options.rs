@@ -91,16 +91,16 @@ pub(crate) fn options_of_each(
         generate_options(Some(&merged))
     };
     let all = each.try_iter()?.map(of_prompt).collect::<PyResult<Vec<_>>>()?;
-    same_number("each", all.len(), n_prompts)?;
+    same_number("each", all.len(), n_prompts, "prompts")?;
     Ok(all)
 }
 
-/// Checks that a list has an entry for each prompt.
-pub(crate) fn same_number(option: &str, found: usize, n_prompts: usize) -> PyResult<()> {
-    if found == n_prompts {
+/// Checks that a list has one entry for each of `n_things` things.
+pub(crate) fn same_number(option: &str, found: usize, n_things: usize, things: &str) -> PyResult<()> {
+    if found == n_things {
         return Ok(());
     }
-    Err(OptionError::new_err(format!("{option}: expected one for each of {n_prompts} prompts, found {found}")))
+    Err(OptionError::new_err(format!("{option}: expected one for each of {n_things} {things}, found {found}")))
 }
 
 fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -178,11 +178,12 @@ pub(crate) struct Chat {
 }
 
 impl Chat {
-    /// `messages` are dicts with role and content; `tools` are signatures of functions, of which one is to be called.
+    /// `messages` are dicts with role and content; `tools` are signatures of functions, of which the model must call one if `must_call`.
     pub(crate) fn new(
         messages: &Bound<'_, PyAny>,
         thinking: Thinking,
         tools: &[String],
+        must_call: bool,
         template: ChatTemplate,
     ) -> PyResult<Chat> {
         let refused = || values::wrong_type("messages", "a list of dicts with role and content", messages);
@@ -199,11 +200,31 @@ impl Chat {
             Some(system) => system.content = format!("{}\n{tools}", system.content),
             None => messages.insert(0, Message::system(tools)),
         }
-        Ok(Chat { messages, opening: Opening::ToolCall, template })
+        let opening = if must_call { Opening::ToolCall } else { thinking.into() };
+        Ok(Chat { messages, opening, template })
     }
 
+    /// The prompt for an answer in any words.
     pub(crate) fn prompt(&self) -> String {
         self.template.render(&self.messages, self.opening)
+    }
+
+    /// The prompt for an answer that a grammar determines from its first character on: with what models write between the opening and the
+    /// first word, which the grammar does not have.
+    ///
+    /// # Errors
+    /// OptionError if the model is to think first, since the grammar leaves no room for a thought.
+    pub(crate) fn prompt_of_grammar(&self) -> PyResult<String> {
+        let after_opening = match (self.opening, self.template) {
+            (Opening::ToolCall, _) => "\n",
+            (Opening::Answer(Thinking::Off), ChatTemplate::G1) => " ",
+            (Opening::Answer(Thinking::Off | Thinking::Fake | Thinking::FakeInline), _) => ">",
+            (Opening::Answer(Thinking::On(_)), _) => {
+                let reason = "thinking: a text that follows a grammar has no thought: expected \"off\", \"fake\" or \"fake-inline\"";
+                return Err(OptionError::new_err(reason));
+            }
+        };
+        Ok(self.prompt() + after_opening)
     }
 
     /// The numbers of `tokens`, those of the prompt, after which a later prompt may go on otherwise: after the system's turn, and before

@@ -2,7 +2,7 @@
 
 use crate::arrays::Array;
 use crate::detached::{Detached, drop_without_gil};
-use crate::error::{BusyError, ClosedError, exception};
+use crate::error::{BusyError, ClosedError, OptionError, exception};
 use crate::generation::Generation;
 use crate::model::Model;
 use crate::options::generate_options;
@@ -10,7 +10,7 @@ use crate::progress::{self, Progress};
 use crate::state::{self, State};
 use crate::values::Given;
 use crate::{tokens, values};
-use anser::{Want, Which};
+use anser::{Config, Want, Which};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -148,10 +148,7 @@ impl Session {
         hidden: Option<Bound<'_, PyAny>>,
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Fed> {
-        let want = Want {
-            logits: logits.or(Which::Last, |value| which("logits", value))?,
-            hidden: hidden.map_or(Ok(Which::None), |value| which("hidden", &value))?,
-        };
+        let want = want(&logits, hidden.as_ref())?;
         let mut progress = Progress::new(py, progress)?;
         let tokens = tokens::tokens(&self.model, prompt)?;
         let fed = py.detach(|| {
@@ -162,11 +159,7 @@ impl Session {
             PyResult::Ok(taken.session.as_mut().map_or(Err(anser::Error::Cancelled), feed))
         })?;
         let fed = progress.result(fed)?;
-        let config = self.model.config();
-        Ok(Fed {
-            logits: rows(py, fed.logits, want.logits, config.n_vocab)?,
-            hidden: rows(py, fed.hidden, want.hidden, config.n_embd)?,
-        })
+        Fed::new(py, fed, want, self.model.config())
     }
 
     /// Logits [V] of the token that follows; empty until tokens have been read for them.
@@ -279,6 +272,15 @@ pub(crate) struct Fed {
     hidden: Option<Py<PyAny>>,
 }
 
+impl Fed {
+    pub(crate) fn new(py: Python<'_>, fed: anser::Fed, want: Want, config: &Config) -> PyResult<Fed> {
+        Ok(Fed {
+            logits: rows(py, fed.logits, want.logits, config.n_vocab)?,
+            hidden: rows(py, fed.hidden, want.hidden, config.n_embd)?,
+        })
+    }
+}
+
 #[pymethods]
 impl Fed {
     /// Logits, [V] of the last token or [T, V] of all.
@@ -300,6 +302,64 @@ impl Fed {
         };
         Ok(format!("<anser.Fed: logits {}, hidden {}>", shape(&self.logits)?, shape(&self.hidden)?))
     }
+}
+
+/// The sessions of an iterable, each of them once.
+pub(crate) fn sessions<'py>(sessions: &Bound<'py, PyAny>) -> PyResult<Vec<Bound<'py, Session>>> {
+    let wrong = |value: &Bound<'_, PyAny>| values::wrong_type("sessions", "an iterable of Session", value);
+    let mut all: Vec<Bound<'py, Session>> = vec![];
+    for session in sessions.try_iter().map_err(|_| wrong(sessions))? {
+        let session = session?.cast_into::<Session>().map_err(|error| wrong(&error.into_inner()))?;
+        if let Some(at) = all.iter().position(|other| other.is(&session)) {
+            let index = all.len();
+            return Err(OptionError::new_err(format!(
+                "sessions: expected each session once, found that at {at} again at {index}"
+            )));
+        }
+        all.push(session);
+    }
+    Ok(all)
+}
+
+/// Reads `prompts` into `sessions` side by side.
+pub(crate) fn feed_batch(
+    py: Python<'_>,
+    model: &anser::Model,
+    sessions: &[Bound<'_, Session>],
+    prompts: &[Vec<u32>],
+    want: Want,
+    progress: &mut Progress,
+) -> PyResult<Result<Vec<anser::Fed>, anser::Error>> {
+    let owners: Vec<&Session> = sessions.iter().map(|session| session.get()).collect();
+    py.detach(|| {
+        let mut taken = vec![];
+        for owner in owners {
+            taken.push(Taken { owner, session: Some(owner.take(Holder::Reading)?) });
+        }
+        let read = taken.iter_mut().filter_map(|taken| taken.session.as_mut());
+        let mut feeds: Vec<_> = read.zip(prompts.iter().map(|prompt| &prompt[..])).collect();
+        let n_before: Vec<usize> = feeds.iter().map(|(session, _)| session.n_tokens()).collect();
+        let fed = model.feed_batch_for(&mut feeds, want, |done, total| progress.report(done, total));
+        Ok(fed.map(|mut fed| {
+            if want.logits == Which::Last {
+                // They are in the sessions only. A session that has read nothing gives none, as in feed().
+                for (((session, _), fed), n_before) in feeds.iter().zip(&mut fed).zip(n_before) {
+                    if session.n_tokens() > n_before {
+                        fed.logits = session.logits().to_vec();
+                    }
+                }
+            }
+            fed
+        }))
+    })
+}
+
+/// The outputs that the arguments of feed() ask for.
+pub(crate) fn want(logits: &Given<'_>, hidden: Option<&Bound<'_, PyAny>>) -> PyResult<Want> {
+    Ok(Want {
+        logits: logits.or(Which::Last, |value| which("logits", value))?,
+        hidden: hidden.map_or(Ok(Which::None), |value| which("hidden", value))?,
+    })
 }
 
 /// The tokens whose outputs are wanted; None means none.

@@ -4,24 +4,28 @@ import doctest
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from conftest import ROOT
 
 import anser
+import anser.sentence
+import anser.tools
 
 PACKAGE = ROOT / "bindings" / "python"
 
 
-@pytest.mark.parametrize(("readme", "n"), [(ROOT / "README.md", 7), (PACKAGE / "README.md", 15)], ids=["root", "package"])
+@pytest.mark.parametrize(("readme", "n"), [(ROOT / "README.md", 7), (PACKAGE / "README.md", 40)], ids=["root", "package"])
 def test_the_readmes(readme: Path, n: int) -> None:
     failed, run = doctest.testfile(str(readme), module_relative=False, optionflags=doctest.ELLIPSIS)
     assert run >= n and failed == 0
 
 
-def test_the_packages_docstring() -> None:
-    failed, run = doctest.testmod(anser)
-    assert run > 2 and failed == 0
+@pytest.mark.parametrize(("module", "n"), [(anser, 3), (anser.tools, 3), (anser.sentence, 3)], ids=["anser", "tools", "sentence"])
+def test_the_docstrings(module: ModuleType, n: int) -> None:
+    failed, run = doctest.testmod(module)
+    assert run >= n and failed == 0
 
 
 @pytest.mark.parametrize("name", ["email_fields.py", "semantic_search.py"])

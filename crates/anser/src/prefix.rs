@@ -54,16 +54,22 @@ impl PrefixCache {
     /// An id out of range; no memory for another state.
     pub fn read(&mut self, tokens: &[u32]) -> Result<(Session, usize), Error> {
         let (mut session, n_reused) = self.longest(tokens)?;
-        let n_shared = self.trie.walk(&key(0, tokens)).n_matched.saturating_sub(OWNER_LEN);
         let mut n_read = n_reused;
-        if n_shared >= n_reused + MIN_SHARED_LEN {
-            self.go_on(&mut session, tokens, n_read, n_shared)?;
-            n_read = n_shared;
-        }
-        if n_read < tokens.len() {
-            self.go_on(&mut session, tokens, n_read, tokens.len())?;
+        for end in self.stops(tokens, n_reused) {
+            self.go_on(&mut session, tokens, n_read, end)?;
+            n_read = end;
         }
         Ok((session, n_reused))
+    }
+
+    /// The numbers of tokens after which a reader of `tokens` caches the state, in rising order, if it has a session that has read the first
+    /// `n_reused` of them: where the tokens stop to be those of a text that was read before, and at their end. [`PrefixCache::read`] is such a
+    /// reader; one that shares the cache with other threads reads without it and inserts.
+    pub fn stops(&self, tokens: &[u32], n_reused: usize) -> Vec<usize> {
+        let n_shared = self.trie.walk(&key(0, tokens)).n_matched.saturating_sub(OWNER_LEN);
+        let shared = (n_shared >= n_reused + MIN_SHARED_LEN && n_shared < tokens.len()).then_some(n_shared);
+        let end = (n_reused < tokens.len()).then_some(tokens.len());
+        shared.into_iter().chain(end).collect()
     }
 
     /// Reads the tokens from `start` to `end`, and caches the state after them.

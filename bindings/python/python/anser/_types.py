@@ -22,6 +22,9 @@ Which = Literal["last", "all"]
 Thinking = Literal["off", "on", "short", "normal", "long", "fake", "fake-inline"]
 """Whether the model thinks before it answers."""
 
+ToolChoice = Literal["required", "auto"]
+"""Whether the model must call a function or may answer in words."""
+
 FinishReason = Literal["stop", "length", "cancelled"]
 """The reason for which a generation ended."""
 
