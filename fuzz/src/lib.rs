@@ -20,7 +20,8 @@ pub fn read_parts(bytes: &[u8], n_first: usize) {
     }
 }
 
-fn use_model_file(file: &Arc<ModelFile>) {
+/// Reads all that a program reads of an open model file, without running the model.
+pub fn use_model_file(file: &Arc<ModelFile>) {
     for info in file.tensors() {
         let Some(view) = info.view() else {
             assert!(file.tensor(info.name).is_none());

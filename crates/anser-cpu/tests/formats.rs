@@ -23,18 +23,21 @@ fn formats(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/unpacked/formats").join(name)
 }
 
-/// What the oracles say.
-struct Expected(Vec<u8>);
+/// What the oracles say: the two files of expected values.
+struct Expected([Vec<u8>; 2]);
 
 impl Expected {
     fn read() -> Expected {
-        Expected(std::fs::read(formats("expected.safetensors")).expect("run scripts/prepare"))
+        let files = ["expected.safetensors", "../../formats/hybrids.safetensors"];
+        Expected(files.map(|name| std::fs::read(formats(name)).expect("run scripts/prepare")))
     }
 
     fn find(&self, name: &str) -> Option<Vec<f32>> {
-        let file = SafeTensors::deserialize(&self.0).unwrap();
-        let bytes = file.tensor(name).ok()?.data();
-        Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect())
+        self.0.iter().find_map(|bytes| {
+            let file = SafeTensors::deserialize(bytes).unwrap();
+            let bytes = file.tensor(name).ok()?.data();
+            Some(bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect())
+        })
     }
 
     fn get(&self, name: &str) -> Vec<f32> {
@@ -42,11 +45,13 @@ impl Expected {
     }
 
     /// The state after prompt 1 in the order of the plan's layout; `None` where the oracle gave none. Its tensors are in
-    /// package rwkv's order, per layer: att_x, then S, or aa, bb and pp, then ffn_x. S is [key, value] before RWKV-7.
+    /// package rwkv's order, per layer: att_x, then S, or aa, bb and pp, then ffn_x. S is [key, value] before RWKV-7. The hybrids'
+    /// oracle has no ffn_x, and S is [value, key].
     fn state(&self, plan: &Plan, model: &str) -> Option<Vec<f32>> {
         let n_layer = plan.state.n_layer;
         let is_version_4 = plan.title.starts_with("rwkv4");
-        let n_per_layer = if is_version_4 { 5 } else { 3 };
+        let is_hybrid = plan.state.parts.iter().all(|part| part.name != "ffn_shift");
+        let n_per_layer = if is_version_4 { 5 } else { 3 - usize::from(is_hybrid) };
         let part = |layer: usize, j: usize| self.find(&format!("{model}.p1.state.{}", layer * n_per_layer + j));
         let mut state = vec![];
         for (i, layout) in plan.state.parts.iter().enumerate() {
@@ -58,7 +63,7 @@ impl Expected {
                     ("wkv", false) => {
                         let s = part(layer, 1)?;
                         let n = layout.shape[2];
-                        if plan.title.starts_with("rwkv7") {
+                        if is_hybrid || plan.title.starts_with("rwkv7") {
                             state.extend(s);
                             continue;
                         }
@@ -122,9 +127,11 @@ fn every_version_from_every_container_agrees_with_its_oracle() {
     let cases = cases();
     assert!(cases.len() >= 30, "{} cases", cases.len());
     let mut failures = vec![];
+    let mut n_states = 0;
     for Case { file, expect, prompts } in cases {
         let plan = load(&file);
         let mut worst = 0.0f64;
+        n_states += usize::from(expected.state(&plan, &expect).is_some());
         for (mode, bound) in [(Mode::Reference, REFERENCE), (Mode::Fast, FAST)] {
             for (i, tokens) in prompts.iter().enumerate() {
                 for chunk in [1, 7, 64] {
@@ -153,6 +160,7 @@ fn every_version_from_every_container_agrees_with_its_oracle() {
         println!("{file}: {worst:.1e}");
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
+    assert!(n_states >= 35, "{n_states} states");
 }
 
 /// Numbers have so few digits that F16, BF16 and F32 files have the same ones: so have their logits.

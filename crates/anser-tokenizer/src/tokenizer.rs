@@ -14,6 +14,8 @@ use crate::{encode, index_build, vocab_json, vocab_text, world};
 
 /// GGUF's `tokenizer.ggml.token_type` of control tokens, which steer a model. A text never encodes to one.
 const GGUF_TYPE_CONTROL: i32 = 3;
+/// GGUF's `tokenizer.ggml.token_type` of tokens that a user of a BPE has added, with a text that is found before others.
+const GGUF_TYPE_USER_DEFINED: i32 = 4;
 /// GGUF's `tokenizer.ggml.token_type` of unused ids, which only pad the vocabulary.
 const GGUF_TYPE_UNUSED: i32 = 5;
 
@@ -85,7 +87,8 @@ impl Tokenizer {
     /// A tokenizer for the `tokenizer.ggml.tokens` of a GGUF file whose `tokenizer.ggml.model` is `gpt2`, each with its
     /// `tokenizer.ggml.token_type`; with its `tokenizer.ggml.merges` and `tokenizer.ggml.pre`.
     ///
-    /// Control and unused tokens have no text here.
+    /// Control and unused tokens (types 3 and 5) have no text here. Tokens that were added to the vocabulary (type 4) are found in a text
+    /// before it is split.
     ///
     /// # Errors
     /// When a single byte is no token, a merge names others than these, or texts are split in another way than GPT-2 or
@@ -96,8 +99,13 @@ impl Tokenizer {
         pre: &str,
     ) -> Result<Self, VocabularyError> {
         let pattern = Pattern::from_llama(pre).ok_or_else(|| VocabularyError::Pattern { found: pre.into() })?;
-        let token = |(text, token_type): (&str, i32)| match token_type {
+        let mut added = vec![];
+        let token = |(id, (text, token_type)): (usize, (&str, i32))| match token_type {
             GGUF_TYPE_CONTROL | GGUF_TYPE_UNUSED => None,
+            GGUF_TYPE_USER_DEFINED => {
+                added.push(id as u32);
+                Some(text.as_bytes().to_vec()) // This is the only type whose text is not in the alphabet of bytes.
+            }
             _ => bpe::token_bytes(text).or_else(|| Some(text.as_bytes().to_vec())),
         };
         let pair = |(rank, merge): (usize, &str)| {
@@ -107,9 +115,9 @@ impl Tokenizer {
                 _ => Err(VocabularyError::Merge { rank }),
             }
         };
-        let tokens = tokens.into_iter().map(token).collect();
+        let tokens = tokens.into_iter().enumerate().map(token).collect();
         let merges = merges.into_iter().enumerate().map(pair).collect::<Result<_, _>>()?;
-        Ok(Self(Source::Bpe(Arc::new(Bpe::new(Parts { tokens, merges, added: vec![], pattern })?))))
+        Ok(Self(Source::Bpe(Arc::new(Bpe::new(Parts { tokens, merges, added, pattern })?))))
     }
 
     /// A tokenizer for the text of a vocabulary file. Three formats are told apart by their content:

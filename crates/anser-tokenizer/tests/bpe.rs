@@ -45,9 +45,12 @@ fn a_gguf_files_arrays_make_the_same_tokenizer() {
             .iter()
             .map(|pair| format!("{} {}", pair[0].as_str().unwrap(), pair[1].as_str().unwrap()))
             .collect();
-        let typed = tokens.iter().map(|(token, id)| (*token, if *id < 2 { 3 } else { 1 }));
+        // Type 3 is control, 4 is a token that was added to the vocabulary: here runs of spaces.
+        let added = json["added_tokens"].as_array().unwrap().iter().filter(|added| added["special"] == false);
+        let added = added.map(|added| (added["content"].as_str().unwrap(), 4));
+        let typed = tokens.iter().map(|(token, id)| (*token, if *id < 2 { 3 } else { 1 })).chain(added);
         let tokenizer = Tokenizer::from_gguf_bpe(typed, merges.iter().map(String::as_str), pre).unwrap();
-        for text in ["Once upon a time", "x = [1, 22]\n\n don't", "L'été 日本 \u{1f600}"] {
+        for text in ["Once upon a time", "x = [1, 22]\n\n don't", "L'été 日本 \u{1f600}", "a     b  c", "   "] {
             assert_eq!(tokenizer.encode(text.as_bytes()), load(name).encode(text.as_bytes()), "{text:?}");
         }
         assert_eq!(tokenizer.token_bytes(0), Some(&b""[..]), "control tokens have no text");
@@ -80,6 +83,23 @@ fn long_pieces_are_encoded() {
     let ids = tokenizer.encode(text.as_bytes());
     assert_eq!(tokenizer.decode(&ids).unwrap(), text.as_bytes());
     assert!(ids.len() < text.len() / 2);
+}
+
+/// A file may add as many tokens as a vocabulary has room for: finding them takes a moment in a text that nearly has them all.
+#[test]
+fn many_added_tokens_are_found() {
+    let json: Value = serde_json::from_str(&fixture("bpe-neox.tokenizer.json")).unwrap();
+    let one_char = |token: &&String| token.chars().count() == 1;
+    let bytes: Vec<&String> = json["model"]["vocab"].as_object().unwrap().keys().filter(one_char).collect();
+    assert_eq!(bytes.len(), 256);
+    let added: Vec<String> = (0..200_000).map(|i| format!("aaaa{i:06}")).collect();
+    let tokens = bytes.iter().map(|token| (&token[..], 1)).chain(added.iter().map(|token| (&token[..], 4)));
+    let tokenizer = Tokenizer::from_gguf_bpe(tokens, [], "gpt-2").unwrap();
+    let text = "a".repeat(200_000) + "000007" + "aaaa199999a";
+    let ids = tokenizer.encode(text.as_bytes());
+    assert_eq!(ids.len(), 200_000 - 4 + 1 + 2);
+    assert_eq!(ids[ids.len() - 3..], [256 + 7, 256 + 199_999, ids[0]]);
+    assert_eq!(tokenizer.decode(&ids).unwrap(), text.as_bytes());
 }
 
 proptest! {

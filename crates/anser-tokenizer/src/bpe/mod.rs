@@ -6,7 +6,7 @@ mod json;
 mod split;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
 
 use crate::vocabulary::{MAX_VOCAB_SIZE, Vocabulary, VocabularyBuf, VocabularyError};
 
@@ -22,8 +22,11 @@ pub(crate) struct Bpe {
     bytes: [u32; 256],
     /// By pair of tokens: the merge's rank (the lowest comes first), and the token that it makes.
     merges: HashMap<(u32, u32), (u32, u32)>,
-    /// Tokens that are found in a text before it is split, by descending length.
-    added: Vec<(Vec<u8>, u32)>,
+    /// By its bytes, the id of a token that is found in a text before it is split.
+    added: HashMap<Vec<u8>, u32>,
+    /// The lengths in bytes that these tokens have, the longest first: at most
+    /// [`MAX_TOKEN_LEN`](crate::MAX_TOKEN_LEN) of them, however many tokens a file adds.
+    added_lens: Vec<usize>,
     /// Whether an added token begins with this byte.
     begins_added: [bool; 256],
 }
@@ -45,8 +48,9 @@ impl Bpe {
         let vocabulary = VocabularyBuf::collect(tokens.iter().map(|token| Ok(token.as_deref())))?;
         // Of equal tokens the first one counts.
         let mut ids: HashMap<&[u8], u32> = HashMap::new();
+        let is_added: HashSet<u32> = added.iter().copied().collect();
         for (id, token) in tokens.iter().enumerate() {
-            if let Some(token) = token.as_deref().filter(|_| !added.contains(&(id as u32))) {
+            if let Some(token) = token.as_deref().filter(|_| !is_added.contains(&(id as u32))) {
                 ids.entry(token).or_insert(id as u32);
             }
         }
@@ -65,15 +69,14 @@ impl Bpe {
             let merged = find(&[&left[..], right].concat())?;
             ranked.entry(pair).or_insert((rank as u32, merged));
         }
-        let mut added: Vec<(Vec<u8>, u32)> = added
-            .into_iter()
-            .filter_map(|id| Some((tokens.get(id as usize)?.clone()?, id)))
-            .filter(|(token, _)| !token.is_empty())
-            .collect();
-        added.sort_by_key(|(token, _)| Reverse(token.len()));
+        let text = |&id: &u32| tokens.get(id as usize)?.as_deref().filter(|token| !token.is_empty());
+        let added: HashMap<Vec<u8>, u32> =
+            added.iter().rev().filter_map(|id| Some((text(id)?.to_vec(), *id))).collect();
+        let added_lens: BTreeSet<usize> = added.keys().map(Vec::len).collect();
+        let added_lens = added_lens.into_iter().rev().collect();
         let mut begins_added = [false; 256];
-        added.iter().for_each(|(token, _)| begins_added[usize::from(token[0])] = true);
-        Ok(Bpe { vocabulary, pattern, bytes, merges: ranked, added, begins_added })
+        added.keys().for_each(|token| begins_added[usize::from(token[0])] = true);
+        Ok(Bpe { vocabulary, pattern, bytes, merges: ranked, added, added_lens, begins_added })
     }
 
     pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {
@@ -85,31 +88,31 @@ impl Bpe {
     pub(crate) fn encode<'a>(&self, text: &'a [u8], n_bytes: usize, ids: &mut Vec<u32>) -> &'a [u8] {
         let mut rest = text;
         while !rest.is_empty() && text.len() - rest.len() < n_bytes {
-            let (start, added) = self.next_added(rest);
+            let (start, n_added) = self.next_added(rest);
             let segment = &rest[..start];
             let limit = n_bytes - (text.len() - rest.len());
             let left = self.encode_segment(segment, limit, ids);
             if !left.is_empty() {
                 return &rest[segment.len() - left.len()..];
             }
-            rest = &rest[start..];
-            if let Some((token, id)) = added {
-                ids.push(*id);
-                rest = &rest[token.len()..];
-            }
+            let (token, after) = rest[start..].split_at(n_added);
+            ids.extend(self.added.get(token));
+            rest = after;
         }
         rest
     }
 
-    /// Where the first added token is, and which; the end of the text if there is none.
-    fn next_added(&self, text: &[u8]) -> (usize, Option<&(Vec<u8>, u32)>) {
+    /// Where the first added token begins, and its length in bytes; the end of the text and 0 if there is none. Of several that begin
+    /// there it is the longest.
+    fn next_added(&self, text: &[u8]) -> (usize, usize) {
         let candidates = text.iter().enumerate().filter(|(_, byte)| self.begins_added[usize::from(**byte)]);
         for (at, _) in candidates {
-            if let Some(found) = self.added.iter().find(|(token, _)| text[at..].starts_with(token)) {
-                return (at, Some(found));
+            let is_added = |len: &&usize| text[at..].get(..**len).is_some_and(|token| self.added.contains_key(token));
+            if let Some(&len) = self.added_lens.iter().find(is_added) {
+                return (at, len);
             }
         }
-        (text.len(), None)
+        (text.len(), 0)
     }
 
     /// The same for text without added tokens.
