@@ -91,9 +91,10 @@ fn arrival_of(seed: u32, token: u32, weight: f32) -> f32 {
 // −ln(1 − u) for a random u between 0 and 1. The same formula as on the host: 1 − u = 2⁻ⁿ·(1 − d) with 0 < d ≤ ½, so that
 // −ln(1 − u) = n·ln 2 + 2·artanh(z) with z = d / (2 − d), by the series of artanh.
 fn waiting_time(seed: u32, token: u32) -> f32 {
-    let rest = ~mix_bits(mix_bits(token + 0x9e3779b9u) ^ seed) | 1u;
+    let rest = max(~mix_bits(mix_bits(token + 0x9e3779b9u) ^ seed), 1u);
     let n = countLeadingZeros(rest);
-    let d = (f32(~(rest << n)) + 0.5) * 0x1p-32;
+    let rest_and_half = (rest << n) | ((1u << n) >> 1u);
+    let d = (f32(~rest_and_half) + 0.5) * 0x1p-32;
     let z = d / (2.0 - d);
     let square = z * z;
     var series = 1.0 / 13.0;

@@ -68,10 +68,11 @@ impl Race {
 /// 1 − u = 2⁻ⁿ·(1 − d) with 0 < d ≤ ½, so that −ln(1 − u) = n·ln 2 + 2·artanh(z) with z = d / (2 − d) ≤ ⅓; artanh by its series up to
 /// z¹³ / 13, whose remainder is below f32's rounding.
 pub(super) fn waiting_time(seed: u32, token: u32) -> f32 {
-    // u = 1 − rest / 2³²; the lowest bit keeps 1 − u above 0.
-    let rest = !random(seed, token) | 1;
+    // 1 − u = (rest + ½) / 2³², but for rest = 0, which is taken for 1.
+    let rest = (!random(seed, token)).max(1);
     let n = rest.leading_zeros();
-    let d = (!(rest << n) as f32 + 0.5) * STEP_OF_32_BITS;
+    let rest_and_half = rest << n | (1 << n) >> 1;
+    let d = (!rest_and_half as f32 + 0.5) * STEP_OF_32_BITS;
     let z = d / (2.0 - d);
     let square = z * z;
     let mut series = 1.0 / 13.0;
