@@ -29,8 +29,8 @@ TEXTS = [f"From: user{i}@example.com\n\nMy order {7000 + i} of {i % 9 + 1} lamps
 def cluster() -> Iterator[None]:
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield
-    serve.shutdown()
-    ray.shutdown()  # type: ignore[no-untyped-call]
+    serve.shutdown()  # type: ignore[no-untyped-call]
+    ray.shutdown()
 
 
 def test_a_process_that_is_no_worker_is_granted_nothing() -> None:

@@ -2,7 +2,7 @@
 RWKV inference; import `anser`, not this module.
 """
 
-from anser._types import GenerateOptions, Messages, Pooling, Progress, Prompt, StrPath, Text, Thinking, Which
+from anser._types import GenerateOptions, Messages, Pooling, Progress, Prompt, StrPath, Text, Thinking, ToolChoice, Which
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import GenericAlias, TracebackType
 from typing import Any, Generic, overload
@@ -13,7 +13,7 @@ from numpy import float32, uint32
 from numpy.typing import ArrayLike, NDArray
 from typing import Final, final
 
-__all__ = ["__version__", "CacheStats", "Fed", "Generation", "MemoryUse", "Model", "Session", "State", "Tokenizer", "load"]
+__all__ = ["__version__", "CacheStats", "Fed", "Generation", "MemoryUse", "Model", "PrefixCache", "Session", "State", "Tokenizer", "load"]
 
 __version__: Final[str]
 """
@@ -204,7 +204,7 @@ class Model:
     @overload
     def chat(self, messages: Messages, /, **options: float | None) -> Generation: ...
     @overload
-    def chat(self, /, messages: Messages, *, thinking: Thinking = "off", tools: Sequence[str] = (), state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
+    def chat(self, /, messages: Messages, *, thinking: Thinking = "off", tools: Sequence[str] = (), tool_choice: ToolChoice = "required", state: State | None = None, progress: Progress | None = None, **options: Unpack[GenerateOptions]) -> Generation:
         """
         Generates the answer to a conversation, given as messages {"role": …, "content": …} with the roles system, user,
         assistant and tool, in the format of RWKV-7 G1, or of G1h and later if the model's name says so.
@@ -212,13 +212,14 @@ class Model:
         thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
         empty thought, after which models answer better than without one). The pieces are those of the answer; the
         thought is in reasoning. With state_cache of load() the states after turns are kept, so that the next turn of a conversation reads
-        its own tokens and the last answer only. tools lists functions by their signatures; the answer is then the JSON of a call.
+        its own tokens and the last answer only. tools lists functions by their signatures (see anser.tools). With tool_choice "required"
+        the answer is the JSON of a call; with "auto" it is words, or a call that begins with ```json.
 
         Options (None means the default):
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
@@ -280,6 +281,23 @@ class Model:
         """
         Token ids of several texts.
         """
+    @overload
+    def feed_batch(self, /, sessions: Iterable[Session], prompts: Iterable[Prompt], *, logits: Which = "last", hidden: None = None, progress: Progress | None = None) -> list[Fed[NDArray[float32], None]]: ...
+    @overload
+    def feed_batch(self, /, sessions: Iterable[Session], prompts: Iterable[Prompt], *, logits: Which = "last", hidden: Which, progress: Progress | None = None) -> list[Fed[NDArray[float32], NDArray[float32]]]: ...
+    @overload
+    def feed_batch(self, /, sessions: Iterable[Session], prompts: Iterable[Prompt], *, logits: None, hidden: None = None, progress: Progress | None = None) -> list[Fed[None, None]]: ...
+    @overload
+    def feed_batch(self, /, sessions: Iterable[Session], prompts: Iterable[Prompt], *, logits: None, hidden: Which, progress: Progress | None = None) -> list[Fed[None, NDArray[float32]]]: ...
+    @overload
+    def feed_batch(self, /, sessions: Iterable[Session], prompts: Iterable[Prompt], *, logits: Which | None = "last", hidden: Which | None = None, progress: Progress | None = None) -> list[Fed[NDArray[float32] | None, NDArray[float32] | None]]:
+        """
+        Reads a text or token ids into each of several sessions of this model, side by side: in far less time than one feed() after the other.
+        Returns what Session.feed() returns for each; logits and hidden are those of feed(). prompts has one for each session.
+
+        progress is called as (tokens read, total) of all sessions. An exception in it, or Ctrl-C, ends the call; the sessions then hold
+        the tokens that were read until then. BusyError if another call or a generation uses one of the sessions: nothing is read then.
+        """
     @property
     def fingerprint(self, /) -> str:
         """
@@ -300,7 +318,7 @@ class Model:
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
@@ -340,7 +358,7 @@ class Model:
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
@@ -440,6 +458,40 @@ class Model:
         """
         The state after a text or token ids.
         """
+    def states(self, /, texts: Prompt | Iterable[Prompt], *, progress: Progress | None = None) -> list[State]:
+        """
+        The states after each of several texts (or token ids), which are read side by side: in far less time than one after the other.
+
+        progress is called as (texts done, total), or is a bar such as tqdm's. The calls of other threads and tasks share the steps.
+        """
+
+@final
+class PrefixCache:
+    """
+    A bounded cache of states after beginnings of texts, so that what many texts begin with is read once.
+
+    read() keeps the state at the end of each text. When a text shares only a beginning of at least 32 tokens with an earlier one, it also keeps
+    the state after that beginning, from which the third such text goes on. A state is used only after exactly the tokens that led to
+    it. The states take at most max_bytes bytes, the least recently used ones are dropped first; they lie in main memory, or on the
+    model's device if on_device is True, which saves copies. Several threads may use a cache at a time.
+    """
+    def __new__(cls, /, model: Model, max_bytes: int, *, on_device: bool = False) -> PrefixCache: ...
+    def __repr__(self, /) -> str: ...
+    def longest(self, /, prompt: Prompt) -> tuple[Session, int]:
+        """
+        A session that has read the longest beginning of a text or of token ids after which the cache has a state, and the length of that
+        beginning in tokens. Nothing is read.
+        """
+    def read(self, /, prompt: Prompt) -> tuple[Session, int]:
+        """
+        A session that has read a text or token ids from a fresh state, and the number of tokens that it did not need to read, since the
+        cache had the state after them. Ctrl-C ends the call.
+        """
+    @property
+    def stats(self, /) -> CacheStats:
+        """
+        The counts of the cache.
+        """
 
 @final
 class Session:
@@ -490,7 +542,7 @@ class Session:
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.

@@ -30,9 +30,9 @@ export function useCurrent(): Conversation {
   return kept ?? fresh;
 }
 
-/** Shows a conversation without messages. `state`: the named state that it begins from. */
-export function beginConversation(state = ""): void {
-  draft.update((fresh) => ({ ...fresh, settings: { ...usualSettings(), state } }));
+/** Shows a conversation without messages. `beginning`: the named state that it begins from, and the model that the state is of. */
+export function beginConversation(beginning: Partial<Pick<Settings, "state" | "model">> = {}): void {
+  draft.update((fresh) => ({ ...fresh, settings: { ...usualSettings(), ...beginning } }));
   show({ kind: "chat", id: null });
 }
 

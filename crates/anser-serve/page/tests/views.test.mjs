@@ -94,6 +94,32 @@ test("the state of a conversation is kept, begun from, downloaded and deleted", 
   await page.getByText("There are no states yet.").waitFor();
 });
 
+test("of several models one is chosen, and a state brings its own", {}, async (page) => {
+  const models = ["large", "small"].map((id) => ({ id, object: "model" }));
+  const states = [{ id: "manual", object: "state", model: "small", created: 1_700_000_000, n_tokens: 9, n_bytes: 1000 }];
+  await page.route("**/v1/models", (route) => route.fulfill({ json: { object: "list", data: models } }));
+  await page.route("**/v1/states", (route) => route.fulfill({ json: { object: "list", data: states } }));
+  const requests = await answerWith(page, "An answer.");
+  await page.reload();
+  const choice = page.getByRole("combobox", { name: "Model" });
+  await choice.waitFor();
+  assert.equal(await choice.inputValue(), "large");
+  await send(page, "First");
+  await completed(page);
+  await choice.selectOption("small");
+  await send(page, "Second");
+  await completed(page, 2);
+  await choice.selectOption("large");
+  await page.getByRole("link", { name: "States" }).click();
+  await page.getByRole("button", { name: "Begin a conversation" }).click();
+  await send(page, "Third");
+  await completed(page);
+  assert.deepEqual(
+    requests.map(({ model, state }) => [model, state]),
+    [["large", undefined], ["small", undefined], ["small", "manual"]],
+  );
+});
+
 test("a window of 320 pixels shows all without scrolling sideways", { viewport: { width: 320, height: 640 } }, async (page) => {
   await answerWith(page, ANSWER);
   await send(page, "unbroken".repeat(40));

@@ -1,11 +1,10 @@
-import { connection, modelFor, modelsOf } from "../connection";
+import { ModelField } from "../model-field";
 import { PRESETS, type PresetName } from "../settings/sampling";
 import { useStore } from "../store";
 import { completionSettings } from "./settings";
 
 export function CompletionSettingsFields() {
   const settings = useStore(completionSettings, (value) => value);
-  const models = useStore(connection, modelsOf);
   const change = (changes: Partial<typeof settings>) => completionSettings.set({ ...settings, ...changes });
   return (
     <div class="fields">
@@ -36,18 +35,7 @@ export function CompletionSettingsFields() {
           ))}
         </select>
       </label>
-      {models.length > 1 && (
-        <label class="field">
-          <span>Model</span>
-          <select value={modelFor(settings.model)} onChange={(event) => change({ model: event.currentTarget.value })}>
-            {models.map((name) => (
-              <option key={name} value={name}>
-                {name}
-              </option>
-            ))}
-          </select>
-        </label>
-      )}
+      <ModelField model={settings.model} onChange={(model) => change({ model })} />
     </div>
   );
 }

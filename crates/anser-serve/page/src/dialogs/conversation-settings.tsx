@@ -44,10 +44,15 @@ function StateField({ state, isFixed }: { state: string; isFixed: boolean }) {
   }, []);
   const names = states.map((known) => known.id);
   const options = state === "" || names.includes(state) ? names : [state, ...names];
+  const change = (name: string) => {
+    // A state is of one model.
+    const model = states.find((known) => known.id === name)?.model;
+    changeCurrentSettings(model === undefined ? { state: name } : { state: name, model });
+  };
   return (
     <label class="field">
       <span>Begins from the state</span>
-      <select value={state} disabled={isFixed} onChange={(event) => changeCurrentSettings({ state: event.currentTarget.value })}>
+      <select value={state} disabled={isFixed} onChange={(event) => change(event.currentTarget.value)}>
         <option value="">None</option>
         {options.map((name) => (
           <option key={name} value={name}>

@@ -1,16 +1,18 @@
 import { useState } from "preact/hooks";
 import { createState, uploadState } from "../api/states";
 import { requestModel } from "../connection";
+import { ModelField } from "../model-field";
 
 /** Makes a state of a text or a file. */
 export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<void> }) {
   const [name, setName] = useState("");
   const [text, setText] = useState("");
+  const [model, setModel] = useState("");
   const [isReading, setReading] = useState(false);
   const read = async () => {
     setReading(true);
     await act(async () => {
-      await createState({ model: requestModel(""), name, input: text });
+      await createState({ model: requestModel(model), name, input: text });
       setName("");
       setText("");
     });
@@ -19,7 +21,7 @@ export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<
   const upload = (input: HTMLInputElement) => {
     const file = input.files?.[0];
     input.value = "";
-    if (file) void act(() => uploadState(nameOf(file.name), file, requestModel("")));
+    if (file) void act(() => uploadState(nameOf(file.name), file, requestModel(model)));
   };
   return (
     <form
@@ -41,6 +43,7 @@ export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<
           onInput={(event) => setName(event.currentTarget.value)}
         />
       </label>
+      <ModelField model={model} onChange={setModel} />
       <label class="field">
         <span>Text</span>
         <textarea rows={5} required value={text} onInput={(event) => setText(event.currentTarget.value)} />

@@ -71,7 +71,7 @@ function StateEntry({ state, act }: { state: NamedState; act: (work: () => Promi
         </div>
       ) : (
         <div class="row">
-          <button type="button" class="plain" onClick={() => beginConversation(id)}>
+          <button type="button" class="plain" onClick={() => beginConversation({ state: id, model })}>
             Begin a conversation
           </button>
           <button
