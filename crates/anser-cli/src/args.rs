@@ -9,10 +9,12 @@ mod numbers;
 mod serve;
 mod usage;
 
-pub(crate) use bench::{BenchArgs, BenchEngineArgs, BenchKernelsArgs, BenchWhat, ClientArgs};
-pub(crate) use groups::{GenerationArgs, GrammarArgs, ModelArgs, OpeningArgs, TokensArgs, about_to_open, load, not_run};
 #[cfg(feature = "serve")]
 pub(crate) use bench::BenchServeArgs;
+pub(crate) use bench::{BenchArgs, BenchEngineArgs, BenchKernelsArgs, BenchWhat, ClientArgs};
+pub(crate) use groups::{
+    GenerationArgs, GrammarArgs, ModelArgs, OpeningArgs, TokensArgs, about_to_open, load, not_run,
+};
 #[cfg(feature = "serve")]
 pub(crate) use serve::ServeArgs;
 pub(crate) use usage::parse;

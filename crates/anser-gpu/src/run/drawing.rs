@@ -472,8 +472,7 @@ impl Gpu {
         }
         self.sampling.next = None;
         let step_now = drawing.n_steps;
-        let needs_seeds =
-            |row: &Row| !row.greedy && row.draws() && (step_now - row.first_step).is_multiple_of(N_SEEDS);
+        let needs_seeds = |row: &Row| !row.greedy && row.draws() && (step_now - row.first_step).is_multiple_of(N_SEEDS);
         for (at, row) in drawing.rows.iter_mut().enumerate().filter(|(_, row)| needs_seeds(row)) {
             let seeds: Vec<u32> = (0..N_SEEDS).map(|_| (row.seeds.0)()).collect();
             let offset = (4 * at * N_SEEDS) as u64;

@@ -128,8 +128,7 @@ impl OwnServer {
         let served =
             ServedModel { model: model.clone(), names: vec![name.to_owned()], created: SystemTime::now(), limits };
         let keys = match key {
-            Some(key) => Keys::from_lines(key)
-                .map_err(|reason| Failure::Usage(format!("{KEY_VARIABLE}: {reason}")))?,
+            Some(key) => Keys::from_lines(key).map_err(|reason| Failure::Usage(format!("{KEY_VARIABLE}: {reason}")))?,
             None => Keys::default(),
         };
         let bounds = Bounds { request_time: Duration::from_secs(3600), ..Bounds::default() };

@@ -64,7 +64,7 @@ impl HeldShape {
         const MIN_WORKGROUP: u32 = 128;
         /// Rows of a thread, the best numbers without a measurement first: few, so that there are many workgroups, some of which
         /// wait for memory while others compute.
-        const N_ROWS: [u32; 4] = [4, 1, 2, 8];
+        const N_ROWS: [u32; 4] = [2, 1, 4, 8];
 
         let [smallest, largest] = features.subgroup_size;
         if !features.subgroups || smallest < FOLDED {

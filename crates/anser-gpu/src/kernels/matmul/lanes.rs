@@ -35,6 +35,8 @@ pub(crate) struct VecRows {
     pub(crate) whole_pieces: bool,
     /// Whether every workgroup makes its input: the larger workgroups are, the fewer of them do so.
     pub(crate) makes_input: bool,
+    /// Whether the step has one token.
+    pub(crate) is_of_one_token: bool,
 }
 
 impl VecShape {
@@ -54,8 +56,7 @@ impl VecShape {
 
         let with_input = [VecShape::workgroup_with_input(features)];
         let workgroups = if rows.makes_input { &with_input[..] } else { &WORKGROUPS };
-        let usual =
-            choose_lanes(rows.n_rows, rows.n_units, VecShape::max_lanes(workgroups[0], rows, features), features);
+        let usual = choose_lanes(rows, VecShape::max_lanes(workgroups[0], rows, features), features);
         let mut shapes = vec![];
         for &workgroup in workgroups {
             let max_lanes = VecShape::max_lanes(workgroup, rows, features);
@@ -100,11 +101,15 @@ impl VecShape {
 
 /// The threads, a power of two up to `max_lanes`, that share a row: as few as keep the device busy, since few of them
 /// are idle then and each sums more; else as many as are worth it, since many threads wait less for memory.
-fn choose_lanes(n_rows: usize, n_units: usize, max_lanes: u32, features: &Features) -> u32 {
+fn choose_lanes(rows: VecRows, max_lanes: u32, features: &Features) -> u32 {
     /// Threads that keep a core busy.
     const N_BUSY: f64 = 909.0;
+    /// Threads that keep a core busy that neither makes inputs nor reads those of several tokens, and so does little but wait for weights.
+    const N_BUSY_WAITING: f64 = 3000.0;
 
-    let n_busy = features.per_core(N_BUSY) as usize;
+    let VecRows { n_rows, n_units, makes_input, is_of_one_token, .. } = rows;
+    let n_busy = if is_of_one_token && !makes_input { N_BUSY_WAITING } else { N_BUSY };
+    let n_busy = features.per_core(n_busy) as usize;
     let busy = |n_lanes: u32| n_units as f64 / (n_units.div_ceil(n_lanes as usize) * n_lanes as usize) as f64;
     let candidates = || (0..=max_lanes.max(1).ilog2()).rev().map(|i| 1 << i);
     let enough = candidates().filter(|&n: &u32| n >= 8 && n_rows * n as usize >= n_busy && busy(n) >= 0.85).min();
@@ -122,8 +127,9 @@ mod tests {
     fn shapes_fit_devices() {
         for features in devices() {
             for (n_rows, n_units) in [(10240, 80), (2560, 320), (768, 24), (65536, 40), (64, 1), (16, 6)] {
-                for (whole_pieces, makes_input) in [(false, false), (true, false), (true, true)] {
-                    let rows = VecRows { n_rows, n_units, whole_pieces, makes_input };
+                let kinds = [(false, false, true), (false, false, false), (true, false, true), (true, true, true)];
+                for (whole_pieces, makes_input, is_of_one_token) in kinds {
+                    let rows = VecRows { n_rows, n_units, whole_pieces, makes_input, is_of_one_token };
                     let shapes = VecShape::candidates(rows, &features);
                     assert!(!shapes.is_empty());
                     for VecShape { workgroup, n_lanes, in_subgroup, subgroup_len } in shapes {

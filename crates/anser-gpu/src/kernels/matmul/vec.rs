@@ -10,7 +10,7 @@ use crate::compile::dispatch::{Binding, Dispatch, Extent};
 use crate::compile::lowering::{Lowering, NOTHING};
 use crate::compile::rule::Unlowered;
 use crate::compile::schedule::Region;
-use crate::compile::target::Precision;
+use crate::compile::target::{Precision, RowClass};
 use crate::device::kernel::{Access, Argument, KernelSpec, wgsl};
 use crate::memory::layout::WeightPlace;
 use crate::quant::{DeviceType, PIECE_LEN};
@@ -239,6 +239,7 @@ fn dispatch(jobs: &[Job], shift: Option<&Shift>, lowering: &Lowering) -> Result<
         n_units: jobs.iter().map(|job| job.op.n_units()).min().unwrap_or(1),
         whole_pieces: writes_bytes,
         makes_input: shift.is_some(),
+        is_of_one_token: class == RowClass(1),
     };
     let lanes = VecShape::candidates(rows, features);
     let candidates: Vec<Shape> = held.into_iter().map(Shape::Held).chain(lanes.into_iter().map(Shape::Lanes)).collect();
