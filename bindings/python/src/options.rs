@@ -111,7 +111,7 @@ fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> 
         "stop" => generate.stop = texts(value)?,
         "lookup" => generate.lookup = values::flag(name, value)?,
         "json_schema" | "regex" | "grammar" => generate.grammar = Some(grammar(name, value)?),
-        "stop_tokens" => generate.stop_tokens = crate::tokens::ids(name, value)?,
+        "stop_tokens" => generate.stop_tokens = Some(crate::tokens::ids(name, value)?),
         "seed" => sampler.seed = Some(values::whole_number(name, value, 0..=u64::MAX)?),
         "order" => {
             let orders = [("rwkv", SamplerOrder::Rwkv), ("common", SamplerOrder::Common)];

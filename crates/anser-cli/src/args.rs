@@ -145,7 +145,7 @@ pub(crate) struct GenerateArgs {
     /// Continue from a state that `anser state`, or /save in a chat, wrote, or begin with a state-tuned file
     #[arg(long, value_name = "STATE")]
     pub(crate) from: Option<PathBuf>,
-    /// The text to continue; - reads standard input. Without one the model begins a document (token 0), or continues from
+    /// The text to continue; - reads standard input. Without one the model begins a document, or continues from
     /// the state given with --from
     pub(crate) prompt: Option<OsString>,
     #[command(flatten)]
@@ -310,7 +310,7 @@ Examples:
   anser logits --text \"Once upon a\" --top 3
   anser logits -m model.gguf --tokens 1,2,3 --out logits.npy
 
-No text, or no tokens, are read as token 0: the start of a document.";
+No text, or no tokens, are read as the start of a document: token 0 in RWKV's vocabularies.";
 
 /// Turn texts into vectors
 ///

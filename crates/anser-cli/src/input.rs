@@ -1,7 +1,7 @@
 //! Reads the inputs of commands: arguments as bytes, standard input, files, lists of token ids.
 
 use crate::report::Failure;
-use anser::END_OF_TEXT;
+use anser::Model;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::path::Path;
@@ -83,9 +83,9 @@ fn argument_bytes(argument: &OsStr) -> Result<Vec<u8>, Failure> {
     Ok(text.as_bytes().to_vec())
 }
 
-/// `tokens`, or token 0 if there are none.
-pub(crate) fn or_document_start(tokens: Vec<u32>) -> Vec<u32> {
-    if tokens.is_empty() { vec![END_OF_TEXT] } else { tokens }
+/// `tokens`, or the token that begins a document if there are none.
+pub(crate) fn or_document_start(model: &Model, tokens: Vec<u32>) -> Vec<u32> {
+    if tokens.is_empty() { vec![model.document_start()] } else { tokens }
 }
 
 #[cfg(test)]

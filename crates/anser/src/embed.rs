@@ -4,7 +4,6 @@
 //! once for all of them.
 
 use crate::error::Error;
-use crate::generate::END_OF_TEXT;
 use crate::model::Model;
 use crate::session::Session;
 use anser_model::{Rows, Sequence, Step, ValueId};
@@ -64,7 +63,7 @@ struct Reading<'a> {
 }
 
 impl Model {
-    /// The embedding `[C]` of `tokens`, read from a fresh state. An empty list is read as token 0.
+    /// The embedding `[C]` of `tokens`, read from a fresh state. An empty list is read as [`Model::document_start`].
     ///
     /// # Errors
     /// An id or a layer out of range; [`Error::NotFinite`] if the model computed a number that is not finite.
@@ -93,7 +92,8 @@ impl Model {
     ) -> Result<Vec<f32>, Error> {
         // This check comes before the cache's lock, which may be locked for ever in a forked child.
         self.check_process()?;
-        let texts: Vec<Vec<u32>> = texts.iter().map(|t| tokens_to_read(t.as_ref(), options.pooling)).collect();
+        let texts: Vec<Vec<u32>> =
+            texts.iter().map(|t| tokens_to_read(t.as_ref(), options.pooling, self.document_start())).collect();
         let value = self.embedded_value(options.layer)?;
         let mut found = self.embeddings().look_up(&texts, options);
         let missing: Vec<usize> = (0..texts.len()).filter(|&i| found[i].is_none()).collect();
@@ -254,13 +254,13 @@ impl Reading<'_> {
     }
 }
 
-/// The tokens that are read for a text: token 0 for an empty one; with [`Pooling::MeanOf`] its token at the end if the
+/// The tokens that are read for a text: `start` for an empty one; with [`Pooling::MeanOf`] its token at the end if the
 /// text has none.
-fn tokens_to_read(tokens: &[u32], pooling: Pooling) -> Vec<u32> {
+fn tokens_to_read(tokens: &[u32], pooling: Pooling, start: u32) -> Vec<u32> {
     let mut tokens = tokens.to_vec();
     match pooling {
         Pooling::MeanOf(token) if !tokens.contains(&token) => tokens.push(token),
-        _ if tokens.is_empty() => tokens.push(END_OF_TEXT),
+        _ if tokens.is_empty() => tokens.push(start),
         _ => {}
     }
     tokens

@@ -6,6 +6,7 @@ mod text;
 
 use crate::error::Error;
 use crate::grammar::Grammar;
+use crate::model::Model;
 use crate::sampler::SamplerOptions;
 use crate::session::Session;
 pub use generations::Generations;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use text::Text;
 
-/// The token that ends a document, and that an empty prompt starts from.
+/// The token that ends a document in RWKV's own vocabularies. [`Model::document_ends`] has those of any model.
 pub const END_OF_TEXT: u32 = 0;
 
 /// Ends a generation from another thread or a signal handler. Clones share the flag.
@@ -47,8 +48,9 @@ pub struct GenerateOptions {
     pub max_tokens: usize,
     /// Texts that end the generation; they are not part of the text.
     pub stop: Vec<String>,
-    /// Token ids that end the generation; they are neither part of the text nor read.
-    pub stop_tokens: Vec<u32>,
+    /// Token ids that end the generation; they are neither part of the text nor read. `None`, the default, stands for those that end a
+    /// document ([`Model::document_ends`]).
+    pub stop_tokens: Option<Vec<u32>>,
     /// What the text must be. It begins with this generation, whatever the session has read before. The generation ends where the
     /// text is complete and nothing may follow, stop tokens are drawn only where it is complete, and a text that ends otherwise is
     /// the beginning of a complete one. The host draws for such a text. Penalties act on quotes and commas, too: texts of a
@@ -68,11 +70,18 @@ impl Default for GenerateOptions {
             sampler: SamplerOptions::default(),
             max_tokens: usize::MAX,
             stop: vec![],
-            stop_tokens: vec![END_OF_TEXT],
+            stop_tokens: None,
             grammar: None,
             lookup: false,
             cancel: CancelToken::default(),
         }
+    }
+}
+
+impl GenerateOptions {
+    /// The tokens that end a generation by `model`.
+    pub(crate) fn stop_tokens_of<'a>(&'a self, model: &'a Model) -> &'a [u32] {
+        self.stop_tokens.as_deref().unwrap_or(model.document_ends())
     }
 }
 
@@ -124,7 +133,7 @@ pub struct Generation<'a>(Generations<'a>);
 
 impl Session {
     /// Reads `prompt` and generates the text that follows. An empty prompt continues after the session's tokens; in a
-    /// fresh session it starts from token 0.
+    /// fresh session it starts from [`Model::document_start`].
     ///
     /// # Errors
     /// Options out of range, ids out of range; [`Error::Cancelled`] while the prompt is read.

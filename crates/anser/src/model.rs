@@ -13,7 +13,7 @@ use crate::progress::OnLoad;
 use crate::session::Session;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::tune::BackgroundTuner;
-use crate::vocabulary;
+use crate::vocabulary::{self, DocumentTokens};
 use anser_format::{FileKind, MetaValue, ModelFile};
 use anser_model::{Config, Identity, Plan, State, StateLayout};
 use anser_tokenizer::Tokenizer;
@@ -70,6 +70,7 @@ struct Inner {
     initial_state: OnceLock<State>,
     vocabulary: Option<PathBuf>,
     tokenizer: OnceLock<Result<Tokenizer, String>>,
+    documents: DocumentTokens,
     /// Compiles grammars for the tokenizer's vocabulary; made when the first one is used.
     #[cfg(feature = "grammar")]
     grammars: OnceLock<Result<Compiler, String>>,
@@ -200,6 +201,7 @@ impl Model {
             inner: Arc::new(Inner {
                 layout: Arc::new(plan.state.clone()),
                 executor: OfProcess::new(Running::new(executor, &file)),
+                documents: DocumentTokens::of(&file, config.n_vocab),
                 file,
                 config,
                 plan,
@@ -327,6 +329,17 @@ impl Model {
             }
         };
         made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
+    }
+
+    /// The tokens that end a document: token 0 in RWKV's own vocabularies, and those that a GGUF file with a byte-level BPE names.
+    pub fn document_ends(&self) -> &[u32] {
+        &self.inner.documents.ends
+    }
+
+    /// The token that begins a document, which an empty prompt is read as: token 0 in RWKV's own vocabularies, else the one that the file
+    /// names.
+    pub fn document_start(&self) -> u32 {
+        self.inner.documents.start
     }
 
     /// What compiles grammars for the model's vocabulary; made at the first call.

@@ -11,7 +11,7 @@ mod row;
 
 use crate::batch::{Part, feed_step};
 use crate::error::Error;
-use crate::generate::{END_OF_TEXT, FinishReason, Piece, Text};
+use crate::generate::{FinishReason, Piece, Text};
 use crate::grammar;
 use crate::model::Model;
 use crate::session::{Fed, Session, Want};
@@ -109,7 +109,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
     }
 
     /// Adds a row that reads `prompt` in `session`. An empty prompt continues after the session's tokens; in a fresh session it is
-    /// token 0. No token is read before the next step.
+    /// [`Model::document_start`]. No token is read before the next step.
     ///
     /// # Errors
     /// A session of another model; ids or options out of range; an empty prompt in a session without a token to go on from.
@@ -121,7 +121,8 @@ impl<S: BorrowMut<Session>> Rows<S> {
             return Err(Error::Option { option: "session", reason });
         }
         s.check_ids(prompt)?;
-        let prompt = if prompt.is_empty() && s.is_fresh() { &[END_OF_TEXT] } else { prompt };
+        let start = [self.model.document_start()];
+        let prompt = if prompt.is_empty() && s.is_fresh() { &start } else { prompt };
         let pending = s.pending();
         let task = match task {
             RowTask::Read => Task::Read,
@@ -139,9 +140,9 @@ impl<S: BorrowMut<Session>> Rows<S> {
                     None => (None, &[][..]),
                 };
                 let constraint = options.grammar.as_ref();
-                let constraint = constraint.map(|grammar| grammar.constraint(&self.model, &options.stop_tokens));
-                let n_vocab = self.model.config().n_vocab;
-                let mut text = Text::new(n_vocab, options, constraint.transpose()?, tokenizer, uncounted)?;
+                let constraint =
+                    constraint.map(|grammar| grammar.constraint(&self.model, options.stop_tokens_of(&self.model)));
+                let mut text = Text::new(&self.model, options, constraint.transpose()?, tokenizer, uncounted)?;
                 text.lookup = options.lookup.then(|| Box::new(Lookup::new(&[pending, prompt].concat())));
                 Task::Generate { text: Box::new(text), n_top: *n_top }
             }

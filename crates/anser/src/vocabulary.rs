@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::files;
+use crate::generate::END_OF_TEXT;
 use crate::model::Model;
 use anser_format::{MetaValue, ModelFile};
 use anser_tokenizer::Tokenizer;
@@ -61,6 +62,37 @@ fn vocabulary_beside(model: &str) -> Option<PathBuf> {
     VOCABULARIES.iter().map(|name| folder.join(name)).find(|path| path.is_file())
 }
 
+/// The tokens at the edges of a document.
+#[derive(Debug)]
+pub(crate) struct DocumentTokens {
+    /// What an empty prompt is read as.
+    pub(crate) start: u32,
+    /// What a model writes after its text; at least one.
+    pub(crate) ends: Vec<u32>,
+}
+
+impl DocumentTokens {
+    /// Those of the model in `file`: token 0 of every vocabulary that RWKV models are trained with, and what a GGUF file with a
+    /// byte-level BPE names. Models with Qwen2's vocabulary have one token between documents, which the file names as the one that begins
+    /// a text, and another one at the end of a turn.
+    pub(crate) fn of(file: &ModelFile, n_vocab: usize) -> DocumentTokens {
+        let key = |name: &str| file.metadata(&format!("tokenizer.ggml.{name}"));
+        let is_bpe = key("model").and_then(MetaValue::as_str) == Some("gpt2");
+        let token = |name: &str| {
+            let id = key(name).filter(|_| is_bpe)?.as_u64()?;
+            u32::try_from(id).ok().filter(|&id| (id as usize) < n_vocab)
+        };
+        let [start, end, end_of_turn] = ["bos_token_id", "eos_token_id", "eot_token_id"].map(token);
+        let mut ends: Vec<u32> = [end, end_of_turn, start].into_iter().flatten().collect();
+        ends.sort_unstable();
+        ends.dedup();
+        match start.or(end).or(end_of_turn) {
+            Some(start) => DocumentTokens { start, ends },
+            None => DocumentTokens { start: END_OF_TEXT, ends: vec![END_OF_TEXT] },
+        }
+    }
+}
+
 /// The tokenizer that a GGUF file carries.
 fn gguf_tokenizer(file: &ModelFile, tokens: &MetaValue) -> Result<Tokenizer, String> {
     let text = |key: &str| file.metadata(key).and_then(MetaValue::as_str);
@@ -94,7 +126,7 @@ fn gguf_tokenizer(file: &ModelFile, tokens: &MetaValue) -> Result<Tokenizer, Str
 
 #[cfg(test)]
 mod tests {
-    use super::gguf_tokenizer;
+    use super::{DocumentTokens, gguf_tokenizer};
     use anser_format::ModelFile;
 
     /// The tokenizer that a GGUF file of a Qwen2 hybrid carries gives llama.cpp's ids; `<|im_end|>` is text.
@@ -109,6 +141,20 @@ mod tests {
         for text in texts.as_array().unwrap() {
             let ids: Vec<u32> = serde_json::from_value(text["ids"].clone()).unwrap();
             assert_eq!(tokenizer.encode(text["text"].as_str().unwrap().as_bytes()), ids, "{}", text["text"]);
+        }
+    }
+
+    /// Qwen2's token 0 is an exclamation mark.
+    #[test]
+    fn documents_end_as_their_vocabulary_has_it() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/unpacked/formats/");
+        for (name, start, ends) in [("gguf/arwkv7.gguf", 278, &[278, 279][..]), ("m6.pth", 0, &[0][..])] {
+            let file = ModelFile::open(format!("{folder}{name}")).expect("run scripts/prepare");
+            let found = DocumentTokens::of(&file, 280);
+            assert_eq!((found.start, &found.ends[..]), (start, ends), "{name}");
+            // Ids that the model does not have count for nothing.
+            let found = DocumentTokens::of(&file, 100);
+            assert_eq!((found.start, &found.ends[..]), (0, &[0][..]), "{name}");
         }
     }
 }

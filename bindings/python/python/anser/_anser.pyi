@@ -218,7 +218,7 @@ class Model:
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
@@ -300,7 +300,7 @@ class Model:
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
@@ -340,7 +340,7 @@ class Model:
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.
@@ -490,7 +490,7 @@ class Session:
 
         - max_tokens: the most tokens to generate; default: no limit.
         - stop: a text, or several, that end the generation and are no part of it; default: none.
-        - stop_tokens: token ids that end the generation; default: 0, the end of a document.
+        - stop_tokens: token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies.
         - seed: the same seed, options and prompt give the same text; default: a fresh one.
         - temperature: flattens the distribution above 1 and sharpens it below; 0 takes the most likely token; default: 1.
         - top_k: keeps this many of the most likely tokens; default: 0 = off.

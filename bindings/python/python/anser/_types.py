@@ -74,7 +74,7 @@ class GenerateOptions(TypedDict, total=False):
     stop: Union[str, "list[str]", "tuple[str, ...]", None]
     """Texts that end the generation; they are not part of the text."""
     stop_tokens: Union[Iterable[int], None]
-    """Token ids that end the generation; default: 0, the end of a document."""
+    """Token ids that end the generation; default: those that end a document, 0 in RWKV's own vocabularies."""
     seed: Union[int, None]
     """The same seed, options and prompt give the same text; default: a fresh one."""
     order: Union[Literal["rwkv", "common"], None]

@@ -295,7 +295,7 @@ fn generate_batch(model: &Model, n: usize) -> Result<Option<f64>, Failure> {
     let tokens = prompt(model, n)?;
     let mut prompts: Vec<_> = sessions.iter_mut().zip(tokens.chunks(1)).collect();
     let options =
-        GenerateOptions { sampler: SamplerOptions::greedy(), stop_tokens: vec![], ..GenerateOptions::default() };
+        GenerateOptions { sampler: SamplerOptions::greedy(), stop_tokens: Some(vec![]), ..GenerateOptions::default() };
     let mut generations = model.generate_batch(&mut prompts, &[options])?;
     let mut began = Instant::now();
     let n_drawn = |generations: &Generations| (0..n).map(|i| generations.tokens(i).len()).sum::<usize>();
@@ -338,7 +338,7 @@ fn generate(session: &mut Session, sampler: SamplerOptions, n: usize) -> Result<
         return Ok(None);
     }
     let sampler = SamplerOptions { seed: Some(1), ..sampler };
-    let mut options = GenerateOptions { sampler, stop_tokens: vec![], ..GenerateOptions::default() };
+    let mut options = GenerateOptions { sampler, stop_tokens: Some(vec![]), ..GenerateOptions::default() };
     let mut run = |n| -> Result<usize, Failure> {
         options.max_tokens = n;
         let mut generation = session.generate(&[], &options)?;

@@ -70,7 +70,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     let prompt = args.prompt.as_deref().map(input::text).transpose()?.unwrap_or_default();
     let mut tokens = model.encode(&prompt)?;
     if session.is_fresh() {
-        tokens = input::or_document_start(tokens);
+        tokens = input::or_document_start(&model, tokens);
     }
     let mut output = Output::new();
     let mut text = String::new();

@@ -16,7 +16,7 @@ struct Logits {
 
 pub(crate) fn run(args: &LogitsArgs) -> Result<(), Failure> {
     let model = commands::load_for(&args.model, args.out.as_deref())?;
-    let tokens = input::or_document_start(args.tokens.resolve(&model)?);
+    let tokens = input::or_document_start(&model, args.tokens.resolve(&model)?);
     let mut session = model.session()?;
     commands::read(&mut session, &tokens)?;
     let logits = session.logits();

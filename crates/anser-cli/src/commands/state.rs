@@ -15,7 +15,7 @@ pub(crate) fn run(args: &StateArgs) -> Result<(), Failure> {
     }
     let mut tokens = args.tokens.resolve(&model)?;
     if session.is_fresh() {
-        tokens = input::or_document_start(tokens);
+        tokens = input::or_document_start(&model, tokens);
     }
     commands::read(&mut session, &tokens)?;
     Ok(session.save_state(&args.out)?)

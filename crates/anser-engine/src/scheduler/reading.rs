@@ -75,7 +75,7 @@ impl Scheduler {
                 RowTask::Generate { options: choices[0].clone(), n_top: *n_top }
             }
             Work::Score { n_top } => RowTask::Score { n_top: *n_top },
-            // An empty prompt of a fresh session is token 0, which is read before the session is copied.
+            // An empty prompt of a fresh session is the token that begins a document, which is read before the session is copied.
             Work::Generate { .. } if !part.is_empty() || session.is_fresh() => RowTask::Read,
             Work::State if !part.is_empty() => RowTask::Read,
             Work::Generate { .. } | Work::State | Work::Embed(_) | Work::EmbedMany { .. } => {

@@ -40,8 +40,12 @@ fn tiny() -> Model {
 
 fn submit(shared: &Shared, prompt: u32) -> Receiver<Event> {
     let (on_event, events) = channel(1000);
-    let options =
-        GenerateOptions { sampler: SamplerOptions::greedy(), max_tokens: 5, stop_tokens: vec![], ..Default::default() };
+    let options = GenerateOptions {
+        sampler: SamplerOptions::greedy(),
+        max_tokens: 5,
+        stop_tokens: Some(vec![]),
+        ..Default::default()
+    };
     let request = Request::generate(vec![prompt], options);
     let waiting =
         Waiting { request, on_event: Box::new(on_event), is_cancelled: Default::default(), since: Instant::now() };

@@ -33,7 +33,7 @@ pub(crate) fn options(seed: Option<u64>, max_tokens: usize) -> GenerateOptions {
         None => SamplerOptions::greedy(),
         seed => SamplerOptions { seed, ..SamplerOptions::plain() },
     };
-    GenerateOptions { sampler, max_tokens, stop_tokens: vec![], ..GenerateOptions::default() }
+    GenerateOptions { sampler, max_tokens, stop_tokens: Some(vec![]), ..GenerateOptions::default() }
 }
 
 /// The tokens that a prompt gives alone.

@@ -245,12 +245,28 @@ pub(crate) fn mini() -> Arc<Plan> {
 }
 
 /// A model of every version, in vocabularies of 64 to 280 tokens.
+const VERSIONS: [&str; 11] = [
+    "m4.pth",
+    "m50.pth",
+    "m51.st",
+    "m52.pth",
+    "m6.pth",
+    "gguf/m6-rescale2.gguf",
+    "m7a.pth",
+    "hf/rwkv7-hf-n32",
+    "gguf/rwkv6qwen2.gguf",
+    "gguf/arwkv7.gguf",
+    "gguf/arwkv7-nogate.gguf",
+];
+
+fn load_version(file: &str) -> Arc<Plan> {
+    load(&format!("../unpacked/formats/{file}"))
+}
+
 #[test]
 fn every_version_equals_the_reference() {
-    let older = ["m4.pth", "m50.pth", "m51.st", "m52.pth", "m6.pth", "gguf/m6-rescale2.gguf"];
-    let others = ["m7a.pth", "hf/rwkv7-hf-n32", "gguf/rwkv6qwen2.gguf", "gguf/arwkv7.gguf", "gguf/arwkv7-nogate.gguf"];
-    for file in older.into_iter().chain(others) {
-        let plan = load(&format!("../unpacked/formats/{file}"));
+    for file in VERSIONS {
+        let plan = load_version(file);
         let tokens: Vec<u32> = tokens(41).into_iter().map(|id| id % plan.n_vocab as u32).collect();
         let (logits, state) = feed(&mut Executor::reference(&plan), &plan, &tokens, 64);
         // The most and the fewest features, exact and not.
@@ -263,6 +279,45 @@ fn every_version_equals_the_reference() {
                 assert_close(&format!("{at}: logits"), &gpu_logits, &logits, bound(options));
                 assert_close(&format!("{at}: state"), &gpu_state, &state, bound(options));
             }
+        }
+    }
+}
+
+/// Sequences of several lengths in one step, in another order than their slots, and then of one token each, equal each of them alone.
+#[test]
+fn sequences_of_every_version_side_by_side_equal_them_apart() {
+    let lengths = [3, 1, 9];
+    let exact = GpuOptions { exact: true, ..GpuOptions::default() };
+    for (file, options) in VERSIONS.into_iter().flat_map(|file| [(file, exact), (file, GpuOptions::default())]) {
+        let plan = load_version(file);
+        let tokens: Vec<u32> = tokens(16).into_iter().map(|id| id % plan.n_vocab as u32).collect();
+        let (all, lasts) = tokens.split_at(13);
+        let (first, rest) = all.split_at(lengths[0]);
+        let (second, third) = rest.split_at(lengths[1]);
+        let texts = [first, second, third];
+
+        let mut gpu = Executor::gpu(&plan, options);
+        let slots = texts.map(|_| gpu.create_state());
+        let order = [2, 0, 1];
+        let reads = [plan.logits.unwrap()];
+        let together: Vec<u32> = order.iter().flat_map(|&i| texts[i]).copied().collect();
+        let sequences = order.map(|i| Sequence { slot: slots[i], n_tokens: lengths[i] });
+        let outputs = [8, 11, 12]; // the last token of each
+        gpu.step(&Step { tokens: &together, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] });
+        let sequences = order.map(|i| Sequence { slot: slots[i], n_tokens: 1 });
+        let next = order.map(|i| lasts[i]);
+        let outputs = [0, 1, 2];
+        let step = Step { tokens: &next, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
+        let logits = gpu.step(&step).swap_remove(0);
+
+        for (at, i) in order.into_iter().enumerate() {
+            let text = [texts[i], &lasts[i..i + 1]].concat();
+            let (expected, state) = feed(&mut Executor::reference(&plan), &plan, &text, 64);
+            let expected = &expected[expected.len() - plan.n_vocab..];
+            let what = |what| format!("{file}, sequence {i}, {options:?}: {what}");
+            let logits = &logits[at * plan.n_vocab..][..plan.n_vocab];
+            assert_close(&what("logits"), logits, expected, bound(options));
+            assert_close(&what("state"), &gpu.read_state(slots[i]), &state, bound(options));
         }
     }
 }

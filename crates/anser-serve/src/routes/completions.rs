@@ -146,7 +146,7 @@ impl Form {
         let is_fresh = matches!(start, Start::Fresh);
         // The end of a document is what an empty text begins after.
         let tokens = |prompt: &Vec<u32>| match prompt.is_empty() && is_fresh {
-            true => vec![anser::END_OF_TEXT],
+            true => vec![served.model.document_start()],
             false => prompt.clone(),
         };
         let score = |prompt: &Vec<u32>| {

@@ -3,7 +3,7 @@
 use crate::error::ApiError;
 use crate::ids;
 use anser::chat::Thinking;
-use anser::{END_OF_TEXT, GenerateOptions, Grammar, SamplerOptions, SamplerOrder};
+use anser::{GenerateOptions, Grammar, SamplerOptions, SamplerOrder};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use std::collections::HashMap;
@@ -195,7 +195,6 @@ impl Drawing {
             sampler: SamplerOptions { seed, ..self.sampler.clone() },
             max_tokens: self.max_tokens,
             stop,
-            stop_tokens: vec![END_OF_TEXT],
             grammar: self.grammar.clone(),
             ..GenerateOptions::default()
         }

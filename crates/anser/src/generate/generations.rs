@@ -1,7 +1,7 @@
 //! Generates several texts side by side, in sessions that the caller keeps.
 
 use super::text::Text;
-use super::{END_OF_TEXT, FinishReason, GenerateOptions, Piece};
+use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
 use crate::model::Model;
 use crate::rows::{RowEvent, RowEventKind, RowId, RowTask, Rows};
@@ -56,7 +56,6 @@ impl<'a> Generations<'a> {
         let cancels: Vec<_> = options.iter().map(|options| options.cancel.clone()).collect();
         let (mut rows, mut ids) = (Rows::new(model), vec![]);
         for ((session, prompt), options) in prompts.into_iter().zip(options.iter().cycle()) {
-            let prompt = if prompt.is_empty() && session.is_fresh() { &[END_OF_TEXT] } else { prompt };
             ids.push(rows.join(session, prompt, &RowTask::Generate { options: options.clone(), n_top: None })?);
         }
         let progress = |_, _| match cancels.iter().all(|cancel| cancel.is_cancelled()) {

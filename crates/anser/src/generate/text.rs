@@ -3,6 +3,7 @@
 use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
 use crate::grammar::{Allowed, Constraint};
+use crate::model::Model;
 use crate::rows::Lookup;
 use crate::sampler::Sampler;
 use crate::session::Session;
@@ -22,6 +23,8 @@ pub(crate) struct Text {
     /// Where the tokens of the prompt and the text stand, if they are looked up.
     pub(crate) lookup: Option<Box<Lookup>>,
     stop: StopMatcher,
+    /// Tokens that end the text.
+    stop_tokens: Vec<u32>,
     decoder: Utf8Stream,
     /// The bytes of the drawn tokens that no piece has contained yet.
     unshown: Vec<u8>,
@@ -31,18 +34,17 @@ pub(crate) struct Text {
 }
 
 impl Text {
-    /// An empty text of a model with `n_vocab` tokens. `constraint`: that of the options' grammar. `uncounted`: see
-    /// [`Sampler::new`].
+    /// An empty text of `model`. `constraint`: that of the options' grammar. `uncounted`: see [`Sampler::new`].
     ///
     /// Errors: options out of range.
     pub(crate) fn new(
-        n_vocab: usize,
+        model: &Model,
         options: &GenerateOptions,
         constraint: Option<Constraint>,
         tokenizer: Option<&Tokenizer>,
         uncounted: &[u32],
     ) -> Result<Text, Error> {
-        options.sampler.validate(n_vocab)?;
+        options.sampler.validate(model.config().n_vocab)?;
         let stop = StopMatcher::new(options.stop.clone())
             .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
         let sampler = Sampler::new(options.sampler.clone(), uncounted.to_vec());
@@ -53,6 +55,7 @@ impl Text {
             constraint,
             lookup: None,
             stop,
+            stop_tokens: options.stop_tokens_of(model).to_vec(),
             decoder: Utf8Stream::new(),
             unshown: vec![],
             options: options.clone(),
@@ -140,7 +143,7 @@ impl Text {
     ///
     /// Errors: following the grammar takes too much work.
     pub(crate) fn push(&mut self, session: &mut Session, token: u32) -> Result<Piece, Error> {
-        if self.options.stop_tokens.contains(&token) {
+        if self.stop_tokens.contains(&token) {
             return Ok(self.finish(FinishReason::StopToken(token)));
         }
         if let Some(constraint) = &mut self.constraint {

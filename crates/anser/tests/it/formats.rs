@@ -2,9 +2,10 @@
 //! `fixtures/formats`, on the processor.
 
 use crate::fixtures::root;
-use anser::{Device, GenerateOptions, Model, Options, SamplerOptions, Session};
+use anser::{Device, FinishReason, GenerateOptions, Model, Options, SamplerOptions, Session};
 use anser_model::cases::nmse;
 use safetensors::SafeTensors;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 fn path(name: &str) -> PathBuf {
@@ -16,8 +17,19 @@ fn load(name: &str) -> Model {
 }
 
 /// One model of every version.
-const VERSIONS: [&str; 8] =
-    ["m4.pth", "m50.pth", "m51.st", "m52.pth", "m6.pth", "gguf/m6-rescale2.gguf", "hf/fla", "m7a.pth"];
+const VERSIONS: [&str; 11] = [
+    "m4.pth",
+    "m50.pth",
+    "m51.st",
+    "m52.pth",
+    "m6.pth",
+    "gguf/m6-rescale2.gguf",
+    "hf/fla",
+    "m7a.pth",
+    "gguf/rwkv6qwen2.gguf",
+    "gguf/arwkv7.gguf",
+    "gguf/arwkv7-nogate.gguf",
+];
 
 /// The logits after each of the prompts of `cases.json`, from a fresh session or from a tuned state, are the oracle's.
 #[test]
@@ -59,8 +71,8 @@ fn greedy(session: &mut Session, first: u32, n: usize) -> Vec<u32> {
     (0..n).map(draw).collect()
 }
 
-/// Texts of 48 tokens are those that package rwkv gives (torch, f32), for every version, alone and side by side. The smallest
-/// distance of the two largest logits on their way is 2.9e-3.
+/// Texts of 48 tokens are those that package rwkv gives (torch, f32), or a float64 restatement for the hybrids, for every version, alone
+/// and side by side. The smallest distance of the two largest logits on their way is 2.9e-3.
 #[test]
 fn greedy_texts_are_the_oracles() {
     #[derive(serde::Deserialize)]
@@ -68,17 +80,25 @@ fn greedy_texts_are_the_oracles() {
         prompt: Vec<u32>,
         text: Vec<u32>,
     }
-    let json = std::fs::read(root().join("fixtures/formats/greedy.json")).unwrap();
-    let expected: std::collections::BTreeMap<String, Vec<Text>> = serde_json::from_slice(&json).unwrap();
+    let read = |name: &str| {
+        let json = std::fs::read(root().join("fixtures/formats").join(name)).unwrap();
+        serde_json::from_slice::<BTreeMap<String, Vec<Text>>>(&json).unwrap()
+    };
+    let mut expected = read("greedy.json");
+    expected.extend(read("hybrids.json"));
     let options = GenerateOptions {
         sampler: SamplerOptions::greedy(),
         max_tokens: 48,
-        stop_tokens: vec![],
+        stop_tokens: Some(vec![]),
         ..GenerateOptions::default()
     };
-    assert_eq!(expected.len(), 7);
+    assert_eq!(expected.len(), 10);
     for (name, texts) in expected {
-        let model = load(&if name == "m7" { "m7.safetensors".into() } else { format!("{name}.pth") });
+        let model = load(&match &name[..] {
+            "m7" => "m7.safetensors".into(),
+            "rwkv6qwen2" | "arwkv7" | "arwkv7-nogate" => format!("gguf/{name}.gguf"),
+            _ => format!("{name}.pth"),
+        });
         for Text { prompt, text } in &texts {
             let mut session = model.session().unwrap();
             let mut generation = session.generate(prompt, &options).unwrap();
@@ -115,6 +135,32 @@ fn states_of_every_version_are_saved_and_restored() {
     }
 }
 
+/// A text ends with what ends documents in the model's own vocabulary: in Qwen2's, token 0 is an exclamation mark. An empty prompt is read as
+/// the token that begins documents there.
+#[test]
+fn texts_end_as_their_vocabulary_has_it() {
+    let run = |name: &str, prompt: &[u32], favoured: u32| {
+        let model = load(name);
+        let sampler = SamplerOptions { logit_bias: vec![(favoured, 100.0)], ..SamplerOptions::greedy() };
+        let options = GenerateOptions { sampler, max_tokens: 3, ..GenerateOptions::default() };
+        let mut session = model.session().unwrap();
+        let mut generation = session.generate(prompt, &options).unwrap();
+        generation.text().unwrap();
+        let reason = generation.finish_reason();
+        drop(generation);
+        (reason, session.logits().to_vec())
+    };
+    for (name, ends) in [("m7.safetensors", &[0][..]), ("gguf/rwkv6qwen2.gguf", &[278, 279][..])] {
+        for favoured in [0, 1, 278, 279].into_iter().filter(|&id| id < 2 || name.ends_with("gguf")) {
+            let (reason, logits) = run(name, &[], favoured);
+            let expected =
+                if ends.contains(&favoured) { FinishReason::StopToken(favoured) } else { FinishReason::Length };
+            assert_eq!(reason, Some(expected), "{name}, token {favoured}");
+            assert_eq!(logits, run(name, &[ends[0]], favoured).1, "{name}, token {favoured}");
+        }
+    }
+}
+
 /// A model whose vocabulary is not known generates ids, and none of them has a text.
 #[test]
 fn a_model_without_a_tokenizer_generates_ids() {
@@ -126,7 +172,7 @@ fn a_model_without_a_tokenizer_generates_ids() {
         sampler: SamplerOptions::greedy(),
         max_tokens: 24,
         stop,
-        stop_tokens: vec![],
+        stop_tokens: Some(vec![]),
         ..GenerateOptions::default()
     };
     let mut session = model.session().unwrap();

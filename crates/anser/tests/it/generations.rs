@@ -121,7 +121,7 @@ fn every_text_has_its_own_sampler_and_its_own_end() {
     let cancelled = CancelToken::default();
     cancelled.cancel();
     options.extend([
-        GenerateOptions { stop_tokens: vec![whole.tokens[at]], ..greedy(30) },
+        GenerateOptions { stop_tokens: Some(vec![whole.tokens[at]]), ..greedy(30) },
         GenerateOptions { stop: vec!["never".into(), stop], ..greedy(30) },
         GenerateOptions { cancel: cancelled, ..greedy(30) },
     ]);

@@ -215,7 +215,7 @@ fn a_generation_leaves_the_session_after_its_last_token_however_it_ends() {
         // A token that is not among those before it, where the device is already a step ahead.
         let at = (20..N).find(|&at| !tokens[..at].contains(&tokens[at])).expect("a new token among so many");
         let mut session = model.session().unwrap();
-        let options = GenerateOptions { stop_tokens: vec![tokens[at]], ..greedy(N) };
+        let options = GenerateOptions { stop_tokens: Some(vec![tokens[at]]), ..greedy(N) };
         let mut generation = session.generate(&prompt, &options).unwrap();
         generation.text().unwrap();
         assert_eq!(generation.finish_reason(), Some(FinishReason::StopToken(tokens[at])));
@@ -268,7 +268,7 @@ fn a_gpu_draws_the_tokens_that_the_host_would_draw() {
         let options = GenerateOptions {
             sampler: sampler.clone(),
             max_tokens: N,
-            stop_tokens: vec![],
+            stop_tokens: Some(vec![]),
             ..GenerateOptions::default()
         };
         let mut session = model.session().unwrap();

@@ -157,13 +157,14 @@ fn a_text_ends_where_it_is_complete() {
         ends.push(text.end);
     }
     assert!(ends.contains(&Some(FinishReason::Complete)) || ends.contains(&Some(FinishReason::StopToken(0))));
-    let endless = GenerateOptions { stop_tokens: vec![], ..options(grammar.clone(), 1, 20) };
+    let endless = GenerateOptions { stop_tokens: Some(vec![]), ..options(grammar.clone(), 1, 20) };
     let text = text(&model, &endless);
     assert_eq!((&text.text[..], text.end), ("ababab", Some(FinishReason::Complete)));
     // A stop token that has a text is no part of one.
     let ab = model.encode("ab").unwrap();
     assert_eq!(ab.len(), 1);
-    let text = texts(&model, &[GenerateOptions { stop_tokens: ab.clone(), ..options(grammar, 1, 20) }], None).remove(0);
+    let text =
+        texts(&model, &[GenerateOptions { stop_tokens: Some(ab.clone()), ..options(grammar, 1, 20) }], None).remove(0);
     assert!(text.drawn.iter().all(|drawn| drawn.id != ab[0]));
     assert!(["ab", "abab", "ababab"].contains(&&text.text[..]), "{:?}", text.text);
 }

@@ -75,7 +75,7 @@ fn texts_are_those_of_single_steps() {
         GenerateOptions { sampler: sampled(2), max_tokens: 7, ..free.clone() },
         GenerateOptions { stop: vec!["harbour".into()], ..free.clone() },
         GenerateOptions { stop: vec!["at n".into()], sampler: sampled(3), ..free.clone() },
-        GenerateOptions { stop_tokens: model.encode(" nine").unwrap(), ..free.clone() },
+        GenerateOptions { stop_tokens: Some(model.encode(" nine").unwrap()), ..free.clone() },
         GenerateOptions { grammar: grammar.clone(), ..free.clone() },
         GenerateOptions { grammar, sampler: sampled(4), ..free.clone() },
         GenerateOptions { max_tokens: 1, ..free.clone() },

@@ -28,7 +28,7 @@ fn options(seed: Option<u64>, max_tokens: usize) -> GenerateOptions {
         None => SamplerOptions::greedy(),
         seed => SamplerOptions { seed, ..SamplerOptions::plain() },
     };
-    GenerateOptions { sampler, max_tokens, stop_tokens: vec![], ..GenerateOptions::default() }
+    GenerateOptions { sampler, max_tokens, stop_tokens: Some(vec![]), ..GenerateOptions::default() }
 }
 
 /// What rows have told of their texts.

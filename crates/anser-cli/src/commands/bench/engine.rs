@@ -51,7 +51,7 @@ fn ask(engine: &Engine, prompt: &[u32], n_tokens: usize, n_requests: usize) -> R
         let options = GenerateOptions {
             sampler: SamplerOptions::greedy(),
             max_tokens: n_tokens,
-            stop_tokens: vec![],
+            stop_tokens: Some(vec![]),
             ..GenerateOptions::default()
         };
         let (on_event, events) = channel(256);

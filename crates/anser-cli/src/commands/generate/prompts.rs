@@ -275,7 +275,7 @@ impl Texts {
     fn submit(&self, index: usize, line: Line) -> Result<(Ticket, usize), String> {
         let mut prompt = self.model.encode(&line.prompt).map_err(|error| error.to_string())?;
         if matches!(self.start, Start::Fresh) {
-            prompt = input::or_document_start(prompt);
+            prompt = input::or_document_start(&self.model, prompt);
         }
         let n_prompt = prompt.len();
         let grammar = line.grammar().transpose().map_err(|error| error.to_string())?;
