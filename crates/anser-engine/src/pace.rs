@@ -3,15 +3,24 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// Moving means of the times of steps.
+/// What steps take, by measurements.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// Seconds of a step that only draws, by the logarithm to base 2 of the number of texts.
-    decode_s: BTreeMap<u32, f64>,
-    /// Seconds for each token of a prompt, beyond the time of drawing.
-    per_prompt_token_s: Option<f64>,
+    decode_s: BTreeMap<u32, Estimate>,
+    /// Seconds for each token of a chunk of prompts, beyond the time of drawing, by the logarithm to base 2 of the chunk's tokens: a short
+    /// chunk reads all weights for few tokens.
+    prompt_token_s: BTreeMap<u32, Estimate>,
     /// Seconds of a request from its first step to its end.
     request_s: Option<f64>,
+}
+
+/// The usual value of what was measured some times.
+#[derive(Debug, Clone, Copy)]
+struct Estimate {
+    value: f64,
+    /// Whether it was measured once: a device compiles kernels in the first step of a size, which may take a hundred times as long.
+    is_first: bool,
 }
 
 /// The time that a chunk of a prompt may take, in times of drawing: the longest time between two tokens of a text is then 2.8 times the
@@ -29,6 +38,31 @@ const FIRST_CHUNK_LEN: usize = 32;
 const MIN_CHUNK_LEN: usize = 4;
 /// The part of a new measurement in a mean.
 const NEW: f64 = 0.2;
+/// The part of a new measurement in an estimate that was too high.
+const NEW_LOWER: f64 = 0.5;
+/// How many times the estimate a measurement counts for at most: a step may have waited for something that will not come again.
+const MAX_RISE: f64 = 2.0;
+
+impl Estimate {
+    fn of_first(value: f64) -> Estimate {
+        Estimate { value, is_first: true }
+    }
+
+    fn add(&mut self, new: f64) {
+        let old = self.value;
+        self.value = match self.is_first {
+            true => new,
+            false if new < old => old + NEW_LOWER * (new - old),
+            false => old + NEW * (new.min(MAX_RISE * old) - old),
+        };
+        self.is_first = false;
+    }
+}
+
+/// Adds a measurement to the estimate of `bucket`.
+fn add(estimates: &mut BTreeMap<u32, Estimate>, bucket: u32, new: f64) {
+    estimates.entry(bucket).and_modify(|estimate| estimate.add(new)).or_insert(Estimate::of_first(new));
+}
 
 impl Pace {
     /// The most tokens of prompts for the next step, in which `n_drawing` texts draw and `n_reading` others have prompts to read: as
@@ -38,9 +72,9 @@ impl Pace {
         if n_drawing == 0 {
             return usize::MAX;
         }
-        let Some(per_token) = self.per_prompt_token_s.filter(|&s| s > 0.0) else { return FIRST_CHUNK_LEN };
         let burst = (n_reading as f64 / n_drawing as f64).clamp(1.0, MAX_BURST);
         let time = burst * (MAX_CHUNK * self.decode_s(n_drawing)).max(MIN_CHUNK_S);
+        let Some(per_token) = self.prompt_token_s(time).filter(|&s| s > 0.0) else { return FIRST_CHUNK_LEN };
         match (time / per_token) as usize {
             len if len > TILE_LEN => len / TILE_LEN * TILE_LEN,
             len => len.max(MIN_CHUNK_LEN),
@@ -52,7 +86,23 @@ impl Pace {
     fn decode_s(&self, n_drawing: usize) -> f64 {
         let Some(bucket) = n_drawing.checked_ilog2() else { return 0.0 };
         let nearest = self.decode_s.range(..=bucket).next_back().or_else(|| self.decode_s.range(bucket..).next());
-        nearest.map_or(0.0, |(_, &seconds)| seconds)
+        nearest.map_or(0.0, |(_, seconds)| seconds.value)
+    }
+
+    /// The seconds for each token in the longest chunks that were measured and take at most `time` seconds, else in the shortest. `None`
+    /// before any was.
+    fn prompt_token_s(&self, time: f64) -> Option<f64> {
+        let mut found = None;
+        let mut of_shorter = f64::INFINITY;
+        for (&bucket, seconds) in &self.prompt_token_s {
+            // A token of a longer chunk takes no longer than one of a shorter chunk.
+            let of_this = if seconds.is_first { seconds.value.min(of_shorter) } else { seconds.value };
+            if found.is_none() || of_this * f64::from(bucket).exp2() <= time {
+                found = Some(of_this);
+            }
+            of_shorter = of_this;
+        }
+        found
     }
 
     /// Notes the time of a step.
@@ -60,11 +110,9 @@ impl Pace {
         let elapsed = elapsed.as_secs_f64();
         if n_prompt_tokens > 0 {
             let of_prompts = (elapsed - self.decode_s(n_drawing)).max(0.1 * elapsed);
-            mean(&mut self.per_prompt_token_s, of_prompts / n_prompt_tokens as f64);
+            add(&mut self.prompt_token_s, n_prompt_tokens.ilog2(), of_prompts / n_prompt_tokens as f64);
         } else if let Some(bucket) = n_drawing.checked_ilog2() {
-            let mut of_bucket = self.decode_s.get(&bucket).copied();
-            mean(&mut of_bucket, elapsed);
-            self.decode_s.extend(of_bucket.map(|seconds| (bucket, seconds)));
+            add(&mut self.decode_s, bucket, elapsed);
         }
     }
 
@@ -108,10 +156,29 @@ mod tests {
         assert!((1760..=1792).contains(&pace.max_prompt_tokens(127, 1)));
         assert!((864..=896).contains(&pace.max_prompt_tokens(16, 1)));
         assert!((864..=896).contains(&pace.max_prompt_tokens(1, 1)));
-        for _ in 0..50 {
-            pace.has_stepped(0, 1, Duration::from_secs(1));
+        // A device that gets slower is noticed.
+        for _ in 0..90 {
+            pace.has_stepped(0, 1000, Duration::from_secs(1000));
+            pace.has_stepped(0, 100, Duration::from_secs(100));
         }
         assert_eq!(pace.max_prompt_tokens(5, 1), MIN_CHUNK_LEN);
+    }
+
+    /// Eight texts draw in 3 ms. A chunk takes 2 ms and 0.05 ms a token, but for the first of each size, which takes a second.
+    #[test]
+    fn steps_that_compile_kernels_do_not_make_chunks_short_for_long() {
+        let mut pace = Pace::default();
+        let mut seen = std::collections::BTreeSet::new();
+        let mut lens = vec![];
+        for _ in 0..20 {
+            pace.has_stepped(8, 0, Duration::from_millis(3));
+            let len = pace.max_prompt_tokens(8, 1);
+            lens.push(len);
+            let ms = if seen.insert(len.ilog2()) { 1000.0 } else { 2.0 + 0.05 * len as f64 };
+            pace.has_stepped(8, len, Duration::from_secs_f64(1e-3 * (3.0 + ms)));
+        }
+        // 160 tokens take 10 ms.
+        assert!(lens[12..].iter().all(|len| (128..=160).contains(len)), "{lens:?}");
     }
 
     #[test]
