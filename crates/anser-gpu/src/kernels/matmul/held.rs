@@ -63,9 +63,9 @@ impl HeldShape {
         /// Several subgroups, which wait for memory at different times.
         const MIN_WORKGROUP: u32 = 128;
         /// Rows of a thread, the best numbers without a measurement first: few, so that there are many workgroups, some of which
-        /// wait for memory while others compute; but four rows in a workgroup, which share the inputs that it has loaded.
+        /// wait for memory while others compute. Workgroups of few threads need more rows, which share the inputs that they have loaded.
         const N_ROWS: [u32; 4] = [2, 1, 4, 8];
-        const N_ROWS_ALONE: [u32; 4] = [4, 2, 1, 8];
+        const N_ROWS_OF_FEW: [u32; 4] = [4, 1, 2, 8];
 
         let [smallest, largest] = features.subgroup_size;
         if !features.subgroups || smallest < FOLDED {
@@ -81,7 +81,7 @@ impl HeldShape {
         let Some(at_once) = (0..6).map(|i| 1 << i).find(is_whole) else { return vec![] };
         let least = if writes_bytes { PIECE_LEN as u32 } else { 1 };
         let mut shapes = vec![];
-        for n in if at_once == 1 { N_ROWS_ALONE } else { N_ROWS } {
+        for n in if span * at_once == MIN_WORKGROUP { N_ROWS_OF_FEW } else { N_ROWS } {
             let shape = HeldShape { span, at_once, n_rows: (n * at_once).next_multiple_of(least) };
             if shape.fits(features) && !shapes.contains(&shape) {
                 shapes.push(shape);
