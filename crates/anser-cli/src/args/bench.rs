@@ -34,7 +34,7 @@ pub(crate) struct BenchArgs {
     pub(crate) profile: bool,
     /// Measure nothing: compare two files that --json wrote, and end with exit code 3 if B is slower than A; see below
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
-    #[arg(conflicts_with_all = ["ModelArgs", "OpeningArgs", "prompt", "gen", "runs", "json", "profile"])]
+    #[arg(conflicts_with_all = ["model", "OpeningArgs", "prompt", "gen", "runs", "json", "profile"])]
     pub(crate) compare: Vec<PathBuf>,
     /// The least noise of a figure, in percent, that --compare assumes; see below
     #[arg(long, value_name = "PERCENT", allow_negative_numbers = true, default_value = "3", value_parser = percent)]
