@@ -2,28 +2,30 @@
 
 use super::figures::Spread;
 use super::origin::Origin;
-use crate::args::ClientArgs;
+use crate::args::{ClientArgs, ModelArgs};
 use crate::output::Output;
+use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::Progress;
+use anser::{GpuDevice, Model};
 use serde::{Serialize, Serializer};
 use std::fmt::{self, Display, Formatter};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The JSON object that `--json` prints.
 #[derive(Serialize)]
 pub(super) struct Report {
-    pub(super) model: String,
-    pub(super) title: String,
-    pub(super) device: String,
+    model: String,
+    title: String,
+    device: String,
     #[serde(flatten)]
-    pub(super) origin: Origin,
-    pub(super) n_prompt: usize,
-    pub(super) n_gen: usize,
-    pub(super) n_runs: usize,
-    pub(super) n_requests: usize,
+    origin: Origin,
+    n_prompt: usize,
+    n_gen: usize,
+    n_runs: usize,
+    n_requests: usize,
     #[serde(flatten, serialize_with = "as_map")]
-    pub(super) figures: Vec<(String, Spread)>,
+    figures: Vec<(String, Spread)>,
 }
 
 fn as_map<S: Serializer>(figures: &[(String, Spread)], serializer: S) -> Result<S::Ok, S::Error> {
@@ -45,6 +47,30 @@ impl Display for Report {
 }
 
 impl Report {
+    /// The report of `figures`, measured with `model`, which `model_args` named, on `device`; `gpu` is the one that is open, if any is.
+    pub(super) fn of(
+        args: &ClientArgs,
+        model_args: &ModelArgs,
+        model: &Model,
+        device: String,
+        gpu: Option<&GpuDevice>,
+        began_at: SystemTime,
+        figures: Vec<(String, Spread)>,
+    ) -> Result<Report, Failure> {
+        let runs_on_gpu = model.gpu_memory()?.is_some();
+        Ok(Report {
+            model: printable(&model_args.model.display().to_string()),
+            title: model.plan().title.clone(),
+            device,
+            origin: Origin::of(model, gpu.filter(|_| runs_on_gpu), began_at),
+            n_prompt: args.prompt,
+            n_gen: args.r#gen,
+            n_runs: args.runs,
+            n_requests: args.requests,
+            figures,
+        })
+    }
+
     pub(super) fn print(&self, as_json: bool) -> Result<(), Failure> {
         let mut output = Output::new();
         if as_json { output.write_json(self) } else { output.write(self.to_string()) }

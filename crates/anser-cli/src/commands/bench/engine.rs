@@ -1,10 +1,8 @@
 //! `anser bench engine`: clients of the engine itself.
 
 use super::clients::{Report, Seen, measure_all};
-use super::origin::Origin;
 use super::prompt;
 use crate::args::BenchEngineArgs;
-use crate::printable::printable;
 use crate::report::Failure;
 use anser::{GenerateOptions, SamplerOptions};
 use anser_engine::{Engine, Event, Limits, Request, channel};
@@ -29,19 +27,8 @@ pub(super) fn run(args: &BenchEngineArgs) -> Result<(), Failure> {
     let figures = measure_all(clients, &|client, n_requests| {
         ask(&engine, &text[client..client + clients.prompt], clients.r#gen, n_requests)
     })?;
-    let runs_on_gpu = model.gpu_memory()?.is_some();
-    let report = Report {
-        model: printable(&args.model.model.display().to_string()),
-        title: model.plan().title.clone(),
-        device: model.device().to_owned(),
-        origin: Origin::of(&model, gpu.as_deref().filter(|_| runs_on_gpu), began_at),
-        n_prompt: clients.prompt,
-        n_gen: clients.r#gen,
-        n_runs: clients.runs,
-        n_requests: clients.requests,
-        figures,
-    };
-    report.print(clients.json)
+    let device = model.device().to_owned();
+    Report::of(clients, &args.model, &model, device, gpu.as_deref(), began_at, figures)?.print(clients.json)
 }
 
 /// A client: sends a request, waits for its end, sends the next.

@@ -4,7 +4,6 @@ mod client;
 
 use super::clients::{Report, measure_all};
 use super::figures::Spread;
-use super::origin::Origin;
 use super::prompt;
 use crate::args::{BenchServeArgs, load, not_run};
 use crate::commands::serve::stem;
@@ -34,17 +33,17 @@ pub(super) fn run(args: &BenchServeArgs) -> Result<(), Failure> {
     let most = clients.clients.iter().copied().max().unwrap_or(1);
     let name = args.name.clone().unwrap_or_else(|| stem(&args.model.model));
     let key = std::env::var(KEY_VARIABLE).ok();
-    let (model, gpu, server) = match &args.url {
-        Some(_) => (load(&args.model.model, &not_run())?, None, None),
+    let (model, gpu, server, url) = match &args.url {
+        Some(url) => (load(&args.model.model, &not_run())?, None, None, url.clone()),
         None => {
             let gpu = anser::keep_open(&args.model.options()?)?;
             let model = args.model.load()?;
             model.finish_loading()?;
             let server = OwnServer::start(&model, &name, key.as_deref(), most)?;
-            (model, gpu, Some(server))
+            let url = server.url.clone();
+            (model, gpu, Some(server), url)
         }
     };
-    let url = args.url.clone().or_else(|| server.as_ref().map(|server| server.url.clone())).unwrap_or_default();
     let client = Client::new(&url, name, key);
     let text = prompt(&model, clients.prompt + clients.r#gen + N_CHAT_TOKENS * args.turns)?;
     let n_vocab = model.config().n_vocab as u32;
@@ -60,18 +59,8 @@ pub(super) fn run(args: &BenchServeArgs) -> Result<(), Failure> {
     if args.turns > 0 {
         figures.extend(measure_chat(args, &client, &model, &text)?);
     }
-    let runs_on_gpu = model.gpu_memory()?.is_some();
-    let report = Report {
-        model: printable(&args.model.model.display().to_string()),
-        title: model.plan().title.clone(),
-        device: args.url.as_ref().map_or_else(|| model.device().to_owned(), |url| printable(url)),
-        origin: Origin::of(&model, gpu.as_deref().filter(|_| runs_on_gpu), began_at),
-        n_prompt: clients.prompt,
-        n_gen: clients.r#gen,
-        n_runs: clients.runs,
-        n_requests: clients.requests,
-        figures,
-    };
+    let device = args.url.as_ref().map_or_else(|| model.device().to_owned(), |url| printable(url));
+    let report = Report::of(clients, &args.model, &model, device, gpu.as_deref(), began_at, figures)?;
     server.map_or(Ok(()), OwnServer::end)?;
     report.print(clients.json)
 }

@@ -8,6 +8,7 @@ import { current } from "../current";
 import { notify } from "../notice";
 import { show } from "../router";
 import { dialog } from "../shell";
+import { StateNameField } from "../states/state-name-field";
 import { Dialog } from "./dialog";
 
 /** Keeps the state after the shown conversation under a name. */
@@ -38,17 +39,7 @@ export function SaveStateDialog() {
         }}
       >
         <p>The server reads this conversation once and keeps what the model remembers of it. Later conversations can begin from there.</p>
-        <label class="field">
-          <span>Name</span>
-          <input
-            value={name}
-            required
-            pattern="[A-Za-z0-9_\-]{1,64}"
-            title="1 to 64 letters, digits, - and _"
-            autoComplete="off"
-            onInput={(event) => setName(event.currentTarget.value)}
-          />
-        </label>
+        <StateNameField name={name} onChange={setName} />
         <p class="told" role="alert">
           {told}
         </p>

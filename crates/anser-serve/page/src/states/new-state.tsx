@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { createState, uploadState } from "../api/states";
 import { requestModel } from "../connection";
 import { ModelField } from "../model-field";
+import { StateNameField } from "./state-name-field";
 
 /** Makes a state of a text or a file. */
 export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<void> }) {
@@ -32,17 +33,7 @@ export function NewState({ act }: { act: (work: () => Promise<void>) => Promise<
       }}
     >
       <h2>New state</h2>
-      <label class="field">
-        <span>Name</span>
-        <input
-          value={name}
-          required
-          pattern="[A-Za-z0-9_\-]{1,64}"
-          title="1 to 64 letters, digits, - and _"
-          autoComplete="off"
-          onInput={(event) => setName(event.currentTarget.value)}
-        />
-      </label>
+      <StateNameField name={name} onChange={setName} />
       <ModelField model={model} onChange={setModel} />
       <label class="field">
         <span>Text</span>
