@@ -221,7 +221,7 @@ def test_ctrl_c_interrupts(demo: anser.Model, long_text: str, what: str) -> None
         elif what == "encode":
             demo.encode("All the world's a stage. " * (200 << 20 >> 5))
         elif what == "encode-batch":
-            demo.encode_batch(itertools.repeat("a"))
+            demo.encode_batch(itertools.repeat("a", 2_000_000))  # Takes seconds, and ends where nothing interrupts it.
         elif what == "for":
             for _ in session.generate("a", stop_tokens=[]):
                 pass
