@@ -15,6 +15,8 @@ mod portable;
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx512;
+#[cfg(target_arch = "x86_64")]
+mod x86_dots;
 
 /// Vectors of one width. All operations are element-wise unless they say otherwise.
 pub(crate) trait Simd: Copy {
@@ -22,6 +24,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// The number of tokens whose sums the matrix kernels keep in registers: a power of two, 16 at most.
     const TOKENS: usize;
+    /// Whether [`Simd::dot_signed`] is faster than [`Simd::dot`], so that symmetric weights are multiplied without an offset.
+    const SIGNED: bool = false;
     /// A vector of [`Simd::LANES`] f32.
     type F32: Copy;
     /// A vector of [`Simd::LANES`] i32.
@@ -81,6 +85,26 @@ pub(crate) trait Simd: Copy {
     fn add_bytes(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
     /// Per lane: acc + Σ w·a over its four bytes, w unsigned, a signed and not −128; exact.
     fn dot(self, acc: Self::I32, w: Self::Bytes, a: Self::Bytes) -> Self::I32;
+    /// Per lane: acc + Σ w·a over its four bytes, both signed, a not −128; exact.
+    fn dot_signed(self, acc: Self::I32, w: Self::Bytes, a: Self::Bytes) -> Self::I32;
+    /// [`Simd::dot`] of up to four pairs of vectors, for w below 32.
+    #[inline(always)]
+    fn dot_small<const K: usize>(self, acc: Self::I32, w: [Self::Bytes; K], a: [Self::Bytes; K]) -> Self::I32 {
+        let mut acc = acc;
+        for k in 0..K {
+            acc = self.dot(acc, w[k], a[k]);
+        }
+        acc
+    }
+    /// [`Simd::dot_signed`] of up to four pairs of vectors, for w from −32 to 32.
+    #[inline(always)]
+    fn dot_small_signed<const K: usize>(self, acc: Self::I32, w: [Self::Bytes; K], a: [Self::Bytes; K]) -> Self::I32 {
+        let mut acc = acc;
+        for k in 0..K {
+            acc = self.dot_signed(acc, w[k], a[k]);
+        }
+        acc
+    }
 
     /// The first elements of a slice that is long enough.
     fn load_i32(self, x: &[i32]) -> Self::I32;

@@ -136,6 +136,12 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn dot_signed(self, acc: [i32; 8], w: [u8; 32], a: [u8; 32]) -> [i32; 8] {
+        let product = |i: usize| i32::from(w[i] as i8) * i32::from(a[i] as i8);
+        std::array::from_fn(|lane| acc[lane] + (4 * lane..4 * lane + 4).map(product).sum::<i32>())
+    }
+
+    #[inline(always)]
     fn and(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
         std::array::from_fn(|i| a[i] & b[i])
     }

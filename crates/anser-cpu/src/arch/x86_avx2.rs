@@ -1,36 +1,21 @@
 //! 256-bit vectors: AVX2 with FMA, alone or with either form of the VNNI dot product.
 #![allow(unsafe_code)]
 
+use super::x86_dots::{add_pairs, dot_avx_vnni, dot_avx2, dot_avx512_vnni, dot_signed_by_offset, pairs_signed};
 use super::{Kernel, Lane, Narrow, Simd, interleave_from};
 use std::arch::x86_64::*;
 
-/// [`Simd::dot`] with AVX2 alone. Two products are summed in 16 bits with saturation, which an unsigned factor up to 128
-/// cannot reach: the top bit of `w` is therefore multiplied apart.
+/// 16 bytes each from `address` and from four `stride`s behind it.
+///
+/// # Safety
+/// The processor has AVX2, and both may be read.
 #[inline(always)]
-fn dot_avx2(simd: Avx2, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
-    let _ = simd;
-    // SAFETY: `simd` proves AVX2.
+unsafe fn halves_at(address: *const u8, stride: usize) -> __m256i {
+    // SAFETY: by the caller.
     unsafe {
-        let (top, ones) = (_mm256_set1_epi8(-128), _mm256_set1_epi16(1));
-        let low = _mm256_maddubs_epi16(_mm256_andnot_si256(top, w), a);
-        let high = _mm256_maddubs_epi16(_mm256_and_si256(top, w), a);
-        let sum = _mm256_add_epi32(_mm256_madd_epi16(low, ones), _mm256_madd_epi16(high, ones));
-        _mm256_add_epi32(acc, sum)
+        let (low, high) = (_mm_loadu_si128(address.cast()), _mm_loadu_si128(address.add(4 * stride).cast()));
+        _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
     }
-}
-
-#[inline(always)]
-fn dot_avx_vnni(simd: AvxVnni, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
-    let _ = simd;
-    // SAFETY: `simd` proves AVX-VNNI.
-    unsafe { _mm256_dpbusd_avx_epi32(acc, w, a) }
-}
-
-#[inline(always)]
-fn dot_avx512_vnni(simd: Avx512Narrow, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
-    let _ = simd;
-    // SAFETY: `simd` proves AVX-512 VNNI and VL.
-    unsafe { _mm256_dpbusd_epi32(acc, w, a) }
 }
 
 /// Transposes the 4 × 4 elements of every 128-bit lane.
@@ -54,7 +39,7 @@ unsafe fn transposed(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i
 
 /// A type of 256-bit vectors: the features it needs beyond AVX2, FMA and F16C, and its dot product.
 macro_rules! vectors_256 {
-    ($(#[$doc:meta])* $name:ident, [$($feature:tt),*], $features:literal, $dot:ident) => {
+    ($(#[$doc:meta])* $name:ident, [$($feature:tt),*], $features:literal, $dot:ident, { $($dots:item)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy)]
         pub(crate) struct $name(());
@@ -88,6 +73,7 @@ macro_rules! vectors_256 {
         impl Simd for $name {
             const LANES: usize = 8;
             const TOKENS: usize = 4;
+            $($dots)*
             type F32 = __m256;
             type I32 = __m256i;
             type Bytes = __m256i;
@@ -333,9 +319,13 @@ macro_rules! vectors_256 {
                 assert!(stride < 1 << 32 && rows.len() >= 7 * stride + 16);
                 // SAFETY: see above; rows 0 to 7 have 16 bytes each, by the assertion.
                 unsafe {
-                    let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride).cast());
-                    let gather = |r: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r)), at(r + 4));
-                    transposed(gather(0), gather(1), gather(2), gather(3))
+                    let at = rows.as_ptr();
+                    transposed(
+                        halves_at(at, stride),
+                        halves_at(at.add(stride), stride),
+                        halves_at(at.add(2 * stride), stride),
+                        halves_at(at.add(3 * stride), stride),
+                    )
                 }
             }
 
@@ -350,9 +340,14 @@ macro_rules! vectors_256 {
             fn bytes_to_f32(self, x: __m256i) -> [__m256; 4] {
                 // SAFETY: see above.
                 unsafe {
-                    let byte = |x| _mm256_cvtepi32_ps(_mm256_and_si256(x, _mm256_set1_epi32(255)));
-                    let last = _mm256_cvtepi32_ps(_mm256_srli_epi32::<24>(x));
-                    [byte(x), byte(_mm256_srli_epi32::<8>(x)), byte(_mm256_srli_epi32::<16>(x)), last]
+                    let byte = _mm256_set1_epi32(255);
+                    let (second, third) = (_mm256_srli_epi32::<8>(x), _mm256_srli_epi32::<16>(x));
+                    [
+                        _mm256_cvtepi32_ps(_mm256_and_si256(x, byte)),
+                        _mm256_cvtepi32_ps(_mm256_and_si256(second, byte)),
+                        _mm256_cvtepi32_ps(_mm256_and_si256(third, byte)),
+                        _mm256_cvtepi32_ps(_mm256_srli_epi32::<24>(x)),
+                    ]
                 }
             }
 
@@ -371,11 +366,18 @@ macro_rules! vectors_256 {
                     // SAFETY: i + 4 <= n, so that every row has the 4 elements read, by the assertion, and `out` has
                     // the 32 written; a `Lane` is 4 bytes of any pattern.
                     unsafe {
-                        let at = |row: usize| _mm_loadu_si128(rows.as_ptr().add(row * stride + i).cast());
-                        let gather = |r: usize| _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(at(r)), at(r + 4));
+                        let (at, stride): (*const u8, _) = (rows.as_ptr().add(i).cast(), 4 * stride);
                         let to: *mut __m256i = out.as_mut_ptr().add(8 * i).cast();
-                        let columns = transposed(gather(0), gather(1), gather(2), gather(3));
-                        columns.into_iter().enumerate().for_each(|(j, x)| _mm256_storeu_si256(to.add(j), x));
+                        let [a, b, c, d] = transposed(
+                            halves_at(at, stride),
+                            halves_at(at.add(stride), stride),
+                            halves_at(at.add(2 * stride), stride),
+                            halves_at(at.add(3 * stride), stride),
+                        );
+                        _mm256_storeu_si256(to, a);
+                        _mm256_storeu_si256(to.add(1), b);
+                        _mm256_storeu_si256(to.add(2), c);
+                        _mm256_storeu_si256(to.add(3), d);
                     }
                 }
                 interleave_from(n / 4 * 4, 8, rows, stride, out);
@@ -480,16 +482,61 @@ macro_rules! vectors_256 {
 
 vectors_256!(
     /// Proof of AVX2, FMA and F16C.
-    Avx2, [], "avx2,fma,f16c", dot_avx2
+    Avx2, [], "avx2,fma,f16c", dot_avx2,
+    {
+        const SIGNED: bool = true;
+
+        #[inline(always)]
+        fn dot_signed(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+            add_pairs(self, acc, pairs_signed(self, w, a))
+        }
+
+        /// Four sums of two products of 31 · 127 stay below 2¹⁵.
+        #[inline(always)]
+        fn dot_small<const K: usize>(self, acc: __m256i, w: [__m256i; K], a: [__m256i; K]) -> __m256i {
+            const { assert!(K <= 4) };
+            // SAFETY: `self` proves AVX2.
+            let mut sum = unsafe { _mm256_maddubs_epi16(w[0], a[0]) };
+            for k in 1..K {
+                // SAFETY: as above.
+                sum = unsafe { _mm256_add_epi16(sum, _mm256_maddubs_epi16(w[k], a[k])) };
+            }
+            add_pairs(self, acc, sum)
+        }
+
+        /// Four sums of two products of 32 · 127 stay below 2¹⁵.
+        #[inline(always)]
+        fn dot_small_signed<const K: usize>(self, acc: __m256i, w: [__m256i; K], a: [__m256i; K]) -> __m256i {
+            const { assert!(K <= 4) };
+            let mut sum = pairs_signed(self, w[0], a[0]);
+            for k in 1..K {
+                // SAFETY: `self` proves AVX2.
+                sum = unsafe { _mm256_add_epi16(sum, pairs_signed(self, w[k], a[k])) };
+            }
+            add_pairs(self, acc, sum)
+        }
+    }
 );
 vectors_256!(
     /// Proof of AVX-VNNI besides: the dot product of client processors without AVX-512.
-    AvxVnni, ["avxvnni"], "avx2,fma,f16c,avxvnni", dot_avx_vnni
+    AvxVnni, ["avxvnni"], "avx2,fma,f16c,avxvnni", dot_avx_vnni,
+    {
+        #[inline(always)]
+        fn dot_signed(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+            dot_signed_by_offset(self, acc, w, a)
+        }
+    }
 );
 vectors_256!(
     /// Proof of AVX-512 VNNI and VL besides: the narrow vectors of a processor with AVX-512.
     Avx512Narrow,
     ["avx512f", "avx512vl", "avx512vnni"],
     "avx2,fma,f16c,avx512f,avx512vl,avx512vnni",
-    dot_avx512_vnni
+    dot_avx512_vnni,
+    {
+        #[inline(always)]
+        fn dot_signed(self, acc: __m256i, w: __m256i, a: __m256i) -> __m256i {
+            dot_signed_by_offset(self, acc, w, a)
+        }
+    }
 );

@@ -186,6 +186,16 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn dot_signed(self, acc: __m512i, w: __m512i, a: __m512i) -> __m512i {
+        // SAFETY: see above.
+        unsafe {
+            let offset = _mm512_set1_epi8(-128);
+            let of_offset = _mm512_dpbusd_epi32(_mm512_setzero_si512(), offset, a);
+            _mm512_sub_epi32(_mm512_dpbusd_epi32(acc, _mm512_xor_si512(w, offset), a), of_offset)
+        }
+    }
+
+    #[inline(always)]
     fn and(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: see above.
         unsafe { _mm512_and_si512(a, b) }

@@ -89,7 +89,10 @@ fn dot<S: Narrow, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES
         for i in 0..n_blocks {
             let range = i * BLOCK_LEN..(i + 1) * BLOCK_LEN;
             let (w, a) = (simd.load_bytes(&u.quants[range.clone()]), simd.load_bytes(&quants[range]));
-            let products = simd.to_f32(simd.dot(simd.splat_i32(0), w, a));
+            let zero = simd.splat_i32(0);
+            let dot =
+                if const { F::AFFINE && F::SMALL } { simd.dot_small(zero, [w], [a]) } else { simd.dot(zero, w, a) };
+            let products = simd.to_f32(dot);
             let scale = if SUBS == n_blocks {
                 simd.splat(u.scales[i] * x_scales[i])
             } else {

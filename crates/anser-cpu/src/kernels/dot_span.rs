@@ -188,17 +188,21 @@ fn nibbles<S: Simd>(simd: S, bytes: &[u8; 32], b: usize) -> S::Bytes {
 }
 
 impl<S: Simd> Sums<S> {
-    /// Adds scale · w·x for the blocks from `b` on.
+    /// Adds scale · w·x for the blocks from `b` on, w below 32.
     #[inline(always)]
     fn add(&mut self, simd: S, w: S::Bytes, x: Span, b: usize, scale: S::F32) {
-        let dot = simd.dot(simd.splat_i32(0), w, simd.load_bytes(&x.quants[32 * b..]));
+        let dot = simd.dot_small(simd.splat_i32(0), [w], [simd.load_bytes(&x.quants[32 * b..])]);
         self.add_scaled(simd, dot, b, scale);
     }
 
     /// Adds scale · (w − 128)·x.
     #[inline(always)]
     fn add_offset(&mut self, simd: S, w: S::Bytes, x: Span, b: usize, scale: S::F32) {
-        let dot = simd.dot(simd.load_i32(&x.lane_offsets[8 * b..]), w, simd.load_bytes(&x.quants[32 * b..]));
+        let quants = simd.load_bytes(&x.quants[32 * b..]);
+        let dot = match const { S::SIGNED } {
+            true => simd.dot_signed(simd.splat_i32(0), simd.add_bytes(w, simd.splat_bytes([OFFSET as u8; 4])), quants),
+            false => simd.dot(simd.load_i32(&x.lane_offsets[8 * b..]), w, quants),
+        };
         self.add_scaled(simd, dot, b, scale);
     }
 

@@ -12,8 +12,10 @@ use crate::arch::{self, Kernel, Simd};
 /// one token per lane.
 pub(crate) const MAX_TOKENS: usize = 16;
 /// The number of rows that are multiplied at a time. They share the loads of activations, and their sums do not depend
-/// on each other.
+/// on each other. Processors with 32 vector registers keep those of eight rows there.
 const N_ROWS: usize = 8;
+/// The same for the 16 registers that there are without AVX-512.
+const N_ROWS_NARROW: usize = 4;
 /// The bytes of a block: an F16 scale, then the weights.
 const BLOCK_N_BYTES: usize = 2 + BLOCK_LEN;
 /// The number of lanes of the widest vectors.
@@ -86,7 +88,7 @@ fn spread<S: Simd, const N: usize>(x: &Quantized) -> Vec<Block<N>> {
 #[inline(always)]
 fn tile<S: Simd, const N: usize>(simd: S, few: FewQ8) {
     let FewQ8 { rows, x, out_rows } = few;
-    if N > S::LANES {
+    if const { N > S::LANES } {
         return;
     }
     let n_rows = out_rows.first().map_or(0, |p| p.len());
@@ -94,10 +96,17 @@ fn tile<S: Simd, const N: usize>(simd: S, few: FewQ8) {
     let blocks = spread::<S, N>(x);
     let mut i = 0;
     while i < n_rows {
-        let rows = &rows[i * row_n_bytes..];
-        i += match n_rows - i {
-            N_ROWS.. => some::<S, N, N_ROWS>(simd, rows, &blocks, out_rows, i),
-            _ => some::<S, N, 1>(simd, rows, &blocks, out_rows, i),
+        let (rows, n_left) = (&rows[i * row_n_bytes..], n_rows - i);
+        i += if const { S::LANES == MAX_LANES } {
+            match n_left {
+                N_ROWS.. => some::<S, N, N_ROWS>(simd, rows, &blocks, out_rows, i),
+                _ => some::<S, N, 1>(simd, rows, &blocks, out_rows, i),
+            }
+        } else {
+            match n_left {
+                N_ROWS_NARROW.. => some::<S, N, N_ROWS_NARROW>(simd, rows, &blocks, out_rows, i),
+                _ => some::<S, N, 1>(simd, rows, &blocks, out_rows, i),
+            }
         };
     }
 }
@@ -127,12 +136,15 @@ fn some<S: Simd, const N: usize, const R: usize>(
         for line in (0..R * BLOCK_N_BYTES).step_by(64) {
             simd.prefetch(next.wrapping_add(b * R * BLOCK_N_BYTES + line));
         }
-        let mut dots = [simd.load_i32(&x.starts); R];
+        let mut dots = [if const { S::SIGNED } { simd.splat_i32(0) } else { simd.load_i32(&x.starts) }; R];
         unrolled!(i < BLOCK_LEN / piece_len::<S, N>(), {
             let x = simd.load_bytes(&x.quants.as_flattened()[4 * i * S::LANES..4 * (i + 1) * S::LANES]);
             unrolled!(r < R, {
                 let w = simd.repeat::<N>(&row[r][b][2 + i * piece_len::<S, N>()..]);
-                dots[r] = simd.dot(dots[r], simd.add_bytes(w, offset), x);
+                dots[r] = match const { S::SIGNED } {
+                    true => simd.dot_signed(dots[r], w, x),
+                    false => simd.dot(dots[r], simd.add_bytes(w, offset), x),
+                };
             });
         });
         let x_scales = simd.load(&x.scales);

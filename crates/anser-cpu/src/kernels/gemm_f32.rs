@@ -108,7 +108,7 @@ pub(super) fn convert<S: Simd>(simd: S, dtype: DType, row: &[u8], out: &mut [f32
 /// out_rows\[t\]\[at + lane\] = row `lane` of the panel · token t, for T tokens.
 #[inline(always)]
 fn multiply<S: Simd, const T: usize>(simd: S, panel: &[f32], x: &[f32], out_rows: &mut [&mut [f32]], at: usize) {
-    if T > S::TOKENS {
+    if const { T > S::TOKENS } {
         return;
     }
     let mut acc = [simd.splat(0.0); T];

@@ -7,7 +7,7 @@
 //! stay in registers (register tiling).
 
 use super::panel::groups;
-use super::quantized::{BLOCK_LEN, Group, Quantized};
+use super::quantized::{BLOCK_LEN, Group, OFFSET, Quantized};
 use super::stretch::{Blocks, ByRow, Lanes, STRETCH_LEN, Stretch};
 use super::unpack::{Format, with_format};
 use super::unrolled;
@@ -205,7 +205,7 @@ fn multiply<
     out_rows: &mut [&mut [f32]],
     at: usize,
 ) {
-    if T > S::TOKENS {
+    if const { T > S::TOKENS } {
         return;
     }
     let acc = products::<S, F, LEN, N_BYTES, SUBS, T>(simd, panel, group, [simd.splat(0.0); T], None);
@@ -231,7 +231,7 @@ fn add<
     sums: &mut [f32],
     next: Option<*const u8>,
 ) {
-    if T > S::TOKENS {
+    if const { T > S::TOKENS } {
         return;
     }
     let mut acc = [simd.splat(0.0); T];
@@ -283,34 +283,73 @@ fn products<
         let mut w = [simd.splat_bytes([0; 4]); 8];
         for (i, w) in w.iter_mut().enumerate() {
             *w = simd.load_bytes(&weights[i * 4 * S::LANES..(i + 1) * 4 * S::LANES]);
+            if const { is_signed::<S, F, LEN, N_BYTES, SUBS>() } {
+                *w = simd.add_bytes(*w, simd.splat_bytes([OFFSET as u8; 4]));
+            }
         }
         unrolled!(t < T, {
             let x = quants[t * BLOCK_LEN..(t + 1) * BLOCK_LEN].as_chunks::<4>().0;
             let x_scale = simd.splat(x_scales[t]);
-            if per_block == 1 {
-                let mut dot = simd.splat_i32(if F::AFFINE { 0 } else { offsets[t] });
-                for i in 0..8 {
-                    dot = simd.dot(dot, w[i], simd.splat_bytes(x[i]));
-                }
+            if const { BLOCK_LEN * SUBS == LEN } {
+                let dot = simd.splat_i32(if const { !F::AFFINE && !S::SIGNED } { offsets[t] } else { 0 });
+                let dot = dot_16::<S, F, LEN, N_BYTES, SUBS>(simd, dot, &w[..4], &x[..4]);
+                let dot = dot_16::<S, F, LEN, N_BYTES, SUBS>(simd, dot, &w[4..], &x[4..]);
                 acc[t] = simd.mul_add(simd.to_f32(dot), simd.mul(simd.load(scales), x_scale), acc[t]);
-                if F::AFFINE {
+                if const { F::AFFINE } {
                     acc[t] = simd.neg_mul_add(simd.load(mins), simd.splat(x_sums[t]), acc[t]);
                 }
             } else {
                 for half in 0..2 {
-                    let mut dot = simd.splat_i32(if F::AFFINE { 0 } else { half_offsets[2 * t + half] });
-                    for i in 4 * half..4 * half + 4 {
-                        dot = simd.dot(dot, w[i], simd.splat_bytes(x[i]));
-                    }
+                    let dot =
+                        simd.splat_i32(if const { !F::AFFINE && !S::SIGNED } { half_offsets[2 * t + half] } else { 0 });
+                    let dot = dot_16::<S, F, LEN, N_BYTES, SUBS>(simd, dot, &w[4 * half..], &x[4 * half..]);
                     let scale = simd.mul(simd.load(&scales[half * S::LANES..]), x_scale);
                     acc[t] = simd.mul_add(simd.to_f32(dot), scale, acc[t]);
-                    if F::AFFINE {
+                    if const { F::AFFINE } {
                         let sum = simd.splat(half_sums[2 * t + half]);
                         acc[t] = simd.neg_mul_add(simd.load(&mins[half * S::LANES..]), sum, acc[t]);
                     }
                 }
             }
         });
+    }
+    acc
+}
+
+/// Whether the weights of a format are multiplied as signed numbers, without the offset that they are unpacked with.
+#[inline(always)]
+const fn is_signed<
+    S: Simd,
+    F: Format<LEN, N_BYTES, SUBS>,
+    const LEN: usize,
+    const N_BYTES: usize,
+    const SUBS: usize,
+>() -> bool {
+    S::SIGNED && !F::AFFINE
+}
+
+/// Adds the products of 16 columns: of the first four vectors of weights with the first 16 activations.
+#[inline(always)]
+fn dot_16<S: Simd, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize>(
+    simd: S,
+    acc: S::I32,
+    w: &[S::Bytes],
+    x: &[[u8; 4]],
+) -> S::I32 {
+    let w = [w[0], w[1], w[2], w[3]];
+    let x = [simd.splat_bytes(x[0]), simd.splat_bytes(x[1]), simd.splat_bytes(x[2]), simd.splat_bytes(x[3])];
+    if const { F::AFFINE && F::SMALL } {
+        return simd.dot_small(acc, w, x);
+    }
+    if const { is_signed::<S, F, LEN, N_BYTES, SUBS>() && F::SMALL } {
+        return simd.dot_small_signed(acc, w, x);
+    }
+    let mut acc = acc;
+    for i in 0..4 {
+        acc = match const { is_signed::<S, F, LEN, N_BYTES, SUBS>() } {
+            true => simd.dot_signed(acc, w[i], x[i]),
+            false => simd.dot(acc, w[i], x[i]),
+        };
     }
     acc
 }

@@ -160,11 +160,17 @@ fn largest_quants_do_not_overflow_or_saturate() {
         #[inline(always)]
         fn run<S: Simd>(self, simd: S) -> bool {
             let w = simd.load_bytes(&[self.0; 64]);
-            let dot = simd.dot(simd.splat_i32(7), w, simd.splat_bytes([self.1 as u8; 4]));
-            simd.sum(simd.to_f32(dot)) == S::LANES as f32 * (7.0 + 4.0 * f32::from(self.0) * f32::from(self.1))
+            let (start, a) = (simd.splat_i32(7), simd.splat_bytes([self.1 as u8; 4]));
+            let is = |dot: S::I32, product: f32| simd.sum(simd.to_f32(dot)) == S::LANES as f32 * (7.0 + 4.0 * product);
+            let (unsigned, signed) = (f32::from(self.0), f32::from(self.0 as i8));
+            let a_of = f32::from(self.1);
+            is(simd.dot(start, w, a), unsigned * a_of)
+                && is(simd.dot_signed(start, w, a), signed * a_of)
+                && (self.0 > 31 || is(simd.dot_small(start, [w; 4], [a; 4]), 4.0 * unsigned * a_of))
+                && (signed.abs() > 32.0 || is(simd.dot_small_signed(start, [w; 4], [a; 4]), 4.0 * signed * a_of))
         }
     }
-    for w in [0, 1, 127, 128, 129, 254, 255] {
+    for w in [0, 1, 31, 32, 127, 128, 129, 224, 254, 255] {
         for a in [-127, -1, 0, 1, 126, 127] {
             assert!(run_all(Extremes(w, a)).iter().all(|&equal| equal), "{w} · {a}");
         }

@@ -18,6 +18,8 @@ pub(crate) struct Unpacked<const LEN: usize, const SUBS: usize> {
 pub(crate) trait Format<const LEN: usize, const N_BYTES: usize, const SUBS: usize> {
     /// Whether elements are scale·q − min, rather than scale·(q − 128).
     const AFFINE: bool;
+    /// Whether q is below 32 in an affine type, or q − 128 from −32 to 32 in a symmetric one.
+    const SMALL: bool;
 
     /// Unpacks a block to memory that the caller uses again: clearing and moving a new block would take as long as
     /// unpacking it.
@@ -93,6 +95,7 @@ pub(crate) struct Q8_0;
 
 impl Format<32, 34, 1> for Q8_0 {
     const AFFINE: bool = false;
+    const SMALL: bool = false;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 34], out: &mut Unpacked<32, 1>) {
@@ -107,6 +110,7 @@ pub(crate) struct Q4_0;
 
 impl Format<32, 18, 1> for Q4_0 {
     const AFFINE: bool = false;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 18], out: &mut Unpacked<32, 1>) {
@@ -121,6 +125,7 @@ pub(crate) struct Q4_1;
 
 impl Format<32, 20, 1> for Q4_1 {
     const AFFINE: bool = true;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 20], out: &mut Unpacked<32, 1>) {
@@ -134,6 +139,7 @@ pub(crate) struct Q5_0;
 
 impl Format<32, 22, 1> for Q5_0 {
     const AFFINE: bool = false;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 22], out: &mut Unpacked<32, 1>) {
@@ -148,6 +154,7 @@ pub(crate) struct Q5_1;
 
 impl Format<32, 24, 1> for Q5_1 {
     const AFFINE: bool = true;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 24], out: &mut Unpacked<32, 1>) {
@@ -172,6 +179,7 @@ pub(crate) struct Iq4Nl;
 
 impl Format<32, 18, 1> for Iq4Nl {
     const AFFINE: bool = false;
+    const SMALL: bool = false;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 18], out: &mut Unpacked<32, 1>) {
@@ -186,6 +194,7 @@ pub(crate) struct Iq4Xs;
 
 impl Format<256, 136, 8> for Iq4Xs {
     const AFFINE: bool = false;
+    const SMALL: bool = false;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 136], out: &mut Unpacked<256, 8>) {
@@ -236,6 +245,7 @@ pub(crate) struct Q4K;
 
 impl Format<256, 144, 8> for Q4K {
     const AFFINE: bool = true;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 144], out: &mut Unpacked<256, 8>) {
@@ -255,6 +265,7 @@ pub(crate) struct Q5K;
 
 impl Format<256, 176, 8> for Q5K {
     const AFFINE: bool = true;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 176], out: &mut Unpacked<256, 8>) {
@@ -279,6 +290,7 @@ pub(crate) struct Q6K;
 
 impl Format<256, 210, 16> for Q6K {
     const AFFINE: bool = false;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 210], out: &mut Unpacked<256, 16>) {
@@ -306,6 +318,7 @@ pub(crate) struct Q3K;
 
 impl Format<256, 110, 16> for Q3K {
     const AFFINE: bool = false;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 110], out: &mut Unpacked<256, 16>) {
@@ -333,6 +346,7 @@ pub(crate) struct Q2K;
 
 impl Format<256, 84, 16> for Q2K {
     const AFFINE: bool = true;
+    const SMALL: bool = true;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 84], out: &mut Unpacked<256, 16>) {
@@ -380,6 +394,8 @@ mod tests {
                 let bound = 1e-6 * (u.scales[s] * 256.0).abs().max(u.mins[s].abs());
                 assert!((actual - e).abs() <= bound, "{dtype} element {i}: {actual}, expected {e}");
                 assert!(F::AFFINE || u.mins[s] == 128.0 * u.scales[s]);
+                let is_small = if F::AFFINE { u.quants[i] < 32 } else { u.quants[i].abs_diff(128) <= 32 };
+                assert!(is_small || !F::SMALL, "{dtype} element {i}: {}", u.quants[i]);
             }
         }
     }
