@@ -7,7 +7,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Range;
 
-use super::pickle::{Object, Value};
+use super::object::{Object, Value};
+use super::pickle;
 use super::{element_type, invalid, is_key};
 use crate::error::FormatError;
 
@@ -25,7 +26,7 @@ pub(crate) fn read<'a>(
 ) -> Result<(Object<'a>, HashMap<String, Range<usize>>), FormatError> {
     let mut at = MAGIC.len();
     let mut next = |item: &str| -> Result<Object<'a>, FormatError> {
-        let (object, n_bytes) = Object::read(file, item, &bytes[at..])?;
+        let (object, n_bytes) = pickle::read(file, item, &bytes[at..])?;
         at += n_bytes;
         Ok(object)
     };
@@ -61,7 +62,7 @@ pub(crate) fn read<'a>(
             return Err(invalid(file, "the storages' keys", "one of them is no text".into()));
         };
         let key = keys.text(key);
-        let item = format!("storage {:?}", super::pickle::abbreviated(key));
+        let item = format!("storage {:?}", pickle::abbreviated(key));
         let error = |problem: &str| Err(invalid(file, &item, problem.into()));
         if !seen.insert(key) {
             return error("its key is listed twice");

@@ -5,6 +5,7 @@
 //! and the storages' bytes lie in the file as tensors need them. [`pickle`] reads the description without running it.
 
 mod legacy;
+mod object;
 mod pickle;
 mod zip;
 
@@ -12,7 +13,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use self::pickle::{Element, Object, PickledTensor, Value};
+use self::object::{Element, Object, PickledTensor, Span, Value};
 use self::zip::Zip;
 use crate::error::{FormatError, TensorProblem};
 use crate::file::{FileKind, MAX_ENTRIES, Parsed, TensorEntry, TorchContainer};
@@ -53,7 +54,7 @@ pub(crate) fn read_zip(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> 
         ));
     }
     let Some(pickle) = text("data.pkl")? else { return Err(not_a_model(file)) };
-    let (object, _) = Object::read(file, &format!("{root}/data.pkl"), &bytes[pickle])?;
+    let (object, _) = pickle::read(file, &format!("{root}/data.pkl"), &bytes[pickle])?;
     let mut ranges = HashMap::new();
     for storage in &object.storages {
         let key = object.text(storage.key);
@@ -185,7 +186,7 @@ fn parse(
 }
 
 /// Name and tensor of a dictionary's entry, if it is one.
-fn as_tensor(entry: &(Value, Value)) -> Option<(pickle::Span, u32)> {
+fn as_tensor(entry: &(Value, Value)) -> Option<(Span, u32)> {
     match *entry {
         (Value::Text(name), Value::Tensor(tensor)) => Some((name, tensor)),
         _ => None,

@@ -1,12 +1,12 @@
 //! Reads pickles without running them: a closed list of instructions builds plain values, and a closed list of names
 //! stands for what PyTorch calls. Nothing is imported, looked up or called, whatever a file asks for.
 //!
-//! A pickle is a program for a stack machine. All values lie in flat lists and name each other by number, so that reading
-//! and dropping them needs no recursion, and a tuple that is named a million times is there once.
+//! A pickle is a program for a stack machine, which makes an [`Object`].
 
 use std::collections::HashMap;
 
 use super::invalid;
+use super::object::{Global, Object, PickledTensor, Span, Storage, Value};
 use crate::error::FormatError;
 
 /// The longest pickle that is read: the one of a 13B model has half a megabyte.
@@ -18,152 +18,17 @@ const MAX_DEPTH: usize = 64;
 /// The most values on the stack: Python puts 1,000 entries of a dictionary on it at a time.
 const MAX_HEIGHT: usize = 1 << 16;
 
-/// A value. Texts are ranges of the pickle, containers are numbers of lists.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Value {
-    None,
-    Bool(bool),
-    Int(i64),
-    /// An integer beyond 64 bits, which nothing may use.
-    BigInt,
-    Float(f64),
-    Text(Span),
-    /// Items among [`Object::items`].
-    Tuple(Span),
-    /// Number of an [`Object::lists`] entry.
-    List(u32),
-    /// Number of an [`Object::dicts`] entry.
-    Dict(u32),
-    Global(Global),
-    /// Number of an [`Object::storages`] entry.
-    Storage(u32),
-    /// Number of an [`Object::tensors`] entry.
-    Tensor(u32),
-}
-
-/// Start and length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    start: u32,
-    len: u32,
-}
-
-/// The names that a pickle may use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Global {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    Size,
-    Storage(Element),
-}
-
-/// The element types of PyTorch's storages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
-    Half,
-    BFloat16,
-    Float,
-    Double,
-    Long,
-    Int,
-    Short,
-    Char,
-    Byte,
-    Bool,
-}
-
-impl Global {
-    fn find(module: &str, name: &str) -> Option<Global> {
-        let element = |element| Some(Global::Storage(element));
-        match (module, name) {
-            ("collections", "OrderedDict") => Some(Global::OrderedDict),
-            ("torch._utils", "_rebuild_tensor_v2") => Some(Global::RebuildTensor),
-            ("torch._utils", "_rebuild_parameter") => Some(Global::RebuildParameter),
-            ("torch", "Size") => Some(Global::Size),
-            ("torch", "HalfStorage") => element(Element::Half),
-            ("torch", "BFloat16Storage") => element(Element::BFloat16),
-            ("torch", "FloatStorage") => element(Element::Float),
-            ("torch", "DoubleStorage") => element(Element::Double),
-            ("torch", "LongStorage") => element(Element::Long),
-            ("torch", "IntStorage") => element(Element::Int),
-            ("torch", "ShortStorage") => element(Element::Short),
-            ("torch", "CharStorage") => element(Element::Char),
-            ("torch", "ByteStorage") => element(Element::Byte),
-            ("torch", "BoolStorage") => element(Element::Bool),
-            _ => None,
+/// Reads the pickle at the start of `bytes`; returns the object, and how many bytes the pickle has. `item` is what the
+/// pickle is called in errors about `file`.
+pub(crate) fn read<'a>(file: &str, item: &str, bytes: &'a [u8]) -> Result<(Object<'a>, usize), FormatError> {
+    let bytes = &bytes[..bytes.len().min(MAX_N_BYTES)];
+    let mut machine = Machine::new(bytes);
+    match machine.run() {
+        Ok(()) => {
+            let n_bytes = machine.at;
+            Ok((machine.object, n_bytes))
         }
-    }
-}
-
-/// Bytes that tensors share.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Storage {
-    pub(crate) element: Element,
-    /// Its name among the container's storages.
-    pub(crate) key: Span,
-    /// Elements.
-    pub(crate) len: i64,
-}
-
-/// A view of a storage, as the pickle says: nothing is checked but the kinds of its parts.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PickledTensor {
-    pub(crate) storage: u32,
-    /// In elements.
-    pub(crate) offset: i64,
-    /// A tuple.
-    pub(crate) shape: Span,
-    /// A tuple, in elements.
-    pub(crate) strides: Span,
-}
-
-/// What a pickle describes.
-pub(crate) struct Object<'a> {
-    bytes: &'a [u8],
-    pub(crate) root: Value,
-    items: Vec<Value>,
-    lists: Vec<Vec<Value>>,
-    dicts: Vec<Vec<(Value, Value)>>,
-    pub(crate) storages: Vec<Storage>,
-    tensors: Vec<PickledTensor>,
-}
-
-impl<'a> Object<'a> {
-    /// Reads the pickle at the start of `bytes`; returns the object, and how many bytes the pickle has. `item` is what the
-    /// pickle is called in errors about `file`.
-    pub(crate) fn read(file: &str, item: &str, bytes: &'a [u8]) -> Result<(Object<'a>, usize), FormatError> {
-        let bytes = &bytes[..bytes.len().min(MAX_N_BYTES)];
-        let mut machine = Machine::new(bytes);
-        match machine.run() {
-            Ok(()) => {
-                let n_bytes = machine.at;
-                Ok((machine.object, n_bytes))
-            }
-            Err(problem) => Err(invalid(file, &format!("{item}, byte {}", machine.instruction), problem)),
-        }
-    }
-
-    /// A text; the reader has checked that it is UTF-8.
-    pub(crate) fn text(&self, span: Span) -> &'a str {
-        let bytes = &self.bytes[span.start as usize..][..span.len as usize];
-        std::str::from_utf8(bytes).unwrap_or_default()
-    }
-
-    pub(crate) fn tuple(&self, span: Span) -> &[Value] {
-        &self.items[span.start as usize..][..span.len as usize]
-    }
-
-    pub(crate) fn list(&self, number: u32) -> &[Value] {
-        &self.lists[number as usize]
-    }
-
-    pub(crate) fn dict(&self, number: u32) -> &[(Value, Value)] {
-        &self.dicts[number as usize]
-    }
-
-    pub(crate) fn tensor(&self, number: u32) -> &PickledTensor {
-        &self.tensors[number as usize]
+        Err(problem) => Err(invalid(file, &format!("{item}, byte {}", machine.instruction), problem)),
     }
 }
 
@@ -186,15 +51,7 @@ const CUT_SHORT: &str = "it is cut short; the file is damaged, get it again";
 
 impl<'a> Machine<'a> {
     fn new(bytes: &'a [u8]) -> Machine<'a> {
-        let object = Object {
-            bytes,
-            root: Value::None,
-            items: vec![],
-            lists: vec![],
-            dicts: vec![],
-            storages: vec![],
-            tensors: vec![],
-        };
+        let object = Object::new(bytes);
         Machine { object, at: 0, instruction: 0, stack: vec![], marks: vec![], memo: HashMap::new(), n_values: 0 }
     }
 
@@ -577,7 +434,7 @@ mod tests {
     use super::*;
 
     fn read(bytes: &[u8]) -> Result<Object<'_>, String> {
-        Object::read("m.pth", "the pickle", bytes).map(|(object, _)| object).map_err(|error| error.to_string())
+        super::read("m.pth", "the pickle", bytes).map(|(object, _)| object).map_err(|error| error.to_string())
     }
 
     #[test]
