@@ -56,6 +56,8 @@ impl Generation {
         StopMatcher::new(options.stop.clone()).map_err(|e| refused(e.to_string()))?;
         let prepare = || options.grammar.iter().try_for_each(|grammar| grammar.prepare(model));
         py.detach(prepare).map_err(exception)?;
+        let check = || options.draft.iter().try_for_each(|draft| model.check_draft(&draft.model));
+        py.detach(check).map_err(exception)?;
         match prompt.iter().position(|&id| id as usize >= n_vocab) {
             Some(at) => Err(crate::error::TokenError::new_err(format!(
                 "token {at} of the prompt is {}; expected an id below {n_vocab}",
@@ -217,7 +219,9 @@ impl Generation {
 impl Drop for Generation {
     fn drop(&mut self) {
         if self.model.check_process().is_ok() {
-            return self.close_and_wait();
+            self.close_and_wait();
+            let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+            return drop_without_gil(inner.take_draft());
         }
         // In a forked child, a thread of the parent may have been using the generation, whose parts then cannot be dropped.
         let inner = self.inner.get_mut().unwrap_or_else(PoisonError::into_inner);

@@ -1,16 +1,17 @@
 //! Keyword options of `generate` and `chat`.
 
 use crate::error::{OptionError, exception};
+use crate::model::Model;
 use crate::values;
 use anser::chat::{self, ChatTemplate, Message, Opening, ReplyParser, Role, ThinkLength, Thinking};
-use anser::{GenerateOptions, Grammar, SamplerOrder, Tokenizer};
+use anser::{Draft, GenerateOptions, Grammar, SamplerOrder, Tokenizer};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyMapping, PyString};
 use std::collections::BTreeMap;
 
 /// The names of all options. An unknown name is refused before any value is read.
-const NAMES: [&str; 19] = [
+const NAMES: [&str; 20] = [
     "max_tokens",
     "stop",
     "stop_tokens",
@@ -30,6 +31,7 @@ const NAMES: [&str; 19] = [
     "regex",
     "grammar",
     "lookup",
+    "draft",
 ];
 
 /// The names of the options that give a grammar.
@@ -110,6 +112,7 @@ fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> 
         "max_tokens" => generate.max_tokens = values::count(name, value)?,
         "stop" => generate.stop = texts(value)?,
         "lookup" => generate.lookup = values::flag(name, value)?,
+        "draft" => generate.draft = Some(draft(value)?),
         "json_schema" | "regex" | "grammar" => generate.grammar = Some(grammar(name, value)?),
         "stop_tokens" => generate.stop_tokens = Some(crate::tokens::ids(name, value)?),
         "seed" => sampler.seed = Some(values::whole_number(name, value, 0..=u64::MAX)?),
@@ -130,6 +133,14 @@ fn set(generate: &mut GenerateOptions, name: &str, value: &Bound<'_, PyAny>) -> 
         _ => unreachable!("{name} is in the list of names"),
     }
     Ok(())
+}
+
+/// A model that proposes tokens.
+fn draft(value: &Bound<'_, PyAny>) -> PyResult<Draft> {
+    match value.cast::<Model>() {
+        Ok(model) => Ok(Draft::new(model.get().engine_model())),
+        Err(_) => Err(values::wrong_type("draft", "a Model", value)),
+    }
 }
 
 /// What the text must be. A JSON schema is a text, or what the module `json` writes.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import FIXTURES
 
 import anser
 
@@ -299,3 +300,24 @@ def test_look_up_changes_no_text() -> None:
     prompt = f"1:{line}2:{line}3:{line}4:"
     options: dict[str, Any] = {"max_tokens": 30, "seed": 1, "regex": f"({line.replace('.', '[.]')}[0-9]:){{3}}"}
     assert model.generate(prompt, lookup=True, **options).text() == model.generate(prompt, **options).text()
+
+
+def test_a_draft_model_changes_no_text() -> None:
+    model = anser.load(device="cpu", exact=True)
+    draft = anser.load(FIXTURES / "unpacked" / "demo-q4_k_m.gguf", device="cpu", exact=True)
+    options: dict[str, Any] = {"max_tokens": 30, "seed": 1, "top_p": 1}
+    texts = [model.generate(prompt, **options).text() for prompt in ("Once upon a time", "Dear")]
+    assert [model.generate(prompt, draft=draft, **options).text() for prompt in ("Once upon a time", "Dear")] == texts
+    assert model.generate_batch(["Once upon a time", "Dear"], draft=draft, **options) == texts
+    assert model.generate_batch(["Once upon a time", "Dear"], each=[{"draft": model}, None], **options) == texts
+    messages = [{"role": "user", "content": "Hello!"}]
+    assert model.chat(messages, draft=draft, **options).text() == model.chat(messages, **options).text()
+    session = model.session()
+    session.feed("Once upon")
+    assert session.generate(" a time", draft=draft, **options).text() == texts[0]
+    other = anser.load(FIXTURES / "tiny" / "tiny-v7.st", device="cpu")
+    with pytest.raises(anser.OptionError, match="draft: .*tiny-v7.st.* vocabulary .*65536 tokens and the draft model 300"):
+        model.generate("Once", draft=other)
+    wrong: Any = "demo"
+    with pytest.raises(TypeError, match="draft: expected a Model, found str 'demo'"):
+        model.generate("Once", draft=wrong)

@@ -196,7 +196,7 @@ def test_help_shows_every_option_with_its_default() -> None:
     for (function, name), default in defaults.items():
         assert inspect.signature(function).parameters[name].default == default, name
     names = anser.GenerateOptions.__annotations__
-    assert len(names) == 19
+    assert len(names) == 20
     functions: list[Callable[..., Any]] = [anser.Model.generate, anser.Model.generate_batch, anser.Model.chat, anser.Session.generate]
     for function in functions:
         for name in names:

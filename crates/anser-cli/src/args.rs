@@ -26,7 +26,6 @@ use clap_complete::Shell;
 use numbers::{bound, max_tokens, whole};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::slice;
 
 /// Run RWKV language models: generate text, chat, embed, inspect, measure.
 ///
@@ -80,31 +79,35 @@ pub(crate) enum Command {
 
 impl Command {
     /// The models that the command opens, and whether they may be had from the cache of a hub alone.
-    pub(crate) fn models(&mut self) -> (&mut [PathBuf], bool) {
-        fn of(model: &mut ModelArgs) -> (&mut [PathBuf], bool) {
-            (slice::from_mut(&mut model.model), model.opening.offline)
+    pub(crate) fn models(&mut self) -> (Vec<&mut PathBuf>, bool) {
+        fn of(model: &mut ModelArgs) -> (Vec<&mut PathBuf>, bool) {
+            (vec![&mut model.model], model.opening.offline)
         }
         match self {
-            Command::Generate(args) => of(&mut args.model),
+            Command::Generate(args) => {
+                let (mut models, offline) = of(&mut args.model);
+                models.extend(&mut args.draft);
+                (models, offline)
+            }
             Command::Chat(args) => of(&mut args.model),
             #[cfg(feature = "serve")]
-            Command::Serve(args) => (&mut args.models, args.opening.offline),
-            Command::Tokenize(args) => (args.model.as_mut_slice(), args.offline),
+            Command::Serve(args) => (args.models.iter_mut().collect(), args.opening.offline),
+            Command::Tokenize(args) => (args.model.iter_mut().collect(), args.offline),
             Command::Logits(args) => of(&mut args.model),
             Command::Embed(args) => of(&mut args.model),
             Command::State(args) => of(&mut args.model),
             Command::Perplexity(args) => of(&mut args.model),
-            Command::Inspect(args) => (slice::from_mut(&mut args.model), args.offline),
+            Command::Inspect(args) => (vec![&mut args.model], args.offline),
             Command::Bench(args) => match &mut args.what {
                 Some(BenchWhat::Engine(args)) => of(&mut args.model),
                 #[cfg(feature = "serve")]
                 Some(BenchWhat::Serve(args)) => of(&mut args.model),
                 None if args.compare.is_empty() => of(&mut args.model),
-                Some(BenchWhat::Kernels(_)) | None => (&mut [], false),
+                Some(BenchWhat::Kernels(_)) | None => (vec![], false),
             },
             Command::Tune(args) => of(&mut args.model),
             Command::DebugPlan(args) => of(&mut args.model),
-            Command::Devices(_) | Command::Completions(_) => (&mut [], false),
+            Command::Devices(_) | Command::Completions(_) => (vec![], false),
         }
     }
 }
@@ -133,6 +136,13 @@ pub(crate) struct GenerateArgs {
     /// The text is the same; one that repeats much of its prompt takes less time
     #[arg(long)]
     pub(crate) lookup: bool,
+    /// On the processor: a smaller model with the same vocabulary, given like the model, that proposes tokens, of which several are verified
+    /// in one step. The text is the same. It rests where texts would take longer with it
+    #[arg(long, value_name = "MODEL")]
+    pub(crate) draft: Option<PathBuf>,
+    /// The number of tokens that the draft model proposes at a time; without it as many as save time by what is measured
+    #[arg(long, value_name = "N", allow_negative_numbers = true, requires = "draft", value_parser = whole::<usize>(1, 32))]
+    pub(crate) draft_tokens: Option<usize>,
     /// With --json or --prompts: print the log-probability of each token, and the K most likely tokens in its place
     #[arg(long, value_name = "K", allow_negative_numbers = true, value_parser = whole::<usize>(0, 1000))]
     pub(crate) logprobs: Option<usize>,
@@ -176,6 +186,7 @@ The JSON object of --json:
   finish_reason  \"stop\" (end of document, a --stop text, or a complete text of a
                  grammar), \"length\" or \"cancelled\" (Ctrl-C)
   timings        load_ms, prompt_ms, generate_ms; prompt_tps, generate_tps: tokens/s or null
+  proposals      with --lookup or --draft: n_proposed, n_accepted: tokens that were proposed, and those of them that were drawn
   logprobs       with --logprobs: for each token its id, logprob (natural logarithm, of the model's own distribution), and top: the
                  K most likely tokens as [id, logprob]
 

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// not have them. Nothing is downloaded for any other reason than such a name.
 pub(crate) fn bring(command: &mut Command) -> Result<(), Failure> {
     let (models, offline) = command.models();
-    for model in models.iter_mut().filter(|model| is_hub_name(model)) {
+    for model in models.into_iter().filter(|model| is_hub_name(model)) {
         *model = fetch(&model.to_string_lossy(), offline)?;
     }
     Ok(())

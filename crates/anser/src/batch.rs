@@ -182,7 +182,7 @@ fn hand_out(parts: &mut [Part], fed: &mut [Fed], logits: &[f32], hidden: &[f32],
             let rows = |start: usize| &values[start * width..end * width];
             [rows(row), rows(end.saturating_sub(1).max(row))]
         });
-        part.session.advance(part.tokens.len());
+        part.session.advance(part.tokens);
         let last = part.session.logits_mut();
         last.clear();
         match part.want.logits {

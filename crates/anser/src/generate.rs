@@ -4,9 +4,11 @@
 mod generations;
 mod text;
 
+use crate::draft::Draft;
 use crate::error::Error;
 use crate::grammar::Grammar;
 use crate::model::Model;
+use crate::rows::Proposals;
 use crate::sampler::SamplerOptions;
 use crate::session::Session;
 pub use generations::Generations;
@@ -60,6 +62,11 @@ pub struct GenerateOptions {
     /// verifies several tokens, and texts that repeat much of their prompts take less time. The tokens are those that are drawn
     /// without, but for rounding. A text whose proposals are wrong makes few of them.
     pub lookup: bool,
+    /// A smaller model with the same vocabulary that proposes the next tokens, where [`GenerateOptions::lookup`] proposes none. Where the
+    /// host draws, a step then verifies several tokens. The tokens are those that are drawn without, but for rounding. The draft model
+    /// draws with the sampler's options and random numbers, so that it is right about sampled texts nearly as often as about greedy
+    /// ones. For each text it keeps two states of its own size.
+    pub draft: Option<Draft>,
     /// Ends the generation when another thread cancels it.
     pub cancel: CancelToken,
 }
@@ -73,6 +80,7 @@ impl Default for GenerateOptions {
             stop_tokens: None,
             grammar: None,
             lookup: false,
+            draft: None,
             cancel: CancelToken::default(),
         }
     }
@@ -165,6 +173,11 @@ impl Generation<'_> {
     /// All tokens drawn so far, but for a stop token.
     pub fn tokens(&self) -> &[u32] {
         self.0.tokens(0)
+    }
+
+    /// How many tokens were proposed for the text, and how many of them were drawn.
+    pub fn proposals(&self) -> Proposals {
+        self.0.proposals(0)
     }
 
     /// The bytes of all tokens drawn so far.

@@ -3,6 +3,7 @@
 use crate::cache::{CacheStats, EmbeddingCache};
 use crate::chat::ChatTemplate;
 use crate::device::{Device, Executor, Opening};
+use crate::draft::Drafts;
 use crate::environment;
 use crate::error::Error;
 use crate::files::{self, FileId};
@@ -20,7 +21,7 @@ use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// The options of loading a model.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +82,7 @@ struct Inner {
     /// The files that the model is read from: description, name and identity of each.
     inputs: Vec<(&'static str, String, FileId)>,
     embeddings: Mutex<EmbeddingCache>,
+    drafts: Drafts,
     /// The device and the reason for it, in one line.
     chosen: String,
     /// `chosen` with the executor's notices about the device, once they are known.
@@ -214,6 +216,7 @@ impl Model {
                 digest: OnceLock::new(),
                 inputs,
                 embeddings: Mutex::new(EmbeddingCache::new(options.embedding_cache_n_bytes)),
+                drafts: Drafts::default(),
                 chosen,
                 device: OnceLock::new(),
                 initial_state: OnceLock::new(),
@@ -480,6 +483,16 @@ impl Model {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
+    /// The draft models that were used with this one.
+    pub(crate) fn drafts(&self) -> &Drafts {
+        &self.inner.drafts
+    }
+
+    /// A handle that does not keep the model loaded.
+    pub(crate) fn downgrade(&self) -> WeakModel {
+        WeakModel(Arc::downgrade(&self.inner))
+    }
+
     pub(crate) fn embeddings(&self) -> MutexGuard<'_, EmbeddingCache> {
         self.inner.embeddings.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -503,6 +516,22 @@ impl Model {
         let running = self.inner.executor.get()?;
         running.n_uses.fetch_add(1, Ordering::Relaxed);
         Ok(running.executor.lock())
+    }
+}
+
+/// A handle of a model that does not keep it loaded.
+pub(crate) struct WeakModel(Weak<Inner>);
+
+impl WeakModel {
+    /// Whether it is a handle of `model`.
+    pub(crate) fn is_of(&self, model: &Model) -> bool {
+        // No other model has the address as long as this handle exists.
+        std::ptr::eq(self.0.as_ptr(), Arc::as_ptr(&model.inner))
+    }
+
+    /// Whether the model was closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.strong_count() == 0
     }
 }
 

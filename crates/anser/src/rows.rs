@@ -4,6 +4,8 @@
 //! itself, these are two steps of the executor, one after the other; elsewhere they are one.
 
 mod ahead;
+mod draft_pace;
+mod drafting;
 mod likelihood;
 mod lookup;
 mod on_device;
@@ -15,8 +17,12 @@ use crate::generate::{FinishReason, Piece, Text};
 use crate::grammar;
 use crate::model::Model;
 use crate::session::{Fed, Session, Want};
-use ahead::Ahead;
+pub use ahead::Proposals;
+use ahead::{Ahead, Attempt, Proposal, Proposer};
 use anser_tokenizer::Tokenizer;
+pub(crate) use draft_pace::DraftPace;
+pub(crate) use drafting::Drafting;
+use drafting::TimedStep;
 pub use likelihood::Likelihood;
 pub(crate) use lookup::Lookup;
 use on_device::OnDevice;
@@ -84,6 +90,8 @@ pub struct Rows<S: BorrowMut<Session> = Session> {
     /// The vocabulary, if the model has one, and the tokens that samplers do not count.
     vocabulary: Option<(Tokenizer, Vec<u32>)>,
     device: OnDevice,
+    /// The step that runs now, for each draft model that its texts use.
+    timed: Vec<TimedStep>,
 }
 
 /// A prompt that was passed over this many times goes before shorter ones.
@@ -105,6 +113,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             next_id: 0,
             vocabulary,
             device: OnDevice::default(),
+            timed: vec![],
         }
     }
 
@@ -143,7 +152,9 @@ impl<S: BorrowMut<Session>> Rows<S> {
                 let constraint =
                     constraint.map(|grammar| grammar.constraint(&self.model, options.stop_tokens_of(&self.model)));
                 let mut text = Text::new(&self.model, options, constraint.transpose()?, tokenizer, uncounted)?;
-                text.lookup = options.lookup.then(|| Box::new(Lookup::new(&[pending, prompt].concat())));
+                if options.lookup || options.draft.is_some() {
+                    text.begin_proposals(&self.model, options, &[s.recent(), pending, prompt].concat())?;
+                }
                 Task::Generate { text: Box::new(text), n_top: *n_top }
             }
         };
@@ -246,6 +257,11 @@ impl<S: BorrowMut<Session>> Rows<S> {
         self.rows.get(&id).and_then(Row::text).map_or(&[], Text::tokens)
     }
 
+    /// How many tokens were proposed for a row's text, and how many of them were drawn.
+    pub fn proposals(&self, id: RowId) -> Proposals {
+        self.text(id).map_or_else(Proposals::default, |text| text.proposals)
+    }
+
     pub(crate) fn text(&self, id: RowId) -> Option<&Text> {
         self.rows.get(&id)?.text()
     }
@@ -291,6 +307,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
     /// event.
     pub fn step(&mut self, max_prompt_tokens: usize) -> Result<Vec<RowEvent>, Error> {
         let mut events = vec![];
+        self.timed.clear();
         self.end_due(&mut events);
         self.settle_device()?;
         let drawn = self.draw_on_device()?;
@@ -303,6 +320,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             self.push(id, token, likelihood, &mut events);
         }
         self.end_due(&mut events);
+        self.timed.drain(..).for_each(TimedStep::end);
         Ok(events)
     }
 
@@ -341,11 +359,18 @@ impl<S: BorrowMut<Session>> Rows<S> {
             self.goes_on(**id, row) && row.draws() && !row.session().pending().is_empty() && !self.device.has(**id)
         };
         let going: Vec<RowId> = self.rows.iter().filter(is_read_here).map(|(&id, _)| id).collect();
-        let mut chunks: Vec<Chunk> =
-            going.into_iter().filter_map(|id| Some(self.rows.get_mut(&id)?.chunk_of_text(id))).collect();
+        let mut proposals = self.propose(&going)?;
+        let chunk = |id| Some(self.rows.get_mut(&id)?.chunk_of_text(id, proposals.remove(&id)));
+        let mut chunks: Vec<Chunk> = going.into_iter().filter_map(chunk).collect();
         let n_of_texts: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
         let room = step_len.saturating_sub(n_of_texts % step_len).max(1);
+        let n_chunks = chunks.len();
         self.choose_prompts(max_prompt_tokens.min(room), &mut chunks);
+        match chunks.len() == n_chunks {
+            true => self.timed.iter_mut().for_each(|step| step.begin(n_of_texts)),
+            // Its time is that of prompts, too.
+            false => self.timed.clear(),
+        }
         let mut ahead = vec![];
         while !chunks.is_empty() {
             let mut n_tokens = 0;
@@ -384,7 +409,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             }
             room -= n_tokens;
             let (tokens, want) = (row.unread()[..n_tokens].to_vec(), row.wanted_of_prompt(n_tokens));
-            chunks.push(Chunk { id, tokens, want, is_of_prompt: true, before: None, n_proposed: 0 });
+            chunks.push(Chunk { id, tokens, want, is_of_prompt: true, attempt: None });
         }
         if chunks.len() > n_before {
             for id in passed_over {
@@ -483,9 +508,8 @@ struct Chunk {
     tokens: Vec<u32>,
     want: Want,
     is_of_prompt: bool,
-    /// A session that has not read the tokens, if the last `n_proposed` of them were proposed and are to be verified.
-    before: Option<Session>,
-    n_proposed: usize,
+    /// The way back, if the last tokens were proposed and are to be verified.
+    attempt: Option<Attempt>,
 }
 
 /// The likelihoods of `tokens`, of which the first one followed on the logits `before`, `[V]` or none, and the others on the rows

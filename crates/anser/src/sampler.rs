@@ -71,6 +71,12 @@ impl Sampler {
         self.seen.count(token, amount, self.options.penalty_decay);
     }
 
+    /// Goes on as `other`, a sampler of the same options, does: with its counts and its next random numbers.
+    pub(crate) fn follow(&mut self, other: &Sampler) {
+        self.seen.clone_from(&other.seen);
+        self.rng.clone_from(&other.rng);
+    }
+
     /// Draws the next token from `logits` \[V\]. Does not count it: see [`Sampler::accept`].
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::model::Model;
+use crate::recent::Recent;
 use crate::state_file::StateOrigin;
 use anser_model::{Sequence, State, Step};
 use std::ops::ControlFlow;
@@ -68,12 +69,22 @@ pub struct Session {
     pending: Vec<u32>,
     /// The last read token's logits, if they were computed.
     logits: Vec<f32>,
+    /// The tokens read last since the fresh or restored state, as far as they are kept.
+    recent: Recent,
 }
 
 impl Session {
     pub(crate) fn new(model: Model) -> Result<Session, Error> {
         let slot = model.executor()?.create_state()?;
-        let session = Session { model, slot, n_tokens: 0, fresh: true, pending: vec![], logits: vec![] };
+        let session = Session {
+            model,
+            slot,
+            n_tokens: 0,
+            fresh: true,
+            pending: vec![],
+            logits: vec![],
+            recent: Recent::default(),
+        };
         if let Some(state) = session.model.initial_state() {
             session.model.executor()?.write_state(slot, state.data())?;
         }
@@ -108,9 +119,8 @@ impl Session {
     /// Notes that a device which draws tokens itself has read the pending tokens. Their logits stay on the device until
     /// [`Session::set_logits`] is called.
     pub(crate) fn pending_was_read(&mut self) {
-        self.n_tokens += self.pending.len();
-        self.fresh = false;
-        self.pending.clear();
+        let read = std::mem::take(&mut self.pending);
+        self.advance(&read);
         self.logits.clear();
     }
 
@@ -179,10 +189,29 @@ impl Session {
         Ok(fed)
     }
 
-    /// Notes that `n_tokens` more tokens were read, the pending ones first.
-    pub(crate) fn advance(&mut self, n_tokens: usize) {
-        self.n_tokens += n_tokens;
+    /// Notes that `tokens` were read, the pending ones first.
+    pub(crate) fn advance(&mut self, tokens: &[u32]) {
+        self.n_tokens += tokens.len();
         self.fresh = false;
+        self.recent.extend(tokens);
+    }
+
+    /// The last tokens that the session has read, as far as they are kept: 4,096 at most.
+    pub(crate) fn recent(&self) -> &[u32] {
+        self.recent.tokens()
+    }
+
+    /// Tells the session which tokens have led to its restored state. They are not read, and change no result: a generation proposes
+    /// tokens by them ([`GenerateOptions::lookup`](crate::GenerateOptions::lookup),
+    /// [`GenerateOptions::draft`](crate::GenerateOptions::draft)).
+    ///
+    /// # Errors
+    /// An id that the vocabulary does not have.
+    pub fn recall(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        self.check_ids(tokens)?;
+        self.recent.clear();
+        self.recent.extend(tokens);
+        Ok(())
     }
 
     /// Reads the tokens that the last generation left pending.
@@ -221,8 +250,7 @@ impl Session {
             let step = Step { tokens: chunk, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
             let read = self.model.executor_for_step()?.step(&step)?;
             activations.iter_mut().zip(read).for_each(|(a, data)| a.data.extend(data));
-            self.n_tokens += chunk.len();
-            self.fresh = false;
+            self.advance(chunk);
             self.logits.clear();
         }
         Ok(activations)
@@ -279,6 +307,7 @@ impl Session {
         self.fresh = false;
         self.pending.clear();
         self.logits.clear();
+        self.recent.clear();
         Ok(())
     }
 
@@ -288,12 +317,21 @@ impl Session {
     /// If the device has no memory for another state.
     pub fn fork(&self) -> Result<Session, Error> {
         let mut fork = Session::new(self.model.clone())?;
-        self.model.executor()?.copy_state(self.slot, fork.slot)?;
-        fork.n_tokens = self.n_tokens;
-        fork.fresh = self.fresh;
-        fork.pending.clone_from(&self.pending);
-        fork.logits.clone_from(&self.logits);
+        fork.copy_from(self)?;
         Ok(fork)
+    }
+
+    /// Continues from where `other` is, a session of the same model.
+    ///
+    /// Errors: the device fails.
+    pub(crate) fn copy_from(&mut self, other: &Session) -> Result<(), Error> {
+        self.model.executor()?.copy_state(other.slot, self.slot)?;
+        self.n_tokens = other.n_tokens;
+        self.fresh = other.fresh;
+        self.pending.clone_from(&other.pending);
+        self.logits.clone_from(&other.logits);
+        self.recent.clone_from(&other.recent);
+        Ok(())
     }
 
     /// Returns to a fresh state: zeros, or [`Model::initial_state`].

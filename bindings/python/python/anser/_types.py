@@ -2,7 +2,10 @@
 
 import os
 from collections.abc import Iterable, Mapping
-from typing import Callable, Literal, Protocol, TypedDict, Union
+from typing import TYPE_CHECKING, Callable, Literal, Protocol, TypedDict, Union
+
+if TYPE_CHECKING:
+    from ._anser import Model
 
 Text = Union[str, bytes, bytearray, memoryview]
 """A text: a str, or bytes of any kind."""
@@ -108,3 +111,5 @@ class GenerateOptions(TypedDict, total=False):
     """The text is one of this grammar, in the notation of Lark."""
     lookup: Union[bool, None]
     """Whether the processor proposes tokens that followed the last ones before, and verifies several in one step; default: False."""
+    draft: Union["Model", None]
+    """A smaller model with the same vocabulary that proposes tokens, of which the processor verifies several in one step; default: none."""

@@ -98,6 +98,7 @@ class ChatAnser(BaseChatModel):
     repetition_penalty: float | None = None
     logit_bias: dict[int, float] | None = None
     lookup: bool | None = None
+    draft: Model | None = None
 
     @property
     def _llm_type(self) -> str:

@@ -132,6 +132,7 @@ class AnserLLM(FunctionCallingLLM):
     repetition_penalty: float | None = None
     logit_bias: dict[int, float] | None = None
     lookup: bool | None = None
+    draft: Model | None = Field(default=None, exclude=True)
 
     def __init__(self, model: Model, **options: Any) -> None:
         super().__init__(model=model, **options)

@@ -5,7 +5,7 @@ use crate::error::exception;
 use crate::progress::Progress;
 use crate::service::{Arrival, Served, Service, failed};
 use anser::chat::{ReplyEnd, ReplyParser};
-use anser::{FinishReason, GenerateOptions, Likelihood, Want};
+use anser::{Draft, FinishReason, GenerateOptions, Likelihood, Want};
 use anser_engine::{Event, Keep, Request, Start, Usage, Work};
 use pyo3::prelude::*;
 use self_cell::{MutBorrow, self_cell};
@@ -70,6 +70,11 @@ pub(super) enum Phase {
 }
 
 impl Course {
+    /// Takes the draft model out, of which this may be the last handle.
+    pub(super) fn take_draft(&mut self) -> Option<Draft> {
+        self.options.draft.take()
+    }
+
     pub(super) fn new(phase: Phase, options: GenerateOptions, parser: Option<ReplyParser>) -> Course {
         Course {
             phase,

@@ -10,7 +10,8 @@ use crate::report::Failure;
 use crate::term::{self, Progress};
 use crate::{commands, input, interrupt};
 use anser::{
-    CancelToken, Error, FinishReason, GenerateOptions, RowEventKind, RowTask, Rows, SamplerOptions, Session, Want,
+    CancelToken, Draft, Error, FinishReason, GenerateOptions, Model, Proposals, RowEventKind, RowTask, Rows,
+    SamplerOptions, Session, Want,
 };
 use result::TokenLikelihood;
 use serde::Serialize;
@@ -27,7 +28,15 @@ struct Generated {
     finish_reason: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     logprobs: Option<Vec<TokenLikelihood>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proposals: Option<Proposed>,
     timings: Timings,
+}
+
+#[derive(Clone, Copy, Serialize)]
+struct Proposed {
+    n_proposed: usize,
+    n_accepted: usize,
 }
 
 #[derive(Serialize)]
@@ -48,6 +57,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
     }
     let started = Instant::now();
     let model = args.model.load()?;
+    let draft = draft(args, &model)?;
     let mut session = model.session()?;
     if let Some(state) = &args.from {
         commands::tell_origin(state, session.load_state(state)?);
@@ -63,6 +73,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         stop: args.stop.clone(),
         grammar,
         lookup: args.lookup,
+        draft,
         cancel: cancel.clone(),
         ..GenerateOptions::default()
     };
@@ -87,11 +98,12 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
 
     let began = Instant::now();
     let (mut generated, mut end) = (vec![], FinishReason::Cancelled);
-    let mut logprobs = None;
+    let (mut logprobs, mut proposals) = (None, Proposals::default());
     if let (true, Some(n_top)) = (was_read, args.logprobs) {
         let likely = generate_likely(session, &options, n_top)?;
         text += &likely.text;
         (generated, end, logprobs) = (likely.tokens, likely.end.unwrap_or(end), Some(likely.likelihoods));
+        proposals = likely.proposals;
     } else if was_read {
         let mut generation = session.generate(&[], &options)?;
         for piece in &mut generation {
@@ -100,6 +112,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         }
         end = generation.finish_reason().unwrap_or(end);
         generated = generation.tokens().to_vec();
+        proposals = generation.proposals();
     }
     let generate_ms = elapsed_ms(began);
     let timings = Timings {
@@ -110,13 +123,24 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<(), Failure> {
         generate_tps: per_second(generated.len(), generate_ms),
     };
     let (n_prompt, n_generated) = (tokens.len(), generated.len());
+    let Proposals { n_proposed, n_accepted } = proposals;
+    let proposals = (args.lookup || args.draft.is_some()).then_some(Proposed { n_proposed, n_accepted });
     if args.json {
         let tokens = generated;
         let finish_reason = end.name();
-        output.write_json(&Generated { text, tokens, n_prompt, n_generated, finish_reason, logprobs, timings })?;
+        output.write_json(&Generated {
+            text,
+            tokens,
+            n_prompt,
+            n_generated,
+            finish_reason,
+            logprobs,
+            proposals,
+            timings,
+        })?;
     } else {
         output.finish_line()?;
-        term::remark(&summary(n_prompt, n_generated, end, &timings));
+        term::remark(&summary(n_prompt, n_generated, end, proposals, &timings));
     }
     if end == FinishReason::Cancelled { Err(Failure::Interrupted) } else { Ok(()) }
 }
@@ -127,6 +151,14 @@ fn sampler(args: &GenerateArgs, has_grammar: bool) -> SamplerOptions {
     args.generation.sampler(if has_grammar { recommended.without_penalties() } else { recommended })
 }
 
+/// The draft model, if one is given, opened as the model is.
+fn draft(args: &GenerateArgs, model: &Model) -> Result<Option<Draft>, Failure> {
+    let Some(path) = &args.draft else { return Ok(None) };
+    let draft = Draft { model: args.model.opening.load(path)?, n_tokens: args.draft_tokens };
+    model.check_draft(&draft.model)?;
+    Ok(Some(draft))
+}
+
 /// A text whose tokens have log-probabilities.
 #[derive(Default)]
 struct Likely {
@@ -134,13 +166,14 @@ struct Likely {
     tokens: Vec<u32>,
     likelihoods: Vec<TokenLikelihood>,
     end: Option<FinishReason>,
+    proposals: Proposals,
 }
 
 /// Generates the text that follows in `session`, with the `n_top` most likely tokens in the place of each token.
 fn generate_likely(session: Session, options: &GenerateOptions, n_top: usize) -> Result<Likely, Failure> {
     let mut likely = Likely::default();
     let mut rows = Rows::new(&session.model().clone());
-    rows.join(session, &[], &RowTask::Generate { options: options.clone(), n_top: Some(n_top) })?;
+    let row = rows.join(session, &[], &RowTask::Generate { options: options.clone(), n_top: Some(n_top) })?;
     while rows.n_going() > 0 {
         for event in rows.step(usize::MAX)? {
             match event.kind {
@@ -155,6 +188,7 @@ fn generate_likely(session: Session, options: &GenerateOptions, n_top: usize) ->
             }
         }
     }
+    likely.proposals = rows.proposals(row);
     Ok(likely)
 }
 
@@ -176,10 +210,20 @@ fn read_prompt(session: &mut Session, tokens: &[u32], cancel: &CancelToken) -> R
 }
 
 /// `16 tokens read at 210.3/s, 256 generated at 101.2/s, ended by length`
-fn summary(n_prompt: usize, n_generated: usize, end: FinishReason, timings: &Timings) -> String {
+fn summary(
+    n_prompt: usize,
+    n_generated: usize,
+    end: FinishReason,
+    proposals: Option<Proposed>,
+    timings: &Timings,
+) -> String {
     let at = |rate: Option<f64>| rate.map_or(String::new(), |r| format!(" at {r:.1}/s"));
     let (prompt_rate, generate_rate) = (at(timings.prompt_tps), at(timings.generate_tps));
-    format!("{n_prompt} tokens read{prompt_rate}, {n_generated} generated{generate_rate}, ended by {}", end.name())
+    let accepted = proposals.map_or(String::new(), |Proposed { n_proposed, n_accepted }| {
+        format!(", {n_accepted} of {n_proposed} proposed tokens accepted")
+    });
+    let end = end.name();
+    format!("{n_prompt} tokens read{prompt_rate}, {n_generated} generated{generate_rate}{accepted}, ended by {end}")
 }
 
 fn elapsed_ms(since: Instant) -> f64 {

@@ -80,6 +80,28 @@ fn the_same_seed_gives_the_same_text_and_another_one_another() {
 }
 
 #[test]
+fn a_draft_model_changes_no_text() {
+    let prompt = "Once upon a time";
+    let options = ["generate", "--seed", "3", "--top-p", "1", "-n", "30", "--exact"];
+    let expected = run(&[&options[..], &[prompt]].concat()).text();
+    for draft_tokens in [&["--draft-tokens", "3"][..], &[]] {
+        let draft = ["--json", "--draft", "demo"];
+        let found = run(&[&options[..], &draft, draft_tokens, &[prompt]].concat()).json();
+        assert_eq!(found["text"], expected);
+        let Value::Object(proposals) = &found["proposals"] else { panic!("{found}") };
+        assert_eq!(proposals["n_accepted"], proposals["n_proposed"], "a model agrees with itself");
+        assert!(draft_tokens.is_empty() || proposals["n_proposed"].as_u64().unwrap() > 20, "{found}");
+    }
+    let line = format!("{{\"prompt\": {prompt:?}}}\n");
+    let found = run_with(&[&options[..], &["--draft", "demo", "--prompts", "-"]].concat(), line.as_bytes()).json();
+    assert_eq!(found["text"], expected);
+    let tiny = fixture("tiny/tiny-v7.st");
+    let refused = run(&["generate", "--draft", tiny.to_str().unwrap(), prompt]).failure(2);
+    assert!(refused.contains("draft: the draft model") && refused.contains("65536 tokens"), "{refused}");
+    run(&["generate", "--draft-tokens", "3", prompt]).failure(2);
+}
+
+#[test]
 fn echo_prints_the_prompt_first() {
     let text = greedy(&["-n", "3", "Once upon a time"]).text();
     assert_eq!(greedy(&["-n", "3", "--echo", "Once upon a time"]).text(), format!("Once upon a time{text}"));

@@ -29,6 +29,11 @@ impl Scheduler {
                 Ok((session, 0))
             }),
         };
+        let found = found.and_then(|(mut session, n_cached)| {
+            // What has led to a cached state, for proposals of next tokens.
+            (n_cached > 0).then(|| session.recall(&request.prompt[..n_cached])).transpose()?;
+            Ok((session, n_cached))
+        });
         let (session, n_cached) = match found {
             Ok(found) => found,
             Err(error) => return Err((Box::new(waiting), error)),

@@ -15,13 +15,22 @@ pub(crate) fn tiny() -> Model {
 
 /// The same model with a vocabulary: token 0 has no text, the next 256 are single bytes, and some are longer.
 pub(crate) fn tiny_with_vocabulary() -> Model {
+    with_vocabulary("tiny-v7.st")
+}
+
+/// Another model of the same vocabulary.
+pub(crate) fn draft_for_tiny() -> Model {
+    with_vocabulary("tiny-v7n32.st")
+}
+
+fn with_vocabulary(file_name: &str) -> Model {
     let bytes = (0..256).map(|byte| format!("\"{}\": [{byte}]", byte + 1));
     let longer = ["ab", "ba", "abab", "12", "{\"", "\": ", "北", "é"];
     let longer = longer.iter().zip(257..).map(|(text, id)| format!("\"{id}\": {text:?}"));
     let mut file = tempfile::NamedTempFile::new().unwrap();
     write!(file, "{{{}}}", bytes.chain(longer).collect::<Vec<_>>().join(", ")).unwrap();
     let vocabulary = Some(file.path().to_owned());
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fixtures/tiny/tiny-v7.st");
+    let path = format!("{}/../../fixtures/tiny/{file_name}", env!("CARGO_MANIFEST_DIR"));
     let options = Options { device: Device::Cpu, exact: true, n_threads: Some(1), vocabulary, ..Options::default() };
     let model = Model::load(path, &options).unwrap();
     model.tokenizer().unwrap();

@@ -1,7 +1,7 @@
 //! Random schedules: requests of several tenants come at random times, some are cancelled, some are not read for a while.
 
-use crate::harness::{Given, alone, options, tiny_with_vocabulary};
-use anser::{GenerateOptions, Grammar, Model};
+use crate::harness::{Given, alone, draft_for_tiny, options, tiny_with_vocabulary};
+use anser::{Draft, GenerateOptions, Grammar, Model};
 use anser_engine::{Delivery, Engine, Event, Limits, Request, Tenant, Ticket, Work};
 use proptest::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 static MODEL: LazyLock<Model> = LazyLock::new(tiny_with_vocabulary);
+static DRAFT: LazyLock<Model> = LazyLock::new(draft_for_tiny);
 
 /// The options of a text.
 #[derive(Debug, Clone)]
@@ -17,12 +18,15 @@ struct Choice {
     max_tokens: usize,
     grammar: Option<Grammar>,
     lookup: bool,
+    /// The number of tokens that the draft model proposes, if the text has one.
+    n_drafted: Option<usize>,
 }
 
 impl Choice {
     fn options(&self) -> GenerateOptions {
         let (grammar, lookup) = (self.grammar.clone(), self.lookup);
-        GenerateOptions { grammar, lookup, ..options(self.seed, self.max_tokens) }
+        let draft = self.n_drafted.map(|n| Draft { model: DRAFT.clone(), n_tokens: Some(n) });
+        GenerateOptions { grammar, lookup, draft, ..options(self.seed, self.max_tokens) }
     }
 }
 
@@ -33,8 +37,9 @@ fn choice() -> impl Strategy<Value = Choice> {
         3 => Just(None),
         2 => prop::sample::select(Vec::from(grammars.map(Result::unwrap))).prop_map(Some),
     ];
-    (prop::option::of(0u64..5), 0usize..12, grammar, any::<bool>())
-        .prop_map(|(seed, max_tokens, grammar, lookup)| Choice { seed, max_tokens, grammar, lookup })
+    (prop::option::of(0u64..5), 0usize..12, grammar, any::<bool>(), prop::option::of(1usize..5)).prop_map(
+        |(seed, max_tokens, grammar, lookup, n_drafted)| Choice { seed, max_tokens, grammar, lookup, n_drafted },
+    )
 }
 
 /// A request, and how its reader behaves.
@@ -162,8 +167,8 @@ proptest! {
             prop_assert!(given.failure.is_none(), "{:?}", given.failure);
             prop_assert_eq!(given.usage.is_some(), is_read || given.usage.is_some());
             for (choice, of_choice) in client.choices.iter().enumerate() {
-                // Texts whose tokens are looked up are those of single steps.
-                let single = GenerateOptions { lookup: false, ..of_choice.options() };
+                // Texts whose tokens are looked up or drafted are those of single steps.
+                let single = GenerateOptions { lookup: false, draft: None, ..of_choice.options() };
                 let expected = alone(&MODEL, &client.prompt, &single);
                 let found = given.tokens.get(choice).cloned().unwrap_or_default();
                 if is_read {

@@ -4,7 +4,7 @@ use super::text::Text;
 use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
 use crate::model::Model;
-use crate::rows::{RowEvent, RowEventKind, RowId, RowTask, Rows};
+use crate::rows::{Proposals, RowEvent, RowEventKind, RowId, RowTask, Rows};
 use crate::session::{Session, Want};
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -74,6 +74,12 @@ impl<'a> Generations<'a> {
     /// All tokens drawn so far for a prompt, but for a stop token.
     pub fn tokens(&self, index: usize) -> &[u32] {
         self.ids.get(index).map_or(&[], |&id| self.rows.tokens(id))
+    }
+
+    /// How many tokens were proposed for the text of a prompt ([`GenerateOptions::lookup`], [`GenerateOptions::draft`]), and how many of
+    /// them were drawn.
+    pub fn proposals(&self, index: usize) -> Proposals {
+        self.ids.get(index).map_or_else(Proposals::default, |&id| self.rows.proposals(id))
     }
 
     /// Runs to the end and returns the texts, in the order of the prompts.

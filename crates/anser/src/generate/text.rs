@@ -4,7 +4,7 @@ use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
 use crate::grammar::{Allowed, Constraint};
 use crate::model::Model;
-use crate::rows::Lookup;
+use crate::rows::{Drafting, Lookup, Proposals};
 use crate::sampler::Sampler;
 use crate::session::Session;
 use crate::stop::StopMatcher;
@@ -22,6 +22,10 @@ pub(crate) struct Text {
     constraint: Option<Constraint>,
     /// Where the tokens of the prompt and the text stand, if they are looked up.
     pub(crate) lookup: Option<Box<Lookup>>,
+    /// What a draft model has of the text, if one proposes tokens.
+    pub(crate) draft: Option<Box<Drafting>>,
+    /// The tokens that were proposed.
+    pub(crate) proposals: Proposals,
     stop: StopMatcher,
     /// Tokens that end the text.
     stop_tokens: Vec<u32>,
@@ -54,6 +58,8 @@ impl Text {
             tokenizer: tokenizer.cloned(),
             constraint,
             lookup: None,
+            draft: None,
+            proposals: Proposals::default(),
             stop,
             stop_tokens: options.stop_tokens_of(model).to_vec(),
             decoder: Utf8Stream::new(),
@@ -62,6 +68,21 @@ impl Text {
             tokens: vec![],
             end: None,
         })
+    }
+
+    /// Has tokens proposed for the text, which follows `tokens`, as the options say.
+    ///
+    /// Errors: a draft model with another vocabulary.
+    pub(crate) fn begin_proposals(
+        &mut self,
+        model: &Model,
+        options: &GenerateOptions,
+        tokens: &[u32],
+    ) -> Result<(), Error> {
+        self.lookup = options.lookup.then(|| Box::new(Lookup::new(tokens)));
+        let drafting = |draft| Drafting::new(model, draft, tokens, &self.sampler, &self.stop_tokens).map(Box::new);
+        self.draft = options.draft.as_ref().map(drafting).transpose()?;
+        Ok(())
     }
 
     /// The reason for which the text ended; `None` while it goes on.
@@ -153,10 +174,13 @@ impl Text {
         session.set_pending(vec![token]);
         self.tokens.push(token);
         self.lookup.iter_mut().for_each(|lookup| lookup.push(token));
+        self.draft.iter_mut().for_each(|draft| draft.push(token));
         let bytes = self.tokenizer.as_ref().and_then(|tokenizer| tokenizer.token_bytes(token)).unwrap_or_default();
         self.unshown.extend_from_slice(bytes);
         let step = self.stop.push(self.decoder.push(bytes));
-        self.end = step.hit.map(FinishReason::StopText);
+        if let Some(hit) = step.hit {
+            self.end_with(FinishReason::StopText(hit));
+        }
         let mut text = step.emit;
         if self.end.is_none() && self.constraint.as_ref().is_some_and(Constraint::is_complete) {
             text += &self.rest(FinishReason::Complete);
@@ -173,11 +197,17 @@ impl Text {
     /// Ends the text and returns the characters that were held back.
     fn rest(&mut self, reason: FinishReason) -> String {
         let step = self.stop.push(self.decoder.finish());
-        self.end = Some(step.hit.map_or(reason, FinishReason::StopText));
+        self.end_with(step.hit.map_or(reason, FinishReason::StopText));
         match step.hit {
             Some(_) => step.emit,
             None => step.emit + &self.stop.finish(),
         }
+    }
+
+    /// Notes the end, and frees the states of a draft model.
+    fn end_with(&mut self, reason: FinishReason) {
+        self.end = Some(reason);
+        self.draft = None;
     }
 
     /// A piece of `text`, which continues the last piece, with the bytes of its tokens.

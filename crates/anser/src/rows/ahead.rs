@@ -4,12 +4,44 @@ use super::{Chunk, Likelihood, Row, RowEvent, RowId, Rows, Task, show};
 use crate::session::{Session, Want, Which};
 use std::borrow::BorrowMut;
 
+/// Tokens that may follow in a text.
+#[derive(Debug)]
+pub(super) struct Proposal {
+    pub(super) tokens: Vec<u32>,
+    pub(super) by: Proposer,
+}
+
+/// What proposes tokens.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Proposer {
+    Lookup,
+    Draft,
+}
+
+/// How many tokens were proposed for a text, and how many of them were drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Proposals {
+    /// The number of tokens that were proposed.
+    pub n_proposed: usize,
+    /// The number of these that were drawn in the same place.
+    pub n_accepted: usize,
+}
+
+/// The way back of a row that reads proposed tokens.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    /// The session without the tokens of the step.
+    before: Session,
+    n_proposed: usize,
+    by: Proposer,
+}
+
 /// A row that has read tokens which were proposed.
 #[derive(Debug)]
 pub(super) struct Ahead {
     id: RowId,
-    /// The session without the tokens of the step.
     before: Session,
+    by: Proposer,
     /// The last tokens of the text, which the step read first.
     pending: Vec<u32>,
     /// The tokens that were read behind them.
@@ -21,35 +53,32 @@ pub(super) struct Ahead {
 impl Ahead {
     /// What is to be verified of a chunk whose tokens gave the rows `logits`, `[T, V]`; `None` if nothing was proposed.
     pub(super) fn of(chunk: Chunk, mut logits: Vec<f32>) -> Option<Ahead> {
-        let Chunk { id, tokens: mut pending, before, n_proposed, .. } = chunk;
-        let before = before?;
+        let Chunk { id, tokens: mut pending, attempt, .. } = chunk;
+        let Attempt { before, n_proposed, by } = attempt?;
         let n_vocab = logits.len() / pending.len().max(1);
         let proposed = pending.split_off(pending.len() - n_proposed);
         let logits = logits.split_off((pending.len() - 1) * n_vocab);
-        Some(Ahead { id, before, pending, proposed, logits })
+        Some(Ahead { id, before, by, pending, proposed, logits })
     }
 }
 
 impl<S: BorrowMut<Session>> Row<S> {
     /// The tokens that a row which draws reads next: its last one, and what is proposed to follow.
-    pub(super) fn chunk_of_text(&mut self, id: RowId) -> Chunk {
+    pub(super) fn chunk_of_text(&mut self, id: RowId, proposal: Option<Proposal>) -> Chunk {
         let mut tokens = self.session().pending().to_vec();
-        let n_pending = tokens.len();
-        if let Some((_, text)) = self.session_and_text() {
-            let max_len = text.n_left().saturating_sub(1);
-            tokens.extend(text.lookup.as_mut().map_or(&[][..], |lookup| lookup.propose(max_len)));
-        }
-        // Without memory for a second state nothing is proposed.
-        let before = (tokens.len() > n_pending).then(|| self.session().fork().ok()).flatten();
-        if before.is_none() {
-            tokens.truncate(n_pending);
-        }
-        let want = match before {
+        // Without memory for a second state nothing is verified.
+        let attempt = proposal.and_then(|Proposal { tokens: proposed, by }| match self.session().fork() {
+            Ok(before) => {
+                tokens.extend(&proposed);
+                Some(Attempt { before, n_proposed: proposed.len(), by })
+            }
+            Err(_) => None,
+        });
+        let want = match attempt {
             Some(_) => Want { logits: Which::All, hidden: Which::None },
             None => Want::LOGITS,
         };
-        let n_proposed = tokens.len() - n_pending;
-        Chunk { id, tokens, want, is_of_prompt: false, before, n_proposed }
+        Chunk { id, tokens, want, is_of_prompt: false, attempt }
     }
 }
 
@@ -57,7 +86,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
     /// Draws tokens as long as they are those that were proposed, and one more. If the session has read tokens that were not drawn, it
     /// goes back, and reads those that were with the next step.
     pub(super) fn verify(&mut self, ahead: Ahead, events: &mut Vec<RowEvent>) {
-        let Ahead { id, mut before, pending, proposed, logits } = ahead;
+        let Ahead { id, mut before, by, pending, proposed, logits } = ahead;
         let n_vocab = logits.len() / (1 + proposed.len());
         let (mut drawn, mut ends_without_token) = (vec![], false);
         for (i, logits) in logits.chunks_exact(n_vocab).enumerate() {
@@ -91,7 +120,12 @@ impl<S: BorrowMut<Session>> Rows<S> {
         }
         let n_right = drawn.iter().zip(&proposed).take_while(|(drawn, proposed)| drawn == proposed).count();
         let Some((session, text)) = self.session_and_text(id) else { return };
-        text.lookup.iter_mut().for_each(|lookup| lookup.has_verified(proposed.len(), n_right));
+        text.proposals.n_proposed += proposed.len();
+        text.proposals.n_accepted += n_right;
+        match by {
+            Proposer::Lookup => text.lookup.iter_mut().for_each(|lookup| lookup.has_verified(proposed.len(), n_right)),
+            Proposer::Draft => text.draft.iter_mut().for_each(|draft| draft.has_verified(proposed.len(), n_right)),
+        }
         if drawn.len() > proposed.len() {
             // The last one drawn is pending, and all others were read.
         } else if n_right == proposed.len() && ends_without_token {

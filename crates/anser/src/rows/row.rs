@@ -147,6 +147,10 @@ impl Row<Session> {
         let n_unread = self.unread().len();
         let state = self.session.state()?;
         self.progress.n_read += n_pending.min(n_unread);
+        let tokens = [self.session.recent(), self.unread()].concat();
+        if let Task::Generate { text, .. } = &mut self.progress.task {
+            text.draft.iter_mut().for_each(|draft| draft.free_states(tokens.clone()));
+        }
         let (logits, n_tokens) = (self.session.logits().to_vec(), self.session.n_tokens());
         Ok(StoredRow { state, logits, n_tokens, progress: self.progress })
     }

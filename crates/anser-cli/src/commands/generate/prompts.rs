@@ -1,7 +1,7 @@
 //! `anser generate --prompts`: a line of JSON in, a line of JSON out, many texts side by side.
 
 use super::result::TokenLikelihood;
-use super::sampler;
+use super::{draft, sampler};
 use crate::args::GenerateArgs;
 use crate::output::Output;
 use crate::printable::printable;
@@ -104,6 +104,7 @@ pub(super) fn run(args: &GenerateArgs, file: &Path) -> Result<(), Failure> {
         stop: args.stop.clone(),
         grammar,
         lookup: args.lookup,
+        draft: draft(args, &model)?,
         cancel: cancel.clone(),
         ..GenerateOptions::default()
     };
