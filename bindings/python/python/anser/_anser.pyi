@@ -240,6 +240,8 @@ class Model:
 
         - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
           step: the same text in less time, if it repeats much of its prompt; default: False.
+        - draft: a smaller Model with the same vocabulary that proposes tokens where lookup proposes none, of which the processor verifies several
+          in one step: the same text. It rests where texts would take longer with it; default: None.
 
           At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
@@ -339,6 +341,8 @@ class Model:
 
         - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
           step: the same text in less time, if it repeats much of its prompt; default: False.
+        - draft: a smaller Model with the same vocabulary that proposes tokens where lookup proposes none, of which the processor verifies several
+          in one step: the same text. It rests where texts would take longer with it; default: None.
 
           At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
@@ -379,6 +383,8 @@ class Model:
 
         - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
           step: the same text in less time, if it repeats much of its prompt; default: False.
+        - draft: a smaller Model with the same vocabulary that proposes tokens where lookup proposes none, of which the processor verifies several
+          in one step: the same text. It rests where texts would take longer with it; default: None.
 
           At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """
@@ -563,6 +569,8 @@ class Session:
 
         - lookup: whether the processor proposes tokens that followed the last ones earlier in the prompt or the text, and verifies several in one
           step: the same text in less time, if it repeats much of its prompt; default: False.
+        - draft: a smaller Model with the same vocabulary that proposes tokens where lookup proposes none, of which the processor verifies several
+          in one step: the same text. It rests where texts would take longer with it; default: None.
 
           At most one of json_schema, regex and grammar. The generation ends where the text is complete; max_tokens may end it earlier.
         """

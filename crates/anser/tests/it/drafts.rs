@@ -119,16 +119,15 @@ fn texts_are_those_of_single_steps() {
         let prompt = ["User: What is the capital of Norway?\n\nAssistant:", "Once upon a time there was"][i % 2];
         let prompt = model.encode(prompt).unwrap();
         let (expected, n_alone, _) = generate(&model, &prompt, &GenerateOptions { lookup: false, ..options.clone() });
-        for n in [1, 4] {
-            let options = GenerateOptions { draft: always(&good, n), ..options.clone() };
-            let (found, n_steps, proposals) = generate(&model, &prompt, &options);
-            assert_eq!(found, expected, "{i}: {n} tokens, {options:?}");
-            assert!(n_steps <= n_alone && proposals.n_accepted <= proposals.n_proposed);
-            // Every step draws a token that nothing proposed, but for the last one.
-            assert!(n_alone - n_steps <= proposals.n_accepted, "{i}");
-            total.n_proposed += proposals.n_proposed;
-            total.n_accepted += proposals.n_accepted;
-        }
+        let n = if i % 3 == 0 { 1 } else { 4 };
+        let drafted = GenerateOptions { draft: always(&good, n), ..options.clone() };
+        let (found, n_steps, proposals) = generate(&model, &prompt, &drafted);
+        assert_eq!(found, expected, "{i}: {n} tokens, {drafted:?}");
+        assert!(n_steps <= n_alone && proposals.n_accepted <= proposals.n_proposed);
+        // Every step draws a token that nothing proposed, but for the last one.
+        assert!(n_alone - n_steps <= proposals.n_accepted, "{i}");
+        total.n_proposed += proposals.n_proposed;
+        total.n_accepted += proposals.n_accepted;
         // As many tokens as save time, by what is measured.
         let options = GenerateOptions { draft: Some(Draft::new(&good)), ..options.clone() };
         assert_eq!(generate(&model, &prompt, &options).0, expected, "{i}");
