@@ -29,7 +29,7 @@ pub enum Version {
 
 impl Version {
     /// Whether the model is a transformer whose attention is RWKV's time mixing.
-    fn is_hybrid(self) -> bool {
+    pub fn is_hybrid(self) -> bool {
         match self {
             Version::V4 | Version::V5 | Version::V6 | Version::V7 | Version::V7a => false,
             Version::Rwkv6Qwen2 | Version::Arwkv7 => true,
