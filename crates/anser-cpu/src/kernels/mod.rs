@@ -22,7 +22,7 @@ mod tests;
 use crate::arch::Simd;
 
 /// Repeats a body for every t below n, at most 16, without a loop: in a loop of this length the compiler would keep the
-/// sums in memory instead of in registers. n is a constant, so that only the copies that run are compiled.
+/// sums in memory instead of in registers. n is a constant.
 macro_rules! unrolled {
     ($t:ident < $n:expr, $body:block) => {
         $crate::kernels::unrolled!(@ $t $n, $body, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)
