@@ -116,7 +116,9 @@ def test_more_states_than_the_engine_reads_at_a_time(tiny: anser.Model) -> None:
 
 
 @pytest.mark.parametrize("hidden", [None, "last", "all"])
-def test_feed_batch_gives_what_feed_gives(demo: anser.Model, hidden: "anser._types.Which | None") -> None:
+def test_feed_batch_gives_what_feed_gives(hidden: "anser._types.Which | None") -> None:
+    # Without the rounding of activations to 8 bits, which multiplies differences of the last bits.
+    demo = anser.load(device="cpu", exact=True)
     texts = ["Hello Ann,", "your order 48213 of 3 lamps was sent on 12 May. Kind regards", "Tom"]
     sessions = [demo.session() for _ in texts]
     sessions[1].feed("Dear customer, ")
