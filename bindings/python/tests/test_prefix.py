@@ -127,13 +127,13 @@ def test_feed_batch_gives_what_feed_gives(hidden: "anser._types.Which | None") -
     for session, other, text, found in zip(sessions, alone, texts, fed):
         expected = other.feed(text, hidden=hidden)
         assert found.logits is not None and expected.logits is not None
-        np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-3, atol=2e-3)
+        np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(session.logits(), found.logits)
         if hidden is None:
             assert found.hidden is None
         else:
             assert found.hidden is not None and expected.hidden is not None
-            np.testing.assert_allclose(found.hidden, expected.hidden, rtol=1e-3, atol=2e-3)
+            np.testing.assert_allclose(found.hidden, expected.hidden, rtol=1e-4, atol=1e-4)
         assert session.n_tokens == other.n_tokens
     everything = demo.feed_batch(sessions, texts, logits="all")
     assert [rows.logits.shape for rows in everything] == [(len(demo.encode(text)), demo.n_vocab) for text in texts]

@@ -98,9 +98,12 @@ pub enum Error {
 
 impl Error {
     /// Whether the device had no room for what was asked, so that it may succeed later or with fewer sequences.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn is_out_of_memory(&self) -> bool {
-        matches!(self, Error::Gpu(anser_gpu::GpuError::OutOfMemory { .. } | anser_gpu::GpuError::Limit { .. }))
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Error::Gpu(anser_gpu::GpuError::OutOfMemory { .. } | anser_gpu::GpuError::Limit { .. }) => true,
+            _ => false,
+        }
     }
 
     /// Whether the device is gone, so that the model must be loaded again.

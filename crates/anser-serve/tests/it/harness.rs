@@ -21,6 +21,11 @@ pub(crate) fn demo() -> Model {
     DEMO.get_or_init(|| Model::embedded(&options).unwrap()).clone()
 }
 
+/// The same model computed in floats, so that a text alone has the numbers that it has beside others.
+pub(crate) fn exact_demo() -> Model {
+    Model::embedded(&anser::Options { device: Device::Cpu, exact: true, ..anser::Options::default() }).unwrap()
+}
+
 /// A server that runs until it is dropped.
 pub(crate) struct Running {
     pub(crate) address: SocketAddr,
@@ -45,10 +50,14 @@ impl Running {
     }
 
     pub(crate) fn with(options: Options, limits: Limits, drain_time: Duration) -> Running {
+        Running::of(demo(), options, limits, drain_time)
+    }
+
+    pub(crate) fn of(model: Model, options: Options, limits: Limits, drain_time: Duration) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let created = SystemTime::now();
-        let served = ServedModel { model: demo(), names: vec!["demo".into(), "gpt-test".into()], created, limits };
+        let served = ServedModel { model, names: vec!["demo".into(), "gpt-test".into()], created, limits };
         let server = Server::new(vec![served], Listener::Tcp(listener), options).unwrap();
         let stop = server.stop_handle();
         let thread = Some(std::thread::spawn(move || server.run(drain_time)));

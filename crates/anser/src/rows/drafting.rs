@@ -158,7 +158,7 @@ impl Drafter {
             && let Err(error) = self.drafting.keep_before()
         {
             self.n_wanted = 0;
-            return if is_out_of_memory(&error) { Ok(None) } else { Err(error) };
+            return if error.is_out_of_memory() { Ok(None) } else { Err(error) };
         }
         self.drafting.n_ahead += 1;
         let session = self.drafting.session.as_mut();
@@ -271,7 +271,7 @@ fn draw(draft: &Model, pace: &Mutex<DraftPace>, drafters: &mut [Drafter]) -> Res
     for Drafter { drafting, .. } in drafters.iter_mut().filter(|drafter| drafter.drafting.session.is_none()) {
         match draft.session() {
             Ok(session) => drafting.session = Some(session),
-            Err(error) if is_out_of_memory(&error) => drafting.is_off = true,
+            Err(error) if error.is_out_of_memory() => drafting.is_off = true,
             Err(error) => return Err(error),
         }
     }
@@ -326,17 +326,4 @@ fn catch_up(draft: &Model, drafters: &mut [Drafter]) -> Result<usize, Error> {
 
 fn lock(pace: &Mutex<DraftPace>) -> MutexGuard<'_, DraftPace> {
     pace.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Whether the device has no memory for another state.
-fn is_out_of_memory(error: &Error) -> bool {
-    #[cfg(not(target_arch = "wasm32"))]
-    let is_out_of_memory = error.is_out_of_memory();
-    // The processor's states are ordinary memory.
-    #[cfg(target_arch = "wasm32")]
-    let is_out_of_memory = {
-        let _ = error;
-        false
-    };
-    is_out_of_memory
 }
