@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::Kernel;
-use super::portable::Portable;
+use super::portable::{Portable, Proof};
 
 /// Proof that the processor has the features of [`Neon::detect`].
 #[derive(Clone, Copy)]
@@ -16,14 +16,17 @@ impl Neon {
             && std::arch::is_aarch64_feature_detected!("fp16");
         has.then_some(Neon(()))
     }
+}
 
-    /// Runs `kernel`, compiled for these instructions.
-    pub(super) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+impl Proof for Neon {
+    #[inline]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
         #[target_feature(enable = "neon,dotprod,i8mm,fp16")]
-        fn with_features<K: Kernel>(kernel: K) -> K::Output {
-            kernel.run(Portable)
+        fn with_features<K: Kernel>(neon: Neon, kernel: K) -> K::Output {
+            kernel.run(Portable(neon))
         }
         // SAFETY: `self` proves that the processor has the features.
-        unsafe { with_features(kernel) }
+        unsafe { with_features(self, kernel) }
     }
 }

@@ -38,6 +38,10 @@ pub(crate) trait Simd: Copy {
     /// The proof for the narrow type.
     fn narrow(self) -> Self::Narrow;
 
+    /// Runs `kernel`, compiled for these instructions, as a function of its own. A kernel that is part of another one and that
+    /// works for long is called rather than inlined: compiling time grows faster than the length of a function.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
+
     /// x in every lane.
     fn splat(self, x: f32) -> Self::F32;
     /// `low` in the lower half of the lanes, `high` in the upper.
@@ -197,7 +201,7 @@ fn interleave_from<T: Lane>(first: usize, n_lanes: usize, rows: &[T], stride: us
 }
 
 /// Code that runs with vectors of any width. `run` and all functions that it calls must be `#[inline(always)]`, so that the
-/// compiler may use the instructions in them.
+/// compiler may use the instructions in them; kernels that it runs by [`Simd::call`] need not be.
 pub(crate) trait Kernel {
     /// The result of the kernel.
     type Output;
@@ -210,20 +214,20 @@ pub(crate) fn run<K: Kernel>(kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
     {
         if let Some(simd) = x86_avx512::Avx512::detect() {
-            return simd.vectorize(kernel);
+            return simd.call(kernel);
         }
         if let Some(simd) = x86_avx2::AvxVnni::detect() {
-            return simd.vectorize(kernel);
+            return simd.call(kernel);
         }
         if let Some(simd) = x86_avx2::Avx2::detect() {
-            return simd.vectorize(kernel);
+            return simd.call(kernel);
         }
     }
     #[cfg(target_arch = "aarch64")]
-    if let Some(simd) = aarch64::Neon::detect() {
-        return simd.vectorize(kernel);
+    if let Some(neon) = aarch64::Neon::detect() {
+        return portable::Portable(neon).call(kernel);
     }
-    kernel.run(portable::Portable)
+    portable::Portable(()).call(kernel)
 }
 
 /// The instructions that [`run`] uses, for reports.
@@ -284,18 +288,18 @@ pub(crate) fn n_lanes() -> usize {
 /// The portable vectors, for tests.
 #[cfg(test)]
 pub(crate) fn portable_for_tests() -> impl Narrow {
-    portable::Portable
+    portable::Portable(())
 }
 
 /// Runs a kernel with the portable vectors and, on x86-64, with every kind of vectors that this processor has, for tests.
 #[cfg(test)]
 pub(crate) fn run_all<K: Kernel + Clone>(kernel: K) -> Vec<K::Output> {
-    let mut results = vec![kernel.clone().run(portable::Portable)];
+    let mut results = vec![portable::Portable(()).call(kernel.clone())];
     #[cfg(target_arch = "x86_64")]
     {
-        results.extend(x86_avx2::Avx2::detect().map(|simd| simd.vectorize(kernel.clone())));
-        results.extend(x86_avx2::AvxVnni::detect().map(|simd| simd.vectorize(kernel.clone())));
-        results.extend(x86_avx512::Avx512::detect().map(|simd| simd.vectorize(kernel.clone())));
+        results.extend(x86_avx2::Avx2::detect().map(|simd| simd.call(kernel.clone())));
+        results.extend(x86_avx2::AvxVnni::detect().map(|simd| simd.call(kernel.clone())));
+        results.extend(x86_avx512::Avx512::detect().map(|simd| simd.call(kernel.clone())));
     }
     results
 }

@@ -1,11 +1,25 @@
 //! Vectors as arrays, written so that the compiler vectorises them for any target.
 
-use super::{Lane, Narrow, Simd, interleave_from};
+use super::{Kernel, Lane, Narrow, Simd, interleave_from};
 use anser_format::quant::{bf16_to_f32, f16_to_f32};
 
-/// Vectors of eight lanes in plain Rust.
+/// Vectors of eight lanes in plain Rust, and the proof that the processor has the instructions they are compiled to.
 #[derive(Clone, Copy)]
-pub(crate) struct Portable;
+pub(crate) struct Portable<P>(pub(super) P);
+
+/// A proof that the processor has some instructions.
+pub(crate) trait Proof: Copy {
+    /// Runs `kernel`, compiled for these instructions, as a function of its own.
+    fn call<K: Kernel>(self, kernel: K) -> K::Output;
+}
+
+/// The instructions that every processor of the target has need no proof.
+impl Proof for () {
+    #[inline(never)]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        kernel.run(Portable(self))
+    }
+}
 
 /// The first `N` elements.
 #[inline(always)]
@@ -15,17 +29,22 @@ fn first<T: Copy + Default, const N: usize>(x: &[T]) -> [T; N] {
     out
 }
 
-impl Simd for Portable {
+impl<P: Proof> Simd for Portable<P> {
     const LANES: usize = 8;
     const TOKENS: usize = 4;
     type F32 = [f32; 8];
     type I32 = [i32; 8];
     type Bytes = [u8; 32];
-    type Narrow = Portable;
+    type Narrow = Portable<P>;
 
     #[inline(always)]
-    fn narrow(self) -> Portable {
+    fn narrow(self) -> Portable<P> {
         self
+    }
+
+    #[inline]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        self.0.call(kernel)
     }
 
     #[inline(always)]
@@ -238,7 +257,7 @@ impl Simd for Portable {
     }
 }
 
-impl Narrow for Portable {
+impl<P: Proof> Narrow for Portable<P> {
     #[inline(always)]
     fn shr<const N: i32>(self, x: [u8; 32]) -> [u8; 32] {
         x.map(|x| x >> N)

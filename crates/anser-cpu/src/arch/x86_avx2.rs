@@ -54,18 +54,6 @@ macro_rules! vectors_256 {
                     $(&& is_x86_feature_detected!($feature))*;
                 has.then_some($name(()))
             }
-
-            /// Runs `kernel`, compiled for these instructions.
-            #[inline]
-            #[allow(dead_code, reason = "the narrow type of AVX-512 only runs within a kernel")]
-            pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-                #[target_feature(enable = $features)]
-                fn with_features<K: Kernel>(simd: $name, kernel: K) -> K::Output {
-                    kernel.run(simd)
-                }
-                // SAFETY: `self` proves that the processor has the features.
-                unsafe { with_features(self, kernel) }
-            }
         }
 
         // SAFETY of every block below: `self` proves the instructions; loads and stores stay within slices whose length
@@ -82,6 +70,17 @@ macro_rules! vectors_256 {
             #[inline(always)]
             fn narrow(self) -> $name {
                 self
+            }
+
+            #[inline]
+            fn call<K: Kernel>(self, kernel: K) -> K::Output {
+                #[inline(never)]
+                #[target_feature(enable = $features)]
+                fn with_features<K: Kernel>(simd: $name, kernel: K) -> K::Output {
+                    kernel.run(simd)
+                }
+                // SAFETY: `self` proves that the processor has the features.
+                unsafe { with_features(self, kernel) }
             }
 
             #[inline(always)]

@@ -18,17 +18,6 @@ impl Avx512 {
             && is_x86_feature_detected!("avx512dq");
         Avx512Narrow::detect().filter(|_| has).map(Avx512)
     }
-
-    /// Runs `kernel`, compiled for these instructions.
-    #[inline]
-    pub(crate) fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
-        fn with_features<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
-            kernel.run(simd)
-        }
-        // SAFETY: `self` proves that the processor has the features.
-        unsafe { with_features(self, kernel) }
-    }
 }
 
 // SAFETY of every block below: `self` proves the instructions; loads and stores stay within slices whose length is
@@ -44,6 +33,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn narrow(self) -> Avx512Narrow {
         self.0
+    }
+
+    #[inline]
+    fn call<K: Kernel>(self, kernel: K) -> K::Output {
+        #[inline(never)]
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx2,fma,f16c")]
+        fn with_features<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` proves that the processor has the features.
+        unsafe { with_features(self, kernel) }
     }
 
     #[inline(always)]

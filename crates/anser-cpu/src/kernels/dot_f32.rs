@@ -7,6 +7,7 @@
 use crate::arch::{self, Kernel, Simd};
 use anser_format::DType;
 use anser_format::quant::dequantize;
+use std::marker::PhantomData;
 
 /// The most tokens for which this kernel is faster than converting weights to panels, see [`super::gemm_f32`].
 pub(crate) const MAX_TOKENS: usize = 8;
@@ -35,30 +36,52 @@ impl Kernel for DotF32<'_, '_> {
         let DotF32 { dtype, rows, n_cols, x, out_rows } = self;
         let n_rows = out_rows.first().map_or(0, |p| p.len());
         let Some(row_n_bytes) = rows.len().checked_div(n_rows) else { return };
-        let mut converted = vec![];
-        let mut i = 0;
-        while i < n_rows {
-            let rows = &rows[i * row_n_bytes..];
-            let n = N_ROWS.min(n_rows - i);
+        let n_whole = n_rows / N_ROWS * N_ROWS;
+        macro_rules! fours {
+            ($element:ty) => {{
+                let rows = &rows[..n_whole * row_n_bytes];
+                simd.call(Fours::<$element> { rows, n_cols, x, out_rows, element: PhantomData });
+                n_whole
+            }};
+        }
+        let n_done = match dtype {
+            DType::F16 => fours!(F16),
+            DType::BF16 => fours!(BF16),
+            DType::F32 => fours!(F32),
+            _ => 0,
+        };
+        let mut converted = vec![0.0; n_cols];
+        for (i, row) in rows.chunks_exact(row_n_bytes).enumerate().skip(n_done) {
+            dequantize(dtype, row, &mut converted);
+            for (out, x) in out_rows.iter_mut().zip(x.chunks_exact(n_cols)) {
+                out[i] = dot_f32(simd, &converted, x);
+            }
+        }
+    }
+}
+
+/// [`DotF32`] for rows of a float type, whose number is a multiple of [`N_ROWS`].
+struct Fours<'a, 'b, E> {
+    rows: &'a [u8],
+    n_cols: usize,
+    x: &'a [f32],
+    out_rows: &'a mut [&'b mut [f32]],
+    element: PhantomData<E>,
+}
+
+impl<E: Element> Kernel for Fours<'_, '_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let Fours { rows, n_cols, x, out_rows, .. } = self;
+        let n_bytes = N_ROWS * n_cols * E::N_BYTES;
+        for (i, four) in (0..rows.len()).step_by(n_bytes).enumerate() {
             let mut t = 0;
             while t < out_rows.len() {
-                let tokens = &x[t * n_cols..];
-                let out_rows = &mut out_rows[t..];
-                t += match dtype {
-                    DType::F16 if n == N_ROWS => some::<S, F16>(simd, rows, n_cols, tokens, out_rows, i),
-                    DType::BF16 if n == N_ROWS => some::<S, BF16>(simd, rows, n_cols, tokens, out_rows, i),
-                    DType::F32 if n == N_ROWS => some::<S, F32>(simd, rows, n_cols, tokens, out_rows, i),
-                    _ => {
-                        converted.resize(n_cols, 0.0);
-                        for (j, row) in rows.chunks_exact(row_n_bytes).take(n).enumerate() {
-                            dequantize(dtype, row, &mut converted);
-                            out_rows[0][i + j] = dot_f32(simd, &converted, tokens);
-                        }
-                        1
-                    }
-                };
+                let (x, out_rows) = (&x[t * n_cols..], &mut out_rows[t..]);
+                t += some::<S, E>(simd, &rows[four..], n_cols, x, out_rows, i * N_ROWS);
             }
-            i += n;
         }
     }
 }

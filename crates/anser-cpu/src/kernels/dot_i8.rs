@@ -4,11 +4,12 @@
 //! row, and lanes are summed at the end of the row. For symmetric types, the offset of their quants is treated as a
 //! minimum.
 
-use super::dot_span::{self, SPAN_LEN, Token};
+use super::dot_span::{self, SPAN_LEN, SpanFormat, Token};
 use super::quantized::{BLOCK_LEN, Group, Quantized};
-use super::unpack::{self, Format, Unpacked, with_format};
+use super::unpack::{self, Format, Kind, Unpacked, with_format};
 use crate::arch::{self, Kernel, Narrow, Simd};
 use anser_format::DType;
+use std::marker::PhantomData;
 
 /// out\[i\] = x · row i, for the weight rows in `rows`, of a quantized type; x is one token.
 pub(crate) struct DotI8<'a> {
@@ -27,15 +28,18 @@ impl Kernel for DotI8<'_> {
         let (group, ahead) = (x.group(0, 1), arch::prefetch_n_bytes());
         let Some(row_n_bytes) = rows.len().checked_div(out.len()) else { return };
         if x.n_cols().is_multiple_of(SPAN_LEN) {
-            let token = Token::new(simd, group);
-            let rows = rows.chunks_exact(row_n_bytes).zip(&mut *out);
+            let token = &Token::new(simd, group);
             macro_rules! spans {
-                ($format:ty, $n_bytes:literal) => {{
-                    for (row, out) in rows {
-                        *out = dot_span::dot::<S, $format, $n_bytes>(simd, row, &token, ahead);
-                    }
-                    return;
-                }};
+                ($format:ty, $n_bytes:literal) => {
+                    return simd.call(Spans::<$format, $n_bytes> {
+                        rows,
+                        row_n_bytes,
+                        token,
+                        ahead,
+                        out,
+                        format: PhantomData,
+                    })
+                };
             }
             match dtype {
                 DType::Q8_0 => spans!(unpack::Q8_0, 272),
@@ -45,16 +49,66 @@ impl Kernel for DotI8<'_> {
                 _ => {}
             }
         }
-        let simd = simd.narrow();
-        macro_rules! dots {
-            ($format:ty, $len:literal, $n_bytes:literal, $subs:literal) => {{
-                let mut u = Unpacked::new();
-                for (row, out) in rows.chunks_exact(row_n_bytes).zip(out) {
-                    *out = dot::<S::Narrow, $format, $len, $n_bytes, $subs>(simd, row, group, ahead, &mut u);
-                }
-            }};
+        macro_rules! blocks {
+            ($format:ty, $len:literal, $n_bytes:literal, $subs:literal) => {
+                simd.call(Blocks::<$format, $len, $n_bytes, $subs> {
+                    rows,
+                    row_n_bytes,
+                    x: group,
+                    ahead,
+                    out,
+                    format: PhantomData,
+                })
+            };
         }
-        with_format!(dtype, dots, ());
+        with_format!(dtype, blocks, ());
+    }
+}
+
+/// [`DotI8`] for rows of whole spans.
+struct Spans<'a, F, const N_BYTES: usize> {
+    rows: &'a [u8],
+    row_n_bytes: usize,
+    token: &'a Token<'a>,
+    /// The prefetch distance in bytes.
+    ahead: usize,
+    out: &'a mut [f32],
+    format: PhantomData<F>,
+}
+
+impl<F: SpanFormat<N_BYTES>, const N_BYTES: usize> Kernel for Spans<'_, F, N_BYTES> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        for (row, out) in self.rows.chunks_exact(self.row_n_bytes).zip(self.out) {
+            *out = dot_span::dot::<S, F, N_BYTES>(simd, row, self.token, self.ahead);
+        }
+    }
+}
+
+/// [`DotI8`] for any rows, block by block.
+struct Blocks<'a, F, const LEN: usize, const N_BYTES: usize, const SUBS: usize> {
+    rows: &'a [u8],
+    row_n_bytes: usize,
+    x: Group<'a>,
+    /// The prefetch distance in bytes.
+    ahead: usize,
+    out: &'a mut [f32],
+    format: PhantomData<F>,
+}
+
+impl<F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES: usize, const SUBS: usize> Kernel
+    for Blocks<'_, F, LEN, N_BYTES, SUBS>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        let mut u = Unpacked::new();
+        for (row, out) in self.rows.chunks_exact(self.row_n_bytes).zip(self.out) {
+            *out = dot::<S::Narrow, F, LEN, N_BYTES, SUBS>(simd.narrow(), row, self.x, self.ahead, &mut u);
+        }
     }
 }
 
@@ -90,8 +144,11 @@ fn dot<S: Narrow, F: Format<LEN, N_BYTES, SUBS>, const LEN: usize, const N_BYTES
             let range = i * BLOCK_LEN..(i + 1) * BLOCK_LEN;
             let (w, a) = (simd.load_bytes(&u.quants[range.clone()]), simd.load_bytes(&quants[range]));
             let zero = simd.splat_i32(0);
-            let dot =
-                if const { F::AFFINE && F::SMALL } { simd.dot_small(zero, [w], [a]) } else { simd.dot(zero, w, a) };
+            let dot = if const { F::Kind::AFFINE && F::Kind::SMALL } {
+                simd.dot_small(zero, [w], [a])
+            } else {
+                simd.dot(zero, w, a)
+            };
             let products = simd.to_f32(dot);
             let scale = if SUBS == n_blocks {
                 simd.splat(u.scales[i] * x_scales[i])

@@ -35,10 +35,22 @@ impl Kernel for FewQ8<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, simd: S) {
         match self.out_rows.len() {
-            0..=4 => tile::<S, 4>(simd, self),
-            5..=8 => tile::<S, 8>(simd, self),
-            _ => tile::<S, 16>(simd, self),
+            0..=4 => simd.call(Lanes::<4>(self)),
+            5..=8 => simd.call(Lanes::<8>(self)),
+            _ => simd.call(Lanes::<16>(self)),
         }
+    }
+}
+
+/// [`FewQ8`] for at most N tokens.
+struct Lanes<'a, 'b, const N: usize>(FewQ8<'a, 'b>);
+
+impl<const N: usize> Kernel for Lanes<'_, '_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, simd: S) {
+        tile::<S, N>(simd, self.0);
     }
 }
 

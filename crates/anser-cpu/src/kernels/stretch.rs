@@ -5,8 +5,9 @@
 //! lie in the file, 16 bytes of every row at a time, and then unpacked for all rows at once; blocks of the other types
 //! are unpacked row by row.
 
-use super::unpack::{Format, Q4K, Q5K, Q6K, Q8_0, Unpacked};
-use crate::arch::Simd;
+use super::unpack::{Format, Kind, Q4K, Q5K, Q6K, Q8_0, Unpacked};
+use crate::arch::{Kernel, Simd};
+use std::marker::PhantomData;
 
 /// The columns of a stretch: the longest block, or several short ones.
 pub(super) const STRETCH_LEN: usize = 256;
@@ -51,28 +52,31 @@ pub(crate) struct Blocks<'a> {
     pub(super) n_blocks: usize,
 }
 
-impl Stretch<'_> {
-    /// Unpacks `blocks`.
+/// Unpacks `blocks` of a format to `stretch`.
+pub(super) struct Fill<'a, 'b, F, const LEN: usize, const N_BYTES: usize, const SUBS: usize> {
+    pub(super) stretch: Stretch<'a>,
+    pub(super) blocks: Blocks<'b>,
+    pub(super) by_row: &'a mut ByRow,
+    pub(super) format: PhantomData<F>,
+}
+
+impl<F: Format<LEN, N_BYTES, SUBS> + Lanes, const LEN: usize, const N_BYTES: usize, const SUBS: usize> Kernel
+    for Fill<'_, '_, F, LEN, N_BYTES, SUBS>
+{
+    type Output = ();
+
     #[inline(always)]
-    pub(super) fn fill<
-        S: Simd,
-        F: Format<LEN, N_BYTES, SUBS> + Lanes,
-        const LEN: usize,
-        const N_BYTES: usize,
-        const SUBS: usize,
-    >(
-        &mut self,
-        simd: S,
-        blocks: Blocks,
-        by_row: &mut ByRow,
-    ) {
+    fn run<S: Simd>(self, simd: S) {
+        let Fill { mut stretch, blocks, by_row, .. } = self;
         if F::TOGETHER && blocks.n_rows == S::LANES {
-            F::unpack_lanes(simd, blocks, self);
+            F::unpack_lanes(simd, blocks, &mut stretch);
         } else {
-            self.fill_by_row::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, by_row);
+            stretch.fill_by_row::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, by_row);
         }
     }
+}
 
+impl Stretch<'_> {
     #[inline(always)]
     fn fill_by_row<
         S: Simd,
@@ -95,7 +99,7 @@ impl Stretch<'_> {
                 by_row.quants[lane * len + i * LEN..][..LEN].copy_from_slice(&u.quants);
                 let at = lane * n_scales + i * SUBS;
                 by_row.scales[at..at + SUBS].copy_from_slice(&u.scales);
-                if F::AFFINE {
+                if F::Kind::AFFINE {
                     by_row.mins[at..at + SUBS].copy_from_slice(&u.mins);
                 }
             }
@@ -103,7 +107,7 @@ impl Stretch<'_> {
         let quants = self.quants[..len * S::LANES].as_chunks_mut::<4>().0;
         simd.interleave(by_row.quants.as_chunks::<4>().0, len / 4, quants);
         simd.interleave(&by_row.scales, n_scales, &mut self.scales[..n_scales * S::LANES]);
-        if F::AFFINE {
+        if F::Kind::AFFINE {
             simd.interleave(&by_row.mins, n_scales, &mut self.mins[..n_scales * S::LANES]);
         }
     }
@@ -268,7 +272,7 @@ impl Lanes for Q6K {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::arch::{Kernel, run_all};
+    use crate::arch::run_all;
 
     /// Unpacks the second of two stretches of 16 rows in both ways: at once and row by row. Results are quants, scales
     /// and minima.
@@ -293,7 +297,8 @@ mod tests {
                 let mut by_row = ByRow::default();
                 if i == 0 {
                     assert!(F::TOGETHER);
-                    stretch.fill::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, &mut by_row);
+                    let by_row = &mut by_row;
+                    simd.call(Fill::<F, LEN, N_BYTES, SUBS> { stretch, blocks, by_row, format: PhantomData });
                 } else {
                     stretch.fill_by_row::<S, F, LEN, N_BYTES, SUBS>(simd, blocks, &mut by_row);
                 }

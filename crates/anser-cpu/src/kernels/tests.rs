@@ -45,24 +45,24 @@ impl Kernel for Product<'_> {
         match form {
             Form::Int8 { few } => {
                 let mut quantized = Quantized::default();
-                quantized.fill(x, n_cols, 16).into_iter().for_each(|piece| piece.run(simd));
+                quantized.fill(x, n_cols, 16).into_iter().for_each(|piece| simd.call(piece));
                 match &mut out_rows[..] {
-                    [out] => DotI8 { dtype, rows, x: &quantized, out }.run(simd),
+                    [out] => simd.call(DotI8 { dtype, rows, x: &quantized, out }),
                     out_rows if few && dtype == DType::Q8_0 && out_rows.len() <= S::LANES => {
-                        FewQ8 { rows, x: &quantized, out_rows }.run(simd);
+                        simd.call(FewQ8 { rows, x: &quantized, out_rows });
                     }
-                    out_rows => GemmI8 { dtype, rows, x: &quantized, out_rows }.run(simd),
+                    out_rows => simd.call(GemmI8 { dtype, rows, x: &quantized, out_rows }),
                 }
                 ops::matmul(weight, &quantized.dequantize(S::TOKENS), &mut expected);
             }
             Form::Float { few } => {
                 let out_rows = &mut out_rows[..];
                 if few {
-                    DotF32 { dtype, rows, n_cols, x, out_rows }.run(simd);
+                    simd.call(DotF32 { dtype, rows, n_cols, x, out_rows });
                 } else {
                     let mut panel = vec![0.0; x.len()];
-                    PackF32 { x, n_cols, panel: &mut panel }.run(simd);
-                    GemmF32 { dtype, rows, n_cols, x: &panel, out_rows }.run(simd);
+                    simd.call(PackF32 { x, n_cols, panel: &mut panel });
+                    simd.call(GemmF32 { dtype, rows, n_cols, x: &panel, out_rows });
                 }
                 ops::matmul(weight, x, &mut expected);
             }

@@ -16,14 +16,49 @@ pub(crate) struct Unpacked<const LEN: usize, const SUBS: usize> {
 
 /// A quantized type: `LEN` elements in `N_BYTES` bytes, with `SUBS` scales.
 pub(crate) trait Format<const LEN: usize, const N_BYTES: usize, const SUBS: usize> {
-    /// Whether elements are scale·q − min, rather than scale·(q − 128).
-    const AFFINE: bool;
-    /// Whether q is below 32 in an affine type, or q − 128 from −32 to 32 in a symmetric one.
-    const SMALL: bool;
+    /// How its elements are multiplied.
+    type Kind: Kind;
 
     /// Unpacks a block to memory that the caller uses again: clearing and moving a new block would take as long as
     /// unpacking it.
     fn unpack<S: Narrow>(simd: S, block: &[u8; N_BYTES], out: &mut Unpacked<LEN, SUBS>);
+}
+
+/// What the products of an unpacked block depend on. Formats of one kind share the machine code that multiplies them.
+pub(crate) trait Kind {
+    /// Whether elements are scale·q − min, rather than scale·(q − 128).
+    const AFFINE: bool;
+    /// Whether q is below 32 in an affine type, or q − 128 from −32 to 32 in a symmetric one.
+    const SMALL: bool;
+    /// Whether 16 elements share a scale, rather than 32.
+    const HALVES: bool;
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = ($affine:literal, $small:literal, $halves:literal);)*) => {
+        $(
+            $(#[$doc])*
+            pub(crate) struct $kind;
+
+            impl Kind for $kind {
+                const AFFINE: bool = $affine;
+                const SMALL: bool = $small;
+                const HALVES: bool = $halves;
+            }
+        )*
+    };
+}
+kinds! {
+    /// scale·(q − 128), with any q.
+    Symmetric = (false, false, false);
+    /// scale·(q − 128), with small q − 128.
+    SymmetricSmall = (false, true, false);
+    /// The same with a scale for every 16 elements.
+    SymmetricHalves = (false, true, true);
+    /// scale·q − min, with small q.
+    Affine = (true, true, false);
+    /// The same with a scale and a minimum for every 16 elements.
+    AffineHalves = (true, true, true);
 }
 
 /// Calls `$kernel!(Format type, LEN, N_BYTES, SUBS)` for a quantized dtype, `$other` for a float one.
@@ -94,8 +129,7 @@ fn masked<S: Narrow>(simd: S, x: S::Bytes, mask: u8) -> S::Bytes {
 pub(crate) struct Q8_0;
 
 impl Format<32, 34, 1> for Q8_0 {
-    const AFFINE: bool = false;
-    const SMALL: bool = false;
+    type Kind = Symmetric;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 34], out: &mut Unpacked<32, 1>) {
@@ -109,8 +143,7 @@ impl Format<32, 34, 1> for Q8_0 {
 pub(crate) struct Q4_0;
 
 impl Format<32, 18, 1> for Q4_0 {
-    const AFFINE: bool = false;
-    const SMALL: bool = true;
+    type Kind = SymmetricSmall;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 18], out: &mut Unpacked<32, 1>) {
@@ -124,8 +157,7 @@ impl Format<32, 18, 1> for Q4_0 {
 pub(crate) struct Q4_1;
 
 impl Format<32, 20, 1> for Q4_1 {
-    const AFFINE: bool = true;
-    const SMALL: bool = true;
+    type Kind = Affine;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 20], out: &mut Unpacked<32, 1>) {
@@ -138,8 +170,7 @@ impl Format<32, 20, 1> for Q4_1 {
 pub(crate) struct Q5_0;
 
 impl Format<32, 22, 1> for Q5_0 {
-    const AFFINE: bool = false;
-    const SMALL: bool = true;
+    type Kind = SymmetricSmall;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 22], out: &mut Unpacked<32, 1>) {
@@ -153,8 +184,7 @@ impl Format<32, 22, 1> for Q5_0 {
 pub(crate) struct Q5_1;
 
 impl Format<32, 24, 1> for Q5_1 {
-    const AFFINE: bool = true;
-    const SMALL: bool = true;
+    type Kind = Affine;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 24], out: &mut Unpacked<32, 1>) {
@@ -178,8 +208,7 @@ const IQ4_UNSIGNED: [u8; 16] = {
 pub(crate) struct Iq4Nl;
 
 impl Format<32, 18, 1> for Iq4Nl {
-    const AFFINE: bool = false;
-    const SMALL: bool = false;
+    type Kind = Symmetric;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 18], out: &mut Unpacked<32, 1>) {
@@ -193,8 +222,7 @@ impl Format<32, 18, 1> for Iq4Nl {
 pub(crate) struct Iq4Xs;
 
 impl Format<256, 136, 8> for Iq4Xs {
-    const AFFINE: bool = false;
-    const SMALL: bool = false;
+    type Kind = Symmetric;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 136], out: &mut Unpacked<256, 8>) {
@@ -244,8 +272,7 @@ fn bytes_of(words: [u32; 2]) -> [u8; 8] {
 pub(crate) struct Q4K;
 
 impl Format<256, 144, 8> for Q4K {
-    const AFFINE: bool = true;
-    const SMALL: bool = true;
+    type Kind = Affine;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 144], out: &mut Unpacked<256, 8>) {
@@ -264,8 +291,7 @@ impl Format<256, 144, 8> for Q4K {
 pub(crate) struct Q5K;
 
 impl Format<256, 176, 8> for Q5K {
-    const AFFINE: bool = true;
-    const SMALL: bool = true;
+    type Kind = Affine;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 176], out: &mut Unpacked<256, 8>) {
@@ -289,8 +315,7 @@ impl Format<256, 176, 8> for Q5K {
 pub(crate) struct Q6K;
 
 impl Format<256, 210, 16> for Q6K {
-    const AFFINE: bool = false;
-    const SMALL: bool = true;
+    type Kind = SymmetricHalves;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 210], out: &mut Unpacked<256, 16>) {
@@ -317,8 +342,7 @@ impl Format<256, 210, 16> for Q6K {
 pub(crate) struct Q3K;
 
 impl Format<256, 110, 16> for Q3K {
-    const AFFINE: bool = false;
-    const SMALL: bool = true;
+    type Kind = SymmetricHalves;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 110], out: &mut Unpacked<256, 16>) {
@@ -345,8 +369,7 @@ impl Format<256, 110, 16> for Q3K {
 pub(crate) struct Q2K;
 
 impl Format<256, 84, 16> for Q2K {
-    const AFFINE: bool = true;
-    const SMALL: bool = true;
+    type Kind = AffineHalves;
 
     #[inline(always)]
     fn unpack<S: Narrow>(simd: S, block: &[u8; 84], out: &mut Unpacked<256, 16>) {
@@ -393,9 +416,10 @@ mod tests {
                 let actual = u.scales[s] * f32::from(u.quants[i]) - u.mins[s];
                 let bound = 1e-6 * (u.scales[s] * 256.0).abs().max(u.mins[s].abs());
                 assert!((actual - e).abs() <= bound, "{dtype} element {i}: {actual}, expected {e}");
-                assert!(F::AFFINE || u.mins[s] == 128.0 * u.scales[s]);
-                let is_small = if F::AFFINE { u.quants[i] < 32 } else { u.quants[i].abs_diff(128) <= 32 };
-                assert!(is_small || !F::SMALL, "{dtype} element {i}: {}", u.quants[i]);
+                assert!(F::Kind::AFFINE || u.mins[s] == 128.0 * u.scales[s]);
+                let is_small = if F::Kind::AFFINE { u.quants[i] < 32 } else { u.quants[i].abs_diff(128) <= 32 };
+                assert_eq!(LEN / SUBS, if F::Kind::HALVES { 16 } else { 32 });
+                assert!(is_small || !F::Kind::SMALL, "{dtype} element {i}: {}", u.quants[i]);
             }
         }
     }
