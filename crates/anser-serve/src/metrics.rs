@@ -10,7 +10,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// The least upper bounds of times, in seconds.
@@ -34,10 +34,10 @@ pub(crate) struct Metrics {
     waiting: Gauge,
     rows: Gauge,
     max_rows: Gauge,
-    steps: Gauge<u64, AtomicU64>,
-    reloads: Gauge<u64, AtomicU64>,
-    cache_hits: Gauge<u64, AtomicU64>,
-    cache_queries: Gauge<u64, AtomicU64>,
+    steps: Counter,
+    reloads: Counter,
+    cache_hits: Counter,
+    cache_queries: Counter,
     states_bytes: Family<WhereLabel, Gauge>,
 }
 
@@ -96,10 +96,10 @@ impl Metrics {
             waiting: Gauge::default(),
             rows: Gauge::default(),
             max_rows: Gauge::default(),
-            steps: Gauge::default(),
-            reloads: Gauge::default(),
-            cache_hits: Gauge::default(),
-            cache_queries: Gauge::default(),
+            steps: Counter::default(),
+            reloads: Counter::default(),
+            cache_hits: Counter::default(),
+            cache_queries: Counter::default(),
             states_bytes: Family::default(),
             registry,
         };
@@ -170,12 +170,14 @@ impl Metrics {
         self.waiting.set(sum(|stats| stats.n_waiting));
         self.rows.set(sum(|stats| stats.n_rows));
         self.max_rows.set(sum(|stats| stats.max_rows));
-        self.steps.set(stats.iter().map(|stats| stats.n_steps).sum());
-        self.reloads.set(stats.iter().map(|stats| stats.n_reloads).sum());
+        // Engines count these themselves.
+        let set = |counter: &Counter, value: u64| counter.inner().store(value, Ordering::Relaxed);
+        set(&self.steps, stats.iter().map(|stats| stats.n_steps).sum());
+        set(&self.reloads, stats.iter().map(|stats| stats.n_reloads).sum());
         let caches = || stats.iter().flat_map(|stats| [stats.host_cache, stats.device_cache, stats.disk_cache]);
         let n_hits: u64 = caches().map(|cache| cache.n_hits).sum();
-        self.cache_hits.set(n_hits);
-        self.cache_queries.set(n_hits + caches().map(|cache| cache.n_misses).sum::<u64>());
+        set(&self.cache_hits, n_hits);
+        set(&self.cache_queries, n_hits + caches().map(|cache| cache.n_misses).sum::<u64>());
         for (place, n_bytes) in [
             ("device", sum(|stats| stats.device_cache.n_bytes)),
             ("host", sum(|stats| stats.host_cache.n_bytes)),

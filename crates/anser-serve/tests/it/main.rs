@@ -3,6 +3,7 @@
 #![recursion_limit = "256"]
 
 mod answers;
+mod device;
 mod ends;
 mod errors;
 mod forms;
