@@ -94,9 +94,6 @@ pub struct Rows<S: BorrowMut<Session> = Session> {
     timed: Vec<TimedStep>,
 }
 
-/// A prompt that was passed over this many times goes before shorter ones.
-const MAX_PASSED_OVER: usize = 8;
-
 /// The most tokens whose logits are copied to the host in one step, to be scored there: those of 128 tokens take 33 MB with a
 /// vocabulary of 65,536.
 const MAX_SCORED_LEN: usize = 128;
@@ -163,7 +160,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
         let prompt = if goes_on { vec![] } else { [pending, prompt].concat() };
         let id = RowId(self.next_id);
         self.next_id += 1;
-        let progress = Progress { prompt, n_read: 0, n_passed_over: 0, task };
+        let progress = Progress { prompt, n_read: 0, task };
         self.rows.insert(id, Row { session, progress });
         Ok(id)
     }
@@ -299,8 +296,9 @@ impl<S: BorrowMut<Session>> Rows<S> {
     }
 
     /// Reads the last token of every text that goes on and draws the next one, and reads at most `max_prompt_tokens` tokens of
-    /// prompts, at least one if that is not 0, and no more than fit in one step of the executor. The prompts with the fewest tokens
-    /// left are read first, except that one that was passed over 8 times goes before them. Events of a row are in order.
+    /// prompts, at least one if that is not 0, and no more than fit in one step of the executor. Half of them are of the row that joined
+    /// first among those that have a prompt to read, and the rest of the prompts with the fewest tokens left. Events of a row are in
+    /// order.
     ///
     /// # Errors
     /// The device fails or has no memory for the step, or a file of the model was changed. What happened to single rows is an
@@ -385,37 +383,31 @@ impl<S: BorrowMut<Session>> Rows<S> {
         Ok(ahead)
     }
 
-    /// Chooses the prompts to read and adds their next tokens, `budget` of them at most, to `chunks`.
+    /// Chooses the prompts to read and adds their next tokens, `budget` of them at most, to `chunks`. Half of the budget is the oldest
+    /// row's, so that no prompt waits for ever, and the rest goes to the prompts that have the fewest tokens left.
     fn choose_prompts(&mut self, budget: usize, chunks: &mut Vec<Chunk>) {
         let going: Vec<RowId> =
             self.rows.iter().filter(|(id, row)| self.goes_on(**id, row)).map(|(&id, _)| id).collect();
         let waits = |id: &RowId| self.rows.get(id).filter(|row| !row.unread().is_empty()).map(|row| (*id, row));
         let mut waiting: Vec<_> = going.iter().filter_map(waits).collect();
-        waiting.sort_by_key(|(_, row)| {
-            let is_overdue = row.progress.n_passed_over >= MAX_PASSED_OVER;
-            (!is_overdue, row.unread().len())
-        });
-        let mut room = budget;
-        let (mut passed_over, n_before) = (vec![], chunks.len());
+        let max_len = |row: &Row<S>| match row.progress.task {
+            Task::Score { .. } => row.unread().len().min(MAX_SCORED_LEN),
+            Task::Read | Task::Generate { .. } => row.unread().len(),
+        };
+        // Rows are in the order in which they joined.
+        let Some((oldest, n_of_oldest)) = waiting.first().map(|(id, row)| (*id, max_len(row).min(budget.div_ceil(2))))
+        else {
+            return;
+        };
+        waiting.sort_by_key(|(_, row)| row.unread().len());
+        let mut room = budget - n_of_oldest;
         for (id, row) in waiting {
-            let max_len = match row.progress.task {
-                Task::Score { .. } => room.min(MAX_SCORED_LEN),
-                Task::Read | Task::Generate { .. } => room,
-            };
-            let n_tokens = row.unread().len().min(max_len);
-            if n_tokens == 0 {
-                passed_over.push(id);
-                continue;
-            }
-            room -= n_tokens;
-            let (tokens, want) = (row.unread()[..n_tokens].to_vec(), row.wanted_of_prompt(n_tokens));
-            chunks.push(Chunk { id, tokens, want, is_of_prompt: true, attempt: None });
-        }
-        if chunks.len() > n_before {
-            for id in passed_over {
-                if let Some(row) = self.rows.get_mut(&id) {
-                    row.progress.n_passed_over += 1;
-                }
+            let n_kept = if id == oldest { n_of_oldest } else { 0 };
+            let n_tokens = max_len(row).min(n_kept + room);
+            room -= n_tokens - n_kept;
+            if n_tokens > 0 {
+                let (tokens, want) = (row.unread()[..n_tokens].to_vec(), row.wanted_of_prompt(n_tokens));
+                chunks.push(Chunk { id, tokens, want, is_of_prompt: true, attempt: None });
             }
         }
     }

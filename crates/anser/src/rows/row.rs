@@ -52,8 +52,6 @@ pub(super) struct Progress {
     pub(super) prompt: Vec<u32>,
     /// The number of these that it has read.
     pub(super) n_read: usize,
-    /// The number of steps in a row in which other prompts were read, and not this one.
-    pub(super) n_passed_over: usize,
     pub(super) task: Task,
 }
 
@@ -131,7 +129,6 @@ impl<S: BorrowMut<Session>> Row<S> {
         let pending = session.pending();
         session.set_pending(pending[n_tokens.min(pending.len())..].to_vec());
         self.progress.n_read += n_tokens;
-        self.progress.n_passed_over = 0;
     }
 }
 

@@ -164,6 +164,36 @@ fn scored_and_drawn_tokens_have_the_log_probabilities_of_the_softmax() {
     assert_eq!(n_drawn, 5);
 }
 
+/// Short prompts that keep coming and could fill every step delay a long one by no more than twice, and it delays none of them by
+/// more than their share.
+#[test]
+fn no_prompt_waits_for_ever_or_for_a_long_one() {
+    const BUDGET: usize = 12;
+    const LONG: usize = 240;
+    let model = tiny("cpu");
+    let read = |rows: &mut Rows, n: usize| rows.join(model.session().unwrap(), &vec![7; n], &RowTask::Read).unwrap();
+    // Those of 6 tokens fit in what the long prompt leaves; those of 12 need all.
+    for short in [6, 12] {
+        let mut rows = Rows::new(&model);
+        let long = read(&mut rows, LONG);
+        let (mut joined, mut longest, mut n_steps) = (BTreeMap::new(), 0, 0);
+        let mut is_read = false;
+        while !is_read {
+            joined.insert(read(&mut rows, short), n_steps);
+            n_steps += 1;
+            for event in rows.step(BUDGET).unwrap() {
+                let RowEventKind::PromptRead = event.kind else { continue };
+                is_read |= event.row == long;
+                longest = longest.max(joined.get(&event.row).map_or(0, |began| n_steps - began));
+            }
+        }
+        assert!(n_steps <= 2 * LONG / BUDGET, "{n_steps} steps");
+        if short == 6 {
+            assert_eq!(longest, 1);
+        }
+    }
+}
+
 /// A row for which no token can be drawn fails by itself; one that is cancelled ends while its prompt is read.
 #[test]
 fn a_row_that_fails_or_is_cancelled_concerns_no_other() {
