@@ -104,6 +104,18 @@ impl Tuner {
     /// # Errors
     /// A device without a clock, or weights that stream.
     pub fn new(gpu: &Gpu, anew: bool) -> Result<Tuner, GpuError> {
+        let lengths = match gpu.device().report().kind {
+            DeviceKind::Software => &LENGTHS[..N_LENGTHS_IN_SOFTWARE],
+            _ => &LENGTHS,
+        };
+        Tuner::of_lengths(gpu, lengths, anew)
+    }
+
+    /// As [`Tuner::new`], for steps of these numbers of tokens.
+    ///
+    /// # Errors
+    /// As [`Tuner::new`].
+    pub fn of_lengths(gpu: &Gpu, lengths: &[usize], anew: bool) -> Result<Tuner, GpuError> {
         let device = gpu.device().clone();
         if !device.report().timestamps {
             return Err(GpuError::NoTimestamps { adapter: device.report().name.clone() });
@@ -113,10 +125,6 @@ impl Tuner {
             return Err(GpuError::Streams { adapter: device.report().name.clone() });
         }
         let mut parts = VecDeque::new();
-        let lengths = match device.report().kind {
-            DeviceKind::Software => &LENGTHS[..N_LENGTHS_IN_SOFTWARE],
-            _ => &LENGTHS,
-        };
         for &n_tokens in lengths.iter().filter(|&&n| n <= gpu.max_rows()[0]) {
             let target = target(gpu, n_tokens)?;
             let schedule = &Schedule::for_target(&gpu.plan, &target, &RULES);

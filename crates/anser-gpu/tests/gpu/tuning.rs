@@ -7,6 +7,9 @@ use anser_model::{Plan, Sequence, Step};
 use std::path::Path;
 use std::sync::Arc;
 
+/// One token, and the class of the 12 tokens of [`logits`].
+const LENGTHS: [usize; 2] = [1, 16];
+
 fn open(folder: &Path) -> Arc<Device> {
     Device::open_with_cache(&DeviceChoice::Number(device().report().number), Some(folder)).unwrap()
 }
@@ -25,14 +28,14 @@ fn what_was_measured_is_kept_and_changes_no_result() {
     let folder = std::env::temp_dir().join(format!("anser-tuned-{}", std::process::id()));
     let plan = load("tiny-v7c256-q4_0.gguf");
     let mut gpu = Gpu::new(plan.clone(), &open(&folder), GpuOptions::default()).unwrap();
-    let mut tuner = Tuner::new(&gpu, true).unwrap();
+    let mut tuner = Tuner::of_lengths(&gpu, &LENGTHS, true).unwrap();
     let mut steps = vec![];
     while tuner.n_left() > 0 {
         tuner.compile().unwrap();
         steps.extend(tuner.measure(&mut gpu).unwrap());
     }
     tuner.finish(&mut gpu).unwrap();
-    assert!(steps.len() >= 6, "{steps:?}");
+    assert_eq!(steps.iter().map(|step| step.n_tokens).collect::<Vec<_>>(), LENGTHS);
     for step in &steps {
         assert!(!step.kernels.is_empty() && step.elapsed_us.iter().all(|&us| us > 0.0), "{step:?}");
         for kernel in &step.kernels {
@@ -44,7 +47,7 @@ fn what_was_measured_is_kept_and_changes_no_result() {
     // A device that is opened later knows all of it.
     let device = open(&folder);
     let gpu = Gpu::new(plan.clone(), &device, GpuOptions::default()).unwrap();
-    assert_eq!(Tuner::new(&gpu, false).unwrap().n_left(), 0);
+    assert_eq!(Tuner::of_lengths(&gpu, &LENGTHS, false).unwrap().n_left(), 0);
     let expected = logits(&plan, &mut Executor::reference(&plan));
     let tuned = logits(&plan, &mut Executor::Gpu(Box::new(gpu)));
     assert!(nmse(&tuned, &expected) < 1e-4, "{:e}", nmse(&tuned, &expected));
