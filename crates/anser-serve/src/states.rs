@@ -55,6 +55,23 @@ impl StateStore {
         self.lock().get(&(tenant, name.to_owned())).cloned().ok_or_else(|| unknown(name))
     }
 
+    /// The tenant's state of this name, for a request to the model `model`.
+    ///
+    /// Errors: it is unknown, or of another model.
+    pub(crate) fn of_model(&self, tenant: Tenant, name: &str, model: &str) -> Result<Arc<NamedState>, ApiError> {
+        let state = self.get(tenant, name)?;
+        match state.model == model {
+            true => Ok(state),
+            false => {
+                let message = format!(
+                    "state: {name:?} is of the model {:?}, and the request is to {model:?}: ask that model",
+                    state.model
+                );
+                Err(ApiError::invalid("state", message))
+            }
+        }
+    }
+
     /// The tenant's states, by name.
     pub(crate) fn list(&self, tenant: Tenant) -> Vec<Arc<NamedState>> {
         self.lock().iter().filter(|((owner, _), _)| *owner == tenant).map(|(_, state)| state.clone()).collect()

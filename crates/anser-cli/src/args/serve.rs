@@ -108,6 +108,13 @@ pub(crate) struct ServeLimits {
     #[arg(long, value_name = "SIZE", allow_negative_numbers = true, default_value = "4G", value_parser = size)]
     #[arg(requires = "cache_dir")]
     pub(crate) cache_dir_size: u64,
+    /// The most bytes of named states (/v1/states) that a key may keep
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, default_value = "1G", value_parser = size)]
+    pub(crate) states: u64,
+    /// The most answers of /v1/responses that are kept to go on from, of all keys; the oldest are forgotten
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "10000")]
+    #[arg(value_parser = whole::<usize>(0, 1 << 24))]
+    pub(crate) max_responses: usize,
 }
 
 const SERVE_HELP: &str = "\

@@ -39,6 +39,8 @@ pub(crate) fn run(args: &ServeArgs) -> Result<(), Failure> {
             request_time: args.limits.request_timeout,
             max_tokens: args.limits.max_tokens,
             max_connections: args.limits.max_connections,
+            max_responses: args.limits.max_responses,
+            states_n_bytes: usize::try_from(args.limits.states).unwrap_or(usize::MAX),
             ..Bounds::default()
         },
         extra_grammars: args.extra_grammars,

@@ -99,10 +99,11 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<Prepared, ApiE
     };
     let drawing = sampling.check(&rules)?;
     let n_top = reporting.check()?;
-    let (prompt, start) = match reporting.state.map(|name| app.states.get(tenant, &name)).transpose()? {
-        None => (chat.prompt(&served), Start::Fresh),
-        Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), Start::State(state.saved.clone())),
-    };
+    let (prompt, start) =
+        match reporting.state.map(|name| app.states.of_model(tenant, &name, served.name())).transpose()? {
+            None => (chat.prompt(&served), Start::Fresh),
+            Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), Start::State(state.saved.clone())),
+        };
     let tokens = prompt.tokens(served.model.tokenizer()?);
     let generation = Generation {
         served: &served,

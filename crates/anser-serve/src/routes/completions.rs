@@ -119,7 +119,7 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<Prepared, ApiE
     let echo = echo.unwrap_or(false);
     let echoed = echo.then(|| prompts.iter().map(text).collect::<Result<Vec<_>, ApiError>>()).transpose()?;
     let scores = echo && n_top.is_some();
-    let start = match state.map(|name| app.states.get(tenant, &name)).transpose()? {
+    let start = match state.map(|name| app.states.of_model(tenant, &name, served.name())).transpose()? {
         None => Start::Fresh,
         Some(_) if echo => {
             return Err(ApiError::invalid("state", "state: a text that begins from a state cannot be echoed"));

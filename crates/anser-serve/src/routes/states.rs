@@ -60,7 +60,7 @@ pub(crate) async fn create(
         return Err(ApiError::invalid("name", message).with_code("state_exists"));
     }
     let served = app.served(model.as_deref())?.clone();
-    let base = state.map(|state| app.states.get(tenant, &state)).transpose()?;
+    let base = state.map(|state| app.states.of_model(tenant, &state, served.name())).transpose()?;
     let input = input.ok_or_else(|| ApiError::invalid("input", "input: expected a text or token ids"))?;
     let (request, n_tokens, tail) = blocking::run({
         let served = served.clone();

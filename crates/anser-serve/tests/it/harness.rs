@@ -54,11 +54,25 @@ impl Running {
     }
 
     pub(crate) fn of(model: Model, options: Options, limits: Limits, drain_time: Duration) -> Running {
+        Running::of_several(vec![(model, &["demo", "gpt-test"])], options, &limits, drain_time)
+    }
+
+    /// A server of several models with their names.
+    pub(crate) fn of_several(
+        models: Vec<(Model, &[&str])>,
+        options: Options,
+        limits: &Limits,
+        drain_time: Duration,
+    ) -> Running {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let created = SystemTime::now();
-        let served = ServedModel { model, names: vec!["demo".into(), "gpt-test".into()], created, limits };
-        let server = Server::new(vec![served], Listener::Tcp(listener), options).unwrap();
+        let served = models.into_iter().map(|(model, names)| ServedModel {
+            model,
+            names: names.iter().map(|&name| name.to_owned()).collect(),
+            created: SystemTime::now(),
+            limits: limits.clone(),
+        });
+        let server = Server::new(served.collect(), Listener::Tcp(listener), options).unwrap();
         let stop = server.stop_handle();
         let thread = Some(std::thread::spawn(move || server.run(drain_time)));
         Running { address, stop, thread }

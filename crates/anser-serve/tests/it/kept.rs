@@ -1,8 +1,9 @@
 //! What a server keeps for its clients: responses and named states.
 
-use crate::harness::{ANN, BEN, Running, demo};
+use crate::harness::{ANN, BEN, Running, demo, exact_demo, limits, options};
 use anser::{GenerateOptions, SamplerOptions};
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn respond(server: &Running, more: Value) -> Value {
     let mut body = json!({"temperature": 0, "max_output_tokens": 24});
@@ -123,4 +124,27 @@ fn a_chat_begins_from_a_state() {
     let whole = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"},
         {"role": "assistant", "content": "yo"}, question]);
     assert_eq!(ask(json!({"state": "talk", "messages": [question]})), ask(json!({"messages": whole})));
+}
+
+#[test]
+fn a_state_is_of_one_model() {
+    let models: Vec<(_, &[&str])> = vec![(demo(), &["one"]), (exact_demo(), &["two"])];
+    let server = Running::of_several(models, options(), &limits(), Duration::ZERO);
+    server.post("/v1/states", &json!({"model": "one", "input": "In the morning", "name": "kept"})).ok();
+    let ask = |path: &str, model: &str, more: Value| {
+        let mut body = json!({"model": model, "state": "kept", "max_tokens": 2});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post(path, &body)
+    };
+    let requests = [
+        ("/v1/completions", json!({"prompt": " the"})),
+        ("/v1/chat/completions", json!({"messages": [{"role": "user", "content": "hi"}]})),
+        ("/v1/states", json!({"input": " the", "name": "further"})),
+    ];
+    for (path, more) in requests {
+        let error = ask(path, "two", more.clone()).error(400);
+        assert_eq!(error["param"], "state", "{path}");
+        assert!(error["message"].as_str().unwrap().contains("of the model \"one\""), "{error}");
+        ask(path, "one", more).ok();
+    }
 }
