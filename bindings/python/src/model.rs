@@ -400,7 +400,7 @@ impl Model {
         let chat = options::Chat::new(messages, thinking, &tools, must_call, self.0.chat_template())?;
         let tokenizer = self.0.tokenizer().map_err(exception)?;
         let prompt = if options.grammar.is_some() { chat.prompt_of_grammar()? } else { chat.prompt() };
-        let tokens = tokens::encode_bytes(tokenizer, prompt.as_bytes(), py)?;
+        let tokens = tokens::encode_chat(chat.template(), tokenizer, &prompt, py)?;
         Generation::check(py, &self.0, &tokens, &options)?;
         // Stop texts count in the answer only, not in the thought: the parser looks for them.
         let parser = chat.parser(std::mem::take(&mut options.stop))?;

@@ -226,16 +226,16 @@ impl Chat {
     /// # Errors
     /// OptionError if the model is to think first, since the grammar leaves no room for a thought.
     pub(crate) fn prompt_of_grammar(&self) -> PyResult<String> {
-        let after_opening = match (self.opening, self.template) {
-            (Opening::ToolCall, _) => "\n",
-            (Opening::Answer(Thinking::Off), ChatTemplate::G1) => " ",
-            (Opening::Answer(Thinking::Off | Thinking::Fake | Thinking::FakeInline), _) => ">",
-            (Opening::Answer(Thinking::On(_)), _) => {
-                let reason = "thinking: a text that follows a grammar has no thought: expected \"off\", \"fake\" or \"fake-inline\"";
-                return Err(OptionError::new_err(reason));
-            }
-        };
-        Ok(self.prompt() + after_opening)
+        if let Opening::Answer(Thinking::On(_)) = self.opening {
+            let reason =
+                "thinking: a text that follows a grammar has no thought: expected \"off\", \"fake\" or \"fake-inline\"";
+            return Err(OptionError::new_err(reason));
+        }
+        Ok(self.prompt() + self.template.after_opening(self.opening))
+    }
+
+    pub(crate) fn template(&self) -> ChatTemplate {
+        self.template
     }
 
     /// The numbers of `tokens`, those of the prompt, after which a later prompt may go on otherwise: after the system's turn, and before
@@ -245,7 +245,7 @@ impl Chat {
         let n_opening = self.template.render(&[], self.opening).len();
         let n_tokens = |n_messages: usize| {
             let text = self.template.render(&self.messages[..n_messages], self.opening);
-            let read = tokenizer.encode(&text.as_bytes()[..text.len() - n_opening]);
+            let read = self.template.encode(tokenizer, &text[..text.len() - n_opening]);
             // A token may reach from one turn into the next.
             (!read.is_empty() && tokens.starts_with(&read)).then_some(read.len())
         };

@@ -3,6 +3,7 @@
 use crate::error::{TokenError, exception};
 use crate::progress::Progress;
 use crate::values::{found, found_int, wrong_type};
+use anser::chat::ChatTemplate;
 use numpy::{PyArray1, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyOverflowError, PyTypeError};
 use pyo3::prelude::*;
@@ -66,6 +67,20 @@ pub(crate) fn encode_bytes(tokenizer: &anser::Tokenizer, bytes: &[u8], py: Pytho
     py.detach(|| {
         let mut progress = Progress::none();
         let ids = tokenizer.encode_for(bytes, |_| progress.look());
+        progress.result(ids.ok_or(anser::Error::Cancelled))
+    })
+}
+
+/// Encodes the prompt of a chat without the GIL.
+pub(crate) fn encode_chat(
+    template: ChatTemplate,
+    tokenizer: &anser::Tokenizer,
+    prompt: &str,
+    py: Python<'_>,
+) -> PyResult<Vec<u32>> {
+    py.detach(|| {
+        let mut progress = Progress::none();
+        let ids = template.encode_for(tokenizer, prompt, |_| progress.look());
         progress.result(ids.ok_or(anser::Error::Cancelled))
     })
 }

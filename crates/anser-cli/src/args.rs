@@ -218,7 +218,8 @@ pub(crate) struct ChatArgs {
     /// Whether the model thinks before it answers; with fake the prompt shows it an empty thought
     #[arg(long, value_name = "MODE", default_value = "off")]
     pub(crate) think: Think,
-    /// How turns are written: "User: ..." (g1) or with marks (g1h, since RWKV-7 G1h); auto goes by the model's name
+    /// How turns are written: "User: ..." (g1), with marks (g1h, since RWKV-7 G1h), or in ChatML (chatml, the hybrids with Qwen2); auto goes
+    /// by the vocabulary and the name of the model
     #[arg(long, value_name = "FORM", default_value = "auto")]
     pub(crate) chat_format: ChatFormat,
     /// Continue from a state that /save or `anser state` wrote, or begin with a state-tuned file
@@ -236,6 +237,7 @@ pub(crate) enum ChatFormat {
     Auto,
     G1,
     G1h,
+    Chatml,
 }
 
 const CHAT_HELP: &str = "\

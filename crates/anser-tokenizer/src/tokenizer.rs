@@ -1,5 +1,6 @@
 //! The tokenizer: a vocabulary and its index behind one handle.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -99,9 +100,13 @@ impl Tokenizer {
         pre: &str,
     ) -> Result<Self, VocabularyError> {
         let pattern = Pattern::from_llama(pre).ok_or_else(|| VocabularyError::Pattern { found: pre.into() })?;
-        let mut added = vec![];
+        let (mut added, mut control) = (vec![], HashMap::new());
         let token = |(id, (text, token_type)): (usize, (&str, i32))| match token_type {
-            GGUF_TYPE_CONTROL | GGUF_TYPE_UNUSED => None,
+            GGUF_TYPE_CONTROL => {
+                control.insert(text.to_owned(), id as u32);
+                None
+            }
+            GGUF_TYPE_UNUSED => None,
             GGUF_TYPE_USER_DEFINED => {
                 added.push(id as u32);
                 Some(text.as_bytes().to_vec()) // This is the only type whose text is not in the alphabet of bytes.
@@ -117,7 +122,7 @@ impl Tokenizer {
         };
         let tokens = tokens.into_iter().enumerate().map(token).collect();
         let merges = merges.into_iter().enumerate().map(pair).collect::<Result<_, _>>()?;
-        Ok(Self(Source::Bpe(Arc::new(Bpe::new(Parts { tokens, merges, added, pattern })?))))
+        Ok(Self(Source::Bpe(Arc::new(Bpe::new(Parts { tokens, merges, added, control, pattern })?))))
     }
 
     /// A tokenizer for the text of a vocabulary file. Three formats are told apart by their content:
@@ -230,6 +235,15 @@ impl Tokenizer {
     #[must_use]
     pub fn token_bytes(&self, id: u32) -> Option<&[u8]> {
         self.vocabulary().token(id as usize)
+    }
+
+    /// The token that a byte-level BPE's file calls `name` and that is no ordinary text, such as the mark of a chat's turns `<|im_end|>`.
+    #[must_use]
+    pub fn special_token(&self, name: &str) -> Option<u32> {
+        match &self.0 {
+            Source::Bpe(bpe) => bpe.special_token(name),
+            _ => None,
+        }
     }
 
     /// Number of ids, V, those without text included.

@@ -3,18 +3,26 @@
 //! There are two forms ([`ChatTemplate`]). In the older one a turn is `Role: text`, a blank line ends it, and the prompt ends with
 //! the opening of the answer, such as `Assistant:`, without a space after it. So a blank line inside a text would be the end of
 //! its turn: [`clean`] leaves none, and no text can forge a turn. Since G1h a turn is `Role✿text✿`, where ✿ is a token of its own,
-//! and texts lose any ✿ of theirs. [`ReplyParser`] reads the answer.
+//! and texts lose any ✿ of theirs. The hybrids with Qwen2 know ChatML, whose marks are tokens that no ordinary text becomes:
+//! [`ChatTemplate::encode`] writes them. [`ReplyParser`] reads the answer.
 
 mod reply;
 #[cfg(test)]
 mod tests;
 
+use anser_tokenizer::Tokenizer;
 pub use reply::{Reply, ReplyEnd, ReplyParser, ReplyStep, split_reply};
+use std::ops::ControlFlow;
 
 /// The text that ends a turn in the older form: token 261 of the World vocabulary, or part of longer white space.
 pub const TURN_END: &str = "\n\n";
 /// What ends a turn since G1h: token 10060 of the World vocabulary.
 pub const TURN_MARK: &str = "✿";
+
+/// What begins a turn in ChatML: one token of its vocabularies.
+pub const CHATML_START: &str = "<|im_start|>";
+/// What ends a turn in ChatML: one token of its vocabularies.
+pub const CHATML_END: &str = "<|im_end|>";
 
 /// Tokens that end an answer in every mode and form: only 0, the end of a document.
 ///
@@ -147,6 +155,11 @@ impl Opening {
                 "Bot✿<think></think"
             }
             (ChatTemplate::G1h, Opening::ToolCall) => "Bot✿```json",
+            (ChatTemplate::ChatMl, Opening::Answer(Thinking::Off)) => "<|im_start|>assistant\n",
+            (ChatTemplate::ChatMl, Opening::Answer(Thinking::On(_))) => "<|im_start|>assistant\n<think",
+            (ChatTemplate::ChatMl, Opening::Answer(Thinking::Fake)) => "<|im_start|>assistant\n<think>\n\n</think",
+            (ChatTemplate::ChatMl, Opening::Answer(Thinking::FakeInline)) => "<|im_start|>assistant\n<think></think",
+            (ChatTemplate::ChatMl, Opening::ToolCall) => "<|im_start|>assistant\n```json",
         }
     }
 
@@ -167,6 +180,8 @@ pub enum ChatTemplate {
     G1,
     /// RWKV-7 G1h and later: `User✿text✿⏎Bot✿`.
     G1h,
+    /// ChatML, for the hybrids with Qwen2: `<|im_start|>user⏎text<|im_end|>⏎<|im_start|>assistant⏎`.
+    ChatMl,
 }
 
 impl ChatTemplate {
@@ -188,6 +203,7 @@ impl ChatTemplate {
         match self {
             ChatTemplate::G1 => TURN_END,
             ChatTemplate::G1h => TURN_MARK,
+            ChatTemplate::ChatMl => CHATML_END,
         }
     }
 
@@ -196,14 +212,17 @@ impl ChatTemplate {
         match self {
             ChatTemplate::G1 => TURN_END,
             ChatTemplate::G1h => "✿\n",
+            ChatTemplate::ChatMl => "<|im_end|>\n",
         }
     }
 
     /// What is missing of [`ChatTemplate::between_turns`] after a text that ends with `read`.
     pub(crate) fn missing_end(self, read: &str) -> &'static str {
         let end = self.between_turns();
-        let n_read = end.char_indices().map(|(at, c)| at + c.len_utf8()).filter(|&n| read.ends_with(&end[..n])).max();
-        &end[n_read.unwrap_or(0)..]
+        // A mark of ChatML is read as a whole: an answer that ends with its first letters has read none of it.
+        let is_whole = |&n: &usize| self != ChatTemplate::ChatMl || n >= CHATML_END.len();
+        let lens = end.char_indices().map(|(at, c)| at + c.len_utf8()).filter(is_whole);
+        &end[lens.filter(|&n| read.ends_with(&end[..n])).max().unwrap_or(0)..]
     }
 
     /// The turn of an answer, as it stands in a conversation.
@@ -211,6 +230,58 @@ impl ChatTemplate {
         match self {
             ChatTemplate::G1 => format!("Assistant: {answer}{TURN_END}"),
             ChatTemplate::G1h => format!("Bot✿{answer}✿\n"),
+            ChatTemplate::ChatMl => format!("<|im_start|>assistant\n{answer}<|im_end|>\n"),
+        }
+    }
+
+    /// What models write between the opening of an answer and the first word of its content; nothing before a thought.
+    pub fn after_opening(self, opening: Opening) -> &'static str {
+        match (self, opening) {
+            (_, Opening::ToolCall) => "\n",
+            (_, Opening::Answer(Thinking::On(_))) => "",
+            (ChatTemplate::G1, Opening::Answer(Thinking::Off)) => " ",
+            (ChatTemplate::ChatMl, Opening::Answer(Thinking::Off)) => "",
+            (ChatTemplate::ChatMl, Opening::Answer(Thinking::Fake)) => ">\n\n",
+            (_, Opening::Answer(Thinking::Off | Thinking::Fake | Thinking::FakeInline)) => ">",
+        }
+    }
+
+    /// The text of an answer as it stands in a conversation: without its thought, and without what would end its turn.
+    pub fn clean_answer(self, answer: &str) -> String {
+        self.clean(without_thought(answer)).trim().to_string()
+    }
+
+    /// The tokens of a prompt, or of a part of it, that [`ChatTemplate::render`] has written. Marks of ChatML become their tokens,
+    /// which the same letters in an ordinary text never do.
+    pub fn encode(self, tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
+        self.encode_for(tokenizer, prompt, |_| ControlFlow::Continue(())).unwrap_or_default()
+    }
+
+    /// [`ChatTemplate::encode`] that calls `progress` with the number of bytes done from time to time; `None` if it returned `Break`.
+    pub fn encode_for(
+        self,
+        tokenizer: &Tokenizer,
+        prompt: &str,
+        mut progress: impl FnMut(usize) -> ControlFlow<()>,
+    ) -> Option<Vec<u32>> {
+        let marks = match self {
+            ChatTemplate::G1 | ChatTemplate::G1h => vec![],
+            ChatTemplate::ChatMl => vec![CHATML_START, CHATML_END],
+        };
+        let marks: Vec<_> = marks.into_iter().filter_map(|mark| Some((mark, tokenizer.special_token(mark)?))).collect();
+        let next_mark = |text: &str| {
+            let found = marks.iter().filter_map(|&(mark, id)| Some((text.find(mark)?, mark, id)));
+            found.min_by_key(|&(at, _, _)| at)
+        };
+        let (mut ids, mut rest) = (vec![], prompt);
+        loop {
+            let found = next_mark(rest);
+            let text = found.map_or(rest, |(at, _, _)| &rest[..at]);
+            let n_done = prompt.len() - rest.len();
+            ids.extend(tokenizer.encode_for(text.as_bytes(), |n| progress(n_done + n))?);
+            let Some((at, mark, id)) = found else { return Some(ids) };
+            ids.push(id);
+            rest = &rest[at + mark.len()..];
         }
     }
 
@@ -246,18 +317,22 @@ impl ChatTemplate {
                 text += opening.hint();
             }
             let name = match (message.role, self) {
-                (Role::System, _) => "System",
-                (Role::User | Role::Tool, _) => "User",
+                (Role::System, ChatTemplate::G1 | ChatTemplate::G1h) => "System",
+                (Role::System, ChatTemplate::ChatMl) => "system",
+                (Role::User | Role::Tool, ChatTemplate::G1 | ChatTemplate::G1h) => "User",
+                (Role::User | Role::Tool, ChatTemplate::ChatMl) => "user",
                 (Role::Assistant, ChatTemplate::G1) => "Assistant",
                 (Role::Assistant, ChatTemplate::G1h) => "Bot",
+                (Role::Assistant, ChatTemplate::ChatMl) => "assistant",
             };
             let text = text.trim();
-            prompt.push_str(name);
-            match self {
-                ChatTemplate::G1 if text.is_empty() => prompt.push(':'),
-                ChatTemplate::G1 => prompt.push_str(": "),
-                ChatTemplate::G1h => prompt.push_str(TURN_MARK),
-            }
+            let (before, after) = match self {
+                ChatTemplate::G1 if text.is_empty() => ("", ":"),
+                ChatTemplate::G1 => ("", ": "),
+                ChatTemplate::G1h => ("", TURN_MARK),
+                ChatTemplate::ChatMl => (CHATML_START, "\n"),
+            };
+            prompt.extend([before, name, after]);
             prompt.push_str(text);
             prompt.push_str(self.between_turns());
         }
@@ -269,6 +344,7 @@ impl ChatTemplate {
         match self {
             ChatTemplate::G1 => clean(text),
             ChatTemplate::G1h => clean(&text.replace(TURN_MARK, "")),
+            ChatTemplate::ChatMl => without_marks(text),
         }
     }
 }
@@ -291,6 +367,15 @@ pub fn clean(text: &str) -> String {
         cleaned.push_str(line);
     }
     cleaned.trim().to_string()
+}
+
+/// A text without ChatML's marks, nor any that are made by taking one out.
+fn without_marks(text: &str) -> String {
+    let mut text = text.to_string();
+    while let Some(mark) = [CHATML_START, CHATML_END].into_iter().find(|mark| text.contains(mark)) {
+        text = text.replace(mark, "");
+    }
+    text
 }
 
 /// An answer without the text up to its last `</think>`; empty if a thought did not end.

@@ -191,7 +191,7 @@ impl Conversation {
             .map_err(|e| Error::Option { option: "stop", reason: e.to_string() })?;
         options.sampler.seed = options.sampler.seed.map(|s| s.wrapping_add(self.n_regenerated));
         self.read.push_str(opening.text(template));
-        let opening = self.session.model().encode(opening.text(template))?;
+        let opening = template.encode(self.session.model().tokenizer()?, opening.text(template));
         Ok(Answer {
             generation: self.session.generate(&opening, &options)?,
             parser,
@@ -208,7 +208,7 @@ impl Conversation {
     fn feed(&mut self, text: &str) -> Result<(), Error> {
         let cancel = self.options.generate.cancel.clone();
         let progress = |_, _| if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-        let tokens = self.session.model().encode(text)?;
+        let tokens = self.template().encode(self.session.model().tokenizer()?, text);
         self.session.feed_for(&tokens, Want::NOTHING, progress)?;
         self.read.push_str(text);
         Ok(())

@@ -1,7 +1,7 @@
 //! A loaded model: file, plan, tokenizer and the executor that runs it.
 
 use crate::cache::{CacheStats, EmbeddingCache};
-use crate::chat::ChatTemplate;
+use crate::chat::{CHATML_END, CHATML_START, ChatTemplate};
 use crate::device::{Device, Executor, Opening};
 use crate::draft::Drafts;
 use crate::environment;
@@ -358,8 +358,13 @@ impl Model {
         made.as_ref().map_err(|reason| Error::Tokenizer { file: self.name().into(), reason: reason.clone() })
     }
 
-    /// How the model was trained on conversations, told by its name: that in the file (`general.name`), or else the file's own.
+    /// How the model was trained on conversations. A vocabulary with ChatML's marks tells it; else the name does: that in the file
+    /// (`general.name`), or the file's own.
     pub fn chat_template(&self) -> ChatTemplate {
+        let has_mark = |mark: &str| self.tokenizer().is_ok_and(|tokenizer| tokenizer.special_token(mark).is_some());
+        if [CHATML_START, CHATML_END].into_iter().all(has_mark) {
+            return ChatTemplate::ChatMl;
+        }
         let in_file = self.inner.file.metadata("general.name").and_then(MetaValue::as_str);
         let path = Path::new(self.name());
         let of_path = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Reads vocabulary files, and finds the tokenizer of a model.
 
+use crate::chat::CHATML_END;
 use crate::error::Error;
 use crate::files;
 use crate::generate::END_OF_TEXT;
@@ -74,7 +75,7 @@ pub(crate) struct DocumentTokens {
 impl DocumentTokens {
     /// Those of the model in `file`: token 0 of every vocabulary that RWKV models are trained with, and what a GGUF file with a
     /// byte-level BPE names. Models with Qwen2's vocabulary have one token between documents, which the file names as the one that begins
-    /// a text, and another one at the end of a turn.
+    /// a text, and another one, `<|im_end|>`, at the end of a turn.
     pub(crate) fn of(file: &ModelFile, n_vocab: usize) -> DocumentTokens {
         let key = |name: &str| file.metadata(&format!("tokenizer.ggml.{name}"));
         let is_bpe = key("model").and_then(MetaValue::as_str) == Some("gpt2");
@@ -83,7 +84,11 @@ impl DocumentTokens {
             u32::try_from(id).ok().filter(|&id| (id as usize) < n_vocab)
         };
         let [start, end, end_of_turn] = ["bos_token_id", "eos_token_id", "eot_token_id"].map(token);
-        let mut ends: Vec<u32> = [end, end_of_turn, start].into_iter().flatten().collect();
+        // A file may name another token than the one that ends a turn of a chat.
+        let tokens = key("tokens").filter(|_| is_bpe).and_then(MetaValue::as_str_array);
+        let chatml_end = tokens.and_then(|tokens| tokens.iter().position(|token| token == CHATML_END));
+        let chatml_end = chatml_end.filter(|&id| id < n_vocab).map(|id| id as u32);
+        let mut ends: Vec<u32> = [end, end_of_turn, chatml_end, start].into_iter().flatten().collect();
         ends.sort_unstable();
         ends.dedup();
         match start.or(end).or(end_of_turn) {

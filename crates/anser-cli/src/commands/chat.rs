@@ -38,6 +38,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
         ChatFormat::Auto => None,
         ChatFormat::G1 => Some(ChatTemplate::G1),
         ChatFormat::G1h => Some(ChatTemplate::G1h),
+        ChatFormat::Chatml => Some(ChatTemplate::ChatMl),
     };
     let options = ConversationOptions { template, thinking, system: args.system.clone(), generate };
     let mut conversation = Conversation::new(&model, options)?;
@@ -46,6 +47,7 @@ pub(crate) fn run(args: &ChatArgs) -> Result<(), Failure> {
     }
     let form = match conversation.template() {
         ChatTemplate::G1h => "turns are User✿…✿ Bot✿…✿",
+        ChatTemplate::ChatMl => "turns are <|im_start|>user … <|im_end|>",
         _ => "turns are User: … Assistant: …",
     };
     let mut chat = Chat { conversation, cancel, sampling: &args.generation };

@@ -2,7 +2,7 @@
 
 use crate::error::ApiError;
 use anser::Tokenizer;
-use anser::chat::{ChatTemplate, Message, Opening, ReplyParser, Role, TURN_MARK, Thinking};
+use anser::chat::{ChatTemplate, Message, Opening, ReplyParser, Role, Thinking};
 
 /// A conversation as the model reads it.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Prompt {
     /// The prompt for the next answer. If the last message is an answer, it is continued: there is no thought then.
     pub(crate) fn new(template: ChatTemplate, messages: &[Message], opening: Opening) -> Prompt {
         let (turns, begun) = match messages.split_last() {
-            Some((last, before)) if last.role == Role::Assistant => (before, begun(template, last)),
+            Some((last, before)) if last.role == Role::Assistant => (before, template.clean_answer(&last.content)),
             _ => (messages, String::new()),
         };
         let opening = if begun.is_empty() { opening } else { Opening::Answer(Thinking::Off) };
@@ -41,7 +41,7 @@ impl Prompt {
         ends.dedup();
         let text = match begun.is_empty() {
             true => whole,
-            false => whole + after_opening(template) + &begun,
+            false => whole + template.after_opening(opening) + &begun,
         };
         Prompt { text, ends, template, opening, begun }
     }
@@ -49,12 +49,7 @@ impl Prompt {
     /// The prompt with what usually comes between the opening and the first word, for an answer whose grammar begins with that word.
     pub(crate) fn up_to_content(mut self) -> Prompt {
         if self.begun.is_empty() {
-            self.text += match (self.template, self.opening) {
-                (ChatTemplate::G1, Opening::Answer(Thinking::Off)) => " ",
-                (_, Opening::ToolCall) => "\n",
-                (_, Opening::Answer(Thinking::On(_))) => "",
-                (_, Opening::Answer(_)) => ">",
-            };
+            self.text += self.template.after_opening(self.opening);
         }
         self
     }
@@ -76,9 +71,9 @@ impl Prompt {
     }
 
     pub(crate) fn tokens(&self, tokenizer: &Tokenizer) -> PromptTokens {
-        let ids = tokenizer.encode(self.text.as_bytes());
+        let ids = self.template.encode(tokenizer, &self.text);
         let n_tokens = |&end: &usize| {
-            let before = tokenizer.encode(&self.text.as_bytes()[..end]);
+            let before = self.template.encode(tokenizer, &self.text[..end]);
             // A token that goes across the end of a turn has no state at the end.
             ids.starts_with(&before).then_some(before.len())
         };
@@ -101,27 +96,6 @@ impl Prompt {
     pub(crate) fn continues(&self) -> bool {
         !self.begun.is_empty()
     }
-}
-
-/// What comes between the opening of an answer and its first word.
-fn after_opening(template: ChatTemplate) -> &'static str {
-    match template {
-        ChatTemplate::G1h => ">",
-        _ => " ",
-    }
-}
-
-/// The text of an answer that is to be continued, as it may stand in a prompt: rendering cleans it.
-fn begun(template: ChatTemplate, answer: &Message) -> String {
-    let rendered = template.render(std::slice::from_ref(answer), Thinking::Off);
-    let opening = template.render(&[], Thinking::Off);
-    let turn = rendered.strip_suffix(&opening).unwrap_or_default().trim_end();
-    let (name, mark) = match template {
-        ChatTemplate::G1h => ("Bot✿", TURN_MARK),
-        _ => ("Assistant:", ""),
-    };
-    let text = turn.strip_prefix(name).unwrap_or_default();
-    text.strip_suffix(mark).unwrap_or(text).trim().to_owned()
 }
 
 #[cfg(test)]

@@ -68,8 +68,11 @@ pub(crate) fn parse(text: &str) -> Result<Parts, VocabularyError> {
         // What is not written in the alphabet is the text of an added token.
         tokens[id] = token_bytes(&token).or_else(|| Some(token.into_bytes()));
     }
-    let mut added = vec![];
+    let (mut added, mut control) = (vec![], HashMap::new());
     for Added { id, content, special } in file.added_tokens {
+        if special {
+            control.insert(content.clone(), id as u32);
+        }
         tokens[id] = (!special).then(|| content.into_bytes());
         if !special {
             added.push(id as u32);
@@ -84,7 +87,7 @@ pub(crate) fn parse(text: &str) -> Result<Parts, VocabularyError> {
         },
     };
     let merges = file.model.merges.into_iter().map(pair).collect::<Result<_, _>>()?;
-    Ok(Parts { tokens, merges, added, pattern })
+    Ok(Parts { tokens, merges, added, control, pattern })
 }
 
 /// The pattern that the file's pre-tokenizers amount to.

@@ -27,6 +27,8 @@ pub(crate) struct Bpe {
     /// The lengths in bytes that these tokens have, the longest first: at most
     /// [`MAX_TOKEN_LEN`](crate::MAX_TOKEN_LEN) of them, however many tokens a file adds.
     added_lens: Vec<usize>,
+    /// By its name, the id of a token that no text becomes.
+    control: HashMap<String, u32>,
     /// Whether an added token begins with this byte.
     begins_added: [bool; 256],
 }
@@ -39,12 +41,19 @@ pub(crate) struct Parts {
     pub(crate) merges: Vec<[Vec<u8>; 2]>,
     /// Ids of tokens that are found in a text before it is split.
     pub(crate) added: Vec<u32>,
+    /// Names and ids of tokens that no text becomes.
+    pub(crate) control: HashMap<String, u32>,
     pub(crate) pattern: Pattern,
 }
 
 impl Bpe {
+    /// The token of this name that no text becomes, or that is found in a text before it is split.
+    pub(crate) fn special_token(&self, name: &str) -> Option<u32> {
+        self.control.get(name).or_else(|| self.added.get(name.as_bytes())).copied()
+    }
+
     pub(crate) fn new(parts: Parts) -> Result<Bpe, VocabularyError> {
-        let Parts { tokens, merges, added, pattern } = parts;
+        let Parts { tokens, merges, added, control, pattern } = parts;
         let vocabulary = VocabularyBuf::collect(tokens.iter().map(|token| Ok(token.as_deref())))?;
         // Of equal tokens the first one counts.
         let mut ids: HashMap<&[u8], u32> = HashMap::new();
@@ -76,7 +85,7 @@ impl Bpe {
         let added_lens = added_lens.into_iter().rev().collect();
         let mut begins_added = [false; 256];
         added.keys().for_each(|token| begins_added[usize::from(token[0])] = true);
-        Ok(Bpe { vocabulary, pattern, bytes, merges: ranked, added, added_lens, begins_added })
+        Ok(Bpe { vocabulary, pattern, bytes, merges: ranked, added, added_lens, control, begins_added })
     }
 
     pub(crate) fn vocabulary(&self) -> Vocabulary<'_> {

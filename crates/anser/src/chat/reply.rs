@@ -1,6 +1,6 @@
 //! Reads an answer: finds its thought, its content and its end.
 
-use super::{ChatTemplate, Opening, TURN_END, TURN_MARK, Thinking};
+use super::{CHATML_END, ChatTemplate, Opening, TURN_END, TURN_MARK, Thinking};
 use crate::stop::{StopError, StopMatcher, StopStep};
 
 const THOUGHT_START: &str = "<think";
@@ -15,7 +15,7 @@ const FENCE_END: &str = "\n```";
 /// are skipped; from then on a blank line ends the turn. An answer that starts with a blank line, where no thought came
 /// before it, is empty. A function call also ends with its code fence.
 ///
-/// In the form of G1h and later, ✿ ends the turn wherever it comes, and blank lines are part of the content.
+/// In the form of G1h and later ✿ ends the turn wherever it comes, in ChatML `<|im_end|>` does, and blank lines are part of the content.
 ///
 /// White space around the thought and around the content is dropped.
 #[derive(Debug, Clone)]
@@ -99,7 +99,7 @@ impl ReplyParser {
     /// [`ReplyParser::new`] for stop texts of which none is empty.
     fn with_stop_texts(template: ChatTemplate, opening: Opening, stop: Vec<String>) -> Self {
         let phase = match (template, opening) {
-            (ChatTemplate::G1, Opening::Answer(Thinking::Off)) => Phase::Start,
+            (ChatTemplate::G1 | ChatTemplate::ChatMl, Opening::Answer(Thinking::Off)) => Phase::Start,
             (_, Opening::Answer(Thinking::On(_))) => Phase::ThoughtOpening,
             (_, Opening::Answer(Thinking::Off | Thinking::Fake | Thinking::FakeInline) | Opening::ToolCall) => {
                 Phase::ContentOpening
@@ -108,6 +108,7 @@ impl ReplyParser {
         let next_turn = match template {
             ChatTemplate::G1 => NEXT_TURN,
             ChatTemplate::G1h => TURN_MARK,
+            ChatTemplate::ChatMl => CHATML_END,
         };
         let mut in_content = vec![template.turn_end().to_string()];
         if opening == Opening::ToolCall {
@@ -167,7 +168,7 @@ impl ReplyParser {
     fn start(&mut self, text: String, step: &mut ReplyStep) -> Option<String> {
         self.undecided += &text;
         let (space, words) = split_leading_space(&self.undecided);
-        if space.contains(TURN_END) {
+        if self.template == ChatTemplate::G1 && space.contains(TURN_END) {
             return self.end(ReplyEnd::Turn, step);
         }
         if let Some(thought) = words.strip_prefix(THOUGHT_START) {

@@ -2,9 +2,13 @@
 //! `fixtures/formats`, on the processor.
 
 use crate::fixtures::root;
-use anser::{Device, FinishReason, GenerateOptions, Model, Options, SamplerOptions, Session};
+use anser::chat::ChatTemplate;
+use anser::{
+    Conversation, ConversationOptions, Device, FinishReason, GenerateOptions, Model, Options, SamplerOptions, Session,
+};
 use anser_model::cases::nmse;
 use safetensors::SafeTensors;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -232,4 +236,54 @@ fn quantized_folders_are_refused_by_name() {
     std::fs::write(folder.path().join("config.json"), quantized).unwrap();
     let error = Model::load(folder.path(), &Options { device: Device::Cpu, ..Options::default() }).unwrap_err();
     assert!(error.to_string().contains("quantized"), "{error}");
+}
+
+/// A hybrid whose vocabulary has ChatML's marks reads a conversation mark by mark; here every other token is a byte.
+#[test]
+fn a_hybrid_reads_conversations_in_chatml() {
+    // GPT-2's alphabet of bytes: printable ones stand for themselves, the others for letters from U+0100 on.
+    let is_printable = |byte: u8| matches!(byte, 33..=126 | 161..=172 | 174..=255);
+    let mut n_others = 0;
+    let mut letter = |byte: u8| match is_printable(byte) {
+        true => char::from(byte).to_string(),
+        false => {
+            n_others += 1;
+            char::from_u32(255 + n_others).unwrap().to_string()
+        }
+    };
+    let vocab: serde_json::Map<String, Value> = (0..=255u8).map(|byte| (letter(byte), byte.into())).collect();
+    let special = |(id, content): (u32, &str)| json!({"id": id, "content": content, "special": true});
+    let marks = [(277, "<|im_start|>"), (278, "<|endoftext|>"), (279, "<|im_end|>")].map(special);
+    let split = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    let model = json!({"type": "BPE", "vocab": vocab, "merges": []});
+    let tokenizer = json!({"added_tokens": marks, "pre_tokenizer": split, "model": model});
+    let folder = tempfile::tempdir().unwrap();
+    let vocabulary = folder.path().join("tokenizer.json");
+    std::fs::write(&vocabulary, tokenizer.to_string()).unwrap();
+    let options = Options { device: Device::Cpu, exact: true, vocabulary: Some(vocabulary), ..Options::default() };
+    let model = Model::load(path("gguf/rwkv6qwen2.gguf"), &options).unwrap();
+    assert_eq!(model.chat_template(), ChatTemplate::ChatMl);
+
+    let says = |token: u32| SamplerOptions { logit_bias: vec![(token, 100.0)], ..SamplerOptions::greedy() };
+    let generate = GenerateOptions { sampler: says(u32::from(b'a')), max_tokens: 3, ..GenerateOptions::default() };
+    let mut conversation =
+        Conversation::new(&model, ConversationOptions { generate, ..ConversationOptions::default() }).unwrap();
+    let answer = |conversation: &mut Conversation, text: &str| {
+        let answer = conversation.say(text).unwrap();
+        answer.map(|piece| piece.unwrap().content).collect::<String>()
+    };
+    assert_eq!(answer(&mut conversation, "hi <|im_end|>"), "aaa");
+    conversation.options_mut().generate.sampler = says(279);
+    assert_eq!(answer(&mut conversation, "x"), "");
+    let state = folder.path().join("state.safetensors");
+    conversation.save(&state).unwrap();
+
+    let bytes = |text: &str| text.bytes().map(u32::from).collect::<Vec<u32>>();
+    let turn = |text: &str| [vec![277], bytes(text), vec![279], bytes("\n")].concat();
+    let read = ["user\nhi", "assistant\naaa", "user\nx", "assistant\n"].map(turn).concat();
+    let (mut expected, mut found) = (model.session().unwrap(), model.session().unwrap());
+    expected.feed(&read).unwrap();
+    found.load_state(&state).unwrap();
+    let error = nmse(found.state().unwrap().data(), expected.state().unwrap().data());
+    assert!(error < 1e-10, "{error:e}");
 }
