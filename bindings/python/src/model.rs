@@ -365,7 +365,7 @@ impl Model {
     }
 
     /// Generates the answer to a conversation, given as messages {"role": …, "content": …} with the roles system, user,
-    /// assistant and tool, in the format of RWKV-7 G1, or of G1h and later if the model's name says so.
+    /// assistant and tool, in the format of RWKV-7 G1, or of G1h and later if the model's name says so, or in ChatML if its vocabulary has the marks.
     ///
     /// thinking is "off", "on" (and "short", "normal" or "long", which G1c models know), "fake" or "fake-inline" (an
     /// empty thought, after which models answer better than without one). The pieces are those of the answer; the
