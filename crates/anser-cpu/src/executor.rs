@@ -201,6 +201,15 @@ impl Cpu {
     /// # Errors
     /// If the step does not fit the plan; no state has changed then.
     pub fn step(&mut self, step: &Step) -> Result<Vec<Vec<f32>>, StepError> {
+        self.step_for(step, |values| values.iter().map(|value| value.to_vec()).collect())
+    }
+
+    /// [`Cpu::step`] that calls `take` with the values instead of copying them: the logits of a step take new memory otherwise, which the
+    /// system has to clear.
+    ///
+    /// # Errors
+    /// As [`Cpu::step`].
+    pub fn step_for<R>(&mut self, step: &Step, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, StepError> {
         step.check(&self.plan, |slot| self.state(slot).is_some())?;
         let mut start = 0;
         let row_range = |s: &Sequence| {
@@ -215,23 +224,30 @@ impl Cpu {
         for &(id, data) in step.inputs {
             buffers[schedule.buffer(id)] = data.to_vec();
         }
-        let mut read = vec![vec![]; step.reads.len()];
+        // Copies of the values whose buffers later operations use again.
+        let mut copies: Vec<Option<Vec<f32>>> = vec![None; step.reads.len()];
         let n_nodes = plan.n_nodes_for(step.reads);
         let values = Values { plan, schedule, vectors: warmer.vectors(), buffers };
         let mut walk = Walk { values, threads: Threads { mode: *mode, pool }, inputs, profile: profile.as_mut() };
-        for wave in &schedule.waves {
-            let nodes: Vec<usize> = wave.iter().copied().filter(|&i| i < n_nodes).collect();
+        let nodes_of = |wave: &[usize]| wave.iter().copied().filter(|&i| i < n_nodes).collect::<Vec<usize>>();
+        let outputs_of = |nodes: Vec<usize>| nodes.into_iter().flat_map(|i| plan.nodes[i].op.outputs());
+        for (at, wave) in schedule.waves.iter().enumerate() {
+            let nodes = nodes_of(wave);
             walk.run_wave(&nodes, &mut run);
-            for id in nodes.iter().flat_map(|&i| plan.nodes[i].op.outputs()) {
+            for id in outputs_of(nodes) {
                 for (i, _) in step.reads.iter().enumerate().filter(|&(_, &r)| r == id) {
-                    read[i] = walk.values.get(id).to_vec();
+                    let mut later = schedule.waves[at + 1..].iter().flat_map(|wave| outputs_of(nodes_of(wave)));
+                    let is_used_again = later.any(|other| schedule.buffer(other) == schedule.buffer(id));
+                    copies[i] = is_used_again.then(|| walk.values.get(id).to_vec());
                 }
             }
         }
         for (s, state) in step.sequences.iter().zip(run.states) {
             self.states[s.slot] = Some(state);
         }
-        Ok(read)
+        let kept = |id| &self.buffers[self.schedule.buffer(id)][..];
+        let each = step.reads.iter().zip(&copies);
+        Ok(take(&each.map(|(&id, copy)| copy.as_deref().unwrap_or_else(|| kept(id))).collect::<Vec<_>>()))
     }
 }
 

@@ -312,10 +312,7 @@ impl Executor {
     /// Runs `step`, and calls `take` with the values of its reads without copying them.
     pub(crate) fn step_for<R>(&mut self, step: &Step, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, Error> {
         match self {
-            Executor::Cpu(cpu) => {
-                let values = cpu.step(step)?;
-                Ok(take(&values.iter().map(Vec::as_slice).collect::<Vec<_>>()))
-            }
+            Executor::Cpu(cpu) => Ok(cpu.step_for(step, take)?),
             #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => Ok(gpu.step_for(step, take)?),
         }

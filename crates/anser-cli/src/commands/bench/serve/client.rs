@@ -64,7 +64,9 @@ impl Choice {
 impl Client {
     pub(super) fn new(url: &str, model: String, key: Option<String>) -> Client {
         // Answers that are no success say why.
-        let agent = Agent::config_builder().http_status_as_error(false).build().new_agent();
+        // Each request has a connection of its own, since some servers end idle ones at any time.
+        let config = Agent::config_builder().http_status_as_error(false).max_idle_connections(0);
+        let agent = config.max_idle_connections_per_host(0).build().new_agent();
         Client { agent, url: url.trim_end_matches('/').to_owned(), model, key }
     }
 
