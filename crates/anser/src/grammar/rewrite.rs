@@ -20,6 +20,28 @@ pub(super) fn rewrite(schema: &mut Value) {
     }
     without_leap_seconds(keywords);
     narrow_exclusive_bounds(keywords);
+    bound_integers(keywords);
+}
+
+/// Bounds integers that have none to those that all readers of JSON agree on (RFC 7493), of 16 digits at most: a small model that has
+/// begun a number may write digits to the end of its tokens.
+fn bound_integers(keywords: &mut Map<String, Value>) {
+    const MAX: i64 = (1 << 53) - 1;
+
+    let is = |kind: &str| match keywords.get("type") {
+        Some(Value::String(only)) => only == kind,
+        Some(Value::Array(kinds)) => kinds.iter().any(|one| one == kind),
+        _ => false,
+    };
+    let is_chosen = ["enum", "const", "multipleOf"].iter().any(|key| keywords.contains_key(*key));
+    if !is("integer") || is("number") || is_chosen {
+        return;
+    }
+    for (key, exclusive, bound) in [("minimum", "exclusiveMinimum", -MAX), ("maximum", "exclusiveMaximum", MAX)] {
+        if !keywords.contains_key(key) && !keywords.contains_key(exclusive) {
+            keywords.insert(key.into(), bound.into());
+        }
+    }
 }
 
 /// Leaves seconds of 60 out of times: they are right in a few minutes of history alone.
@@ -69,6 +91,23 @@ mod tests {
     fn rewritten(mut schema: Value) -> Value {
         rewrite(&mut schema);
         schema
+    }
+
+    #[test]
+    fn integers_without_bounds_are_those_of_every_reader() {
+        const MAX: i64 = 9_007_199_254_740_991;
+        let both = json!({"type": "integer", "minimum": -MAX, "maximum": MAX});
+        assert_eq!(rewritten(json!({"type": "integer"})), both);
+        let one = json!({"type": ["null", "integer"], "exclusiveMinimum": 3, "maximum": MAX});
+        assert_eq!(rewritten(json!({"type": ["null", "integer"], "exclusiveMinimum": 3})), one);
+        for same in [
+            json!({"type": "number"}),
+            json!({"type": ["integer", "number"]}),
+            json!({"type": "integer", "enum": [1, 2]}),
+            json!({"type": "integer", "minimum": 0, "maximum": 1e30}),
+        ] {
+            assert_eq!(rewritten(same.clone()), same);
+        }
     }
 
     #[test]
