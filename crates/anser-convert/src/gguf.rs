@@ -6,7 +6,7 @@ use crate::header::{Architecture, Header, Rwkv6Ranks, Rwkv7Ranks, size_label};
 use crate::output::{FloatType, Form, Output, OutputTensor, Piece};
 use crate::parts::{Kind, Part, parts};
 use crate::vocabulary::Vocabulary;
-use anser_format::{DType, FileKind, ModelFile};
+use anser_format::{DType, FileKind, MetaValue, ModelFile};
 use anser_model::{Config, ModelError, Source, Version, Weight, gguf_name};
 use anser_tokenizer::Tokenizer;
 use std::path::Path;
@@ -96,7 +96,15 @@ impl Output {
             .id(),
         };
         let vocabulary = vocabulary(file, &config, options)?;
-        let metadata = header.entries().into_iter().chain(vocabulary.entries()).collect();
+        // Without tokens nothing else tells llama.cpp how many there are.
+        let n_vocab = match vocabulary {
+            Vocabulary::World | Vocabulary::Other { .. } | Vocabulary::Copied(_) => None,
+            Vocabulary::None => {
+                let n_vocab = MetaValue::U32(u32::try_from(config.n_vocab).unwrap_or(u32::MAX));
+                Some((format!("{}.vocab_size", header.architecture.name()), n_vocab))
+            }
+        };
+        let metadata = header.entries().into_iter().chain(n_vocab).chain(vocabulary.entries()).collect();
         let tensors = tensors(parts, &config, rescale_every, float.dtype());
         Ok(Output { file: file.clone(), form: Form::Gguf(metadata), tensors })
     }

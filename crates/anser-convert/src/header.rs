@@ -63,29 +63,34 @@ pub struct Rwkv7Ranks {
     pub gate: usize,
 }
 
+impl Architecture {
+    /// The name under `general.architecture`, which keys of sizes begin with.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Architecture::Rwkv6(_) => "rwkv6",
+            Architecture::Rwkv7(_) => "rwkv7",
+        }
+    }
+}
+
 impl Header {
     /// Keys and values in the order of llama.cpp's converter.
     pub fn entries(&self) -> Vec<(String, MetaValue)> {
         let number = |n: usize| MetaValue::U32(u32::try_from(n).unwrap_or(u32::MAX));
         let text = |text: &str| MetaValue::Str(text.to_owned());
-        let (arch, own) = match self.architecture {
-            Architecture::Rwkv6(Rwkv6Ranks { rescale_every, mix, decay }) => (
-                "rwkv6",
-                vec![
-                    ("rescale_every_n_layers", rescale_every),
-                    ("time_mix_extra_dim", mix),
-                    ("time_decay_extra_dim", decay),
-                ],
-            ),
-            Architecture::Rwkv7(Rwkv7Ranks { decay, rate, value, gate }) => (
-                "rwkv7",
-                vec![
-                    ("attention.decay_lora_rank", decay),
-                    ("attention.iclr_lora_rank", rate),
-                    ("attention.value_residual_mix_lora_rank", value),
-                    ("attention.gate_lora_rank", gate),
-                ],
-            ),
+        let arch = self.architecture.name();
+        let own = match self.architecture {
+            Architecture::Rwkv6(Rwkv6Ranks { rescale_every, mix, decay }) => vec![
+                ("rescale_every_n_layers", rescale_every),
+                ("time_mix_extra_dim", mix),
+                ("time_decay_extra_dim", decay),
+            ],
+            Architecture::Rwkv7(Rwkv7Ranks { decay, rate, value, gate }) => vec![
+                ("attention.decay_lora_rank", decay),
+                ("attention.iclr_lora_rank", rate),
+                ("attention.value_residual_mix_lora_rank", value),
+                ("attention.gate_lora_rank", gate),
+            ],
         };
         let sizes = [
             ("context_length", MetaValue::U32(CONTEXT_LENGTH)),

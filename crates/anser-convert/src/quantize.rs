@@ -147,7 +147,7 @@ fn usual_type(tensor: &OutputTensor, options: &QuantizeOptions, place: (usize, u
     } else if tensor.name == "output.weight" {
         match usual {
             DType::Q8_0 => DType::Q8_0,
-            _ if n_cols % DType::Q6_K.block_len() != 0 => DType::Q8_0,
+            _ if !n_cols.is_multiple_of(DType::Q6_K.block_len()) => DType::Q8_0,
             _ => DType::Q6_K,
         }
     } else if is_down(tensor) {

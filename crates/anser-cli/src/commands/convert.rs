@@ -11,6 +11,7 @@ use std::io;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The value of --vocab that leaves the tokens out.
 const NO_VOCABULARY: &str = "none";
@@ -101,16 +102,46 @@ fn vocabulary(args: &VocabArgs) -> Result<Option<Vocabulary>, Failure> {
     }
 }
 
-/// Writes the output to `path`, which appears when it is complete. Ctrl-C ends it without a trace.
+/// Notes the signals that end a process, so that the unfinished file is removed first.
+#[derive(Default)]
+struct EndSignals(Arc<AtomicUsize>);
+
+impl EndSignals {
+    /// From now on SIGTERM and SIGHUP are noted. If the system refuses, they keep their action.
+    #[cfg(unix)]
+    fn note() -> EndSignals {
+        use signal_hook::consts::{SIGHUP, SIGTERM};
+        let signals = EndSignals::default();
+        for signal in [SIGTERM, SIGHUP] {
+            let _ = signal_hook::flag::register_usize(signal, signals.0.clone(), signal as usize);
+        }
+        signals
+    }
+
+    /// Other systems have no such signals.
+    #[cfg(not(unix))]
+    fn note() -> EndSignals {
+        EndSignals::default()
+    }
+
+    /// The number of the signal that came; 0 if none did.
+    fn seen(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Writes the output to `path`, which appears when it is complete. Ctrl-C, SIGTERM and SIGHUP end it without a trace.
 fn write(output: &Output, path: &Path, what: &'static str) -> Result<(), Failure> {
     let cancel = CancelToken::default();
     let _armed = interrupt::arm(&cancel);
+    let signals = EndSignals::note();
     let mut progress = Progress::new(what);
     let mut failed = None;
     let written = files::write_with(path, |out| {
         let on_progress = |n_bytes: u64, total: u64| {
             progress.update((n_bytes >> 20) as usize, (total >> 20) as usize);
-            if cancel.is_cancelled() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            let is_over = cancel.is_cancelled() || signals.seen() != 0;
+            if is_over { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         };
         match output.write(out, on_progress) {
             Ok(_) => Ok(()),
@@ -124,6 +155,8 @@ fn write(output: &Output, path: &Path, what: &'static str) -> Result<(), Failure
     });
     drop(progress);
     match failed {
+        // As shells count it. The unfinished file is gone.
+        Some(ConvertError::Cancelled) if signals.seen() != 0 => std::process::exit(128 + signals.seen() as i32),
         Some(error) => Err(error.into()),
         None => Ok(written?),
     }

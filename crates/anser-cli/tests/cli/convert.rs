@@ -151,24 +151,25 @@ fn no_file_that_is_read_is_overwritten() {
 #[cfg(unix)]
 #[test]
 fn an_interrupted_conversion_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("out.gguf");
-    std::fs::write(&output, "old").unwrap();
-    let mut command = anser();
-    command.args(arguments("quantize", fixture("unpacked/demo-f16.gguf"), &output, &["--type", "Q2_K"]));
-    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The new file is there as soon as writing begins.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while names(folder.path()).len() < 2 && std::time::Instant::now() < deadline {
-        std::thread::sleep(std::time::Duration::from_millis(1));
+    for (signal, exit_code) in [("-INT", 130), ("-TERM", 143), ("-HUP", 129)] {
+        let folder = tempfile::tempdir().unwrap();
+        let output = folder.path().join("out.gguf");
+        std::fs::write(&output, "old").unwrap();
+        let mut command = anser();
+        command.args(arguments("quantize", fixture("unpacked/demo-f16.gguf"), &output, &["--type", "Q2_K"]));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // The new file is there as soon as writing begins.
+        while names(folder.path()).len() < 2 && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        let sent = std::process::Command::new("kill").args([signal, &child.id().to_string()]).output();
+        sent.unwrap();
+        let ended = child.wait_with_output().unwrap();
+        match ended.status.code() {
+            Some(code) if code == exit_code => assert_eq!(std::fs::read_to_string(&output).unwrap(), "old"),
+            // The work was done before the signal came.
+            code => assert_eq!(code, Some(0), "{signal}"),
+        }
+        assert_eq!(names(folder.path()), ["out.gguf"], "{signal}");
     }
-    let pressed = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status();
-    assert!(pressed.unwrap().success());
-    let ended = child.wait_with_output().unwrap();
-    match ended.status.code() {
-        Some(130) => assert_eq!(std::fs::read_to_string(&output).unwrap(), "old"),
-        // The work was done before the signal came.
-        code => assert_eq!(code, Some(0)),
-    }
-    assert_eq!(names(folder.path()), ["out.gguf"]);
 }

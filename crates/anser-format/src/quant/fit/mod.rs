@@ -29,11 +29,8 @@ struct Effort {
 }
 
 /// Without a matrix all elements count the same, and the best step size is near the obvious one.
-const PLAIN: Effort = Effort {
-    trials: &[-0.9, -0.7, -0.5, -0.3, -0.1, 0.1, 0.3, 0.5, 0.7, 0.9],
-    n_refinements: 1,
-    tries_neighbours: false,
-};
+const PLAIN: Effort =
+    Effort { trials: &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9, 1.2], n_refinements: 1, tries_neighbours: false };
 
 /// With a matrix a few columns count a hundred times more than others, and the best step size is the one that represents those.
 const WEIGHTED: Effort = Effort {
