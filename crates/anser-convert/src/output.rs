@@ -1,11 +1,12 @@
 //! A file that is laid out and can be written.
 
 use crate::error::ConvertError;
-use crate::stream::{self, Progress};
+use crate::stream;
 use anser_format::{DType, GgufWriter, MetaValue, ModelFile, SafetensorsHeader};
 use anser_model::Weight;
 use std::fmt;
 use std::io::Write;
+use std::num::NonZero;
 use std::ops::ControlFlow;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -97,6 +98,14 @@ impl Piece {
         Piece::Stored { weight: weight.clone(), factor: 1.0 }
     }
 
+    /// Rows and columns.
+    pub(crate) fn shape(&self) -> [usize; 2] {
+        match self {
+            Piece::Stored { weight, .. } => [weight.n_rows(), weight.n_cols()],
+            Piece::Numbers(numbers) => [1, numbers.len()],
+        }
+    }
+
     /// How the elements are stored.
     pub(crate) fn dtype(&self) -> DType {
         match self {
@@ -162,17 +171,31 @@ impl Output {
     }
 
     /// Writes the file to `out`, in writes of about a megabyte. `on_progress` is called with the bytes of elements that have been written and
-    /// with all of them, and may end the work. The call uses all threads of rayon's pool, and some megabytes for each.
+    /// with all of them, and may end the work. The call uses all cores, and some megabytes for each.
     ///
     /// # Errors
     /// If an element cannot be stored in the type that it is to have, the model's file changes or cannot be read, `out` fails, or the caller
     /// ends the work.
     pub fn write<W: Write>(
         &self,
-        mut out: W,
+        out: W,
         on_progress: impl FnMut(u64, u64) -> ControlFlow<()>,
     ) -> Result<W, ConvertError> {
-        let mut progress = Progress::new(self.data_n_bytes(), on_progress);
+        // A system that does not tell has one core at least.
+        let n_threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+        self.write_with_threads(out, n_threads, on_progress)
+    }
+
+    /// [`Output::write`] with this many threads. The bytes do not depend on it.
+    ///
+    /// # Errors
+    /// As [`Output::write`].
+    pub fn write_with_threads<W: Write>(
+        &self,
+        mut out: W,
+        n_threads: usize,
+        on_progress: impl FnMut(u64, u64) -> ControlFlow<()>,
+    ) -> Result<W, ConvertError> {
         let out = match &self.form {
             Form::Gguf(metadata) => {
                 let mut writer = GgufWriter::new();
@@ -183,15 +206,18 @@ impl Output {
                     writer.tensor(&tensor.name, tensor.dtype, &tensor.shape)?;
                 }
                 let mut data = writer.begin(out)?;
-                for tensor in &self.tensors {
-                    let mut failed = None;
-                    let chunks = stream::chunks(&self.file, tensor, &mut progress);
-                    let chunks = chunks.map_while(|chunk| chunk.map_err(|error| failed = Some(error)).ok());
-                    let written = data.write_tensor(&tensor.name, chunks);
-                    // What ended the chunks early explains why data is missing.
-                    failed.map_or(Ok(()), Err)?;
-                    written?;
-                }
+                stream::convert_all(&self.file, &self.tensors, n_threads, on_progress, |converted| {
+                    for tensor in &self.tensors {
+                        let mut failed = None;
+                        let chunks = converted.of(tensor);
+                        let chunks = chunks.map_while(|chunk| chunk.map_err(|error| failed = Some(error)).ok());
+                        let written = data.write_tensor(&tensor.name, chunks);
+                        // What ended the chunks early explains why data is missing.
+                        failed.map_or(Ok(()), Err)?;
+                        written?;
+                    }
+                    Ok::<(), ConvertError>(())
+                })?;
                 data.finish()?
             }
             Form::Safetensors => {
@@ -200,11 +226,14 @@ impl Output {
                     header.tensor(&tensor.name, tensor.dtype, &tensor.shape)?;
                 }
                 out.write_all(&header.to_bytes())?;
-                for tensor in &self.tensors {
-                    for chunk in stream::chunks(&self.file, tensor, &mut progress) {
-                        out.write_all(&chunk?)?;
+                stream::convert_all(&self.file, &self.tensors, n_threads, on_progress, |converted| {
+                    for tensor in &self.tensors {
+                        for chunk in converted.of(tensor) {
+                            out.write_all(&chunk?)?;
+                        }
                     }
-                }
+                    Ok::<(), ConvertError>(())
+                })?;
                 out.flush()?;
                 out
             }

@@ -1,27 +1,27 @@
 //! Reads rows, converts them on all cores and hands them out in their order.
+//!
+//! Chunks are numbered through all tensors. Of N threads, thread i converts chunks i, i + N, i + 2N, … and sends them through a channel of its
+//! own, which holds one; the caller's thread takes them in turn and writes. So results come in order without a queue, writing goes on beside
+//! converting, and memory holds two chunks for each thread.
 
 use crate::error::ConvertError;
 use crate::output::{OutputTensor, Piece};
 use anser_format::quant::{QuantizeError, dequantize, quantize_row};
 use anser_format::{DType, ModelFile};
-use rayon::prelude::*;
 use std::ops::{ControlFlow, Range};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 /// The number of elements that a thread converts at a time, if rows are not longer.
 const CHUNK_LEN: usize = 1 << 19;
 
 /// What the caller is told, and whether it has ended the work.
-pub(crate) struct Progress<F> {
+struct Progress<F> {
     n_bytes: u64,
     total_n_bytes: u64,
     on_progress: F,
 }
 
 impl<F: FnMut(u64, u64) -> ControlFlow<()>> Progress<F> {
-    pub(crate) fn new(total_n_bytes: u64, on_progress: F) -> Progress<F> {
-        Progress { n_bytes: 0, total_n_bytes, on_progress }
-    }
-
     fn advance(&mut self, n_bytes: usize) -> Result<(), ConvertError> {
         self.n_bytes += n_bytes as u64;
         match (self.on_progress)(self.n_bytes, self.total_n_bytes) {
@@ -33,53 +33,95 @@ impl<F: FnMut(u64, u64) -> ControlFlow<()>> Progress<F> {
 
 /// Rows of a piece that are converted together, and the number of their first element in the tensor.
 struct Chunk<'a> {
+    tensor: &'a OutputTensor,
     piece: &'a Piece,
     rows: Range<usize>,
     first: usize,
 }
 
-/// The bytes of a tensor in pieces of about a megabyte; after an error there is no other one.
-pub(crate) fn chunks<'a, F: FnMut(u64, u64) -> ControlFlow<()>>(
-    file: &'a ModelFile,
-    tensor: &'a OutputTensor,
-    progress: &'a mut Progress<F>,
-) -> impl Iterator<Item = Result<Vec<u8>, ConvertError>> + 'a {
-    let mut all = vec![];
+/// The chunks of a tensor, in order.
+fn chunks(tensor: &OutputTensor) -> impl Iterator<Item = Chunk<'_>> {
     let mut first = 0;
-    for piece in &tensor.pieces {
-        let (n_rows, n_cols) = match piece {
-            Piece::Stored { weight, .. } => (weight.n_rows(), weight.n_cols()),
-            Piece::Numbers(numbers) => (1, numbers.len()),
-        };
-        let n_at_once = (CHUNK_LEN / n_cols.max(1)).max(1);
-        for row in (0..n_rows).step_by(n_at_once) {
-            let rows = row..(row + n_at_once).min(n_rows);
-            all.push(Chunk { piece, first: first + row * n_cols, rows });
-        }
+    tensor.pieces.iter().flat_map(move |piece| {
+        let [n_rows, n_cols] = piece.shape();
+        let start = first;
         first += n_rows * n_cols;
+        let n_at_once = (CHUNK_LEN / n_cols.max(1)).max(1);
+        (0..n_rows).step_by(n_at_once).map(move |row| {
+            let rows = row..(row + n_at_once).min(n_rows);
+            Chunk { tensor, piece, rows, first: start + row * n_cols }
+        })
+    })
+}
+
+/// The converted chunks of all tensors, as the threads make them.
+pub(crate) struct Converted<F> {
+    /// One for each thread.
+    receivers: Vec<Receiver<Result<Vec<u8>, ConvertError>>>,
+    /// The number of the chunk that comes next.
+    next: usize,
+    progress: Progress<F>,
+}
+
+impl<F: FnMut(u64, u64) -> ControlFlow<()>> Converted<F> {
+    /// The bytes of a tensor, piece by piece; tensors have to be asked for in their order. After an error there is no other piece.
+    pub(crate) fn of<'a>(
+        &'a mut self,
+        tensor: &'a OutputTensor,
+    ) -> impl Iterator<Item = Result<Vec<u8>, ConvertError>> + 'a {
+        let mut has_failed = false;
+        chunks(tensor).map_while(move |_| {
+            if has_failed {
+                return None;
+            }
+            let bytes = self.take();
+            has_failed = bytes.is_err();
+            Some(bytes)
+        })
     }
-    let group_len = 2 * rayon::current_num_threads();
-    let mut at = 0;
-    let mut ready: std::vec::IntoIter<Result<Vec<u8>, ConvertError>> = vec![].into_iter();
-    let mut has_failed = false;
-    std::iter::from_fn(move || {
-        if has_failed {
-            return None;
-        }
-        if ready.len() == 0 && at < all.len() {
-            let group = &all[at..(at + group_len).min(all.len())];
-            at += group.len();
-            ready = group.par_iter().map(|chunk| convert(file, tensor, chunk)).collect::<Vec<_>>().into_iter();
-        }
-        let next = ready.next()?;
-        let next = next.and_then(|bytes| progress.advance(bytes.len()).map(|()| bytes));
-        has_failed = next.is_err();
-        Some(next)
+
+    fn take(&mut self) -> Result<Vec<u8>, ConvertError> {
+        let thread = self.next % self.receivers.len();
+        self.next += 1;
+        // A thread that ends early has panicked, which its scope passes on.
+        let bytes = self.receivers[thread].recv().map_err(|_| ConvertError::Cancelled)??;
+        self.progress.advance(bytes.len())?;
+        Ok(bytes)
+    }
+}
+
+/// Converts all tensors with this many threads, while `consume` takes the chunks. What it does not take is not converted.
+pub(crate) fn convert_all<R, F: FnMut(u64, u64) -> ControlFlow<()>>(
+    file: &ModelFile,
+    tensors: &[OutputTensor],
+    n_threads: usize,
+    on_progress: F,
+    consume: impl FnOnce(&mut Converted<F>) -> R,
+) -> R {
+    let total_n_bytes = tensors.iter().filter_map(OutputTensor::n_bytes).sum();
+    let progress = Progress { n_bytes: 0, total_n_bytes, on_progress };
+    std::thread::scope(|scope| {
+        let n_threads = n_threads.max(1);
+        let receivers = (0..n_threads).map(|thread| {
+            let (sender, receiver) = sync_channel(1);
+            scope.spawn(move || {
+                let own = tensors.iter().flat_map(chunks).skip(thread).step_by(n_threads);
+                // The channel closes when nothing more is wanted.
+                let _ = own.map(|chunk| convert(file, &chunk)).try_for_each(|bytes| sender.send(bytes));
+            });
+            receiver
+        });
+        let mut converted = Converted { receivers: receivers.collect(), next: 0, progress };
+        let result = consume(&mut converted);
+        // Threads that wait to send end now.
+        drop(converted);
+        result
     })
 }
 
 /// The rows of a chunk in the tensor's type.
-fn convert(file: &ModelFile, tensor: &OutputTensor, chunk: &Chunk) -> Result<Vec<u8>, ConvertError> {
+fn convert(file: &ModelFile, chunk: &Chunk) -> Result<Vec<u8>, ConvertError> {
+    let tensor = chunk.tensor;
     let mut scratch = vec![];
     let (numbers, n_cols) = match chunk.piece {
         Piece::Stored { weight, factor } => {

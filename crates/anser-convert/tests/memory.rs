@@ -9,7 +9,7 @@ use std::path::Path;
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// What one thread may need beside the header with its 65,536 tokens: two chunks of half a million numbers in F32, and their bytes. The largest
+/// What one thread may need beside the header with its 65,536 tokens: chunks of half a million numbers in F32, and their bytes. The largest
 /// tensors of the model have 67 MB in F32.
 const LIMIT_N_BYTES: usize = 32 << 20;
 
@@ -19,11 +19,10 @@ fn memory_holds_some_chunks() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/unpacked").join(name);
         ModelFile::open(path).expect("run scripts/prepare")
     };
-    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
     let write = |output: &Output| {
         ALLOCATOR.reset_peak_usage();
         let before = ALLOCATOR.current_usage();
-        one_thread.install(|| output.write(std::io::sink(), |_, _| ControlFlow::Continue(()))).unwrap();
+        output.write_with_threads(std::io::sink(), 1, |_, _| ControlFlow::Continue(())).unwrap();
         let n_bytes = ALLOCATOR.peak_usage() - before;
         assert!(n_bytes < LIMIT_N_BYTES, "{n_bytes} bytes");
     };

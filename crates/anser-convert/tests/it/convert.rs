@@ -4,6 +4,7 @@ use crate::harness::{assert_same_tensors, bytes, formats, logits, no_tokens, ope
 use anser_convert::{FloatType, GgufOptions, Output};
 use anser_format::{MetaValue, ModelFile};
 use anser_model::cases::nmse;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 /// Files of the model f7 and of m7, in all containers and dialects that keep BlinkDL's numbers, and of m6.
@@ -136,6 +137,8 @@ fn rescaling_follows_the_source() {
 fn a_file_depends_neither_on_threads_nor_on_the_run() {
     let output = Output::gguf(&open("unpacked/demo.st"), &GgufOptions::default()).unwrap();
     let first = bytes(&output);
-    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
-    assert!(one_thread.install(|| bytes(&output)) == first);
+    for n_threads in [1, 3, 16] {
+        let again = output.write_with_threads(vec![], n_threads, |_, _| ControlFlow::Continue(())).unwrap();
+        assert!(again == first, "{n_threads} threads");
+    }
 }
