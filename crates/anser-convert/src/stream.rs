@@ -1,18 +1,22 @@
 //! Reads rows, converts them on all cores and hands them out in their order.
 //!
-//! Chunks are numbered through all tensors. Of N threads, thread i converts chunks i, i + N, i + 2N, … and sends them through a channel of its
-//! own, which holds one; the caller's thread takes them in turn and writes. So results come in order without a queue, writing goes on beside
-//! converting, and memory holds two chunks for each thread.
+//! Chunks are numbered through all tensors. The caller's thread hands a few for each thread out, takes the results in the order of their numbers, and
+//! hands another chunk out for each that it has taken. So writing goes on beside converting, a thread that the system leaves without a core holds the
+//! others up only when they are that far ahead, and memory holds those few chunks.
 
 use crate::error::ConvertError;
 use crate::output::{OutputTensor, Piece};
 use anser_format::quant::{QuantizeError, dequantize, quantize_row};
 use anser_format::{DType, ModelFile};
+use std::collections::BTreeMap;
 use std::ops::{ControlFlow, Range};
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 
 /// The number of elements that a thread converts at a time, if rows are not longer.
 const CHUNK_LEN: usize = 1 << 19;
+/// The number of chunks for each thread that are on their way: being converted, or waiting for their turn.
+const N_AHEAD: usize = 4;
 
 /// What the caller is told, and whether it has ended the work.
 struct Progress<F> {
@@ -54,21 +58,25 @@ fn chunks(tensor: &OutputTensor) -> impl Iterator<Item = Chunk<'_>> {
     })
 }
 
+/// What comes of a chunk.
+type Bytes = Result<Vec<u8>, ConvertError>;
+
 /// The converted chunks of all tensors, as the threads make them.
-pub(crate) struct Converted<F> {
-    /// One for each thread.
-    receivers: Vec<Receiver<Result<Vec<u8>, ConvertError>>>,
-    /// The number of the chunk that comes next.
+pub(crate) struct Converted<'a, F> {
+    /// Chunks that have not been handed out.
+    waiting: Box<dyn Iterator<Item = (usize, Chunk<'a>)> + 'a>,
+    to_threads: Sender<(usize, Chunk<'a>)>,
+    from_threads: Receiver<(usize, Bytes)>,
+    /// What came before its turn, by number.
+    early: BTreeMap<usize, Bytes>,
+    /// The number of the chunk whose turn it is.
     next: usize,
     progress: Progress<F>,
 }
 
-impl<F: FnMut(u64, u64) -> ControlFlow<()>> Converted<F> {
+impl<F: FnMut(u64, u64) -> ControlFlow<()>> Converted<'_, F> {
     /// The bytes of a tensor, piece by piece; tensors have to be asked for in their order. After an error there is no other piece.
-    pub(crate) fn of<'a>(
-        &'a mut self,
-        tensor: &'a OutputTensor,
-    ) -> impl Iterator<Item = Result<Vec<u8>, ConvertError>> + 'a {
+    pub(crate) fn of<'b>(&'b mut self, tensor: &'b OutputTensor) -> impl Iterator<Item = Bytes> + 'b {
         let mut has_failed = false;
         chunks(tensor).map_while(move |_| {
             if has_failed {
@@ -80,47 +88,88 @@ impl<F: FnMut(u64, u64) -> ControlFlow<()>> Converted<F> {
         })
     }
 
-    fn take(&mut self) -> Result<Vec<u8>, ConvertError> {
-        let thread = self.next % self.receivers.len();
+    /// Hands the next chunk out, if there is one.
+    fn hand_out(&mut self) {
+        if let Some(chunk) = self.waiting.next() {
+            // Threads end before this value only if they panic, of which the next result tells.
+            let _ = self.to_threads.send(chunk);
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        let bytes = loop {
+            match self.early.remove(&self.next) {
+                Some(bytes) => break bytes?,
+                None => {
+                    // A thread that panics says so, and its scope passes that on.
+                    let (number, bytes) = self.from_threads.recv().map_err(|_| ConvertError::Cancelled)?;
+                    self.early.insert(number, bytes);
+                }
+            }
+        };
         self.next += 1;
-        // A thread that ends early has panicked, which its scope passes on.
-        let bytes = self.receivers[thread].recv().map_err(|_| ConvertError::Cancelled)??;
+        self.hand_out();
         self.progress.advance(bytes.len())?;
         Ok(bytes)
     }
 }
 
+/// A chunk that a thread converts. If the thread panics, the caller's must not wait for it.
+struct Promise {
+    number: usize,
+    results: Sender<(usize, Bytes)>,
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = self.results.send((self.number, Err(ConvertError::Cancelled)));
+        }
+    }
+}
+
 /// Converts all tensors with this many threads, while `consume` takes the chunks. What it does not take is not converted.
-pub(crate) fn convert_all<R, F: FnMut(u64, u64) -> ControlFlow<()>>(
+pub(crate) fn convert_all<'a, R, F: FnMut(u64, u64) -> ControlFlow<()>>(
     file: &ModelFile,
-    tensors: &[OutputTensor],
+    tensors: &'a [OutputTensor],
     n_threads: usize,
     on_progress: F,
-    consume: impl FnOnce(&mut Converted<F>) -> R,
+    consume: impl FnOnce(&mut Converted<'a, F>) -> R,
 ) -> R {
+    let n_threads = n_threads.max(1);
     let total_n_bytes = tensors.iter().filter_map(OutputTensor::n_bytes).sum();
     let progress = Progress { n_bytes: 0, total_n_bytes, on_progress };
+    let (to_threads, work) = channel::<(usize, Chunk)>();
+    let (results, from_threads) = channel();
+    let work = Mutex::new(work);
     std::thread::scope(|scope| {
-        let n_threads = n_threads.max(1);
-        let receivers = (0..n_threads).map(|thread| {
-            let (sender, receiver) = sync_channel(1);
+        for _ in 0..n_threads {
+            let (work, results) = (&work, results.clone());
             scope.spawn(move || {
-                let own = tensors.iter().flat_map(chunks).skip(thread).step_by(n_threads);
-                // The channel closes when nothing more is wanted.
-                let _ = own.map(|chunk| convert(file, &chunk)).try_for_each(|bytes| sender.send(bytes));
+                loop {
+                    let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    // The channels close when nothing more is wanted.
+                    let Ok((number, chunk)) = next else { return };
+                    let _promise = Promise { number, results: results.clone() };
+                    if results.send((number, convert(file, &chunk))).is_err() {
+                        return;
+                    }
+                }
             });
-            receiver
-        });
-        let mut converted = Converted { receivers: receivers.collect(), next: 0, progress };
+        }
+        drop(results);
+        let waiting = Box::new(tensors.iter().flat_map(chunks).enumerate());
+        let mut converted = Converted { waiting, to_threads, from_threads, early: BTreeMap::new(), next: 0, progress };
+        (0..N_AHEAD * n_threads).for_each(|_| converted.hand_out());
         let result = consume(&mut converted);
-        // Threads that wait to send end now.
+        // This closes the channels, which ends the threads.
         drop(converted);
         result
     })
 }
 
 /// The rows of a chunk in the tensor's type.
-fn convert(file: &ModelFile, chunk: &Chunk) -> Result<Vec<u8>, ConvertError> {
+fn convert(file: &ModelFile, chunk: &Chunk) -> Bytes {
     let tensor = chunk.tensor;
     let mut scratch = vec![];
     let (numbers, n_cols) = match chunk.piece {
