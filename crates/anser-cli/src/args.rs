@@ -3,6 +3,7 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help of the command, with shapes in brackets")]
 
 mod bench;
+mod convert;
 mod groups;
 mod numbers;
 #[cfg(feature = "serve")]
@@ -12,6 +13,7 @@ mod usage;
 #[cfg(feature = "serve")]
 pub(crate) use bench::BenchServeArgs;
 pub(crate) use bench::{BenchArgs, BenchEngineArgs, BenchKernelsArgs, BenchWhat, ClientArgs};
+pub(crate) use convert::{ConvertArgs, Layout, PathsArgs, QuantizeArgs, VocabArgs};
 pub(crate) use groups::{
     GenerationArgs, GrammarArgs, ModelArgs, OpeningArgs, TokensArgs, about_to_open, load, not_run,
 };
@@ -48,6 +50,7 @@ Examples:
   anser chat -m hf:OWNER/REPO                 download a model from a Hugging Face hub, once, and talk with it
   anser serve -m model.gguf                   answer clients of the OpenAI API on http://127.0.0.1:8080/v1
   anser inspect model.gguf                    what is in a file
+  anser quantize model.pth small.gguf --type Q4_K_M
   anser bench -m model.gguf                   how fast it runs here
 
 Exit codes:
@@ -70,6 +73,8 @@ pub(crate) enum Command {
     State(StateArgs),
     Perplexity(PerplexityArgs),
     Inspect(InspectArgs),
+    Convert(ConvertArgs),
+    Quantize(QuantizeArgs),
     Bench(BenchArgs),
     Tune(TuneArgs),
     Devices(DevicesArgs),
@@ -98,6 +103,9 @@ impl Command {
             Command::State(args) => of(&mut args.model),
             Command::Perplexity(args) => of(&mut args.model),
             Command::Inspect(args) => (vec![&mut args.model], args.offline),
+            Command::Convert(ConvertArgs { paths, .. }) | Command::Quantize(QuantizeArgs { paths, .. }) => {
+                (vec![&mut paths.input], paths.offline)
+            }
             Command::Bench(args) => match &mut args.what {
                 Some(BenchWhat::Engine(args)) => of(&mut args.model),
                 #[cfg(feature = "serve")]

@@ -5,7 +5,7 @@
 use std::hint::black_box;
 
 use anser_format::DType;
-use anser_format::quant::{dequantize, quantize};
+use anser_format::quant::{dequantize, quantize, quantize_row};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// Elements per call: 1 MiB of F32, which stays in the second-level cache.
@@ -21,9 +21,7 @@ fn bench_dequantize(c: &mut Criterion) {
     group.throughput(Throughput::Elements(LEN as u64));
     let mut out = vec![0.0; LEN];
     for dtype in DType::ALL {
-        // Zeros where there is no quantizer: the work does not depend on the bits.
-        let n_bytes = dtype.row_n_bytes(LEN).expect("whole blocks");
-        let bytes = quantize(dtype, &values()).unwrap_or_else(|_| vec![0; n_bytes]);
+        let bytes = quantize(dtype, &values()).expect("whole blocks of small numbers");
         group.bench_function(dtype.name(), |b| b.iter(|| dequantize(dtype, black_box(&bytes), &mut out)));
     }
     group.finish();
@@ -33,8 +31,13 @@ fn bench_quantize(c: &mut Criterion) {
     let mut group = c.benchmark_group("quantize");
     group.throughput(Throughput::Elements(LEN as u64));
     let values = values();
-    for dtype in [DType::F16, DType::Q8_0, DType::Q6_K, DType::Q5_K, DType::Q4_K] {
+    let importance: Vec<f32> = values.iter().map(|value| value * value).collect();
+    for dtype in DType::ALL {
         group.bench_function(dtype.name(), |b| b.iter(|| quantize(dtype, black_box(&values))));
+        if dtype.is_quantized() {
+            let name = format!("{dtype} with importances");
+            group.bench_function(name, |b| b.iter(|| quantize_row(dtype, black_box(&values), Some(&importance))));
+        }
     }
     group.finish();
 }

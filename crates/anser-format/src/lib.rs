@@ -7,8 +7,8 @@
 //! This crate knows files, not models: which tensors a model needs, and of which shapes, is decided above. Tensors may
 //! have any type; those of a type that the engine does not compute with are listed ([`StoredType`]) and not handed out.
 //!
-//! [`quant`] defines every quantized format: block layout, dequantization and, for the common types, quantization.
-//! [`GgufWriter`] writes GGUF files.
+//! [`quant`] defines every quantized format: block layout, dequantization and quantization. [`GgufWriter`] writes GGUF files, and
+//! [`SafetensorsHeader`] what stands before the data in a safetensors file.
 //!
 //! Files are hostile until checked: every count and length is compared with the bytes that are left before anything is
 //! allocated, arithmetic is checked, and errors name the file, the entry, what was expected and what was found. An index
@@ -29,6 +29,7 @@ mod mmap;
 mod parts;
 pub mod quant;
 mod safetensors;
+mod safetensors_header;
 #[cfg(not(target_arch = "wasm32"))]
 mod shards;
 mod sniff;
@@ -41,5 +42,6 @@ pub use error::{FormatError, TensorProblem};
 pub use file::{FileKind, ModelFile, Tensor, TorchContainer};
 pub use gguf::{GgufDataWriter, GgufWriteError, GgufWriter};
 pub use metadata::{BytesArray, MetaArray, MetaValue, StrArray};
+pub use safetensors_header::{SafetensorsHeader, SafetensorsWriteError};
 pub use stored::StoredType;
 pub use tensor::{DType, TensorInfo, TensorView};

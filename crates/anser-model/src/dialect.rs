@@ -122,17 +122,7 @@ impl Dialect {
         let is_low_rank = LOW_RANK.contains(&part);
         match self {
             Dialect::Blink => named(part.into(), is_low_rank),
-            Dialect::WebRwkv => {
-                let name = match part.split_once(".time_") {
-                    Some((side, "faaaa")) => format!("{side}.time_first"),
-                    Some((side, rest)) => match rest.strip_prefix("maa_") {
-                        Some(which) => format!("{side}.time_mix_{which}"),
-                        None => part.into(),
-                    },
-                    None => part.into(),
-                };
-                named(name, false)
-            }
+            Dialect::WebRwkv => named(names::web_rwkv_part(part), false),
             Dialect::Gguf => {
                 let apart = names::find(GGUF_LERPS, part);
                 spelled(if has(apart) { apart } else { names::find(GGUF_BLOCK, part) })

@@ -1,7 +1,7 @@
 //! What RWKV computes: each version written once, as a linear [`Plan`] of operations that executors run.
 //!
 //! Read [`v7`] first: it follows the published reference line by line. [`plan`] defines the closed vocabulary of
-//! operations ([`Op`]), [`config`] finds the sizes in a model file, [`weights`] finds its tensors by name and checks
+//! operations ([`Op`]), [`config`] finds the sizes in a model file, [`Source`] finds its tensors by name and checks
 //! their shapes, [`state`] describes the recurrent state, [`step`] what one call of an executor is asked to do, and
 //! [`cases`] holds one-operation plans that every executor is tested and timed with.
 //!
@@ -49,7 +49,9 @@ pub use builder::PlanBuilder;
 pub use config::{Config, Version};
 pub use error::ModelError;
 pub use identity::Identity;
+pub use names::{gguf_name, web_rwkv_name};
 pub use plan::{Activation, Decay, Node, Op, Plan, Rows, Value, ValueId, WeightId};
+pub use source::Source;
 pub use state::{State, StateError, StateLayout, StatePart, StateRef, all_finite};
 pub use step::{Sequence, Step, StepError};
 pub use weights::{Columns, Weight};

@@ -170,6 +170,39 @@ pub(crate) const LOW_RANK: &[&str] = &[
     "ffn.s2",
 ];
 
+/// The name that web-rwkv's converter gives to a tensor of a layer, after `blocks.N.`.
+pub(crate) fn web_rwkv_part(part: &str) -> String {
+    match part.split_once(".time_") {
+        Some((side, "faaaa")) => format!("{side}.time_first"),
+        Some((side, rest)) => match rest.strip_prefix("maa_") {
+            Some(which) => format!("{side}.time_mix_{which}"),
+            None => part.into(),
+        },
+        None => part.into(),
+    }
+}
+
+/// The name that web-rwkv's converter gives to BlinkDL's tensor `name`.
+pub fn web_rwkv_name(name: &str) -> String {
+    match in_layer(name) {
+        Some((layer, part)) => format!("blocks.{layer}.{}", web_rwkv_part(part)),
+        None => name.into(),
+    }
+}
+
+/// The name that llama.cpp's converter gives to BlinkDL's tensor `name`, and the row of it if it stacks several; `None` if GGUF files have no
+/// such tensor.
+pub fn gguf_name(name: &str) -> Option<(String, Option<usize>)> {
+    if let Some(Tensor(name) | Row(name, _)) = find(GGUF_MODEL, name) {
+        return Some(((*name).into(), None));
+    }
+    let (layer, part) = in_layer(name)?;
+    match find(GGUF_BLOCK, part)? {
+        Tensor(name) => Some((format!("blk.{layer}.{name}"), None)),
+        Row(name, row) => Some((format!("blk.{layer}.{name}"), Some(*row))),
+    }
+}
+
 /// The place of BlinkDL's tensor `name` in a table.
 pub(crate) fn find(table: &'static [(&str, Place)], name: &str) -> Option<&'static Place> {
     table.iter().find(|(blink, _)| *blink == name).map(|(_, place)| place)

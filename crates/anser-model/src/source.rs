@@ -1,4 +1,5 @@
-//! A model file seen through BlinkDL's tensor names: weights by name, shape-checked, in the engine's orientation.
+//! A model file seen through BlinkDL's tensor names: weights by name, shape-checked, in the engine's orientation. Plans are written from
+//! it, and so are files of other programs' layouts.
 
 use crate::dialect::{Dialect, Spelled};
 use crate::error::ModelError;
@@ -7,7 +8,10 @@ use anser_format::{ModelFile, Tensor};
 use std::sync::Arc;
 
 /// A model file, and how it spells BlinkDL's names.
-pub(crate) struct Source<'a> {
+///
+/// Names are BlinkDL's, e.g. `blocks.3.att.w1`, whatever the file calls its tensors. Matrices are `[out, in]`, whichever way the file has
+/// them, and nothing is copied until elements are asked for.
+pub struct Source<'a> {
     file: &'a Arc<ModelFile>,
     dialect: Dialect,
 }
@@ -22,7 +26,8 @@ struct Found {
 }
 
 impl<'a> Source<'a> {
-    pub(crate) fn new(file: &'a Arc<ModelFile>) -> Self {
+    /// The view of `file`.
+    pub fn new(file: &'a Arc<ModelFile>) -> Self {
         Source { file, dialect: Dialect::of(file) }
     }
 
@@ -31,12 +36,12 @@ impl<'a> Source<'a> {
     }
 
     /// Whether the file has a tensor called `name`.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.file.info(&self.dialect.spell(self.file, name).name).is_some()
     }
 
     /// How the file spells `name`.
-    pub(crate) fn spelled(&self, name: &str) -> String {
+    pub fn spelled(&self, name: &str) -> String {
         self.dialect.spell(self.file, name).name
     }
 
@@ -57,7 +62,10 @@ impl<'a> Source<'a> {
     }
 
     /// Shape of a tensor in the engine's orientation.
-    pub(crate) fn shape(&self, name: &str) -> Result<Vec<usize>, ModelError> {
+    ///
+    /// # Errors
+    /// If the tensor is missing, or of a type that the engine does not compute with.
+    pub fn shape(&self, name: &str) -> Result<Vec<usize>, ModelError> {
         Ok(self.find(name)?.tensor.shape().to_vec())
     }
 
@@ -71,7 +79,10 @@ impl<'a> Source<'a> {
     }
 
     /// Matrix `name` of exactly `n_rows` × `n_cols`.
-    pub(crate) fn matrix(&self, name: &str, [n_rows, n_cols]: [usize; 2]) -> Result<Weight, ModelError> {
+    ///
+    /// # Errors
+    /// If the tensor is missing, or of another shape or type.
+    pub fn matrix(&self, name: &str, [n_rows, n_cols]: [usize; 2]) -> Result<Weight, ModelError> {
         let found = self.find(name)?;
         if found.tensor.shape() != [n_rows, n_cols] {
             return Err(self.wrong_shape(&found, &found.as_in_file(&[n_rows, n_cols])));
@@ -85,16 +96,27 @@ impl<'a> Source<'a> {
         name: &str,
         [n_rows, n_cols]: [usize; 2],
     ) -> Result<[Weight; K], ModelError> {
-        let found = self.find(name)?;
-        if found.tensor.shape() != [K, n_rows, n_cols] {
-            return Err(self.wrong_shape(&found, &found.as_in_file(&[K, n_rows, n_cols])));
-        }
-        let all = self.whole(name, found, K * n_rows, n_cols)?;
+        let all = self.stack(name, [K, n_rows, n_cols])?;
         Ok(std::array::from_fn(|i| all.rows(i * n_rows..(i + 1) * n_rows)))
     }
 
-    /// Vector `name` of length `len`; dimensions of length 1 do not count, and a matrix [H, N] is a vector of H·N.
-    pub(crate) fn vector(&self, name: &str, len: usize) -> Result<Weight, ModelError> {
+    /// A stack of matrices, `[n, n_rows, n_cols]`, as one matrix of all their rows.
+    ///
+    /// # Errors
+    /// If the tensor is missing, or of another shape or type.
+    pub fn stack(&self, name: &str, [n, n_rows, n_cols]: [usize; 3]) -> Result<Weight, ModelError> {
+        let found = self.find(name)?;
+        if found.tensor.shape() != [n, n_rows, n_cols] {
+            return Err(self.wrong_shape(&found, &found.as_in_file(&[n, n_rows, n_cols])));
+        }
+        self.whole(name, found, n * n_rows, n_cols)
+    }
+
+    /// Vector `name` of length `len`; dimensions of length 1 do not count, and a matrix `[H, N]` is a vector of H·N.
+    ///
+    /// # Errors
+    /// If the tensor is missing, or of another shape or type.
+    pub fn vector(&self, name: &str, len: usize) -> Result<Weight, ModelError> {
         let found = self.find(name)?;
         let Some(row) = found.row else {
             if found.tensor.shape().iter().product::<usize>() != len {

@@ -1,12 +1,11 @@
 //! Writing a synthetic RWKV-7 model as a Hugging Face folder, as `Rwkv7ForCausalLM` has it: BlinkDL's names under `model.`, and
 //! low-rank matrices that are those of linear layers, `[out, in]`.
 
+use anser_format::{DType, SafetensorsHeader, SafetensorsWriteError};
+
 use crate::pth::{self, Tensor};
 use crate::recipe::TensorRecipe;
 use crate::shape::{HEAD_SIZE, N_VOCAB, Shape, Version};
-
-/// What the length of the header is a multiple of, so that tensors lie aligned.
-const ALIGNMENT: usize = 8;
 
 /// What becomes of a tensor of the GGUF file. Nothing is transposed.
 pub(crate) fn tensors_of(recipe: &TensorRecipe) -> Vec<Tensor> {
@@ -31,19 +30,13 @@ pub(crate) fn n_bytes_of(tensor: &Tensor) -> u64 {
     2 * tensor.shape.iter().product::<usize>() as u64
 }
 
-/// The header of the safetensors file, padded with spaces, and the bytes of all tensors.
-pub(crate) fn header(tensors: &[Tensor]) -> (String, u64) {
-    let mut at = 0;
-    let entry = |tensor: &Tensor| {
-        let start = at;
-        at += n_bytes_of(tensor);
-        format!(r#""{}":{{"dtype":"F16","shape":{:?},"data_offsets":[{start},{at}]}}"#, tensor.name, tensor.shape)
-    };
-    let entries: Vec<String> = tensors.iter().map(entry).collect();
-    let mut header = format!(r#"{{"__metadata__":{{"format":"pt"}},{}}}"#, entries.join(","));
-    let n_padding = header.len().next_multiple_of(ALIGNMENT) - header.len();
-    header.extend(std::iter::repeat_n(' ', n_padding));
-    (header, at)
+/// The header of the safetensors file.
+pub(crate) fn header(tensors: &[Tensor]) -> Result<SafetensorsHeader, SafetensorsWriteError> {
+    let mut header = SafetensorsHeader::new();
+    for tensor in tensors {
+        header.tensor(&tensor.name, DType::F16, &tensor.shape)?;
+    }
+    Ok(header)
 }
 
 /// The text of `config.json`.

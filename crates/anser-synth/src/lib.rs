@@ -17,7 +17,6 @@ mod random;
 mod recipe;
 mod shape;
 mod synth;
-mod vocabulary;
 
 pub use recipe::{TensorRecipe, Values};
 pub use shape::{FileType, Form, Shape, Version};

@@ -2,7 +2,8 @@
 
 use std::io::{Seek, Write};
 
-use anser_format::{GgufDataWriter, GgufWriteError, GgufWriter, MetaValue};
+use anser_convert::{Architecture, Header, Rwkv6Ranks, Rwkv7Ranks, Vocabulary};
+use anser_format::{GgufDataWriter, GgufWriteError, GgufWriter, SafetensorsWriteError};
 use half::f16;
 use rayon::prelude::*;
 
@@ -12,13 +13,9 @@ use crate::pth;
 use crate::random::{Stream, normal_quantiles};
 use crate::recipe::{TensorRecipe, Values, tensors};
 use crate::shape::{FileType, Form, HEAD_SIZE, Shape, Version};
-use crate::vocabulary::world_tokens;
 
 /// The number of elements that one thread makes at once from one random stream. It is a multiple of every block length.
 const CHUNK_LEN: usize = 1 << 20;
-
-/// Number under `general.quantization_version`.
-const QUANTIZATION_VERSION: u32 = 2;
 
 /// The reason for which a synthetic model cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +26,9 @@ pub enum SynthError {
     /// The file cannot be written.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// A file of a folder cannot be written.
+    #[error(transparent)]
+    Safetensors(#[from] SafetensorsWriteError),
     /// A `.pth` file, and a folder, have floats only.
     #[error("a .pth file or folder of type {} is not possible, it must be f16", .0.name())]
     PthType(FileType),
@@ -178,9 +178,9 @@ impl Synth {
             .flat_map(|recipe| folder::tensors_of(recipe).into_iter().map(move |tensor| (recipe, tensor)))
             .collect();
         let (recipes, tensors): (Vec<_>, Vec<_>) = placed.into_iter().unzip();
-        let (header, n_bytes_in_all) = folder::header(&tensors);
-        out.write_all(&(header.len() as u64).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
+        let header = folder::header(&tensors)?;
+        let n_bytes_in_all = header.data_n_bytes();
+        out.write_all(&header.to_bytes())?;
         let mut n_bytes_written = 0;
         for (recipe, tensor) in recipes.into_iter().zip(&tensors) {
             let n_bytes = folder::n_bytes_of(tensor);
@@ -203,54 +203,28 @@ impl Synth {
         folder::config(&self.shape)
     }
 
-    /// The entries that llama.cpp's converter writes, in its order.
+    /// The entries that llama.cpp's converter writes.
     fn add_metadata(&self, writer: &mut GgufWriter) -> Result<(), GgufWriteError> {
         let Shape { version, name, n_layer, n_embd, n_rank_wa, n_rank_v, n_rank_g } = self.shape;
-        let number = |n: usize| MetaValue::U32(n as u32);
-        let text = |text: &str| MetaValue::Str(text.to_owned());
-        let (tokens, token_types) = world_tokens();
-        let arch = if version == Version::V6 { "rwkv6" } else { "rwkv7" };
-        let ranks = match version {
-            Version::V6 => vec![
-                ("rescale_every_n_layers", 0),
-                ("time_mix_extra_dim", n_rank_v),
-                ("time_decay_extra_dim", n_rank_wa),
-            ],
-            Version::V4 | Version::V5 | Version::V7 => vec![
-                ("attention.decay_lora_rank", n_rank_wa),
-                ("attention.iclr_lora_rank", n_rank_wa),
-                ("attention.value_residual_mix_lora_rank", n_rank_v),
-                ("attention.gate_lora_rank", n_rank_g),
-            ],
+        let architecture = match version {
+            Version::V6 => Architecture::Rwkv6(Rwkv6Ranks { rescale_every: 0, mix: n_rank_v, decay: n_rank_wa }),
+            Version::V4 | Version::V5 | Version::V7 => {
+                Architecture::Rwkv7(Rwkv7Ranks { decay: n_rank_wa, rate: n_rank_wa, value: n_rank_v, gate: n_rank_g })
+            }
         };
-        writer.metadata("general.architecture", text(arch))?;
-        writer.metadata("general.type", text("model"))?;
-        writer.metadata("general.name", MetaValue::Str(format!("synthetic RWKV {name}")))?;
-        writer.metadata("general.size_label", MetaValue::Str(name.to_uppercase()))?;
-        let sizes = [
-            ("context_length", MetaValue::U32(1 << 20)),
-            ("embedding_length", number(n_embd)),
-            ("block_count", number(n_layer)),
-            ("attention.layer_norm_epsilon", MetaValue::F32(1e-5)),
-            ("wkv.head_size", number(HEAD_SIZE)),
-        ];
-        let ranks = ranks.into_iter().map(|(key, n)| (key, number(n)));
-        let last = [("feed_forward_length", number(self.shape.n_ffn())), ("attention.head_count", number(0))];
-        for (key, value) in sizes.into_iter().chain(ranks).chain(last) {
-            writer.metadata(&format!("{arch}.{key}"), value)?;
-        }
-        let entries = [
-            ("general.file_type", MetaValue::U32(self.file_type.id())),
-            ("general.quantization_version", MetaValue::U32(QUANTIZATION_VERSION)),
-            ("tokenizer.ggml.model", text("rwkv")),
-            ("tokenizer.ggml.tokens", MetaValue::Array(tokens)),
-            ("tokenizer.ggml.token_type", MetaValue::Array(token_types)),
-            ("tokenizer.ggml.bos_token_id", MetaValue::U32(0)),
-            ("tokenizer.ggml.eos_token_id", MetaValue::U32(0)),
-            ("tokenizer.ggml.eot_token_id", MetaValue::U32(261)),
-            ("tokenizer.chat_template", text("rwkv-world")),
-        ];
-        entries.into_iter().try_for_each(|(key, value)| writer.metadata(key, value))
+        let header = Header {
+            architecture,
+            name: format!("synthetic RWKV {name}"),
+            size_label: name.to_uppercase(),
+            n_layer,
+            n_embd,
+            n_ffn: self.shape.n_ffn(),
+            head_size: HEAD_SIZE,
+            layer_norm_eps: 1e-5,
+            file_type: self.file_type.id(),
+        };
+        let entries = header.entries().into_iter().chain(Vocabulary::World.entries());
+        entries.into_iter().try_for_each(|(key, value)| writer.metadata(&key, value))
     }
 
     /// Makes and writes one tensor, and returns the number of its bytes.

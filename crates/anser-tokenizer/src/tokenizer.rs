@@ -252,6 +252,15 @@ impl Tokenizer {
         self.vocabulary().size()
     }
 
+    /// Whether it is a byte-level BPE; otherwise tokens are matched greedily.
+    #[must_use]
+    pub fn is_bpe(&self) -> bool {
+        match self.0 {
+            Source::World | Source::Own(_) => false,
+            Source::Bpe(_) => true,
+        }
+    }
+
     /// Length of the longest token in bytes.
     #[must_use]
     pub fn max_token_len(&self) -> usize {

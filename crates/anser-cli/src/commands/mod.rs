@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod completions;
+mod convert;
 mod debug_plan;
 mod devices;
 mod embed;
@@ -39,6 +40,8 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::State(args) => state::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::convert(&args),
+        Command::Quantize(args) => convert::quantize(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Devices(args) => devices::run(&args),

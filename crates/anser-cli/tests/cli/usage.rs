@@ -13,6 +13,8 @@ const COMMANDS: &[&str] = &[
     "state",
     "perplexity",
     "inspect",
+    "convert",
+    "quantize",
     "bench",
     "tune",
     "devices",
@@ -97,6 +99,9 @@ fn arguments_that_cannot_be_followed_are_named_in_one_line() {
         (&["bench", "--noise", "3"], "--compare"),
         (&["completions", "cmd"], "bash"),
         (&["inspect"], "MODEL"),
+        (&["convert", "in.pth"], "OUT"),
+        (&["quantize", "in.pth", "out.gguf"], "--type"),
+        (&["quantize", "in.pth", "out.gguf", "--type", "Q8_0", "--tensor", "Q8_0"], "equals sign"),
     ];
     for (arguments, named) in cases {
         let message = run(arguments).failure(2);

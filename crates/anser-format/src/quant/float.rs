@@ -22,6 +22,18 @@ pub fn f16_to_f32(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
+/// Rounds to F16 elements: to the nearest number, halves to even, beyond the range to infinity.
+pub(super) fn f32_to_f16(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 * values.len());
+    let mut rounded = [f16::ZERO; CHUNK_LEN];
+    for values in values.chunks(CHUNK_LEN) {
+        let rounded = &mut rounded[..values.len()];
+        rounded.convert_from_f32_slice(values);
+        bytes.extend(rounded.iter().flat_map(|value| value.to_le_bytes()));
+    }
+    bytes
+}
+
 /// Expands BF16 elements: the upper 16 bits of an F32.
 ///
 /// # Panics

@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{Table, Weighted, fit_scaled_single};
 use crate::tensor::DType;
 
 /// The values that the 4-bit indices of IQ4_NL and IQ4_XS stand for: denser around zero, where weights are.
@@ -39,4 +40,43 @@ impl BlockIq4Nl {
             *out = d * f32::from(quant);
         }
     }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 18] {
+        concat(&[&self.d.to_le_bytes(), &self.qs])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockIq4Nl {
+        let (d, levels) = fit_scaled_single::<Table, 32>(Weighted { values, weights });
+        BlockIq4Nl::pack(d, &levels)
+    }
+
+    /// Packs a block from its scale and the table's values; the inverse of `quants`.
+    pub fn pack(d: f16, levels: &[i8; 32]) -> BlockIq4Nl {
+        BlockIq4Nl { d, qs: std::array::from_fn(|j| index(levels[j]) | index(levels[j + 16]) << 4) }
+    }
+}
+
+/// Where the table has its value nearest to `level`, the lower one of two.
+pub(super) fn index(level: i8) -> u8 {
+    const INDEX: [u8; 256] = {
+        let mut index = [0; 256];
+        let mut at = 0;
+        while at < 256 {
+            let level = at as i32 - 128;
+            let mut best = 0;
+            let mut i = 1;
+            while i < IQ4_VALUES.len() {
+                if (IQ4_VALUES[i] as i32 - level).abs() < (IQ4_VALUES[best] as i32 - level).abs() {
+                    best = i;
+                }
+                i += 1;
+            }
+            index[at] = best as u8;
+            at += 1;
+        }
+        index
+    };
+    INDEX[(i16::from(level) + 128) as usize]
 }

@@ -2,8 +2,9 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
-use super::iq4_nl::IQ4_VALUES;
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{ScaledBlock, Table, Weighted, fit_scaled_block};
+use super::iq4_nl::{IQ4_VALUES, index};
 use crate::tensor::DType;
 
 /// 256 elements in 136 bytes: element i of sub-block s = i / 32 is (`d` · (scale(s) − 32)) · [`IQ4_VALUES`]\[q\],
@@ -61,5 +62,29 @@ impl BlockIq4Xs {
                 *out = scale * f32::from(quant);
             }
         }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 136] {
+        concat(&[&self.d.to_le_bytes(), &self.scales_h, &self.scales_l, &self.qs])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockIq4Xs {
+        let block = Weighted { values, weights };
+        let ScaledBlock { d, scales, levels } = fit_scaled_block::<Table, 8, 32>(block, 32.0);
+        BlockIq4Xs::pack(d, &scales, &levels)
+    }
+
+    /// Packs a block from its numbers, scales −32..=31 and the table's values; the inverse of `scale` and `quants`.
+    pub fn pack(d: f16, scales: &[i8; 8], levels: &[i8; 256]) -> BlockIq4Xs {
+        let scale = |s: usize| (scales[s] + 32) as u8;
+        let high = (0..8).fold(0, |high, s| high | u16::from(scale(s) >> 4 & 3) << (2 * s));
+        let scales_l = std::array::from_fn(|at| scale(2 * at) & 15 | (scale(2 * at + 1) & 15) << 4);
+        let qs = std::array::from_fn(|at| {
+            let first = at / 16 * 32 + at % 16;
+            index(levels[first]) | index(levels[first + 16]) << 4
+        });
+        BlockIq4Xs { d, scales_h: high.to_le_bytes(), scales_l, qs }
     }
 }

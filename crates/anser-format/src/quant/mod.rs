@@ -1,4 +1,4 @@
-//! The definition of every quantized format: block layout, dequantization and, for common types, quantization.
+//! The definition of every quantized format: block layout, dequantization and quantization.
 //!
 //! A row of a quantized tensor is a sequence of blocks; a block holds [`DType::block_len`] consecutive elements in
 //! [`DType::block_n_bytes`] bytes. Each submodule defines one block struct: its fields in file order, the bits within
@@ -73,12 +73,6 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
 /// Why values cannot be quantized.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum QuantizeError {
-    /// There is no quantizer for the type.
-    #[error("quantizing to {dtype} is not supported; choose F32, F16, BF16, Q8_0, Q6_K, Q5_K or Q4_K")]
-    Unsupported {
-        /// The type asked for.
-        dtype: DType,
-    },
     /// The values do not fill whole blocks.
     #[error("{len} values are no multiple of {dtype}'s block of {} elements", dtype.block_len())]
     Length {
@@ -97,20 +91,45 @@ pub enum QuantizeError {
         /// The type asked for.
         dtype: DType,
     },
+    /// There is not one importance for each value.
+    #[error("there are {n_importances} importances for {len} values; one for each value is needed")]
+    ImportanceLength {
+        /// Number of importances.
+        n_importances: usize,
+        /// Number of values.
+        len: usize,
+    },
+    /// An importance is no weight.
+    #[error("importance {value} at position {index} is no weight: it must be finite and not negative")]
+    Importance {
+        /// Position of the importance.
+        index: usize,
+        /// The importance.
+        value: f32,
+    },
 }
 
 /// The largest magnitude that is quantized: the largest finite F16, so that no scale overflows.
 const MAX_MAGNITUDE: f32 = 65_504.0;
 
-/// Stores values as `dtype`: F32, F16, BF16, Q8_0, Q6_K, Q5_K or Q4_K.
-///
-/// Blocks are independent, so rows may be quantized in any order and in parallel. Q8_0 equals ggml's quantizer bit for
-/// bit; the K types minimise the plain squared error (ggml's weigh large values more). Floats are converted as IEEE 754
-/// has it: to the nearest value, beyond F16's range to infinity.
+/// Stores values as `dtype`, where all errors count the same; see [`quantize_row`].
 ///
 /// # Errors
-/// If `dtype` has no quantizer, `src` is not whole blocks, or a value for a quantized type is not finite or beyond 65504.
+/// As [`quantize_row`].
 pub fn quantize(dtype: DType, src: &[f32]) -> Result<Vec<u8>, QuantizeError> {
+    quantize_row(dtype, src, None)
+}
+
+/// Stores values as `dtype`. `importance` has a number ≥ 0 for each value, by which the square of its error counts: those of an importance
+/// matrix, which say how much a column's input is.
+///
+/// Blocks are independent, so rows may be quantized in any order and in parallel. Q8_0 equals ggml's quantizer bit for
+/// bit and knows no importance, as there; all other types minimise Σ importance · error² (ggml's weigh large values more). Floats are
+/// converted as IEEE 754 has it: to the nearest value, beyond F16's range to infinity.
+///
+/// # Errors
+/// If `src` is not whole blocks, a value for a quantized type is not finite or beyond 65504, or the importances are not as many weights.
+pub fn quantize_row(dtype: DType, src: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>, QuantizeError> {
     if !src.len().is_multiple_of(dtype.block_len()) {
         return Err(QuantizeError::Length { len: src.len(), dtype });
     }
@@ -119,22 +138,30 @@ pub fn quantize(dtype: DType, src: &[f32]) -> Result<Vec<u8>, QuantizeError> {
     {
         return Err(QuantizeError::OutOfRange { index, value: src[index], dtype });
     }
+    if let Some(importance) = importance {
+        if importance.len() != src.len() {
+            return Err(QuantizeError::ImportanceLength { n_importances: importance.len(), len: src.len() });
+        }
+        if let Some(index) = importance.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+            return Err(QuantizeError::Importance { index, value: importance[index] });
+        }
+    }
     Ok(match dtype {
         DType::F32 => src.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        DType::F16 => src.iter().flat_map(|&value| half::f16::from_f32(value).to_le_bytes()).collect(),
+        DType::F16 => float::f32_to_f16(src),
         DType::BF16 => src.iter().flat_map(|&value| half::bf16::from_f32(value).to_le_bytes()).collect(),
-        DType::Q8_0 => block(src, |values| BlockQ8_0::quantize(values).to_bytes()),
-        DType::Q4_K => block(src, |values| BlockQ4K::quantize(values).to_bytes()),
-        DType::Q5_K => block(src, |values| BlockQ5K::quantize(values).to_bytes()),
-        DType::Q6_K => block(src, |values| BlockQ6K::quantize(values).to_bytes()),
-        DType::Q4_0
-        | DType::Q4_1
-        | DType::Q5_0
-        | DType::Q5_1
-        | DType::Q2_K
-        | DType::Q3_K
-        | DType::IQ4_NL
-        | DType::IQ4_XS => return Err(QuantizeError::Unsupported { dtype }),
+        DType::Q8_0 => block(src, None, |values, _| BlockQ8_0::quantize(values).to_bytes()),
+        DType::Q4_0 => block(src, importance, |values, weights| BlockQ4_0::quantize(values, weights).to_bytes()),
+        DType::Q4_1 => block(src, importance, |values, weights| BlockQ4_1::quantize(values, weights).to_bytes()),
+        DType::Q5_0 => block(src, importance, |values, weights| BlockQ5_0::quantize(values, weights).to_bytes()),
+        DType::Q5_1 => block(src, importance, |values, weights| BlockQ5_1::quantize(values, weights).to_bytes()),
+        DType::Q2_K => block(src, importance, |values, weights| BlockQ2K::quantize(values, weights).to_bytes()),
+        DType::Q3_K => block(src, importance, |values, weights| BlockQ3K::quantize(values, weights).to_bytes()),
+        DType::Q4_K => block(src, importance, |values, weights| BlockQ4K::quantize(values, weights).to_bytes()),
+        DType::Q5_K => block(src, importance, |values, weights| BlockQ5K::quantize(values, weights).to_bytes()),
+        DType::Q6_K => block(src, importance, |values, weights| BlockQ6K::quantize(values, weights).to_bytes()),
+        DType::IQ4_NL => block(src, importance, |values, weights| BlockIq4Nl::quantize(values, weights).to_bytes()),
+        DType::IQ4_XS => block(src, importance, |values, weights| BlockIq4Xs::quantize(values, weights).to_bytes()),
     })
 }
 
@@ -156,16 +183,34 @@ fn unblock<const N_BYTES: usize, const LEN: usize>(
     }
 }
 
-/// Applies a quantizer to every block.
+/// Applies a quantizer to every block and the weights of its elements.
 fn block<const N_BYTES: usize, const LEN: usize>(
     src: &[f32],
-    quantize: impl Fn(&[f32; LEN]) -> [u8; N_BYTES],
+    importance: Option<&[f32]>,
+    quantize: impl Fn(&[f32; LEN], Option<&[f32; LEN]>) -> [u8; N_BYTES],
 ) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(src.len() / LEN * N_BYTES);
-    for values in src.as_chunks().0 {
-        bytes.extend_from_slice(&quantize(values));
+    let values = src.as_chunks().0;
+    match importance {
+        None => values.iter().for_each(|values| bytes.extend_from_slice(&quantize(values, None))),
+        Some(importance) => {
+            for (values, importance) in values.iter().zip(importance.as_chunks().0) {
+                bytes.extend_from_slice(&quantize(values, Some(&weights(importance))));
+            }
+        }
     }
     bytes
+}
+
+/// Importances as weights whose mean is 1, so that sums of a block keep their precision. Columns that count for nothing count for very
+/// little instead: a block of such columns alone still gets scales, and in others they decide between equally good ones.
+fn weights<const LEN: usize>(importance: &[f32; LEN]) -> [f32; LEN] {
+    const LEAST: f32 = 1e-6;
+    let mean = importance.iter().map(|&weight| f64::from(weight)).sum::<f64>() / LEN as f64;
+    if mean == 0.0 {
+        return [1.0; LEN];
+    }
+    importance.map(|weight| (f64::from(weight) / mean) as f32 + LEAST)
 }
 
 #[cfg(test)]
@@ -175,7 +220,6 @@ mod tests {
     #[test]
     fn quantize_refuses_what_it_cannot_do() {
         let refused = |dtype, src: &[f32]| quantize(dtype, src).unwrap_err();
-        assert_eq!(refused(DType::Q2_K, &[0.0; 256]), QuantizeError::Unsupported { dtype: DType::Q2_K });
         assert_eq!(refused(DType::Q4_K, &[0.0; 255]), QuantizeError::Length { len: 255, dtype: DType::Q4_K });
         let mut src = [0.5; 64];
         src[40] = f32::NAN;
@@ -186,17 +230,18 @@ mod tests {
 
     #[test]
     fn extreme_blocks_stay_finite_and_close() {
+        // Q2_K has four levels and no minimum above zero, so that a third of the range lies between two of them.
         let ramp: Vec<f32> = (0..256).map(|i| MAX_MAGNITUDE * (i as f32 / 127.5 - 1.0)).collect();
         let cases: [(&str, Vec<f32>, f32); 6] = [
             ("zeros", vec![0.0; 256], 0.0),
             ("constant", vec![0.75; 256], 0.01),
             ("negative constant", vec![-0.75; 256], 0.01),
-            ("largest", ramp, 0.05 * MAX_MAGNITUDE),
+            ("largest", ramp, MAX_MAGNITUDE / 6.0 + 1.0),
             ("smallest", vec![f32::MIN_POSITIVE; 256], 1e-6),
             ("one outlier", (0..256).map(|i| if i == 77 { 100.0 } else { 0.0 }).collect(), 1.0),
         ];
         for (name, src, bound) in cases {
-            for dtype in [DType::Q8_0, DType::Q4_K, DType::Q5_K, DType::Q6_K] {
+            for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
                 let mut back = vec![f32::NAN; src.len()];
                 dequantize(dtype, &quantize(dtype, &src).unwrap(), &mut back);
                 for (a, b) in src.iter().zip(&back) {

@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{AffineBlock, Weighted, fit_affine_block};
 use crate::tensor::DType;
 
 /// 256 elements in 84 bytes: element i of sub-block s = i / 16 is (`d` · scale(s)) · q − `dmin` · min(s), q = 0..=3.
@@ -58,5 +59,29 @@ impl BlockQ2K {
                 *out = scale * f32::from(quant) - min;
             }
         }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 84] {
+        concat(&[&self.scales, &self.qs, &self.d.to_le_bytes(), &self.dmin.to_le_bytes()])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ2K {
+        let block = Weighted { values, weights };
+        let AffineBlock { d, dmin, scales, mins, quants } = fit_affine_block::<16, 16, 3, 15>(block);
+        BlockQ2K::pack(d, dmin, &scales, &mins, &quants)
+    }
+
+    /// Packs a block from its numbers; the inverse of `scale_min` and `quants`.
+    ///
+    /// Scales and minima are 0..=15 and quants 0..=3; higher bits are dropped.
+    pub fn pack(d: f16, dmin: f16, scales: &[u8; 16], mins: &[u8; 16], quants: &[u8; 256]) -> BlockQ2K {
+        let scales = std::array::from_fn(|s| scales[s] & 15 | mins[s] << 4);
+        let qs = std::array::from_fn(|at| {
+            let first = at / 32 * 128 + at % 32;
+            (0..4).fold(0, |byte, g| byte | (quants[first + 32 * g] & 3) << (2 * g))
+        });
+        BlockQ2K { scales, qs, d, dmin }
     }
 }

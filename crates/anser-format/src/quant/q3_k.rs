@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{Linear, ScaledBlock, Weighted, fit_scaled_block};
 use crate::tensor::DType;
 
 /// 256 elements in 110 bytes: element i of sub-block s = i / 16 is (`d` · (scale(s) − 32)) · (q − 4), q = 0..=7.
@@ -64,5 +65,33 @@ impl BlockQ3K {
                 *out = scale * f32::from(quant);
             }
         }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 110] {
+        concat(&[&self.hmask, &self.qs, &self.scales, &self.d.to_le_bytes()])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ3K {
+        let block = Weighted { values, weights };
+        let ScaledBlock { d, scales, levels } = fit_scaled_block::<Linear<4>, 16, 16>(block, 32.0);
+        BlockQ3K::pack(d, &scales, &levels)
+    }
+
+    /// Packs a block from its numbers, scales −32..=31 and quants −4..=3; the inverse of `scale` and `quants`.
+    pub fn pack(d: f16, scales: &[i8; 16], quants: &[i8; 256]) -> BlockQ3K {
+        let q = |i: usize| (quants[i] + 4) as u8;
+        let scale = |s: usize| (scales[s] + 32) as u8;
+        let hmask = std::array::from_fn(|r| (0..8).fold(0, |byte, b| byte | (q(32 * b + r) >> 2 & 1) << b));
+        let qs = std::array::from_fn(|at| {
+            let first = at / 32 * 128 + at % 32;
+            (0..4).fold(0, |byte, g| byte | (q(first + 32 * g) & 3) << (2 * g))
+        });
+        let packed = std::array::from_fn(|at| match at {
+            0..8 => scale(at) & 15 | (scale(at + 8) & 15) << 4,
+            at => (0..4).fold(0, |byte, g| byte | (scale(at - 8 + 4 * g) >> 4 & 3) << (2 * g)),
+        });
+        BlockQ3K { hmask, qs, scales: packed, d }
     }
 }

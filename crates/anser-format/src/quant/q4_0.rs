@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{Linear, Weighted, fit_scaled_single};
 use crate::tensor::DType;
 
 /// 32 elements in 18 bytes: element i = `d` · (q − 8), q = 0..=15.
@@ -35,5 +36,22 @@ impl BlockQ4_0 {
         for (out, quant) in out.iter_mut().zip(self.quants()) {
             *out = f32::from(quant) * d;
         }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 18] {
+        concat(&[&self.d.to_le_bytes(), &self.qs])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockQ4_0 {
+        let (d, quants) = fit_scaled_single::<Linear<8>, 32>(Weighted { values, weights });
+        BlockQ4_0::pack(d, &quants)
+    }
+
+    /// Packs a block from its numbers, quants −8..=7; the inverse of `quants`.
+    pub fn pack(d: f16, quants: &[i8; 32]) -> BlockQ4_0 {
+        let q = |i: usize| (quants[i] + 8) as u8;
+        BlockQ4_0 { d, qs: std::array::from_fn(|j| q(j) & 15 | q(j + 16) << 4) }
     }
 }

@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{Weighted, fit_affine_single};
 use crate::tensor::DType;
 
 /// 32 elements in 20 bytes: element i = q · `d` + `m`, q = 0..=15.
@@ -37,5 +38,21 @@ impl BlockQ4_1 {
         for (out, quant) in out.iter_mut().zip(self.quants()) {
             *out = f32::from(quant) * d + m;
         }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 20] {
+        concat(&[&self.d.to_le_bytes(), &self.m.to_le_bytes(), &self.qs])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockQ4_1 {
+        let ([d, m], quants) = fit_affine_single(Weighted { values, weights }, 15);
+        BlockQ4_1::pack(d, m, &quants)
+    }
+
+    /// Packs a block from its numbers, quants 0..=15; the inverse of `quants`.
+    pub fn pack(d: f16, m: f16, quants: &[u8; 32]) -> BlockQ4_1 {
+        BlockQ4_1 { d, m, qs: std::array::from_fn(|j| quants[j] & 15 | quants[j + 16] << 4) }
     }
 }

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::fields::{bytes_at, concat, f16_at};
-use super::fit::{AffineBlock, fit_affine_block};
+use super::fit::{AffineBlock, Weighted, fit_affine_block};
 use super::k_scales::{pack_scales_mins, scale_min};
 use crate::tensor::DType;
 
@@ -67,9 +67,10 @@ impl BlockQ4K {
         }
     }
 
-    /// A block of small squared error; values must be finite and at most 65504.
-    pub fn quantize(values: &[f32; 256]) -> BlockQ4K {
-        let AffineBlock { d, dmin, scales, mins, quants } = fit_affine_block::<15>(values);
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ4K {
+        let block = Weighted { values, weights };
+        let AffineBlock { d, dmin, scales, mins, quants } = fit_affine_block::<8, 32, 15, 63>(block);
         BlockQ4K::pack(d, dmin, &scales, &mins, &quants)
     }
 

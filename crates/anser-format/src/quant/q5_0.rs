@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{Linear, Weighted, fit_scaled_single};
 use crate::tensor::DType;
 
 /// 32 elements in 22 bytes: element i = `d` · (q − 16), q = 0..=31.
@@ -41,5 +42,23 @@ impl BlockQ5_0 {
         for (out, quant) in out.iter_mut().zip(self.quants()) {
             *out = f32::from(quant) * d;
         }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 22] {
+        concat(&[&self.d.to_le_bytes(), &self.qh, &self.qs])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockQ5_0 {
+        let (d, quants) = fit_scaled_single::<Linear<16>, 32>(Weighted { values, weights });
+        BlockQ5_0::pack(d, &quants)
+    }
+
+    /// Packs a block from its numbers, quants −16..=15; the inverse of `quants`.
+    pub fn pack(d: f16, quants: &[i8; 32]) -> BlockQ5_0 {
+        let q = |i: usize| (quants[i] + 16) as u8;
+        let high = (0..32).fold(0, |high, i| high | u32::from(q(i) >> 4 & 1) << i);
+        BlockQ5_0 { d, qh: high.to_le_bytes(), qs: std::array::from_fn(|j| q(j) & 15 | (q(j + 16) & 15) << 4) }
     }
 }

@@ -2,7 +2,8 @@
 
 use half::f16;
 
-use super::fields::{bytes_at, f16_at};
+use super::fields::{bytes_at, concat, f16_at};
+use super::fit::{Weighted, fit_affine_single};
 use crate::tensor::DType;
 
 /// 32 elements in 24 bytes: element i = q · `d` + `m`, q = 0..=31.
@@ -45,5 +46,23 @@ impl BlockQ5_1 {
         for (out, quant) in out.iter_mut().zip(self.quants()) {
             *out = f32::from(quant) * d + m;
         }
+    }
+
+    /// The block as it stands in a file.
+    pub fn to_bytes(&self) -> [u8; 24] {
+        concat(&[&self.d.to_le_bytes(), &self.m.to_le_bytes(), &self.qh, &self.qs])
+    }
+
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockQ5_1 {
+        let ([d, m], quants) = fit_affine_single(Weighted { values, weights }, 31);
+        BlockQ5_1::pack(d, m, &quants)
+    }
+
+    /// Packs a block from its numbers, quants 0..=31; the inverse of `quants`.
+    pub fn pack(d: f16, m: f16, quants: &[u8; 32]) -> BlockQ5_1 {
+        let high = (0..32).fold(0, |high, i| high | u32::from(quants[i] >> 4 & 1) << i);
+        let qs = std::array::from_fn(|j| quants[j] & 15 | (quants[j + 16] & 15) << 4);
+        BlockQ5_1 { d, m, qh: high.to_le_bytes(), qs }
     }
 }

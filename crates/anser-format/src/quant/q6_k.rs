@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::fields::{bytes_at, concat, f16_at};
-use super::fit::{SymmetricBlock, fit_symmetric_block};
+use super::fit::{Linear, ScaledBlock, Weighted, fit_scaled_block};
 use crate::tensor::DType;
 
 /// 256 elements in 210 bytes: element i of sub-block s = i / 16 is (`d` · `scales[s]`) · (q − 32), q = 0..=63.
@@ -60,10 +60,11 @@ impl BlockQ6K {
         }
     }
 
-    /// A block of small squared error; values must be finite and at most 65504.
-    pub fn quantize(values: &[f32; 256]) -> BlockQ6K {
-        let SymmetricBlock { d, scales, quants } = fit_symmetric_block(values);
-        BlockQ6K::pack(d, scales, &quants)
+    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ6K {
+        let block = Weighted { values, weights };
+        let ScaledBlock { d, scales, levels } = fit_scaled_block::<Linear<32>, 16, 16>(block, 128.0);
+        BlockQ6K::pack(d, scales, &levels)
     }
 
     /// Packs a block from its numbers, quants −32..=31; the inverse of `quants`.

@@ -1,0 +1,7 @@
+//! Converted and quantized models against llama.cpp's, web-rwkv's converter's, and the models that they were made from.
+
+mod convert;
+mod errors;
+mod harness;
+mod quantize;
+mod web_rwkv;
