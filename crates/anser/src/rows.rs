@@ -131,7 +131,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
         let prompt = if prompt.is_empty() && s.is_fresh() { &start } else { prompt };
         let pending = s.pending();
         let task = match task {
-            RowTask::Read => Task::Read,
+            RowTask::Read { wants_logits } => Task::Read { wants_logits: *wants_logits },
             RowTask::Score { n_top } => Task::Score { n_top: *n_top, n_unscored: pending.len() },
             RowTask::Generate { options, n_top } => {
                 if prompt.is_empty() && pending.is_empty() && s.logits().is_empty() {
@@ -290,7 +290,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
     fn goes_on(&self, id: RowId, row: &Row<S>) -> bool {
         let rests = match row.progress.task {
             Task::Generate { .. } => row.end().is_some(),
-            Task::Read | Task::Score { .. } => row.unread().is_empty(),
+            Task::Read { .. } | Task::Score { .. } => row.unread().is_empty(),
         };
         !rests && !self.failed.contains(&id)
     }
@@ -392,7 +392,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
         let mut waiting: Vec<_> = going.iter().filter_map(waits).collect();
         let max_len = |row: &Row<S>| match row.progress.task {
             Task::Score { .. } => row.unread().len().min(MAX_SCORED_LEN),
-            Task::Read | Task::Generate { .. } => row.unread().len(),
+            Task::Read { .. } | Task::Generate { .. } => row.unread().len(),
         };
         // Rows are in the order in which they joined.
         let Some((oldest, n_of_oldest)) = waiting.first().map(|(id, row)| (*id, max_len(row).min(budget.div_ceil(2))))
@@ -457,7 +457,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
     fn logits_before(&self, chunk: &Chunk) -> Vec<f32> {
         match self.rows.get(&chunk.id).map(|row| (&row.progress.task, row.session())) {
             Some((Task::Score { .. }, session)) => session.logits().to_vec(),
-            Some((Task::Read | Task::Generate { .. }, _)) | None => vec![],
+            Some((Task::Read { .. } | Task::Generate { .. }, _)) | None => vec![],
         }
     }
 

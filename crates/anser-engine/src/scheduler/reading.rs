@@ -81,8 +81,9 @@ impl Scheduler {
             }
             Work::Score { n_top } => RowTask::Score { n_top: *n_top },
             // An empty prompt of a fresh session is the token that begins a document, which is read before the session is copied.
-            Work::Generate { .. } if !part.is_empty() || session.is_fresh() => RowTask::Read,
-            Work::State if !part.is_empty() => RowTask::Read,
+            // A state that is cached on the way is gone on from with the tokens that follow, so that its logits are not needed.
+            Work::Generate { .. } if !part.is_empty() || session.is_fresh() => RowTask::Read { wants_logits: is_last },
+            Work::State if !part.is_empty() => RowTask::Read { wants_logits: is_last },
             Work::Generate { .. } | Work::State | Work::Embed(_) | Work::EmbedMany { .. } => {
                 return self.has_read_all(id, session);
             }

@@ -10,8 +10,11 @@ use std::borrow::BorrowMut;
 /// What a row does with its tokens.
 #[derive(Debug, Clone)]
 pub enum RowTask {
-    /// Reads them, for the state and the logits of the last one.
-    Read,
+    /// Reads them, for the state and, if they are wanted, the logits of the last one, which take a product with the whole vocabulary.
+    Read {
+        /// Whether the session shall have logits.
+        wants_logits: bool,
+    },
     /// Reads them and generates the text that follows.
     Generate {
         /// The options of the generation.
@@ -57,7 +60,9 @@ pub(super) struct Progress {
 
 #[derive(Debug)]
 pub(super) enum Task {
-    Read,
+    Read {
+        wants_logits: bool,
+    },
     Generate {
         text: Box<Text>,
         n_top: Option<usize>,
@@ -86,7 +91,7 @@ impl<S: BorrowMut<Session>> Row<S> {
     pub(super) fn text(&self) -> Option<&Text> {
         match &self.progress.task {
             Task::Generate { text, .. } => Some(text),
-            Task::Read | Task::Score { .. } => None,
+            Task::Read { .. } | Task::Score { .. } => None,
         }
     }
 
@@ -94,7 +99,7 @@ impl<S: BorrowMut<Session>> Row<S> {
     pub(super) fn session_and_text(&mut self) -> Option<(&mut Session, &mut Text)> {
         match &mut self.progress.task {
             Task::Generate { text, .. } => Some((self.session.borrow_mut(), text)),
-            Task::Read | Task::Score { .. } => None,
+            Task::Read { .. } | Task::Score { .. } => None,
         }
     }
 
@@ -118,8 +123,8 @@ impl<S: BorrowMut<Session>> Row<S> {
         let is_last = n_tokens == self.unread().len();
         match self.progress.task {
             Task::Score { .. } => Want { logits: Which::All, hidden: Which::None },
-            Task::Read | Task::Generate { .. } if is_last => Want::LOGITS,
-            Task::Read | Task::Generate { .. } => Want::NOTHING,
+            Task::Read { wants_logits: true } | Task::Generate { .. } if is_last => Want::LOGITS,
+            Task::Read { .. } | Task::Generate { .. } => Want::NOTHING,
         }
     }
 

@@ -19,6 +19,8 @@ fn tiny(device: &str) -> Model {
     Model::load(path, &Options { device, exact: true, n_threads: Some(1), ..Options::default() }).unwrap()
 }
 
+const READ: RowTask = RowTask::Read { wants_logits: true };
+
 fn generate(options: &GenerateOptions) -> RowTask {
     RowTask::Generate { options: options.clone(), n_top: None }
 }
@@ -171,7 +173,7 @@ fn no_prompt_waits_for_ever_or_for_a_long_one() {
     const BUDGET: usize = 12;
     const LONG: usize = 240;
     let model = tiny("cpu");
-    let read = |rows: &mut Rows, n: usize| rows.join(model.session().unwrap(), &vec![7; n], &RowTask::Read).unwrap();
+    let read = |rows: &mut Rows, n: usize| rows.join(model.session().unwrap(), &vec![7; n], &READ).unwrap();
     // Those of 6 tokens fit in what the long prompt leaves; those of 12 need all.
     for short in [6, 12] {
         let mut rows = Rows::new(&model);
@@ -233,8 +235,8 @@ fn a_row_that_fails_or_is_cancelled_concerns_no_other() {
     assert_eq!(told.outcome(id, &rows.leave(id).unwrap().unwrap()), expected[0]);
 
     let other = tiny("cpu");
-    assert!(rows.join(other.session().unwrap(), &[1], &RowTask::Read).is_err(), "a session of another model");
-    assert!(rows.join(model.session().unwrap(), &[300], &RowTask::Read).is_err(), "an id out of range");
+    assert!(rows.join(other.session().unwrap(), &[1], &READ).is_err(), "a session of another model");
+    assert!(rows.join(model.session().unwrap(), &[300], &READ).is_err(), "an id out of range");
 }
 
 /// What a test does before a step.
