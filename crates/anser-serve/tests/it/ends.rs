@@ -6,12 +6,20 @@ use anser_serve::{Bounds, Options};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// A chat that goes on for a long time: the ends of turns and documents are forbidden.
+/// A request for a text that goes on for a long time: it says one word again and again.
+fn without_end(request: Value) -> Value {
+    let word = anser::Tokenizer::world().encode(b" the")[0].to_string();
+    let mut request = request;
+    let fields = request.as_object_mut().unwrap();
+    fields.insert("logit_bias".into(), json!({ word: 100 }));
+    fields.insert("frequency_penalty".into(), 0.into());
+    request
+}
+
+/// A chat whose answer goes on for a long time.
 fn endless(stream: bool) -> Value {
-    json!({
-        "messages": [{"role": "user", "content": "Tell me a story about a fox."}],
-        "max_tokens": 100_000, "temperature": 1, "logit_bias": {"0": -100, "261": -100}, "stream": stream,
-    })
+    let messages = json!([{"role": "user", "content": "Tell me a story about a fox."}]);
+    without_end(json!({"messages": messages, "max_tokens": 100_000, "temperature": 1, "stream": stream}))
 }
 
 const CHAT: &str = "/v1/chat/completions";
@@ -92,11 +100,8 @@ fn what_takes_too_long_is_told() {
     let last: Value = serde_json::from_str(events.last().unwrap()).unwrap();
     assert_eq!(last["error"]["code"], "request_timeout");
     assert!(!events.iter().any(|event| event == "[DONE]" || event.contains("\"finish_reason\":\"")));
-    let responses = server.post(
-        "/v1/responses",
-        &json!({"input": "x", "max_output_tokens": 100_000, "temperature": 1, "stream": true,
-        "logit_bias": {"0": -100, "261": -100}}),
-    );
+    let request = json!({"input": "x", "max_output_tokens": 100_000, "temperature": 1, "stream": true});
+    let responses = server.post("/v1/responses", &without_end(request));
     assert!(responses.events().last().unwrap().contains("\"type\":\"response.failed\""));
 }
 
