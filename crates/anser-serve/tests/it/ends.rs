@@ -132,8 +132,8 @@ fn silence_is_filled_with_comments() {
 #[test]
 fn the_end_completes_what_runs_and_refuses_what_comes() {
     let server = Running::start();
-    let body = json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 300, "temperature": 1, "stream": true,
-        "logit_bias": {"0": -100, "261": -100}});
+    let messages = json!([{"role": "user", "content": "x"}]);
+    let body = without_end(json!({"messages": messages, "max_tokens": 300, "temperature": 1, "stream": true}));
     let mut running = server.send(&json_request(ANN, CHAT, &body));
     running.read_until("\"content\":\" ");
     server.stop();
