@@ -241,8 +241,8 @@ impl Tokenizer {
     #[must_use]
     pub fn special_token(&self, name: &str) -> Option<u32> {
         match &self.0 {
+            Source::World | Source::Own(_) => None,
             Source::Bpe(bpe) => bpe.special_token(name),
-            _ => None,
         }
     }
 

@@ -254,6 +254,7 @@ impl ChatTemplate {
     /// The tokens of a prompt, or of a part of it, that [`ChatTemplate::render`] has written. Marks of ChatML become their tokens,
     /// which the same letters in an ordinary text never do.
     pub fn encode(self, tokenizer: &Tokenizer, prompt: &str) -> Vec<u32> {
+        // Nothing ends it early.
         self.encode_for(tokenizer, prompt, |_| ControlFlow::Continue(())).unwrap_or_default()
     }
 

@@ -21,7 +21,8 @@ impl Scheduler {
                 self.model.session().map(|session| (session, 0))
             }
             Start::Fresh => {
-                let needs_logits = matches!(request.work, Work::Generate { .. });
+                // Whoever goes on from a state without another token draws from its logits.
+                let needs_logits = matches!(request.work, Work::Generate { .. } | Work::State);
                 self.cache.longest(request.tenant, &request.prompt, needs_logits)
             }
             Start::State(saved) => self.model.session().and_then(|mut session| {

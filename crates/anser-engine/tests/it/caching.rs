@@ -1,7 +1,7 @@
 //! The cache of states after turns: what it saves, and what it must not give away.
 
 use crate::harness::{alone, ask, options, tiny};
-use anser_engine::{CacheLimits, Engine, Keep, Limits, Request, Start, Tenant};
+use anser_engine::{CacheLimits, Engine, Event, Keep, Limits, Request, Start, Tenant, Work};
 use std::path::Path;
 
 /// Three places for states: main memory, the device, and a folder.
@@ -123,4 +123,29 @@ fn a_folder_keeps_to_its_budget() {
     let sizes = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
     let sizes: Vec<u64> = sizes.collect();
     assert!(!sizes.is_empty() && sizes.iter().sum::<u64>() <= 4 * n_bytes, "{sizes:?}");
+}
+
+/// The state after a turn is cached without logits. A text that begins there, with no further token, has them all the same, and so has
+/// a state that is read for the caller.
+#[test]
+fn a_prompt_that_ends_with_a_cached_turn_has_logits() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = tiny();
+    let tokens: Vec<u32> = (0..40).map(|i| (i * 37 + 3) % 300).collect();
+    let beginning = &tokens[..25];
+    let expected = [alone(&model, beginning, &options(None, 8))];
+    for limits in [limits(true, false, None), limits(false, true, None), limits(false, false, Some(folder.path()))] {
+        let engine = Engine::start(model.clone(), limits);
+        ask(&engine, turn(&tokens, &[25], 1));
+        let longer = [beginning, &[9, 8]].concat();
+        assert_eq!(ask(&engine, turn(&longer, &[], 1)).n_cached, Some(25));
+
+        let of_tenant = |request| Request { tenant: Tenant(1), ..request };
+        let given = ask(&engine, of_tenant(Request::new(beginning.to_vec(), Work::State)));
+        let [Event::State(saved)] = &given.others[..] else { panic!("{:?}", given.others) };
+        let request = Request { start: Start::State(saved.clone()), ..Request::generate(vec![], options(None, 8)) };
+        assert_eq!(ask(&engine, request).tokens, expected);
+        let again = of_tenant(Request::generate(beginning.to_vec(), options(None, 8)));
+        assert_eq!(ask(&engine, again).tokens, expected);
+    }
 }

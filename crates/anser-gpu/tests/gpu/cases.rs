@@ -1,11 +1,10 @@
 //! Every operation on its own, in all combinations of features.
 
-use crate::harness::{Executor, device, feature_sets, half_of_features, open};
+use crate::harness::{Executor, device, feature_sets, open};
 use anser_format::DType;
 use anser_gpu::{Gpu, GpuOptions};
 use anser_model::cases::{Case, all, nmse};
 use anser_model::{Op, PlanBuilder, Rows, Sequence, StateLayout, StatePart, StateRef, Step};
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The case's bound; wider where numbers are rounded: to F16, which loses up to 2⁻¹¹ of each, weights of types that the
@@ -61,26 +60,14 @@ fn multiplies(case: &Case) -> bool {
     case.plan.nodes.iter().any(|node| matches!(node.op, Op::MatMul { .. }))
 }
 
-/// The cases that differ in nothing but numbers of tokens take turns with two halves of the feature sets, since most of the time goes
-/// into compiling; those that have no such relative run in all of them.
 #[test]
 fn kernels_equal_the_plain_loops() {
-    let cases = all();
-    let family = |case: &Case| case.name.split(" T=").next().unwrap_or_default().to_owned();
-    let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
-    cases.iter().for_each(|case| *sizes.entry(family(case)).or_default() += 1);
-    let mut met: BTreeMap<String, usize> = BTreeMap::new();
-    for case in &cases {
-        let expected = run(case, &mut Executor::reference(&case.plan));
-        let n_before = met.entry(family(case)).or_default();
-        let sets = match sizes[&family(case)] {
-            1 => feature_sets(),
-            _ => half_of_features(n_before.is_multiple_of(2)),
-        };
-        *n_before += 1;
+    for case in all() {
+        let expected = run(&case, &mut Executor::reference(&case.plan));
         // Only products differ in how far they round.
-        for options in sets.into_iter().filter(|options| multiplies(case) || !options.exact) {
-            check(case, &mut Executor::gpu(&case.plan, options), &expected, options, "");
+        let sets = feature_sets().into_iter().filter(|options| multiplies(&case) || !options.exact);
+        for options in sets {
+            check(&case, &mut Executor::gpu(&case.plan, options), &expected, options, "");
         }
     }
 }

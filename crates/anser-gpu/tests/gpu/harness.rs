@@ -41,15 +41,11 @@ pub(crate) fn feature_sets() -> Vec<GpuOptions> {
     (0..8).map(set).collect()
 }
 
-/// One half or the other of [`feature_sets`]. In each, every two features are both there, both absent, and one of them alone.
-pub(crate) fn half_of_features(is_first: bool) -> Vec<GpuOptions> {
-    let is_even = |set: &GpuOptions| (set.no_f16 ^ set.no_subgroups) == set.exact;
-    feature_sets().into_iter().filter(|set| is_even(set) == is_first).collect()
-}
-
-/// Half of [`feature_sets`], for whole models, whose kernels the cases test one by one.
+/// Half of [`feature_sets`], for whole models, whose kernels the cases test one by one: every two features are both there, both
+/// absent, and one of them alone.
 pub(crate) fn pairs_of_features() -> Vec<GpuOptions> {
-    half_of_features(true)
+    let is_even = |set: &GpuOptions| (set.no_f16 ^ set.no_subgroups) == set.exact;
+    feature_sets().into_iter().filter(is_even).collect()
 }
 
 /// The path of a tiny model's file.
