@@ -1,5 +1,5 @@
 //! Every RWKV version from every container, against programs that are not this one: the miniatures of `fixtures/formats` and
-//! what `rwkv` (torch, f32), `rwkv7-hf` or a float64 restatement say about them (`fixtures/README.md`).
+//! what `rwkv` (torch, f32), `rwkv7-hf`, flash-linear-attention or a float64 restatement say about them (`fixtures/README.md`).
 
 use anser_cpu::{Cpu, Mode, Options};
 use anser_format::ModelFile;
@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// The models of versions that run.
-const VERSIONS: [&str; 11] =
-    ["m4", "m50", "m51", "m52", "m6", "m7", "m7a", "f7", "rwkv6qwen2", "arwkv7", "arwkv7-nogate"];
+const VERSIONS: [&str; 12] =
+    ["m4", "m50", "m51", "m52", "m6", "fla-v6", "m7", "m7a", "f7", "rwkv6qwen2", "arwkv7", "arwkv7-nogate"];
 
 /// f32 sums in another order than torch's: measured 1e-11 and below.
 const REFERENCE: f64 = 1e-9;
@@ -23,12 +23,12 @@ fn formats(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/unpacked/formats").join(name)
 }
 
-/// What the oracles say: the two files of expected values.
-struct Expected([Vec<u8>; 2]);
+/// What the oracles say: the files of expected values.
+struct Expected([Vec<u8>; 3]);
 
 impl Expected {
     fn read() -> Expected {
-        let files = ["expected.safetensors", "../../formats/hybrids.safetensors"];
+        let files = ["expected.safetensors", "../../formats/hybrids.safetensors", "../../formats/fla_v6.safetensors"];
         Expected(files.map(|name| std::fs::read(formats(name)).expect("run scripts/prepare")))
     }
 

@@ -440,16 +440,27 @@ impl Tensor {
     ///
     /// `None` for a tensor of one dimension, or of a quantized type, whose blocks cannot be taken apart.
     pub fn transposed(&self) -> Option<Tensor> {
+        self.rearranged(Strided::transposed)
+    }
+
+    /// A matrix `[rows, n·cols]` as a stack of `n` matrices, `[n, rows, cols]`, which lie side by side in it. No element is touched
+    /// until somebody asks for them.
+    ///
+    /// `None` for a tensor of other than two dimensions, for a number of columns that is not a multiple of `n`, and for a quantized type.
+    pub fn stacked_columns(&self, n: usize) -> Option<Tensor> {
+        self.rearranged(|strided| strided.stacked_columns(n))
+    }
+
+    /// The same elements in another order.
+    fn rearranged(&self, order: impl Fn(&Strided) -> Option<Strided>) -> Option<Tensor> {
         if self.dtype.is_quantized() {
             return None;
         }
         let size = self.dtype.block_n_bytes();
-        let of = |shape: &[usize]| Strided::new(shape.into(), row_major(shape), size).transposed();
+        let of = |shape: &[usize]| order(&Strided::new(shape.into(), row_major(shape), size));
         let form = match (&self.form, &self.entry().strided) {
             (Form::AsStored, None) => Form::Strided(Arc::new(of(&self.entry().shape)?)),
-            (Form::AsStored, Some(strided)) | (Form::Strided(strided), _) => {
-                Form::Strided(Arc::new(strided.transposed()?))
-            }
+            (Form::AsStored, Some(strided)) | (Form::Strided(strided), _) => Form::Strided(Arc::new(order(strided)?)),
             (Form::Computed(computed), _) => {
                 let strided = of(&computed.shape)?;
                 let (shape, bytes) = (strided.shape.clone(), strided.bytes(&computed.bytes).into());

@@ -38,6 +38,16 @@ impl Strided {
         Some(Strided::new(shape, strides, self.element_n_bytes))
     }
 
+    /// A matrix `[rows, n·cols]` as the stack `[n, rows, cols]` of the matrices that lie side by side in it; `None` for other shapes.
+    pub(crate) fn stacked_columns(&self, n: usize) -> Option<Strided> {
+        let (&[n_rows, n_cols], &[row, col]) = (&self.shape[..], &self.strides[..]) else { return None };
+        if n == 0 || n_cols % n != 0 {
+            return None;
+        }
+        let (shape, strides) = ([n, n_rows, n_cols / n], [n_cols / n * col, row, col]);
+        Some(Strided::new(shape.into(), strides.into(), self.element_n_bytes))
+    }
+
     /// Bytes of the elements in row-major order.
     pub(crate) fn n_bytes(&self) -> usize {
         self.shape.iter().product::<usize>() * self.element_n_bytes

@@ -108,7 +108,7 @@ impl Config {
         let layer_norm_eps = match dialect {
             Dialect::Gguf if version.is_hybrid() => epsilon(file, &arch_key(file, "attention.layer_norm_rms_epsilon"))?,
             Dialect::Gguf => epsilon(file, &arch_key(file, "attention.layer_norm_epsilon"))?,
-            Dialect::Fla => epsilon(file, "config.norm_eps")?,
+            Dialect::Fla | Dialect::FlaV6 => epsilon(file, "config.norm_eps")?,
             Dialect::Transformers { .. } | Dialect::Attention => epsilon(file, "config.layer_norm_epsilon")?,
             Dialect::Blink | Dialect::WebRwkv => None,
         }
@@ -116,6 +116,7 @@ impl Config {
         let group_norm_eps = match dialect {
             // As its own program computes it: equal to the others' for heads of 64.
             Dialect::Fla => head_size as f32 * layer_norm_eps,
+            Dialect::FlaV6 => layer_norm_eps,
             Dialect::Transformers { .. } => epsilon(file, "config.group_norm_epsilon")?.unwrap_or(GROUP_NORM_EPS),
             Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Attention => GROUP_NORM_EPS,
         };
@@ -218,6 +219,11 @@ fn version(file: &Arc<ModelFile>, source: &Source) -> Result<Version, ModelError
         }
         Ok(if has("ffn.s_emb.weight") { Version::V7a } else { Version::V7 })
     } else if has("att.time_maa_x") {
+        let keys = source.matrix_shape("blocks.0.att.key.weight")?;
+        if source.dialect() == Dialect::FlaV6 && keys[0] != keys[1] {
+            let what = format!("RWKV-6 with {} keys for a width of {} (expand_k)", keys[0], keys[1]);
+            return Err(unsupported(what));
+        }
         Ok(Version::V6)
     } else if has("att.time_decay") && has("att.ln_x.weight") {
         Ok(Version::V5)

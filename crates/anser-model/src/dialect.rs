@@ -1,6 +1,8 @@
 //! How a file spells BlinkDL's names and turns the low-rank matrices, told by the names in it.
 
-use crate::names::{self, FLA_BLOCK, FLA_STACKED, GGUF_BLOCK, GGUF_LERPS, GGUF_MODEL, LOW_RANK, Place, WRITTEN_OUT};
+use crate::names::{
+    self, FLA_BLOCK, FLA_STACKED, FLA_V6_BLOCK, GGUF_BLOCK, GGUF_LERPS, GGUF_MODEL, LOW_RANK, Place, WRITTEN_OUT,
+};
 use anser_format::{FileKind, ModelFile};
 use std::fmt;
 
@@ -15,6 +17,8 @@ pub(crate) enum Dialect {
     Gguf,
     /// flash-linear-attention's RWKV-7, which rwkv7-hf writes, too.
     Fla,
+    /// flash-linear-attention's RWKV-6.
+    FlaV6,
     /// BlinkDL's names under a prefix, for transformers.
     Transformers {
         /// `rwkv7.` or `model.`
@@ -28,13 +32,19 @@ pub(crate) enum Dialect {
     Attention,
 }
 
+/// The mixes of RWKV-6 whose low-rank pairs two tensors stack.
+pub(crate) const N_MIXES: usize = 5;
+
 /// Where a file has one of BlinkDL's tensors.
+#[derive(Default)]
 pub(crate) struct Spelled {
     pub(crate) name: String,
     /// The row to take of a tensor that stacks several vectors.
     pub(crate) row: Option<usize>,
     /// Whether the file has the last two dimensions the other way around than the engine.
     pub(crate) is_transposed: bool,
+    /// The number of matrices that lie side by side in the file where the engine has a stack of them.
+    pub(crate) n_side_by_side: Option<usize>,
 }
 
 impl fmt::Display for Dialect {
@@ -43,7 +53,7 @@ impl fmt::Display for Dialect {
             Dialect::Blink => f.write_str("BlinkDL"),
             Dialect::WebRwkv => f.write_str("web-rwkv"),
             Dialect::Gguf => f.write_str("llama.cpp"),
-            Dialect::Fla => f.write_str("Hugging Face, flash-linear-attention"),
+            Dialect::Fla | Dialect::FlaV6 => f.write_str("Hugging Face, flash-linear-attention"),
             Dialect::Transformers { prefix, embedding, .. } => write!(f, "Hugging Face, {prefix}{embedding}"),
             Dialect::Attention => f.write_str("Hugging Face, rwkv.blocks"),
         }
@@ -60,6 +70,9 @@ impl Dialect {
         }
         if has("model.layers.0.attn.x_r") || has("model.layers.0.attn.x_x") {
             return Dialect::Fla;
+        }
+        if has("model.layers.0.attn.x_proj.0.mu") {
+            return Dialect::FlaV6;
         }
         for prefix in ["rwkv7.", "model."] {
             if has(&format!("{prefix}blocks.0.att.x_r")) {
@@ -81,7 +94,7 @@ impl Dialect {
     pub(crate) fn is_hugging_face(self) -> bool {
         match self {
             Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf => false,
-            Dialect::Fla | Dialect::Transformers { .. } | Dialect::Attention => true,
+            Dialect::Fla | Dialect::FlaV6 | Dialect::Transformers { .. } | Dialect::Attention => true,
         }
     }
 
@@ -90,9 +103,22 @@ impl Dialect {
         match self {
             Dialect::Blink | Dialect::WebRwkv => "blocks.".into(),
             Dialect::Gguf => "blk.".into(),
-            Dialect::Fla => "model.layers.".into(),
+            Dialect::Fla | Dialect::FlaV6 => "model.layers.".into(),
             Dialect::Transformers { prefix, .. } => format!("{prefix}blocks."),
             Dialect::Attention => "rwkv.blocks.".into(),
+        }
+    }
+
+    /// The places of w, k, v, r and g among the low-rank pairs of RWKV-6's mixes that a file of this dialect stacks.
+    pub(crate) fn mix_order(self) -> [usize; N_MIXES] {
+        match self {
+            Dialect::FlaV6 => [1, 2, 3, 0, 4],
+            Dialect::Blink
+            | Dialect::WebRwkv
+            | Dialect::Gguf
+            | Dialect::Fla
+            | Dialect::Transformers { .. }
+            | Dialect::Attention => [0, 1, 2, 3, 4],
         }
     }
 
@@ -100,11 +126,11 @@ impl Dialect {
     pub(crate) fn spell(self, file: &ModelFile, name: &str) -> Spelled {
         let Some((layer, part)) = names::in_layer(name) else {
             let name = self.spell_outside(name);
-            return Spelled { name, row: None, is_transposed: false };
+            return Spelled { name, ..Spelled::default() };
         };
         // ln0 stands outside of the layers in GGUF files.
         if let (Dialect::Gguf, Some(Place::Tensor(name))) = (self, names::find(GGUF_MODEL, name)) {
-            return Spelled { name: (*name).into(), row: None, is_transposed: false };
+            return Spelled { name: (*name).into(), ..Spelled::default() };
         }
         let prefix = format!("{}{layer}.", self.layer_prefix());
         let has = |place: Option<&'static Place>| match place {
@@ -112,13 +138,17 @@ impl Dialect {
             None => false,
         };
         let spelled = |place: Option<&Place>| match place {
-            Some(Place::Tensor(name)) => Spelled { name: format!("{prefix}{name}"), row: None, is_transposed: false },
+            Some(Place::Tensor(name)) => Spelled { name: format!("{prefix}{name}"), ..Spelled::default() },
             Some(Place::Row(name, row)) => {
-                Spelled { name: format!("{prefix}{name}"), row: Some(*row), is_transposed: false }
+                Spelled { name: format!("{prefix}{name}"), row: Some(*row), ..Spelled::default() }
             }
-            None => Spelled { name: format!("{prefix}{part}"), row: None, is_transposed: false },
+            None => Spelled { name: format!("{prefix}{part}"), ..Spelled::default() },
         };
-        let named = |name: String, is_transposed| Spelled { name: format!("{prefix}{name}"), row: None, is_transposed };
+        let named = |name: String, is_transposed| Spelled {
+            name: format!("{prefix}{name}"),
+            is_transposed,
+            ..Spelled::default()
+        };
         let is_low_rank = LOW_RANK.contains(&part);
         match self {
             Dialect::Blink => named(part.into(), is_low_rank),
@@ -126,6 +156,10 @@ impl Dialect {
             Dialect::Gguf => {
                 let apart = names::find(GGUF_LERPS, part);
                 spelled(if has(apart) { apart } else { names::find(GGUF_BLOCK, part) })
+            }
+            Dialect::FlaV6 => {
+                let n_side_by_side = (part == "att.time_maa_w2").then_some(N_MIXES);
+                Spelled { n_side_by_side, ..spelled(names::find(FLA_V6_BLOCK, part)) }
             }
             Dialect::Fla => {
                 let stacked = names::find(FLA_STACKED, part);
@@ -156,7 +190,7 @@ impl Dialect {
                 Some(Place::Tensor(name) | Place::Row(name, _)) => (*name).into(),
                 None => name.into(),
             },
-            Dialect::Fla => match name.split_once('.') {
+            Dialect::Fla | Dialect::FlaV6 => match name.split_once('.') {
                 Some(("emb", rest)) => format!("model.embeddings.{rest}"),
                 Some(("ln_out", rest)) => format!("model.norm.{rest}"),
                 Some(("head", rest)) => format!("lm_head.{rest}"),

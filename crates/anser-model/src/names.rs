@@ -133,6 +133,40 @@ pub(crate) const FLA_BLOCK: &[(&str, Place)] = &[
     ("ffn.value.weight", Tensor("ffn.value.weight")),
 ];
 
+/// Tensors of a layer of flash-linear-attention's RWKV-6, after `model.layers.N.`
+pub(crate) const FLA_V6_BLOCK: &[(&str, Place)] = &[
+    ("ln0.weight", Tensor("pre_norm.weight")),
+    ("ln0.bias", Tensor("pre_norm.bias")),
+    ("ln1.weight", Tensor("attn_norm.weight")),
+    ("ln1.bias", Tensor("attn_norm.bias")),
+    ("ln2.weight", Tensor("ffn_norm.weight")),
+    ("ln2.bias", Tensor("ffn_norm.bias")),
+    ("att.time_maa_x", Tensor("attn.x_proj.0.mu")),
+    ("att.time_maa_r", Row("attn.x_bias", 0)),
+    ("att.time_maa_w", Row("attn.x_bias", 1)),
+    ("att.time_maa_k", Row("attn.x_bias", 2)),
+    ("att.time_maa_v", Row("attn.x_bias", 3)),
+    ("att.time_maa_g", Row("attn.x_bias", 4)),
+    ("att.time_maa_w1", Tensor("attn.x_proj.0.linear.weight")),
+    ("att.time_maa_w2", Tensor("attn.x_proj.2.weight")),
+    ("att.time_decay", Tensor("attn.w_proj.linear.lora.2.bias")),
+    ("att.time_decay_w1", Tensor("attn.w_proj.linear.lora.0.weight")),
+    ("att.time_decay_w2", Tensor("attn.w_proj.linear.lora.2.weight")),
+    ("att.time_faaaa", Tensor("attn.bonus")),
+    ("att.receptance.weight", Tensor("attn.r_proj.linear.weight")),
+    ("att.key.weight", Tensor("attn.k_proj.linear.weight")),
+    ("att.value.weight", Tensor("attn.v_proj.linear.weight")),
+    ("att.gate.weight", Tensor("attn.g_proj.linear.weight")),
+    ("att.output.weight", Tensor("attn.o_proj.weight")),
+    ("att.ln_x.weight", Tensor("attn.g_norm.weight")),
+    ("att.ln_x.bias", Tensor("attn.g_norm.bias")),
+    ("ffn.time_maa_k", Tensor("ffn.key.mu")),
+    ("ffn.time_maa_r", Tensor("ffn.receptance.mu")),
+    ("ffn.key.weight", Tensor("ffn.key.linear.weight")),
+    ("ffn.value.weight", Tensor("ffn.value.weight")),
+    ("ffn.receptance.weight", Tensor("ffn.receptance.linear.weight")),
+];
+
 /// The six mixes in older files of flash-linear-attention, which stack them.
 pub(crate) const FLA_STACKED: &[(&str, Place)] = &[
     ("att.x_r", Row("attn.x_x", 0)),

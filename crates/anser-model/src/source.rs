@@ -23,6 +23,8 @@ struct Found {
     row: Option<usize>,
     /// Whether its last two dimensions are the other way around in the file.
     is_transposed: bool,
+    /// The number of matrices that lie side by side in the file, where the engine has a stack of them.
+    n_side_by_side: Option<usize>,
 }
 
 impl<'a> Source<'a> {
@@ -46,13 +48,23 @@ impl<'a> Source<'a> {
     }
 
     fn find(&self, name: &str) -> Result<Found, ModelError> {
-        let Spelled { name: spelled, row, is_transposed } = self.dialect.spell(self.file, name);
+        let Spelled { name: spelled, row, is_transposed, n_side_by_side } = self.dialect.spell(self.file, name);
         match (self.file.tensor(&spelled), self.file.info(&spelled)) {
-            (Some(tensor), _) if is_transposed => match tensor.transposed() {
-                Some(tensor) => Ok(Found { tensor, row, is_transposed }),
-                None => Err(self.wrong_shape(&Found { tensor, row, is_transposed: false }, "[_, _] of floats")),
-            },
-            (Some(tensor), _) => Ok(Found { tensor, row, is_transposed }),
+            (Some(tensor), _) => {
+                let turned = match (is_transposed, n_side_by_side) {
+                    (true, _) => tensor.transposed(),
+                    (false, Some(n)) => tensor.stacked_columns(n),
+                    (false, None) => Some(tensor.clone()),
+                };
+                match turned {
+                    Some(tensor) => Ok(Found { tensor, row, is_transposed, n_side_by_side }),
+                    None => {
+                        let columns = n_side_by_side.map_or("_".into(), |n| format!("{n}·_"));
+                        let as_stored = Found { tensor, row, is_transposed: false, n_side_by_side: None };
+                        Err(self.wrong_shape(&as_stored, &format!("[_, {columns}] of floats")))
+                    }
+                }
+            }
             (None, Some(info)) => {
                 let found = info.stored.name().into();
                 Err(ModelError::Type { file: self.file.name().into(), tensor: spelled, found })
@@ -178,6 +190,9 @@ impl<'a> Source<'a> {
 impl Found {
     /// A shape of the engine's in the file's orientation, for messages.
     fn as_in_file(&self, shape: &[usize]) -> String {
+        if let (Some(n), &[_, n_rows, n_cols]) = (self.n_side_by_side, shape) {
+            return format!("{:?}", [n_rows, n * n_cols]);
+        }
         let mut shape = shape.to_vec();
         let n = shape.len();
         if self.is_transposed && n >= 2 {

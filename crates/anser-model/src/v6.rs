@@ -88,11 +88,12 @@ pub(crate) fn mixed(block: &Block, p: &mut PlanBuilder, xx: ValueId) -> Result<[
     let down = block.matrix("att.time_maa_w1", [n_down, c])?;
     let rank = n_down / 5;
     let up: [_; 5] = block.source.matrices(&block.name("att.time_maa_w2"), [c, rank])?;
+    let order = block.source.dialect().mix_order();
     let static_mix =
         block.vectors(["att.time_maa_w", "att.time_maa_k", "att.time_maa_v", "att.time_maa_r", "att.time_maa_g"])?;
     let mut mixed = |i: usize, which: &str| {
-        let [up, static_mix] = [up[i].clone(), static_mix[i].clone()];
-        let down = down.rows(i * rank..(i + 1) * rank);
+        let (at, static_mix) = (order[i], static_mix[i].clone());
+        let (down, up) = (down.rows(at * rank..(at + 1) * rank), up[at].clone());
         let z = p.matmul_with(&name(&format!("z_{which}")), down, x_x, None, Tanh, None); // [T, R]
         let mix = p.matmul_with(&name(&format!("m_{which}")), up, z, Some(static_mix), Identity, None);
         p.mix(&name(&format!("x_{which}")), xx, x_prev, mix)

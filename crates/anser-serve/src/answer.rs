@@ -3,6 +3,7 @@
 
 use crate::calls::{CallDelta, CallReader, Split};
 use crate::likelihoods::{Likelihoods, TokenInfo};
+use crate::transcripts::Recorder;
 use anser::chat::{ReplyParser, ReplyStep};
 use anser::{CancelToken, Drawn, FinishReason, Piece};
 use anser_engine::{Event, Failure, Saved, Usage};
@@ -160,12 +161,14 @@ pub(crate) struct EventReader {
     pub(crate) texts: Vec<TextReader>,
     /// Names the tokens of a prompt that is scored.
     pub(crate) tokenizer: Option<anser::Tokenizer>,
+    /// Keeps the tokens of answers, if later prompts may go on from them.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl EventReader {
     /// For requests that generate nothing.
     pub(crate) fn without_texts() -> EventReader {
-        EventReader { texts: vec![], tokenizer: None }
+        EventReader { texts: vec![], tokenizer: None, recorder: None }
     }
 
     /// What an event changes for the client, if anything.
@@ -173,6 +176,9 @@ impl EventReader {
         match event {
             Event::Started { .. } => None,
             Event::Token { choice, drawn } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.drawn(choice, drawn.id);
+                }
                 self.texts.get_mut(choice)?.drawn(&drawn);
                 None
             }
@@ -181,6 +187,9 @@ impl EventReader {
                 (delta != Delta::default()).then_some(Update::Delta { choice, delta })
             }
             Event::Ended { choice, reason, .. } => {
+                if let Some(recorder) = &mut self.recorder {
+                    recorder.ended(choice);
+                }
                 let text = self.texts.get_mut(choice)?;
                 let (delta, end) = text.ended(reason);
                 Some(Update::Ended { choice, delta, end, n_reasoning: text.n_reasoning() })

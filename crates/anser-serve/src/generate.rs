@@ -7,6 +7,7 @@ use crate::error::ApiError;
 use crate::flight::{Counts, Flight, Job};
 use crate::likelihoods::{Likelihoods, TokenInfo};
 use crate::served::Served;
+use crate::transcripts::Recorder;
 use crate::wire::sampling::Drawing;
 use anser::chat::ReplyParser;
 use anser_engine::{Keep, Request, Start, Tenant, Usage, Work};
@@ -30,13 +31,13 @@ pub(crate) struct Generation<'a> {
 impl Generation<'_> {
     /// The request for texts as they are drawn. Stop texts end them.
     pub(crate) fn plain(self) -> Result<Job, ApiError> {
-        self.job(|drawing| drawing.stop.clone(), |_| Ok((None, None)), true, false)
+        self.job(|drawing| drawing.stop.clone(), |_| Ok((None, None)), true, None)
     }
 
     /// The request for answers to the prompt of a chat. `calls` makes what finds calls in each answer.
     pub(crate) fn answers(self, prompt: &Prompt, calls: impl Fn() -> Option<CallReader>) -> Result<Job, ApiError> {
         let readers = |stop: &[String]| Ok((Some(prompt.parser(stop)?), calls()));
-        self.job(|_| vec![], readers, prompt.continues(), true)
+        self.job(|_| vec![], readers, prompt.continues(), Some(prompt))
     }
 
     fn job(
@@ -44,7 +45,7 @@ impl Generation<'_> {
         stop: impl Fn(&Drawing) -> Vec<String>,
         readers: impl Fn(&[String]) -> Result<(Option<ReplyParser>, Option<CallReader>), ApiError>,
         is_content: bool,
-        keeps_answer: bool,
+        answered: Option<&Prompt>,
     ) -> Result<Job, ApiError> {
         let tokenizer = self.served.model.tokenizer()?;
         let (mut choices, mut texts) = (vec![], vec![]);
@@ -55,7 +56,12 @@ impl Generation<'_> {
             texts.push(TextReader::new(parser, options.cancel.clone(), likelihoods, calls));
             choices.push(options);
         }
-        let keep = Keep { turns: self.turns, answer: keeps_answer, state: false };
+        let keep = Keep { turns: self.turns, answer: answered.is_some(), state: false };
+        // What follows a state has no text that says all that was read.
+        let answered = answered.filter(|_| matches!(self.start, Start::Fresh));
+        let recorder = answered.map(|prompt| {
+            Recorder::new(&self.served.transcripts, self.tenant, prompt.text(), &self.prompt, self.drawing.n)
+        });
         let work = Work::Generate { choices, n_top: self.n_top };
         let request = Request {
             start: self.start,
@@ -64,7 +70,7 @@ impl Generation<'_> {
             keep,
             ..Request::new(self.prompt, work)
         };
-        Ok(Job { request, reader: EventReader { texts, tokenizer: None } })
+        Ok(Job { request, reader: EventReader { texts, tokenizer: None, recorder } })
     }
 }
 

@@ -48,6 +48,7 @@ mod served;
 mod server;
 mod sse;
 mod states;
+mod transcripts;
 mod wire;
 
 pub use keys::Keys;

@@ -2,10 +2,12 @@
 
 use crate::ids;
 use crate::options::ServedModel;
+use crate::transcripts::Transcripts;
 use crate::wire::chat::Head;
 use anser::chat::{ChatTemplate, Thinking};
 use anser::{Grammar, Model};
 use anser_engine::{Engine, Limits};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A model and its engine.
@@ -13,6 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub(crate) struct Served {
     pub(crate) model: Model,
     pub(crate) engine: Engine,
+    /// The tokens of its answers.
+    pub(crate) transcripts: Arc<Transcripts>,
     /// The names that requests may call it by, the one that answers carry first.
     pub(crate) names: Vec<String>,
     /// Seconds since 1970.
@@ -50,6 +54,7 @@ impl Served {
             max_at_once: max_rows.min(16),
             names,
             engine,
+            transcripts: Arc::default(),
             model,
             limits,
         })

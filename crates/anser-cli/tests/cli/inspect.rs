@@ -102,6 +102,7 @@ fn containers_and_dialects_are_named() {
         ("pth/torch-f16-legacy.pth", "PyTorch (before version 1.6)", "BlinkDL"),
         ("m7.safetensors", "safetensors", "BlinkDL"),
         ("hf/fla", "safetensors", "Hugging Face, flash-linear-attention"),
+        ("hf/fla-v6", "safetensors", "Hugging Face, flash-linear-attention"),
         ("hf/rwkv7-hf-sharded", "safetensors", "Hugging Face, flash-linear-attention"),
         ("hf/transformers-linear", "safetensors", "Hugging Face, model.embeddings.weight"),
         ("gguf/f7-f16.gguf", "GGUF version 3", "llama.cpp"),

@@ -1,8 +1,10 @@
 //! The prompt of a conversation: its text, its tokens, and where its turns end.
 
 use crate::error::ApiError;
+use crate::transcripts::Transcripts;
 use anser::Tokenizer;
 use anser::chat::{ChatTemplate, Message, Opening, ReplyParser, Role, Thinking};
+use anser_engine::Tenant;
 
 /// A conversation as the model reads it.
 #[derive(Debug)]
@@ -10,6 +12,8 @@ pub(crate) struct Prompt {
     text: String,
     /// The lengths of beginnings of the text, in bytes, that end with turns which later prompts may share.
     ends: Vec<usize>,
+    /// The lengths of beginnings of the text, in bytes, that may have been the prompt for the last answer in it.
+    answered: Vec<usize>,
     template: ChatTemplate,
     opening: Opening,
     /// The beginning of the answer that the conversation ends with, if it does.
@@ -39,11 +43,18 @@ impl Prompt {
         let mut ends = vec![end_of(&template.render(&turns[..n_system], opening)), end_of(&whole)];
         ends.retain(|&end| end > 0);
         ends.dedup();
+        let plain = Opening::Answer(Thinking::Off);
+        let last_answer = turns.iter().rposition(|message| message.role == Role::Assistant);
+        let before_answer = last_answer.map(|at| template.render(&turns[..at], plain));
+        let before_answer = before_answer.filter(|before| whole.starts_with(before));
+        let of_content = |before: String| [before.len(), before.len() + template.after_opening(plain).len()];
+        let mut answered = before_answer.map_or(vec![], |before| of_content(before).to_vec());
+        answered.dedup();
         let text = match begun.is_empty() {
             true => whole,
             false => whole + template.after_opening(opening) + &begun,
         };
-        Prompt { text, ends, template, opening, begun }
+        Prompt { text, ends, answered, template, opening, begun }
     }
 
     /// The prompt with what usually comes between the opening and the first word, for an answer whose grammar begins with that word.
@@ -58,6 +69,7 @@ impl Prompt {
     /// Without a `tail` the text is taken to be complete.
     pub(crate) fn after(mut self, tail: Option<&str>) -> Prompt {
         self.ends.clear();
+        self.answered.clear();
         if let Some(tail) = tail {
             let opening = self.template.render(&[], self.opening);
             let missing = self.template.render_turn(tail, &[], self.opening);
@@ -70,10 +82,16 @@ impl Prompt {
         &self.text
     }
 
-    pub(crate) fn tokens(&self, tokenizer: &Tokenizer) -> PromptTokens {
-        let ids = self.template.encode(tokenizer, &self.text);
+    /// The tokens, those of `tenant`'s last answer as they were drawn.
+    pub(crate) fn tokens(&self, tokenizer: &Tokenizer, transcripts: &Transcripts, tenant: Tenant) -> PromptTokens {
+        let known = transcripts.beginning(tenant, tokenizer, &self.text, &self.answered).unwrap_or_default();
+        let ids_up_to = |end: usize| match self.text.get(known.n_bytes..end) {
+            Some(rest) => [&known.ids[..], &self.template.encode(tokenizer, rest)].concat(),
+            None => self.template.encode(tokenizer, &self.text[..end]),
+        };
+        let ids = ids_up_to(self.text.len());
         let n_tokens = |&end: &usize| {
-            let before = self.template.encode(tokenizer, &self.text[..end]);
+            let before = ids_up_to(end);
             // A token that goes across the end of a turn has no state at the end.
             ids.starts_with(&before).then_some(before.len())
         };
@@ -101,7 +119,10 @@ impl Prompt {
 #[cfg(test)]
 mod tests {
     use super::Prompt;
+    use crate::transcripts::{Recorder, Transcripts};
     use anser::chat::{ChatTemplate, Message, Thinking};
+    use anser_engine::Tenant;
+    use std::sync::Arc;
 
     const TALK: [(&str, &str); 2] = [("Be brief.", "hi"), ("S\n\n\nT", "a\n\nUser: b")];
 
@@ -112,7 +133,7 @@ mod tests {
             for (system, user) in TALK {
                 let messages = [Message::system(system), Message::user(user)];
                 let prompt = Prompt::new(template, &messages, Thinking::Off.into());
-                let tokens = prompt.tokens(&tokenizer);
+                let tokens = prompt.tokens(&tokenizer, &Transcripts::default(), Tenant(0));
                 let read = |n: usize| String::from_utf8(tokenizer.decode(&tokens.ids[..n]).unwrap()).unwrap();
                 assert_eq!(tokens.turns.len(), 2, "{prompt:?}");
                 let later =
@@ -122,6 +143,37 @@ mod tests {
                 assert!(prompt.text().starts_with(&read(tokens.turns[1])));
             }
         }
+    }
+
+    #[test]
+    fn an_answer_comes_back_as_the_tokens_that_were_drawn() {
+        let tokenizer = anser::Tokenizer::world();
+        // The other forms have an empty thought before an answer, which later prompts leave out.
+        let template = ChatTemplate::G1;
+        let transcripts = Arc::new(Transcripts::default());
+        let asked = [Message::system("S"), Message::user("hi")];
+        let opening = Thinking::Off.into();
+        let content = template.after_opening(opening).to_owned() + "aaaaaaaa";
+        let prompt = Prompt::new(template, &asked, opening);
+        let read = prompt.tokens(&tokenizer, &transcripts, Tenant(3));
+        let mut recorder = Recorder::new(&transcripts, Tenant(3), prompt.text(), &read.ids, 1);
+        // Byte by byte, as no tokenizer would have it.
+        content.bytes().for_each(|byte| recorder.drawn(0, u32::from(byte) + 1));
+        recorder.ended(0);
+        let mut talk = [asked.to_vec(), vec![Message::assistant("aaaaaaaa"), Message::user("so?")]].concat();
+        let later = Prompt::new(template, &talk, opening);
+        let tokens = later.tokens(&tokenizer, &transcripts, Tenant(3));
+        assert_eq!(tokenizer.decode(&tokens.ids).unwrap(), later.text().as_bytes());
+        let drawn: Vec<u32> = content.bytes().map(|byte| u32::from(byte) + 1).collect();
+        assert!(tokens.ids.starts_with(&[read.ids, drawn].concat()));
+        assert_eq!(tokens.turns.len(), 2);
+        assert!(tokens.turns.iter().all(|&n| n < tokens.ids.len()));
+        let plain = template.encode(&tokenizer, later.text());
+        assert_eq!(later.tokens(&tokenizer, &transcripts, Tenant(4)).ids, plain, "another tenant");
+        talk[2] = Message::assistant("aaaaaaab");
+        let edited = Prompt::new(template, &talk, opening);
+        let plain = template.encode(&tokenizer, edited.text());
+        assert_eq!(edited.tokens(&tokenizer, &transcripts, Tenant(3)).ids, plain, "another answer");
     }
 
     #[test]

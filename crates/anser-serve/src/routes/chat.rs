@@ -104,7 +104,7 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<Prepared, ApiE
             None => (chat.prompt(&served), Start::Fresh),
             Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), Start::State(state.saved.clone())),
         };
-    let tokens = prompt.tokens(served.model.tokenizer()?);
+    let tokens = prompt.tokens(served.model.tokenizer()?, &served.transcripts, tenant);
     let generation = Generation {
         served: &served,
         tenant,

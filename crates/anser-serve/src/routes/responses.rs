@@ -165,7 +165,7 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, 
     };
     let drawing = sampling.check(&rules)?;
     let prompt = chat.prompt(&served);
-    let tokens = prompt.tokens(served.model.tokenizer()?);
+    let tokens = prompt.tokens(served.model.tokenizer()?, &served.transcripts, tenant);
     let generation = Generation {
         served: &served,
         tenant,

@@ -1,7 +1,8 @@
 //! What is answered, held to what the library computes without a server.
 
-use crate::harness::{Running, demo, exact_demo, limits, options};
+use crate::harness::{ANN, BEN, Running, demo, exact_demo, limits, options};
 use anser::{Conversation, ConversationOptions, EmbedOptions, GenerateOptions, Likelihood, SamplerOptions};
+use anser_serve::Options;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -184,6 +185,30 @@ fn a_second_turn_reads_its_own_tokens() {
     let (n_prompt, n_cached) =
         (second["prompt_tokens"].as_u64(), second["prompt_tokens_details"]["cached_tokens"].as_u64());
     assert!(n_cached.unwrap() > 250 && n_prompt.unwrap() - n_cached.unwrap() < 25, "{second}");
+}
+
+#[test]
+fn a_later_turn_goes_on_from_the_tokens_that_were_drawn() {
+    let options = Options { extra_grammars: true, ..options() };
+    let server = Running::with(options, limits(), Duration::from_secs(30));
+    let mut messages = vec![json!({"role": "user", "content": "Say it."})];
+    // Eight tokens "a", which the tokenizer would read as fewer.
+    let drawn = json!({
+        "messages": messages, "temperature": 0, "max_tokens": 8, "logit_bias": {"98": 100},
+        "response_format": {"type": "regex", "pattern": "[ab]{8}"},
+    });
+    let first = server.post("/v1/chat/completions", &drawn).ok();
+    assert_eq!(first["choices"][0]["message"]["content"], "aaaaaaaa");
+    assert_eq!(first["usage"]["completion_tokens"], 8);
+    messages.push(first["choices"][0]["message"].clone());
+    messages.push(json!({"role": "user", "content": "Why?"}));
+    let body = json!({"messages": messages, "temperature": 0, "max_tokens": 8});
+    let cached = |key| {
+        let answer = server.post_as(key, "/v1/chat/completions", &body).ok();
+        answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64()
+    };
+    assert_eq!(cached(BEN), Some(0), "another tenant");
+    assert_eq!(cached(ANN), first["usage"]["total_tokens"].as_u64());
 }
 
 #[test]

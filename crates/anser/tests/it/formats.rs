@@ -21,7 +21,7 @@ fn load(name: &str) -> Model {
 }
 
 /// One model of every version.
-const VERSIONS: [&str; 11] = [
+const VERSIONS: [&str; 12] = [
     "m4.pth",
     "m50.pth",
     "m51.st",
@@ -29,6 +29,7 @@ const VERSIONS: [&str; 11] = [
     "m6.pth",
     "gguf/m6-rescale2.gguf",
     "hf/fla",
+    "hf/fla-v6",
     "m7a.pth",
     "gguf/rwkv6qwen2.gguf",
     "gguf/arwkv7.gguf",
