@@ -122,6 +122,13 @@ impl TurnCache {
         Ok(())
     }
 
+    /// Takes memory for the next states while nothing else is to do.
+    pub(crate) fn prepare(&mut self) {
+        if let Some(host) = &mut self.host {
+            host.prepare();
+        }
+    }
+
     pub(crate) fn add_to(&self, stats: &mut Stats) {
         stats.device_cache = self.device.as_ref().map(PrefixCache::stats).unwrap_or_default();
         stats.host_cache = self.host.as_ref().map(PrefixCache::stats).unwrap_or_default();

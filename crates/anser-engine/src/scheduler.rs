@@ -153,6 +153,7 @@ impl Scheduler {
         self.retry_time = (2 * self.retry_time).min(MAX_RETRY_TIME);
         let idle = (self.rows.has_drawing()).then_some(IDLE_TIME);
         let at_most = [by, until_deadline, retry, queued, idle].into_iter().flatten().min();
+        self.cache.prepare();
         let began = Instant::now();
         self.shared.wait(at_most);
         if idle.is_some() && began.elapsed() >= IDLE_TIME {

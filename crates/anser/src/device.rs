@@ -269,10 +269,20 @@ impl Executor {
         }
     }
 
-    /// A copy of the state in `slot`, in the order of `layout`.
-    pub(crate) fn read_state(&mut self, slot: SlotId, layout: &Arc<StateLayout>) -> Result<State, Error> {
+    /// A copy of the state in `slot`, in the order of `layout`; on the CPU in the memory of `spare`.
+    pub(crate) fn read_state(
+        &mut self,
+        slot: SlotId,
+        layout: &Arc<StateLayout>,
+        spare: Vec<f32>,
+    ) -> Result<State, Error> {
         let state = match self {
-            Executor::Cpu(cpu) => State::from_vec(layout.clone(), cpu.state(slot).unwrap_or_default().to_vec()),
+            Executor::Cpu(cpu) => {
+                let mut data = spare;
+                data.clear();
+                data.extend_from_slice(cpu.state(slot).unwrap_or_default());
+                State::from_vec(layout.clone(), data)
+            }
             #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => match gpu.read_state(slot) {
                 Ok(data) => State::from_finite(layout.clone(), data),

@@ -265,8 +265,13 @@ impl Session {
     /// # Errors
     /// If the device fails; [`Error::NotFinite`] if a number of the state is not finite.
     pub fn state(&mut self) -> Result<State, Error> {
+        self.state_in(vec![])
+    }
+
+    /// [`Session::state`] in the memory of `spare`, where that is possible.
+    pub(crate) fn state_in(&mut self, spare: Vec<f32>) -> Result<State, Error> {
         self.flush()?;
-        let read = self.model.executor()?.read_state(self.slot, self.model.state_layout());
+        let read = self.model.executor()?.read_state(self.slot, self.model.state_layout(), spare);
         let state = read.map_err(|error| match error {
             Error::State(anser_model::StateError::NotFinite { part, layer, index, value }) => Error::NotFinite {
                 file: self.model.name().into(),

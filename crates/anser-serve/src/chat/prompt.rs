@@ -40,7 +40,12 @@ impl Prompt {
         let n_system = turns.iter().take_while(|message| message.role == Role::System).count();
         let whole = template.render(turns, opening);
         let end_of = |rendered: &str| rendered.len() - opening_len;
-        let mut ends = vec![end_of(&template.render(&turns[..n_system], opening)), end_of(&whole)];
+        // Where an answer stands in later prompts as it was opened, the state after the opening serves them, too, and the opening is not
+        // read in a step of its own.
+        let answer = template.render(&[Message::assistant("x")], opening);
+        let stays = answer.starts_with(&template.render(&[], opening));
+        let last_end = if stays { whole.len() } else { end_of(&whole) };
+        let mut ends = vec![end_of(&template.render(&turns[..n_system], opening)), last_end];
         ends.retain(|&end| end > 0);
         ends.dedup();
         let plain = Opening::Answer(Thinking::Off);

@@ -33,11 +33,10 @@ impl Candidates {
             match *word {
                 0 => logits.fill(f32::NEG_INFINITY),
                 u32::MAX => {}
-                word => {
-                    let is_forbidden = |bit: usize| word >> bit & 1 == 0;
-                    let forbidden = logits.iter_mut().enumerate().filter(|(bit, _)| is_forbidden(*bit));
-                    forbidden.for_each(|(_, logit)| *logit = f32::NEG_INFINITY);
-                }
+                // Every logit is written, so that the compiler makes vectors of this.
+                word => logits.iter_mut().enumerate().for_each(|(bit, logit)| {
+                    *logit = if word >> bit & 1 == 0 { f32::NEG_INFINITY } else { *logit };
+                }),
             }
         }
         self.logits[n_covered..].fill(f32::NEG_INFINITY);

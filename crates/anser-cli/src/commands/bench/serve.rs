@@ -65,6 +65,11 @@ pub(super) fn run(args: &BenchServeArgs) -> Result<(), Failure> {
     report.print(clients.json)
 }
 
+/// What the answers of chats are made of, each with a space before it. Those of random weights would be parts of letters and of words
+/// otherwise, which no client sends back as they were drawn; a trained model's are text.
+const WORDS: [&str; 16] =
+    ["the", "of", "and", "to", "in", "is", "that", "for", "it", "as", "was", "with", "be", "by", "on", "not"];
+
 /// The first and the last turn of a chat, one in each run: milliseconds to their first tokens.
 fn measure_chat(
     args: &BenchServeArgs,
@@ -73,6 +78,8 @@ fn measure_chat(
     text: &[u32],
 ) -> Result<Vec<(String, Spread)>, Failure> {
     let tokenizer = model.tokenizer()?;
+    let words = WORDS.map(|word| tokenizer.encode(format!(" {word}").as_bytes()));
+    let words: Vec<u32> = words.into_iter().filter(|ids| ids.len() == 1).flatten().collect();
     let mut turns_ms: Vec<Vec<f64>> = vec![];
     for run in 0..args.clients.runs {
         let message = |(turn, tokens): (usize, &[u32])| {
@@ -82,7 +89,8 @@ fn measure_chat(
             Ok(if turn == 0 { format!("Chat {run} of {}. {text}", std::process::id()) } else { text })
         };
         let messages = text.chunks(N_CHAT_TOKENS).take(args.turns).enumerate().map(message);
-        turns_ms.push(client.chat(messages.collect::<Result<Vec<String>, Failure>>()?, N_CHAT_TOKENS)?);
+        let messages = messages.collect::<Result<Vec<String>, Failure>>()?;
+        turns_ms.push(client.chat(messages, &words, N_CHAT_TOKENS)?);
     }
     let of_turn = |turn: usize| {
         let runs = turns_ms.iter().filter_map(|turns| turns.get(turn - 1).copied()).collect();

@@ -4,7 +4,7 @@ use crate::commands::bench::clients::Seen;
 use crate::printable::printable;
 use crate::report::Failure;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::io::{BufRead, BufReader, Read};
 use std::time::Instant;
 use ureq::Agent;
@@ -87,15 +87,16 @@ impl Client {
         Ok(seen)
     }
 
-    /// Holds a chat of these messages, with answers of `n_tokens` tokens at most. Returns the milliseconds from each message to the first
-    /// token of its answer.
-    pub(super) fn chat(&self, messages: Vec<String>, n_tokens: usize) -> Result<Vec<f64>, Failure> {
+    /// Holds a chat of these messages, with answers of `n_tokens` tokens at most, all of them among `words`. Returns the milliseconds from
+    /// each message to the first token of its answer.
+    pub(super) fn chat(&self, messages: Vec<String>, words: &[u32], n_tokens: usize) -> Result<Vec<f64>, Failure> {
+        let bias: Map<String, Value> = words.iter().map(|id| (id.to_string(), 100.into())).collect();
         let mut chat: Vec<Value> = vec![];
         let mut first_ms = vec![];
         for message in messages {
             chat.push(json!({"role": "user", "content": message}));
             let body = json!({
-                "model": self.model, "messages": chat, "max_tokens": n_tokens, "temperature": 0,
+                "model": self.model, "messages": chat, "max_tokens": n_tokens, "temperature": 0, "logit_bias": bias,
                 "stream": true, "stream_options": {"include_usage": true},
             });
             let (mut seen, mut last, mut answer) = (Seen::default(), None, String::new());
