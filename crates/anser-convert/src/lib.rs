@@ -37,7 +37,7 @@ pub use file_type::FileType;
 pub use gguf::GgufOptions;
 pub use header::{Architecture, Header, Rwkv6Ranks, Rwkv7Ranks};
 pub use imatrix::ImportanceMatrix;
-pub use mix::{Candidate, bounds, choose};
+pub use mix::{Candidate, bounds, choose, choose_for_cost};
 pub use output::{FloatType, Form, Output, OutputTensor};
 pub use pattern::TypeRule;
 pub use quantize::QuantizeOptions;

@@ -20,52 +20,90 @@ pub struct Candidate {
 /// Chooses a candidate for each matrix, by its number, such that all matrices together have at most `limit` bytes and Σ cost is
 /// smallest. `None` if the smallest candidates do not fit.
 ///
-/// It is the knapsack problem of several choices, solved by dynamic programming: `best[b]` is the smallest cost of the matrices so far within b
-/// steps of bytes. Sizes are rounded up to whole steps, of which there are 32,768 between the smallest mix and the limit, so that the
-/// limit holds exactly. The same candidates give the same choice.
+/// Sizes are rounded up to whole steps, of which there are 32,768 between the smallest mix and the limit, so that the limit holds exactly. The
+/// same candidates give the same choice.
 pub fn choose(matrices: &[Vec<Candidate>], limit: u64) -> Option<Vec<usize>> {
-    let smallest = |candidates: &Vec<Candidate>| candidates.iter().map(|c| c.n_bytes).min();
-    let least: u64 = matrices.iter().map(smallest).sum::<Option<u64>>()?;
-    let room = limit.checked_sub(least)?;
-    let unit = room.div_ceil(N_STEPS as u64).max(1);
-    let n_steps = (room / unit) as usize;
-    let mut best = vec![0.0f64; n_steps + 1];
-    // For each matrix and number of steps, the candidate of the best mix.
-    let mut chosen: Vec<Vec<u8>> = vec![];
-    for candidates in matrices {
-        let base = smallest(candidates)?;
-        let steps = |candidate: &Candidate| (candidate.n_bytes - base).div_ceil(unit) as usize;
-        let (mut next, mut of_next) = (vec![f64::INFINITY; n_steps + 1], vec![0; n_steps + 1]);
-        for (number, candidate) in candidates.iter().enumerate().take(usize::from(u8::MAX)) {
-            let steps = steps(candidate);
-            for at in steps..=n_steps {
-                let cost = best[at - steps] + candidate.cost;
-                if cost < next[at] {
-                    (next[at], of_next[at]) = (cost, number as u8);
+    let [least, _] = bounds(matrices);
+    let mixes = Mixes::new(matrices, limit.checked_sub(least)?)?;
+    Some(mixes.choice(mixes.best.len() - 1))
+}
+
+/// Chooses a candidate for each matrix such that Σ cost is at most `most`, with as few bytes as steps of 1/32,768 of what lies between the smallest
+/// and the best mix allow. `None` if no mix costs so little.
+pub fn choose_for_cost(matrices: &[Vec<Candidate>], most: f64) -> Option<Vec<usize>> {
+    let [least, best] = bounds(matrices);
+    // Each matrix may waste a step by rounding up, for which there is room.
+    let room = best - least;
+    let mixes = Mixes::new(matrices, room + room / N_STEPS as u64 * matrices.len() as u64 + matrices.len() as u64)?;
+    // Costs do not grow with the bytes.
+    let at = mixes.best.partition_point(|&cost| cost > most);
+    (at < mixes.best.len()).then(|| mixes.choice(at))
+}
+
+/// The best mixes for all numbers of steps of bytes: the knapsack problem of several choices, solved by dynamic programming.
+struct Mixes<'a> {
+    matrices: &'a [Vec<Candidate>],
+    unit: u64,
+    /// For each number of steps, the smallest cost of a mix of at most so many.
+    best: Vec<f64>,
+    /// For each matrix and number of steps, its candidate in the best mix of this matrix and those before it.
+    chosen: Vec<Vec<u8>>,
+}
+
+/// The bytes of the smallest candidate.
+fn smallest(candidates: &[Candidate]) -> u64 {
+    candidates.iter().map(|candidate| candidate.n_bytes).min().unwrap_or(0)
+}
+
+impl<'a> Mixes<'a> {
+    /// For at most `room` bytes more than the smallest mix has. `None` if a matrix has no candidate.
+    fn new(matrices: &'a [Vec<Candidate>], room: u64) -> Option<Mixes<'a>> {
+        if matrices.iter().any(Vec::is_empty) {
+            return None;
+        }
+        let unit = room.div_ceil(N_STEPS as u64).max(1);
+        let n_steps = (room / unit) as usize;
+        let mut mixes = Mixes { matrices, unit, best: vec![0.0; n_steps + 1], chosen: vec![] };
+        for candidates in matrices {
+            let (mut next, mut of_next) = (vec![f64::INFINITY; n_steps + 1], vec![0; n_steps + 1]);
+            for (number, candidate) in candidates.iter().enumerate().take(usize::from(u8::MAX)) {
+                let steps = mixes.steps(candidates, candidate);
+                for at in steps..=n_steps {
+                    let cost = mixes.best[at - steps] + candidate.cost;
+                    if cost < next[at] {
+                        (next[at], of_next[at]) = (cost, number as u8);
+                    }
                 }
             }
+            mixes.best = next;
+            mixes.chosen.push(of_next);
         }
-        best = next;
-        chosen.push(of_next);
+        Some(mixes)
     }
-    let mut at = n_steps;
-    let mut choice = vec![0; matrices.len()];
-    for (i, candidates) in matrices.iter().enumerate().rev() {
-        let number = usize::from(chosen[i][at]);
-        choice[i] = number;
-        at -= (candidates[number].n_bytes - smallest(candidates)?).div_ceil(unit) as usize;
+
+    /// The steps that a candidate takes beyond the smallest one.
+    fn steps(&self, candidates: &[Candidate], candidate: &Candidate) -> usize {
+        (candidate.n_bytes - smallest(candidates)).div_ceil(self.unit) as usize
     }
-    Some(choice)
+
+    /// The numbers of the candidates in the best mix of at most `at` steps.
+    fn choice(&self, mut at: usize) -> Vec<usize> {
+        let mut choice = vec![0; self.matrices.len()];
+        for (i, candidates) in self.matrices.iter().enumerate().rev() {
+            choice[i] = usize::from(self.chosen[i][at]);
+            at -= self.steps(candidates, &candidates[choice[i]]);
+        }
+        choice
+    }
 }
 
 /// The bytes of the smallest mix, and those of the one that costs least.
 pub fn bounds(matrices: &[Vec<Candidate>]) -> [u64; 2] {
-    let smallest = |candidates: &Vec<Candidate>| candidates.iter().map(|c| c.n_bytes).min().unwrap_or(0);
     let best = |candidates: &Vec<Candidate>| {
         let best = candidates.iter().min_by(|a, b| a.cost.total_cmp(&b.cost).then(a.n_bytes.cmp(&b.n_bytes)));
         best.map_or(0, |best| best.n_bytes)
     };
-    [matrices.iter().map(smallest).sum(), matrices.iter().map(best).sum()]
+    [matrices.iter().map(|candidates| smallest(candidates)).sum(), matrices.iter().map(best).sum()]
 }
 
 #[cfg(test)]
@@ -102,6 +140,12 @@ mod tests {
             let best = fitting.map(|(_, cost)| cost).fold(f64::INFINITY, f64::min);
             let (n_bytes, cost) = sums(&choose(&matrices, limit).unwrap());
             assert!(n_bytes <= limit && cost == best, "{n_bytes} of {limit} bytes, {cost} beside {best}");
+
+            // For a cost: no mix of fewer bytes costs as little.
+            let most = next(3000) as f64;
+            let all = (0..4usize.pow(5)).map(|code| sums(&[0, 1, 2, 3, 4].map(|i| code / 4usize.pow(i) % 4)));
+            let fewest = all.filter(|&(_, cost)| cost <= most).map(|(n_bytes, _)| n_bytes).min();
+            assert_eq!(choose_for_cost(&matrices, most).map(|choice| sums(&choice).0), fewest, "{most}");
         }
     }
 
@@ -114,6 +158,8 @@ mod tests {
         assert_eq!(choose(&matrices, u64::MAX), Some(vec![1, 0]));
         assert_eq!(bounds(&matrices), [15, 35]);
         assert_eq!(choose(&[], 0), Some(vec![]));
+        assert_eq!(choose_for_cost(&matrices, 1.0), Some(vec![1, 0]));
+        assert_eq!(choose_for_cost(&matrices, 0.5), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::divergence::Divergence;
 use crate::error::Error;
 use crate::model::Model;
 use anser_cpu::{Cpu, Mode};
-use anser_model::{Plan, Sequence, State, Step, Weight};
+use anser_model::{Plan, Sequence, State, Step, Weight, gguf_name};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -62,7 +62,8 @@ impl Calibration {
         self.pieces.iter().map(Vec::len).sum()
     }
 
-    /// How far the model's distributions are from its own if `weights` stand in the place of those of the same names and shapes.
+    /// How far the model's distributions are from its own if `weights` stand in the place of those of the same names, BlinkDL's or
+    /// GGUF's, and shapes.
     /// `progress(read, total)`, in tokens, may end the call.
     ///
     /// # Errors
@@ -75,7 +76,7 @@ impl Calibration {
         let mut plan = (*self.plan).clone();
         for weight in weights {
             let mut is_used = false;
-            for place in plan.weights.iter_mut().filter(|place| place.name() == weight.name()) {
+            for place in plan.weights.iter_mut().filter(|place| is_named(place, weight.name())) {
                 if [place.n_rows(), place.n_cols()] == [weight.n_rows(), weight.n_cols()] {
                     *place = weight.clone();
                     is_used = true;
@@ -131,4 +132,9 @@ impl Calibration {
         }
         Ok(())
     }
+}
+
+/// Whether the plan's weight has this name, as BlinkDL or as GGUF files spell it.
+fn is_named(weight: &Weight, name: &str) -> bool {
+    weight.name() == name || gguf_name(weight.name()).is_some_and(|(spelled, row)| row.is_none() && spelled == name)
 }

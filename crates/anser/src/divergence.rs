@@ -123,22 +123,23 @@ impl Model {
     }
 }
 
-/// Σ p · (ln p − ln q) of the softmaxes p and q of two rows of logits `[V]`, in nats. Rounding may leave a sum of equal rows below 0,
-/// which no divergence is, so that such sums are 0.
+/// Σ p · (ln p − ln q) of the softmaxes p and q of two rows of logits a and b `[V]`, in nats: Σ p · (a − b) − (ln Σ e^a − ln Σ e^b), which is
+/// exactly 0 for equal rows. Rounding may leave other sums below 0, which no divergence is, so that such sums are 0.
 fn kl(a: &[f32], b: &[f32]) -> f64 {
-    let (log_sum_a, log_sum_b) = (log_sum(a), log_sum(b));
-    let terms = a.iter().zip(b).map(|(&a, &b)| {
-        let (log_p, log_q) = (f64::from(a) - log_sum_a, f64::from(b) - log_sum_b);
+    let [max_a, max_b] = [a, b].map(|row| f64::from(row.iter().copied().fold(f32::NEG_INFINITY, f32::max)));
+    let [mut sum_a, mut sum_b, mut sum_difference] = [0.0f64; 3];
+    for (&a, &b) in a.iter().zip(b) {
+        let (a, b) = (f64::from(a), f64::from(b));
+        let p = (a - max_a).exp();
+        sum_a += p;
+        sum_b += (b - max_b).exp();
         // What is impossible for the first model does not count: p · ln p tends to 0.
-        if log_p == f64::NEG_INFINITY { 0.0 } else { log_p.exp() * (log_p - log_q) }
-    });
-    terms.sum::<f64>().max(0.0)
-}
-
-/// ln Σ e^logit
-fn log_sum(logits: &[f32]) -> f64 {
-    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    logits.iter().map(|&x| (f64::from(x) - max).exp()).sum::<f64>().ln() + max
+        if p > 0.0 {
+            sum_difference += p * (a - b);
+        }
+    }
+    let log_sums = (sum_a.ln() + max_a) - (sum_b.ln() + max_b);
+    (sum_difference / sum_a - log_sums).max(0.0)
 }
 
 /// The index of the largest logit; of equal ones the first.

@@ -75,7 +75,7 @@ pub(crate) struct MixArgs {
     #[arg(conflicts_with_all = ["file_type", "size"])]
     pub(crate) target_kl: Option<f64>,
     /// Measure on this text what the errors of each matrix do to the model's distributions: the model is run once for each matrix or group
-    /// of matrices. Without it the errors of all matrices count the same, relative to what they multiply
+    /// of matrices. Without it errors count as they did with the demo model, relative to what the matrices multiply
     #[arg(long, value_name = "FILE", conflicts_with = "file_type")]
     pub(crate) calibrate: Option<PathBuf>,
     /// The number of tokens of the calibration text that are read each time, in pieces of 256 from all parts of it; each takes 262 kB of memory

@@ -11,7 +11,9 @@ use crate::output::Output as Standard;
 use crate::report::Failure;
 use crate::term::{Progress, note};
 use anser::{Calibration, CancelToken, InputSquares, Model, Weight};
-use anser_convert::{Candidate, FileType, ImportanceMatrix, Output, QuantizeOptions, TensorErrors, bounds};
+use anser_convert::{
+    Candidate, FileType, ImportanceMatrix, Output, QuantizeOptions, TensorErrors, bounds, choose_for_cost,
+};
 use anser_format::DType;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -23,8 +25,14 @@ const PIECE_LEN: usize = 256;
 const MATRIX_N_TOKENS: usize = 16 << 10;
 /// The most bands of layers: matrices of one kind in one band are measured together.
 const MAX_N_BANDS: usize = 8;
+/// The share of the cost of a mix from which a matrix is measured in each type that it may get, and how often that is repeated for
+/// another mix.
+const LARGE_SHARE: f64 = 0.05;
+const N_REFINEMENTS: usize = 4;
 /// How often a mix for --target-kl is measured and corrected.
 const N_CORRECTIONS: usize = 8;
+/// The share of --target-kl from which a mix is near enough to it.
+const NEAR_ENOUGH: f64 = 0.95;
 
 /// The mix that was chosen.
 pub(crate) struct Chosen {
@@ -97,10 +105,17 @@ pub(super) fn choose(
         go_on(&cancel)
     })?;
     drop(progress);
-    let mut mixer =
-        Mixer { output, matrix: matrix.as_ref(), cancel: &cancel, errors, factors: vec![], calibration: None };
+    let mut mixer = Mixer {
+        output,
+        matrix: matrix.as_ref(),
+        cancel: &cancel,
+        errors,
+        factors: vec![],
+        measured: BTreeMap::new(),
+        calibration: None,
+    };
     match &text {
-        None => mixer.factors = vec![1.0; mixer.errors.len()],
+        None => mixer.factors = usual_factors(&mixer.errors),
         Some(text) => mixer.calibrate(text, &args.mix)?,
     }
     let (types, measured_kl) = match (args.mix.size, args.mix.target_kl) {
@@ -197,6 +212,8 @@ struct Mixer<'a> {
     errors: Vec<TensorErrors>,
     /// For each matrix, the cost of a relative squared error of 1.
     factors: Vec<f64>,
+    /// Costs that were measured in the very type, by the number of the matrix.
+    measured: BTreeMap<(usize, &'static str), f64>,
     calibration: Option<Calibration>,
 }
 
@@ -274,34 +291,79 @@ impl Mixer<'_> {
     }
 
     fn candidates(&self) -> Vec<Vec<Candidate>> {
-        let of = |(tensor, &factor): (&TensorErrors, &f64)| {
+        let of = |(i, tensor): (usize, &TensorErrors)| {
             let candidate =
-                |&(dtype, n_bytes, error): &(DType, u64, f64)| Candidate { dtype, n_bytes, cost: factor * error };
+                |&(dtype, n_bytes, _): &(DType, u64, f64)| Candidate { dtype, n_bytes, cost: self.cost_of(i, dtype) };
             tensor.of_types.iter().map(candidate).collect()
         };
-        self.errors.iter().zip(&self.factors).map(of).collect()
+        self.errors.iter().enumerate().map(of).collect()
     }
 
     /// The best mix whose matrices have at most `limit` bytes; `None` if none has.
     fn best(&self, limit: u64) -> Option<Types> {
         let candidates = self.candidates();
         let choice = anser_convert::choose(&candidates, limit)?;
-        let of = |((tensor, candidates), number): ((&TensorErrors, &Vec<Candidate>), usize)| {
-            (tensor.name.clone(), candidates[number].dtype)
-        };
-        Some(self.errors.iter().zip(&candidates).zip(choice).map(of).collect())
+        Some(self.types_of(&candidates, &choice))
+    }
+
+    /// The types of a choice.
+    fn types_of(&self, candidates: &[Vec<Candidate>], choice: &[usize]) -> Types {
+        let chosen = self.errors.iter().zip(candidates).zip(choice);
+        chosen.map(|((tensor, candidates), &number)| (tensor.name.clone(), candidates[number].dtype)).collect()
     }
 
     fn cost(&self, types: &Types) -> f64 {
-        let each = self.errors.iter().zip(&self.factors).zip(types);
-        each.map(|((tensor, factor), (_, dtype))| factor * error_of(tensor, *dtype)).sum()
+        types.iter().enumerate().map(|(i, (_, dtype))| self.cost_of(i, *dtype)).sum()
+    }
+
+    /// What matrix `i` costs in a type: as measured, or in proportion to its error.
+    fn cost_of(&self, i: usize, dtype: DType) -> f64 {
+        let measured = self.measured.get(&(i, dtype.name())).copied();
+        measured.unwrap_or_else(|| self.factors[i] * error_of(&self.errors[i], dtype))
+    }
+
+    /// The best mix whose matrices have at most `limit` bytes, where those that cost most of all are measured by themselves in their types
+    /// and the neighbouring ones, until nothing new is to be measured; `None` if none has so few bytes.
+    fn refined(&mut self, limit: u64) -> Result<Option<Types>, Failure> {
+        for _ in 0..N_REFINEMENTS {
+            let Some(types) = self.best(limit) else { return Ok(None) };
+            let Some(calibration) = &self.calibration else { return Ok(Some(types)) };
+            let total = self.cost(&types);
+            let mut wanted = vec![];
+            for (i, (name, dtype)) in types.iter().enumerate() {
+                if self.cost_of(i, *dtype) < LARGE_SHARE * total {
+                    continue;
+                }
+                let candidates = &self.errors[i].of_types;
+                let at = candidates.iter().position(|(other, ..)| other == dtype).unwrap_or(0);
+                let near = candidates[at.saturating_sub(1)..].iter().take(3).map(|&(dtype, ..)| dtype);
+                let new = near.filter(|dtype| dtype.is_quantized() && !self.measured.contains_key(&(i, dtype.name())));
+                wanted.extend(new.map(|dtype| (i, name.clone(), dtype)));
+            }
+            if wanted.is_empty() {
+                return Ok(Some(types));
+            }
+            let mut progress = Progress::new("measuring large costs, tokens");
+            let (n_tokens, n_wanted) = (calibration.n_tokens(), wanted.len());
+            let mut costs = vec![];
+            for (done, (i, name, dtype)) in wanted.into_iter().enumerate() {
+                let weights = self.weights(&vec![(name, dtype)])?;
+                let divergence = calibration.divergence(&weights, |read, _| {
+                    progress.update(done * n_tokens + read, n_wanted * n_tokens);
+                    go_on(self.cancel)
+                })?;
+                costs.push(((i, dtype.name()), divergence.mean()));
+            }
+            self.measured.extend(costs);
+        }
+        Ok(self.best(limit))
     }
 
     /// The mix for a file of at most `limit` bytes, and its measured divergence. llama-quantize's mixes that fit are measured beside it, and
     /// the best one wins.
-    fn within(&self, limit: u64) -> Result<(Types, Option<f64>), Failure> {
+    fn within(&mut self, limit: u64) -> Result<(Types, Option<f64>), Failure> {
         let n_other = self.n_other_bytes()?;
-        let best = limit.checked_sub(n_other).and_then(|room| self.best(room));
+        let best = limit.checked_sub(n_other).map(|room| self.refined(room)).transpose()?.flatten();
         let Some(types) = best else {
             let [least, most] = bounds(&self.candidates()).map(|n_bytes| n_bytes + n_other);
             return Err(Failure::Usage(format!(
@@ -343,42 +405,42 @@ impl Mixer<'_> {
     /// The smallest mix whose divergence is measured to be at most `target`. The measurements of single matrices say where it is about;
     /// measuring whole mixes corrects that.
     fn reaching(&self, target: f64) -> Result<(Types, Option<f64>), Failure> {
-        let [mut low, mut high] = bounds(&self.candidates());
-        let mut found: Option<(Types, Option<f64>)> = None;
-        // What the sum of the matrices' costs may be.
-        let mut allowed = target;
+        let candidates = self.candidates();
+        let [_, best] = bounds(&candidates);
+        let mut found: Option<(u64, Types, f64)> = None;
+        // What the sum of the matrices' costs may be: less than `too_much`, and more than what has been good already.
+        let (mut allowed, mut good, mut too_much) = (target, 0.0f64, f64::INFINITY);
         for _ in 0..N_CORRECTIONS {
-            let (mut least, mut most) = (low, high);
-            while least < most {
-                let middle = least + (most - least) / 2;
-                match self.best(middle).is_some_and(|types| self.cost(&types) <= allowed) {
-                    true => most = middle,
-                    false => least = middle + 1,
+            let Some(choice) = choose_for_cost(&candidates, allowed) else { break };
+            let types = self.types_of(&candidates, &choice);
+            let Some(kl) = self.measure(&types)? else { break };
+            let n_bytes: u64 = candidates.iter().zip(&choice).map(|(matrix, &number)| matrix[number].n_bytes).sum();
+            let cost = self.cost(&types);
+            if kl > target {
+                too_much = too_much.min(allowed);
+            } else {
+                good = good.max(allowed);
+                if found.as_ref().is_none_or(|(least, ..)| n_bytes < *least) {
+                    found = Some((n_bytes, types, kl));
+                }
+                if kl > NEAR_ENOUGH * target {
+                    break;
                 }
             }
-            let Some(types) = self.best(most) else { break };
-            let Some(kl) = self.measure(&types)? else { break };
-            let cost = self.cost(&types);
-            let is_good = kl <= target;
-            if is_good {
-                found = Some((types, Some(kl)));
-                high = most.saturating_sub(1).max(low);
-            } else {
-                low = (most + 1).min(high);
-            }
-            if low >= high || (is_good && kl > 0.97 * target) {
+            let next = cost * target / kl.max(f64::MIN_POSITIVE);
+            let next = if next > good && next < too_much { next } else { (good + too_much.min(4.0 * target)) / 2.0 };
+            if next == allowed {
                 break;
             }
-            allowed = (cost * target / kl.max(f64::MIN_POSITIVE)).min(allowed * 4.0);
+            allowed = next;
         }
-        if let Some(found) = found {
-            return Ok(found);
+        if let Some((_, types, kl)) = found {
+            return Ok((types, Some(kl)));
         }
-        // The mix without errors, as far as there is one.
-        let [_, most] = bounds(&self.candidates());
-        let best = self.best(most);
-        let measured = best.as_ref().map(|types| self.measure(types)).transpose()?.flatten();
-        match (best, measured) {
+        // The best mix, which is the source itself where that is not quantized.
+        let types = self.best(best);
+        let measured = types.as_ref().map(|types| self.measure(types)).transpose()?.flatten();
+        match (types, measured) {
             (Some(types), Some(kl)) if kl <= target => Ok((types, Some(kl))),
             (_, measured) => Err(Failure::Usage(format!(
                 "--target-kl {target}: the best mix of this model has a divergence of {:.3e} nats; ask for more",
@@ -390,15 +452,17 @@ impl Mixer<'_> {
     fn report(&self, types: &Types, measured_kl: Option<f64>) -> Result<Report, Failure> {
         let mut output = self.output.clone();
         output.assign(types, self.matrix)?;
-        let of = |((tensor, factor), (_, dtype)): ((&TensorErrors, &f64), &(String, DType))| {
-            let error = error_of(tensor, *dtype);
-            Row { name: tensor.name.clone(), r#type: dtype.name(), relative_error: error.sqrt(), cost: factor * error }
+        let of = |(i, (name, dtype)): (usize, &(String, DType))| Row {
+            name: name.clone(),
+            r#type: dtype.name(),
+            relative_error: error_of(&self.errors[i], *dtype).sqrt(),
+            cost: self.cost_of(i, *dtype),
         };
         Ok(Report {
             n_bytes: output.file_n_bytes()?,
             expected_kl: self.calibration.as_ref().map(|_| self.cost(types)),
             measured_kl,
-            types: self.errors.iter().zip(&self.factors).zip(types).map(of).collect(),
+            types: types.iter().enumerate().map(of).collect(),
         })
     }
 }
@@ -415,12 +479,32 @@ fn error_of(tensor: &TensorErrors, dtype: DType) -> f64 {
     tensor.of_types.iter().find(|(other, ..)| *other == dtype).map_or(0.0, |&(.., error)| error)
 }
 
+/// The layer of a matrix by its name in GGUF, and the rest of the name; `None` outside of the layers.
+fn in_layer(name: &str) -> Option<(usize, &str)> {
+    let (layer, name) = name.strip_prefix("blk.")?.split_once('.')?;
+    Some((layer.parse().ok()?, name))
+}
+
+/// What relative squared errors cost where nothing is measured: those of a kind of matrices in all layers together 1, those of the head and of the
+/// embedding what they were measured to cost beside that with the demo model.
+fn usual_factors(errors: &[TensorErrors]) -> Vec<f64> {
+    const HEAD: f64 = 2.7;
+    const EMBEDDING: f64 = 1.8;
+    let layers = errors.iter().filter_map(|tensor| in_layer(&tensor.name));
+    let n_layers = layers.map(|(layer, _)| layer + 1).max().unwrap_or(1) as f64;
+    let of = |tensor: &TensorErrors| match (&tensor.name[..], in_layer(&tensor.name)) {
+        (_, Some(_)) => 1.0 / n_layers,
+        ("output.weight", None) => HEAD,
+        (_, None) => EMBEDDING,
+    };
+    errors.iter().map(of).collect()
+}
+
 /// Matrices that are measured together: those of one name in neighbouring layers, at most [`MAX_N_BANDS`] groups a name.
 fn groups(errors: &[TensorErrors], n_layer: usize) -> BTreeMap<(usize, String), Vec<usize>> {
     let mut groups: BTreeMap<(usize, String), Vec<usize>> = BTreeMap::new();
     for (i, tensor) in errors.iter().enumerate() {
-        let in_layer = tensor.name.strip_prefix("blk.").and_then(|name| name.split_once('.'));
-        let key = match in_layer.and_then(|(layer, name)| Some((layer.parse::<usize>().ok()?, name))) {
+        let key = match in_layer(&tensor.name) {
             Some((layer, name)) => (1 + layer * MAX_N_BANDS.min(n_layer.max(1)) / n_layer.max(1), name.to_owned()),
             None => (0, tensor.name.clone()),
         };

@@ -55,7 +55,9 @@ fn errors_and_matrices_are_those_of_files() {
 /// A file has as many bytes as were foretold, and the types that were assigned.
 #[test]
 fn sizes_of_files_are_exact() {
-    for file in [formats("quant/q7-f16.gguf"), formats("gguf/m6-rescale2.gguf"), open("unpacked/formats/gguf/rwkv6qwen2.gguf")] {
+    for file in
+        [formats("quant/q7-f16.gguf"), formats("gguf/m6-rescale2.gguf"), open("unpacked/formats/gguf/rwkv6qwen2.gguf")]
+    {
         let mut output = Output::same_gguf(&file).unwrap();
         assert_eq!(output.file_n_bytes().unwrap(), bytes(&output).len() as u64, "{}", file.name());
         let errors = output.quantization_errors(|_, _| ControlFlow::Continue(())).unwrap();

@@ -84,7 +84,9 @@ fn weights_errors_are_those_of_the_files_numbers() {
     let found = a.weight_errors(&b, go_on).unwrap();
     assert_eq!(found.errors.len(), a.plan().weights.len());
     assert_eq!(found.unmatched, Vec::<String>::new());
-    for (name, tensor) in [("blocks.3.ffn.key.weight", "blk.3.channel_mix_key.weight"), ("head.weight", "output.weight")] {
+    for (name, tensor) in
+        [("blocks.3.ffn.key.weight", "blk.3.channel_mix_key.weight"), ("head.weight", "output.weight")]
+    {
         let [a, b] = ["demo-f16.gguf", "demo-q4_k_m.gguf"].map(|file| numbers(file, tensor));
         let difference: f64 = a.iter().zip(&b).map(|(&a, &b)| f64::from(a - b).powi(2)).sum();
         let expected = (difference / a.iter().map(|&a| f64::from(a).powi(2)).sum::<f64>()).sqrt();

@@ -46,9 +46,11 @@ fn expected(model: &Model, pieces: &[&[u32]]) -> Vec<(String, Vec<f64>)> {
 
 #[test]
 fn sums_are_those_of_the_plain_loops_in_every_version() {
-    let tokens: Vec<u32> = (0..70).map(|i| 1 + i * 7 % 70).collect();
+    let tokens: Vec<u32> = (0..70).map(|i| 1 + i * 7 % 60).collect();
     let pieces = [&tokens[..33], &tokens[33..34], &tokens[34..]];
-    for name in ["m4.pth", "m52.pth", "m6.pth", "gguf/f7-f16.gguf", "m7a.pth", "gguf/rwkv6qwen2.gguf", "gguf/arwkv7.gguf"] {
+    for name in
+        ["m4.pth", "m52.pth", "m6.pth", "gguf/f7-f16.gguf", "m7a.pth", "gguf/rwkv6qwen2.gguf", "gguf/arwkv7.gguf"]
+    {
         let model = load(name);
         let mut squares = InputSquares::new(&model, Some(2)).unwrap();
         pieces.iter().for_each(|piece| squares.read(piece).unwrap());
