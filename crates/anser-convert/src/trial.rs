@@ -17,7 +17,7 @@ const OF_256: [DType; 7] =
     [DType::Q2_K, DType::Q3_K, DType::IQ4_XS, DType::Q4_K, DType::Q5_K, DType::Q6_K, DType::Q8_0];
 const OF_32: [DType; 4] = [DType::IQ4_NL, DType::Q5_0, DType::Q5_1, DType::Q8_0];
 /// The most elements of a matrix whose errors are measured: rows of larger ones are taken at even distances.
-const MAX_SAMPLE_LEN: usize = 1 << 22;
+const MAX_SAMPLE_LEN: usize = 1 << 17;
 /// Alignment of tensors in GGUF, in bytes.
 const ALIGNMENT: u64 = 32;
 

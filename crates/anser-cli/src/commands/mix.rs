@@ -29,6 +29,8 @@ const MAX_N_BANDS: usize = 8;
 /// another mix.
 const LARGE_SHARE: f64 = 0.05;
 const N_REFINEMENTS: usize = 4;
+/// Up to how many times the cost of the best mix by single measurements one of llama-quantize's is measured beside it.
+const MAY_BE_BETTER: f64 = 1.5;
 /// How often a mix for --target-kl is measured and corrected.
 const N_CORRECTIONS: usize = 8;
 /// The share of --target-kl from which a mix is near enough to it.
@@ -359,8 +361,8 @@ impl Mixer<'_> {
         Ok(self.best(limit))
     }
 
-    /// The mix for a file of at most `limit` bytes, and its measured divergence. llama-quantize's mixes that fit are measured beside it, and
-    /// the best one wins.
+    /// The mix for a file of at most `limit` bytes, and its measured divergence. llama-quantize's largest mix that fits is measured beside it if
+    /// it may be as good, and the better one wins.
     fn within(&mut self, limit: u64) -> Result<(Types, Option<f64>), Failure> {
         let n_other = self.n_other_bytes()?;
         let best = limit.checked_sub(n_other).map(|room| self.refined(room)).transpose()?.flatten();
@@ -370,22 +372,22 @@ impl Mixer<'_> {
                 "--size {limit}: the smallest file of this model has {least} bytes; ask for {least} to {most}"
             )));
         };
-        let mut best = (self.measure(&types)?, types);
-        if let Some(kl) = best.0 {
-            for types in self.usual_mixes(limit)? {
-                if let Some(other) = self.measure(&types)?.filter(|&other| other < kl.min(best.0.unwrap_or(kl))) {
-                    note(
-                        "A mix of llama-quantize's has a smaller divergence on the calibration text than the one by measurements, and is taken.",
-                    );
-                    best = (Some(other), types);
-                }
-            }
+        let Some(kl) = self.measure(&types)? else { return Ok((types, None)) };
+        let Some(usual) = self.usual_mix(limit)? else { return Ok((types, Some(kl))) };
+        if self.cost(&usual) < MAY_BE_BETTER * self.cost(&types)
+            && let Some(of_usual) = self.measure(&usual)?
+            && of_usual < kl
+        {
+            note(
+                "A mix of llama-quantize's has a smaller divergence on the calibration text than that by single measurements, and is taken.",
+            );
+            return Ok((usual, Some(of_usual)));
         }
-        Ok((best.1, best.0))
+        Ok((types, Some(kl)))
     }
 
-    /// The largest of llama-quantize's mixes that fit.
-    fn usual_mixes(&self, limit: u64) -> Result<Vec<Types>, Failure> {
+    /// The largest of llama-quantize's mixes that fits, of those whose types have been measured.
+    fn usual_mix(&self, limit: u64) -> Result<Option<Types>, Failure> {
         let mut largest: Option<(u64, Types)> = None;
         for file_type in FileType::ALL {
             let mut output = self.output.clone();
@@ -393,13 +395,19 @@ impl Mixer<'_> {
             if !file_type.dtype().is_quantized() || output.quantize(&options).is_err() {
                 continue;
             }
+            let types: Types = output.quantizable().map(|tensor| (tensor.name().to_owned(), tensor.dtype())).collect();
+            let is_measured = |(tensor, (_, dtype)): (&TensorErrors, &(String, DType))| {
+                tensor.of_types.iter().any(|(other, ..)| other == dtype)
+            };
             let n_bytes = output.file_n_bytes()?;
-            if n_bytes <= limit && largest.as_ref().is_none_or(|(most, _)| n_bytes > *most) {
-                let types = output.quantizable().map(|tensor| (tensor.name().to_owned(), tensor.dtype()));
-                largest = Some((n_bytes, types.collect()));
+            if n_bytes <= limit
+                && self.errors.iter().zip(&types).all(is_measured)
+                && largest.as_ref().is_none_or(|(most, _)| n_bytes > *most)
+            {
+                largest = Some((n_bytes, types));
             }
         }
-        Ok(largest.into_iter().map(|(_, types)| types).collect())
+        Ok(largest.map(|(_, types)| types))
     }
 
     /// The smallest mix whose divergence is measured to be at most `target`. The measurements of single matrices say where it is about;
