@@ -48,7 +48,7 @@ pub(crate) struct QuantizeArgs {
     pub(crate) file_type: Option<FileType>,
     #[command(flatten)]
     pub(crate) mix: MixArgs,
-    /// An importance matrix of llama-imatrix, GGUF or .dat: the errors of columns whose input is large count more
+    /// An importance matrix of anser imatrix or llama-imatrix, GGUF or .dat: the errors of columns whose input is large count more
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,
     /// Another type for the matrices whose name in GGUF the pattern matches; * stands for any text, of several the last one counts
