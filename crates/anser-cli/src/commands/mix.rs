@@ -249,7 +249,7 @@ impl Mixer<'_> {
     }
 
     /// Matrices in these types, in memory.
-    fn weights(&self, types: &Types) -> Result<Vec<Weight>, Failure> {
+    fn weights(&self, types: &[(String, DType)]) -> Result<Vec<Weight>, Failure> {
         let mut weights = vec![];
         for (name, dtype) in types {
             if self.cancel.is_cancelled() {
@@ -265,7 +265,7 @@ impl Mixer<'_> {
     }
 
     /// How far the model's distributions are with all matrices in these types, if there is a calibration text.
-    fn measure(&self, types: &Types) -> Result<Option<f64>, Failure> {
+    fn measure(&self, types: &[(String, DType)]) -> Result<Option<f64>, Failure> {
         let Some(calibration) = &self.calibration else { return Ok(None) };
         let weights = self.weights(types)?;
         let mut progress = Progress::new("measuring the mix, tokens");
@@ -314,7 +314,7 @@ impl Mixer<'_> {
         chosen.map(|((tensor, candidates), &number)| (tensor.name.clone(), candidates[number].dtype)).collect()
     }
 
-    fn cost(&self, types: &Types) -> f64 {
+    fn cost(&self, types: &[(String, DType)]) -> f64 {
         types.iter().enumerate().map(|(i, (_, dtype))| self.cost_of(i, *dtype)).sum()
     }
 
@@ -349,7 +349,7 @@ impl Mixer<'_> {
             let (n_tokens, n_wanted) = (calibration.n_tokens(), wanted.len());
             let mut costs = vec![];
             for (done, (i, name, dtype)) in wanted.into_iter().enumerate() {
-                let weights = self.weights(&vec![(name, dtype)])?;
+                let weights = self.weights(&[(name, dtype)])?;
                 let divergence = calibration.divergence(&weights, |read, _| {
                     progress.update(done * n_tokens + read, n_wanted * n_tokens);
                     go_on(self.cancel)
@@ -457,7 +457,7 @@ impl Mixer<'_> {
         }
     }
 
-    fn report(&self, types: &Types, measured_kl: Option<f64>) -> Result<Report, Failure> {
+    fn report(&self, types: &[(String, DType)], measured_kl: Option<f64>) -> Result<Report, Failure> {
         let mut output = self.output.clone();
         output.assign(types, self.matrix)?;
         let of = |(i, (name, dtype)): (usize, &(String, DType))| Row {
