@@ -55,7 +55,7 @@ impl Entry {
 }
 
 impl ImportanceMatrix {
-    /// A matrix without entries of the text `dataset`, which is read in pieces of `chunk_len` tokens, for [`ImportanceMatrix::set`];
+    /// A matrix without entries of the text `dataset`, which is read in pieces of `chunk_len` tokens, for [`ImportanceMatrix::add`];
     /// `file` is its name for messages.
     pub fn of_text(file: &str, dataset: &str, chunk_len: u32) -> ImportanceMatrix {
         ImportanceMatrix {
