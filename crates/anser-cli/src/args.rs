@@ -3,8 +3,10 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "these texts are the help of the command, with shapes in brackets")]
 
 mod bench;
+mod compare;
 mod convert;
 mod groups;
+mod imatrix;
 mod numbers;
 #[cfg(feature = "serve")]
 mod serve;
@@ -13,10 +15,12 @@ mod usage;
 #[cfg(feature = "serve")]
 pub(crate) use bench::BenchServeArgs;
 pub(crate) use bench::{BenchArgs, BenchEngineArgs, BenchKernelsArgs, BenchWhat, ClientArgs};
-pub(crate) use convert::{ConvertArgs, Layout, PathsArgs, QuantizeArgs, VocabArgs};
+pub(crate) use compare::CompareArgs;
+pub(crate) use convert::{ConvertArgs, Layout, MixArgs, PathsArgs, QuantizeArgs, VocabArgs};
 pub(crate) use groups::{
     GenerationArgs, GrammarArgs, ModelArgs, OpeningArgs, TokensArgs, about_to_open, load, not_run,
 };
+pub(crate) use imatrix::{ImatrixArgs, ImatrixWhat, MatrixFormat, MergeArgs};
 #[cfg(feature = "serve")]
 pub(crate) use serve::ServeArgs;
 pub(crate) use usage::parse;
@@ -72,9 +76,11 @@ pub(crate) enum Command {
     Embed(EmbedArgs),
     State(StateArgs),
     Perplexity(PerplexityArgs),
+    Compare(CompareArgs),
     Inspect(InspectArgs),
     Convert(ConvertArgs),
     Quantize(QuantizeArgs),
+    Imatrix(ImatrixArgs),
     Bench(BenchArgs),
     Tune(TuneArgs),
     Devices(DevicesArgs),
@@ -102,6 +108,7 @@ impl Command {
             Command::Embed(args) => of(&mut args.model),
             Command::State(args) => of(&mut args.model),
             Command::Perplexity(args) => of(&mut args.model),
+            Command::Compare(args) => (vec![&mut args.a, &mut args.b], args.opening.offline),
             Command::Inspect(args) => (vec![&mut args.model], args.offline),
             Command::Convert(ConvertArgs { paths, .. }) | Command::Quantize(QuantizeArgs { paths, .. }) => {
                 (vec![&mut paths.input], paths.offline)
@@ -113,6 +120,8 @@ impl Command {
                 None if args.compare.is_empty() => of(&mut args.model),
                 Some(BenchWhat::Kernels(_)) | None => (vec![], false),
             },
+            Command::Imatrix(args) if args.what.is_none() => of(&mut args.model),
+            Command::Imatrix(_) => (vec![], false),
             Command::Tune(args) => of(&mut args.model),
             Command::DebugPlan(args) => of(&mut args.model),
             Command::Devices(_) | Command::Completions(_) => (vec![], false),

@@ -14,8 +14,10 @@ mod interrupt;
 mod memory;
 mod npy;
 mod output;
+mod pieces;
 mod printable;
 mod report;
+mod svg;
 mod term;
 
 use std::process::ExitCode;

@@ -2,18 +2,14 @@
 //!
 //! llama-imatrix writes them as GGUF, and has written them as a form of its own (`.dat`), which many published files have.
 
+mod read;
+mod write;
+
 use crate::error::ConvertError;
-use anser_format::{MetaValue, ModelFile};
+use anser_model::gguf_name;
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::sync::Arc;
 
-/// The most bytes that a `.dat` file is read with: those of the largest models have some 40 MB.
-const MAX_N_BYTES: u64 = 1 << 30;
-/// The most bytes of a name in a `.dat` file.
-const MAX_NAME_N_BYTES: usize = 1 << 16;
 /// What the names of the sums and of their counts end in, in GGUF.
 const SUMS: &str = ".in_sum2";
 const COUNTS: &str = ".counts";
@@ -22,180 +18,212 @@ const COUNTS: &str = ".counts";
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportanceMatrix {
     pub(crate) file: String,
-    /// The text that it was made with, if the file says it.
-    pub(crate) dataset: Option<String>,
+    /// The texts that it was made with, if the file says it.
+    pub(crate) datasets: Vec<String>,
     /// The number of pieces of text, if the file says it.
     pub(crate) n_chunks: Option<u32>,
-    /// The importance of each column, by the matrix's name in GGUF files.
-    pub(crate) entries: BTreeMap<String, Arc<[f32]>>,
+    /// The number of tokens of a piece, if the file says it.
+    pub(crate) chunk_len: Option<u32>,
+    /// What the counts of the entries are numbers of.
+    unit: CountUnit,
+    /// The sums of each matrix, by its name in GGUF files.
+    pub(crate) entries: BTreeMap<String, Entry>,
+}
+
+/// What is counted: GGUF has the number of inputs, `.dat` files the number of pieces of text, with sums smaller by the same factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum CountUnit {
+    Tokens,
+    Chunks,
+}
+
+/// Sums of squares for one matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    /// For each column, the sum of its squared inputs, in the unit of the count.
+    sums: Vec<f64>,
+    count: f64,
+    /// For each column, sum over count.
+    pub(crate) importance: Arc<[f32]>,
+}
+
+impl Entry {
+    fn new(sums: Vec<f64>, count: f64) -> Entry {
+        let importance = sums.iter().map(|sum| (sum / count) as f32).collect();
+        Entry { sums, count, importance }
+    }
 }
 
 impl ImportanceMatrix {
-    /// Reads the importance matrix at `path`, in either form.
-    ///
-    /// # Errors
-    /// If the file cannot be read, or is none.
-    pub fn open(path: impl AsRef<Path>) -> Result<ImportanceMatrix, ConvertError> {
-        let path = path.as_ref();
-        let file = path.display().to_string();
-        let io = |source| ConvertError::Matrix { file: file.clone(), problem: format!("cannot read: {source}") };
-        let mut start = vec![];
-        File::open(path).and_then(|file| file.take(4).read_to_end(&mut start)).map_err(io)?;
-        if start == b"GGUF" {
-            return ImportanceMatrix::from_gguf(&ModelFile::open(path)?);
+    /// A matrix without entries of the text `dataset`, which is read in pieces of `chunk_len` tokens, for [`ImportanceMatrix::add`];
+    /// `file` is its name for messages.
+    pub fn of_text(file: &str, dataset: &str, chunk_len: u32) -> ImportanceMatrix {
+        ImportanceMatrix {
+            file: file.into(),
+            datasets: vec![dataset.into()],
+            n_chunks: Some(0),
+            chunk_len: Some(chunk_len),
+            unit: CountUnit::Tokens,
+            entries: BTreeMap::new(),
         }
-        let mut bytes = vec![];
-        File::open(path).and_then(|file| file.take(MAX_N_BYTES).read_to_end(&mut bytes)).map_err(io)?;
-        ImportanceMatrix::from_dat(&file, &bytes)
     }
 
-    /// Reads one in GGUF form.
+    /// Adds to the entry of the matrix `name` (in GGUF files) the sums of the squared inputs of its columns over `n_rows` inputs.
     ///
     /// # Errors
-    /// If the file is none.
-    pub fn from_gguf(file: &Arc<ModelFile>) -> Result<ImportanceMatrix, ConvertError> {
-        let refuse = |problem: String| ConvertError::Matrix { file: file.name().into(), problem };
-        if file.metadata("general.type").and_then(MetaValue::as_str) != Some("imatrix") {
-            return Err(refuse("this GGUF file is no importance matrix (general.type is not \"imatrix\")".into()));
+    /// If there is an entry of another width.
+    pub fn add(&mut self, name: &str, sums: &[f64], n_rows: u64) -> Result<(), ConvertError> {
+        let (mut all, mut count) = (sums.to_vec(), n_rows as f64);
+        if let Some(before) = self.entries.get(name) {
+            if before.sums.len() != sums.len() {
+                let problem = widths(name, before.sums.len(), sums.len());
+                return Err(ConvertError::Matrix { file: self.file.clone(), problem });
+            }
+            all.iter_mut().zip(&before.sums).for_each(|(sum, before)| *sum += before);
+            count += before.count;
         }
-        let mut entries = BTreeMap::new();
-        for info in file.tensors() {
-            let Some(name) = info.name.strip_suffix(SUMS) else { continue };
-            let sums = numbers(file, info.name).map_err(&refuse)?;
-            let counts = numbers(file, &format!("{name}{COUNTS}")).map_err(&refuse)?;
-            let [count] = counts[..] else {
-                return Err(refuse(format!("{name}{COUNTS}: expected one number, found {}", counts.len())));
-            };
-            entries.insert(name.to_owned(), weights(name, &sums, count).map_err(&refuse)?);
+        if count > 0.0 {
+            self.entries.insert(name.into(), Entry::new(all, count));
         }
-        let dataset = file.metadata("imatrix.datasets").and_then(MetaValue::as_str_array);
-        let dataset = dataset.and_then(|datasets| datasets.get(0)).map(str::to_owned);
-        let n_chunks = file.metadata("imatrix.chunk_count").and_then(MetaValue::as_u64);
-        let n_chunks = n_chunks.and_then(|n| u32::try_from(n).ok());
-        ImportanceMatrix::new(file.name(), dataset, n_chunks, entries)
+        Ok(())
     }
 
-    /// Reads one in the form of `.dat` files; `file` is its name for messages.
+    /// Adds sums that are known by BlinkDL's names, e.g. `blocks.3.att.key.weight`: name, sums, number of inputs. Left out is what has no
+    /// matrix of its own in GGUF files, and what several sums are of: matrices that a file stacks, which are never quantized.
     ///
     /// # Errors
-    /// If the bytes are none.
-    pub fn from_dat(file: &str, bytes: &[u8]) -> Result<ImportanceMatrix, ConvertError> {
-        let refuse = |problem: String| ConvertError::Matrix { file: file.into(), problem };
-        let mut reader = Reader { bytes, at: 0 };
-        let n_entries = reader.count("the number of entries").map_err(&refuse)?;
-        let mut entries = BTreeMap::new();
-        for i in 0..n_entries {
-            let (name, importance) = reader.entry().map_err(|problem| refuse(format!("entry {i}: {problem}")))?;
-            if entries.insert(name.clone(), importance).is_some() {
-                return Err(refuse(format!("entry {i}: there are two of the name {name:?}; the file is damaged")));
+    /// As [`ImportanceMatrix::add`].
+    pub fn add_sums(&mut self, all: impl IntoIterator<Item = (String, Vec<f64>, u64)>) -> Result<(), ConvertError> {
+        let mut by_name: BTreeMap<String, Vec<(Vec<f64>, u64)>> = BTreeMap::new();
+        for (name, sums, n_rows) in all {
+            if let Some((name, None)) = gguf_name(&name) {
+                by_name.entry(name).or_default().push((sums, n_rows));
             }
         }
-        let (mut n_chunks, mut dataset) = (None, None);
-        if reader.at < bytes.len() {
-            n_chunks = Some(reader.count("the number of chunks").map_err(&refuse)? as u32);
-            dataset = Some(reader.text("the name of the text").map_err(&refuse)?);
+        for (name, sums) in by_name {
+            if let [(sums, n_rows)] = &sums[..] {
+                self.add(&name, sums, *n_rows)?;
+            }
         }
-        if reader.at != bytes.len() {
-            return Err(refuse(format!(
-                "{} bytes follow the last entry; the file is damaged",
-                bytes.len() - reader.at
-            )));
-        }
-        ImportanceMatrix::new(file, dataset, n_chunks, entries)
+        Ok(())
     }
 
-    fn new(
-        file: &str,
-        dataset: Option<String>,
-        n_chunks: Option<u32>,
-        entries: BTreeMap<String, Arc<[f32]>>,
-    ) -> Result<ImportanceMatrix, ConvertError> {
-        if entries.is_empty() {
-            let problem = "the importance matrix has no entries; make it anew".into();
-            return Err(ConvertError::Matrix { file: file.into(), problem });
+    /// Counts `n` more pieces of text.
+    pub fn add_chunks(&mut self, n: u32) {
+        self.n_chunks = self.n_chunks.map(|before| before.saturating_add(n));
+    }
+
+    /// A matrix that counts pieces of text, as `.dat` files do, as one that counts tokens, where a piece has `chunk_len`. One that counts
+    /// tokens stays as it is.
+    ///
+    /// # Errors
+    /// If the file says another length of its pieces.
+    pub fn in_tokens(mut self, chunk_len: u32) -> Result<ImportanceMatrix, ConvertError> {
+        if let Some(found) = self.chunk_len.filter(|&found| found != chunk_len) {
+            let problem = format!(
+                "its pieces of text have {found} tokens, not {chunk_len}; matrices are merged that were made with the same number"
+            );
+            return Err(ConvertError::Matrix { file: self.file, problem });
         }
-        Ok(ImportanceMatrix { file: file.into(), dataset, n_chunks, entries })
+        self.chunk_len = Some(chunk_len);
+        if self.unit == CountUnit::Chunks {
+            self.unit = CountUnit::Tokens;
+            for entry in self.entries.values_mut() {
+                entry.sums.iter_mut().for_each(|sum| *sum *= f64::from(chunk_len));
+                entry.count *= f64::from(chunk_len);
+            }
+        }
+        Ok(self)
+    }
+
+    /// Adds the sums, counts and pieces of another matrix of the same model to this one's. Entries that only one has are kept.
+    ///
+    /// # Errors
+    /// If they count in different units, were made with pieces of different lengths, or have entries of different widths.
+    pub fn merge(&mut self, other: &ImportanceMatrix) -> Result<(), ConvertError> {
+        let refuse = |problem: String| Err(ConvertError::Matrix { file: other.file.clone(), problem });
+        if self.unit != other.unit {
+            return refuse(format!(
+                "one of it and {} is a .dat file, which counts pieces of text and does not say how long they are; say it with --chunk",
+                self.file
+            ));
+        }
+        if let (Some(a), Some(b)) = (self.chunk_len, other.chunk_len)
+            && a != b
+        {
+            return refuse(format!(
+                "its pieces of text have {b} tokens, those of {} {a}; merge matrices that were made with the same number",
+                self.file
+            ));
+        }
+        for (name, entry) in &other.entries {
+            if let Some(before) = self.entries.get(name)
+                && before.sums.len() != entry.sums.len()
+            {
+                return refuse(widths(name, before.sums.len(), entry.sums.len()));
+            }
+        }
+        for (name, entry) in &other.entries {
+            let merged = match self.entries.get(name) {
+                None => entry.clone(),
+                Some(before) => Entry::new(
+                    before.sums.iter().zip(&entry.sums).map(|(a, b)| a + b).collect(),
+                    before.count + entry.count,
+                ),
+            };
+            self.entries.insert(name.clone(), merged);
+        }
+        self.chunk_len = self.chunk_len.or(other.chunk_len);
+        self.n_chunks = self.n_chunks.zip(other.n_chunks).map(|(a, b)| a.saturating_add(b));
+        for dataset in &other.datasets {
+            if !self.datasets.contains(dataset) {
+                self.datasets.push(dataset.clone());
+            }
+        }
+        Ok(())
     }
 
     /// The importance of each column of the matrix `name`, if there is an entry.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
-        self.entries.get(name).map(|importance| &importance[..])
+        self.entries.get(name).map(|entry| &entry.importance[..])
+    }
+
+    /// The names of the matrices that it has an entry for, in GGUF files.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.entries.keys().map(String::as_str)
     }
 
     /// The number of matrices that it has an entry for.
     pub fn n_entries(&self) -> usize {
         self.entries.len()
     }
-}
 
-/// The numbers of a tensor.
-fn numbers(file: &Arc<ModelFile>, name: &str) -> Result<Vec<f32>, String> {
-    let tensor = file.tensor(name).ok_or_else(|| format!("tensor {name} is missing; the file is incomplete"))?;
-    let mut numbers = vec![0.0; tensor.shape().iter().product()];
-    anser_format::quant::dequantize(tensor.dtype(), tensor.bytes(), &mut numbers);
-    Ok(numbers)
-}
-
-/// Means from sums, which must be weights.
-fn weights(name: &str, sums: &[f32], count: f32) -> Result<Arc<[f32]>, String> {
-    if !(count.is_finite() && count > 0.0) {
-        return Err(format!(
-            "entry {name:?}: expected a positive number of inputs, found {count}; make the matrix with a longer text"
-        ));
-    }
-    let means: Arc<[f32]> = sums.iter().map(|sum| sum / count).collect();
-    match means.iter().position(|mean| !mean.is_finite() || *mean < 0.0) {
-        None => Ok(means),
-        Some(at) => Err(format!(
-            "entry {name:?}: column {at} has {}, but means of squares are needed; make the matrix anew",
-            means[at]
-        )),
-    }
-}
-
-/// Numbers of a `.dat` file, all little-endian.
-struct Reader<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl Reader<'_> {
-    fn take(&mut self, n_bytes: usize, what: &str) -> Result<&[u8], String> {
-        let left = &self.bytes[self.at..];
-        let taken = left.get(..n_bytes).ok_or_else(|| {
-            format!(
-                "{what} needs {n_bytes} bytes at byte {}, but only {} are left; this is no importance matrix, or it is cut short",
-                self.at,
-                left.len()
-            )
-        })?;
-        self.at += n_bytes;
-        Ok(taken)
+    /// The texts that it was made with, as far as the file names them.
+    pub fn datasets(&self) -> &[String] {
+        &self.datasets
     }
 
-    /// A number that is not negative.
-    fn count(&mut self, what: &str) -> Result<usize, String> {
-        let bytes = self.take(4, what)?;
-        let number = bytes.as_chunks().0.first().map_or(0, |&bytes| i32::from_le_bytes(bytes));
-        usize::try_from(number)
-            .map_err(|_| format!("{what} is {number}; this is no importance matrix, or it is damaged"))
+    /// The number of pieces of text that it was made with, if the file says it.
+    pub fn n_chunks(&self) -> Option<u32> {
+        self.n_chunks
     }
 
-    fn text(&mut self, what: &str) -> Result<String, String> {
-        let n_bytes = self.count(what)?;
-        if n_bytes > MAX_NAME_N_BYTES {
-            return Err(format!("{what} would have {n_bytes} bytes; this is no importance matrix, or it is damaged"));
+    /// The number of tokens of a piece, if the file says it.
+    pub fn chunk_len(&self) -> Option<u32> {
+        self.chunk_len
+    }
+
+    /// The matrix, if it has entries.
+    fn checked(self) -> Result<ImportanceMatrix, ConvertError> {
+        if self.entries.is_empty() {
+            let problem = "the importance matrix has no entries; make it anew".into();
+            return Err(ConvertError::Matrix { file: self.file, problem });
         }
-        Ok(String::from_utf8_lossy(self.take(n_bytes, what)?).into_owned())
+        Ok(self)
     }
+}
 
-    fn entry(&mut self) -> Result<(String, Arc<[f32]>), String> {
-        let name = self.text("its name")?;
-        let n_calls = self.count("the number of calls")?;
-        let n_values = self.count("the number of columns")?;
-        let bytes = self.take(n_values.saturating_mul(4), "its columns")?;
-        let sums: Vec<f32> = bytes.as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
-        let importance = weights(&name, &sums, n_calls as f32)?;
-        Ok((name, importance))
-    }
+/// The problem of an entry that two matrices have in different widths.
+fn widths(name: &str, expected: usize, found: usize) -> String {
+    format!("entry {name:?}: expected {expected} columns, found {found}; the matrices are of different models")
 }

@@ -14,6 +14,7 @@
 //! | `web_rwkv` | how web-rwkv's converter does |
 //! | `file_type`, `quantize` | which type each tensor gets |
 //! | `imatrix` | importance matrices, in both of their forms |
+//! | `trial`, `mix` | errors of matrices in each type, and the mix of types that costs least in a number of bytes |
 //! | `output`, `stream` | a file that is laid out, and how it is written |
 
 mod error;
@@ -21,11 +22,13 @@ mod file_type;
 mod gguf;
 mod header;
 mod imatrix;
+mod mix;
 mod output;
 mod parts;
 mod pattern;
 mod quantize;
 mod stream;
+mod trial;
 mod vocabulary;
 mod web_rwkv;
 
@@ -34,7 +37,9 @@ pub use file_type::FileType;
 pub use gguf::GgufOptions;
 pub use header::{Architecture, Header, Rwkv6Ranks, Rwkv7Ranks};
 pub use imatrix::ImportanceMatrix;
+pub use mix::{Candidate, bounds, choose, choose_for_cost};
 pub use output::{FloatType, Form, Output, OutputTensor};
 pub use pattern::TypeRule;
 pub use quantize::QuantizeOptions;
+pub use trial::TensorErrors;
 pub use vocabulary::Vocabulary;

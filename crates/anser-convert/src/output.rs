@@ -66,6 +66,7 @@ pub enum Form {
 }
 
 /// A file that is laid out: all is known about it but the elements, which are read when it is written.
+#[derive(Clone)]
 pub struct Output {
     pub(crate) file: Arc<ModelFile>,
     pub(crate) form: Form,
@@ -132,7 +133,7 @@ impl OutputTensor {
     }
 
     /// The type that most elements have in the source.
-    pub(crate) fn source_dtype(&self) -> DType {
+    pub fn source_dtype(&self) -> DType {
         self.pieces.first().map_or(self.dtype, Piece::dtype)
     }
 
@@ -148,7 +149,7 @@ impl OutputTensor {
     }
 
     /// Bytes of the elements in the output; `None` if rows are no whole blocks.
-    pub(crate) fn n_bytes(&self) -> Option<u64> {
+    pub fn n_bytes(&self) -> Option<u64> {
         let n_rows: usize = self.shape.iter().rev().skip(1).product();
         Some(self.dtype.row_n_bytes(self.n_cols())? as u64 * n_rows as u64)
     }

@@ -56,7 +56,7 @@ impl Output {
             let advice = "it has floats only; quantize to a GGUF file".into();
             return Err(ConvertError::NoForm { file, what: "a quantized model".into(), layout: "safetensors", advice });
         };
-        describe(metadata, options);
+        describe(metadata, options.file_type, options.matrix);
         if let Some(matrix) = options.matrix {
             set_importance(&mut self.tensors, matrix)?;
         }
@@ -81,16 +81,20 @@ impl Output {
 }
 
 /// Replaces what the metadata say about types.
-fn describe(metadata: &mut Vec<(String, MetaValue)>, options: &QuantizeOptions) {
+pub(crate) fn describe(
+    metadata: &mut Vec<(String, MetaValue)>,
+    file_type: FileType,
+    matrix: Option<&ImportanceMatrix>,
+) {
     metadata.retain(|(key, _)| key != FILE_TYPE && key != VERSION && !key.starts_with(MATRIX_KEYS));
     metadata.push((VERSION.into(), MetaValue::U32(QUANTIZATION_VERSION)));
-    metadata.push((FILE_TYPE.into(), MetaValue::U32(options.file_type.id())));
-    let Some(matrix) = options.matrix else { return };
+    metadata.push((FILE_TYPE.into(), MetaValue::U32(file_type.id())));
+    let Some(matrix) = matrix else { return };
     let text = |text: &str| MetaValue::Str(text.into());
     let n_entries = MetaValue::U32(u32::try_from(matrix.entries.len()).unwrap_or(u32::MAX));
     let entries = [
         Some(("file", text(&matrix.file))),
-        matrix.dataset.as_deref().map(|dataset| ("dataset", text(dataset))),
+        matrix.datasets.first().map(|dataset| ("dataset", text(dataset))),
         Some(("entries_count", n_entries)),
         matrix.n_chunks.map(|n_chunks| ("chunks_count", MetaValue::U32(n_chunks))),
     ];
@@ -98,11 +102,11 @@ fn describe(metadata: &mut Vec<(String, MetaValue)>, options: &QuantizeOptions) 
 }
 
 /// Gives tensors the importance of their columns. A matrix that has none of the model's tensors, or other widths, is another model's.
-fn set_importance(tensors: &mut [OutputTensor], matrix: &ImportanceMatrix) -> Result<(), ConvertError> {
+pub(crate) fn set_importance(tensors: &mut [OutputTensor], matrix: &ImportanceMatrix) -> Result<(), ConvertError> {
     let refuse = |problem: String| ConvertError::Matrix { file: matrix.file.clone(), problem };
     let mut is_used = false;
     for tensor in tensors {
-        let Some(importance) = matrix.entries.get(&tensor.name) else { continue };
+        let Some(importance) = matrix.entries.get(&tensor.name).map(|entry| &entry.importance) else { continue };
         if importance.len() != tensor.n_cols() {
             return Err(refuse(format!(
                 "entry {:?} has {} columns, the model's tensor {}; the importance matrix is another model's, make one with this model",
@@ -126,7 +130,7 @@ fn is_down(tensor: &OutputTensor) -> bool {
 }
 
 /// Whether llama-quantize touches the tensor.
-fn is_quantizable(tensor: &OutputTensor) -> bool {
+pub(crate) fn is_quantizable(tensor: &OutputTensor) -> bool {
     let name = &tensor.name;
     tensor.n_dims() > 1
         && name.ends_with("weight")

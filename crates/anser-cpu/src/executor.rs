@@ -5,7 +5,7 @@ use crate::schedule::Schedule;
 use crate::values::Values;
 use crate::walk::{Inputs, Threads, Walk};
 use crate::warm::Warmer;
-use anser_model::{Plan, Sequence, Step, StepError};
+use anser_model::{Op, Plan, Sequence, Step, StepError, WeightId};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -63,6 +63,9 @@ pub struct MemoryUse {
     /// Values of a step, vectors of the model in f32, and memory kept for the next states.
     pub scratch_n_bytes: u64,
 }
+
+/// What [`Cpu::step_observing`] calls: with a matrix and the rows that it is multiplied with.
+type Observer<'a> = dyn FnMut(WeightId, &[f32]) + 'a;
 
 /// Index of a state slot.
 pub type SlotId = usize;
@@ -210,6 +213,29 @@ impl Cpu {
     /// # Errors
     /// As [`Cpu::step`].
     pub fn step_for<R>(&mut self, step: &Step, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, StepError> {
+        self.run_step(step, None, take)
+    }
+
+    /// [`Cpu::step`] that also calls `observe` with the input of every matrix product that runs: the matrix, and x
+    /// `[T or O, n_cols]`, row after row. Inputs are borrowed from the working memory while they lie there, so that observing all
+    /// of them takes no memory.
+    ///
+    /// # Errors
+    /// As [`Cpu::step`].
+    pub fn step_observing(
+        &mut self,
+        step: &Step,
+        mut observe: impl FnMut(WeightId, &[f32]),
+    ) -> Result<Vec<Vec<f32>>, StepError> {
+        self.run_step(step, Some(&mut observe), |values| values.iter().map(|value| value.to_vec()).collect())
+    }
+
+    fn run_step<R>(
+        &mut self,
+        step: &Step,
+        mut observe: Option<&mut Observer>,
+        take: impl FnOnce(&[&[f32]]) -> R,
+    ) -> Result<R, StepError> {
         step.check(&self.plan, |slot| self.state(slot).is_some())?;
         let mut start = 0;
         let row_range = |s: &Sequence| {
@@ -234,6 +260,14 @@ impl Cpu {
         for (at, wave) in schedule.waves.iter().enumerate() {
             let nodes = nodes_of(wave);
             walk.run_wave(&nodes, &mut run);
+            if let Some(observe) = &mut observe {
+                // The schedule gives the buffers that a wave reads to no value before the next wave.
+                for &i in &nodes {
+                    if let Op::MatMul { weight, x, .. } = plan.nodes[i].op {
+                        observe(weight, walk.values.get(x));
+                    }
+                }
+            }
             for id in outputs_of(nodes) {
                 for (i, _) in step.reads.iter().enumerate().filter(|&(_, &r)| r == id) {
                     let mut later = schedule.waves[at + 1..].iter().flat_map(|wave| outputs_of(nodes_of(wave)));

@@ -20,13 +20,18 @@
 
 mod batch;
 mod cache;
+#[cfg(not(target_arch = "wasm32"))]
+mod calibration;
 mod conversation;
 mod device;
+mod divergence;
 mod draft;
 mod embed;
 mod error;
 mod generate;
 mod grammar;
+#[cfg(not(target_arch = "wasm32"))]
+mod input_squares;
 #[cfg(not(target_arch = "wasm32"))]
 mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
@@ -45,6 +50,8 @@ mod state_import;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod vocabulary;
+#[cfg(not(target_arch = "wasm32"))]
+mod weight_errors;
 
 pub mod chat;
 pub mod environment;
@@ -57,18 +64,23 @@ pub use anser_gpu::{
     AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, TunedKernel,
     TunedStep, switch,
 };
-pub use anser_model::{Config, Identity, Plan, State, StateLayout, Version};
+pub use anser_model::{Config, Identity, Plan, State, StateLayout, Version, Weight};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::CacheStats;
+#[cfg(not(target_arch = "wasm32"))]
+pub use calibration::Calibration;
 pub use conversation::{Answer, AnswerPiece, Conversation, ConversationOptions};
 pub use device::Device;
 #[cfg(not(target_arch = "wasm32"))]
 pub use device::keep_open;
+pub use divergence::{Comparison, Divergence};
 pub use draft::Draft;
 pub use embed::{EmbedOptions, Layer, Pooling};
 pub use error::Error;
 pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Generations, Piece};
 pub use grammar::Grammar;
+#[cfg(not(target_arch = "wasm32"))]
+pub use input_squares::{InputSquares, SquareSums};
 #[cfg(not(target_arch = "wasm32"))]
 pub use inspect::Difference;
 #[cfg(not(target_arch = "wasm32"))]
@@ -85,3 +97,5 @@ pub use state_file::{LoadedState, StateOrigin};
 #[cfg(not(target_arch = "wasm32"))]
 pub use tune::Tuned;
 pub use vocabulary::{MAX_VOCABULARY_N_BYTES, read_vocabulary};
+#[cfg(not(target_arch = "wasm32"))]
+pub use weight_errors::{WeightError, WeightErrors};

@@ -58,7 +58,7 @@ impl Model {
 }
 
 /// ln Σ e^logit − logit of `id`
-fn negative_log_likelihood(logits: &[f32], id: usize) -> f32 {
+pub(crate) fn negative_log_likelihood(logits: &[f32], id: usize) -> f32 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&x| f64::from(x - max).exp()).sum();
     (sum.ln() + f64::from(max) - f64::from(logits.get(id).copied().unwrap_or(f32::NEG_INFINITY))) as f32

@@ -1,5 +1,6 @@
 //! The arguments of `anser convert` and `anser quantize`.
 
+use super::numbers::{file_size, positive, whole};
 use anser_convert::{FileType, FloatType, TypeRule};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -43,9 +44,11 @@ pub(crate) struct QuantizeArgs {
     pub(crate) paths: PathsArgs,
     /// The mix of types: Q4_K_M, Q4_K_S, Q5_K_M, Q5_K_S, Q6_K, Q8_0, Q4_0, Q4_1, Q5_0, Q5_1, Q3_K_S, Q3_K_M, Q3_K_L, Q2_K, Q2_K_S, IQ4_NL, IQ4_XS, or
     /// F16, BF16, F32
-    #[arg(long = "type", value_name = "TYPE")]
-    pub(crate) file_type: FileType,
-    /// An importance matrix of llama-imatrix, GGUF or .dat: the errors of columns whose input is large count more
+    #[arg(long = "type", value_name = "TYPE", required_unless_present_any = ["size", "target_kl"])]
+    pub(crate) file_type: Option<FileType>,
+    #[command(flatten)]
+    pub(crate) mix: MixArgs,
+    /// An importance matrix of anser imatrix or llama-imatrix, GGUF or .dat: the errors of columns whose input is large count more
     #[arg(long, value_name = "FILE")]
     pub(crate) imatrix: Option<PathBuf>,
     /// Another type for the matrices whose name in GGUF the pattern matches; * stands for any text, of several the last one counts
@@ -58,11 +61,50 @@ pub(crate) struct QuantizeArgs {
     pub(crate) vocab: VocabArgs,
 }
 
+/// A mix of types of its own.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "A mix of its own")]
+pub(crate) struct MixArgs {
+    /// Instead of --type: choose a type for each matrix such that the file has at most this many bytes (letters K, M, G stand for powers of
+    /// 1024: 1.9G) and the model's distributions change least
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = file_size, conflicts_with = "file_type")]
+    pub(crate) size: Option<u64>,
+    /// Instead of --type: the smallest file whose distributions differ from the model's by at most this Kullback-Leibler divergence on the
+    /// calibration text, in nats, like 0.005
+    #[arg(long, value_name = "NATS", allow_negative_numbers = true, value_parser = positive, requires = "calibrate")]
+    #[arg(conflicts_with_all = ["file_type", "size"])]
+    pub(crate) target_kl: Option<f64>,
+    /// Measure on this text what the errors of each matrix do to the model's distributions: the model is run once for each matrix or group
+    /// of matrices. Without it errors count as they did with the demo model, relative to what the matrices multiply
+    #[arg(long, value_name = "FILE", conflicts_with = "file_type")]
+    pub(crate) calibrate: Option<PathBuf>,
+    /// The number of tokens of the calibration text that are read each time, in pieces of 256 from all parts of it; each takes 262 kB of memory
+    /// with RWKV's own vocabulary
+    #[arg(long, value_name = "N", allow_negative_numbers = true, default_value = "1024", requires = "calibrate")]
+    #[arg(value_parser = whole::<usize>(16, 1 << 20))]
+    pub(crate) calibrate_tokens: usize,
+    /// The number of threads that run the model for --calibrate; without it ANSER_THREADS, else OMP_NUM_THREADS, else one per core
+    #[arg(long, value_name = "N", allow_negative_numbers = true, requires = "calibrate")]
+    #[arg(value_parser = whole::<usize>(1, 1 << 12))]
+    pub(crate) threads: Option<usize>,
+    /// Print what was chosen and measured as one JSON object; see below
+    #[arg(long, conflicts_with = "file_type")]
+    pub(crate) json: bool,
+}
+
 const QUANTIZE_HELP: &str = "\
 Examples:
   anser quantize model-f16.gguf model-q4_k_m.gguf --type Q4_K_M
   anser quantize model.pth model-q6_k.gguf --type Q6_K --imatrix imatrix.gguf
   anser quantize model.pth model.gguf --type Q4_K_M --tensor 'output.weight=Q8_0' --tensor 'blk.0.*=Q6_K'
+  anser quantize model-f16.gguf model-1.9g.gguf --size 1.9G --imatrix imatrix.gguf --calibrate text.txt
+  anser quantize model-f16.gguf model-good.gguf --target-kl 0.002 --calibrate text.txt
+
+The JSON object of --json:
+  n_bytes       of the file
+  expected_kl   the sum of what the matrices' errors cost by the measurements, nats; null without --calibrate
+  measured_kl   of the whole mix on the calibration text, nats; null without --calibrate
+  types         for each matrix: name, type, relative_error (√(Σ w (q − x)² / Σ w x²) for importances w), and cost: what its error costs
 
 docs/convert.md has the types, their sizes and the rules.";
 

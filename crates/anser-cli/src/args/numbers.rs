@@ -41,9 +41,44 @@ pub(super) fn size(text: &str) -> Result<u64, String> {
     anser::environment::n_bytes(text).ok_or_else(|| "expected a number of bytes, like 500M or 4G".into())
 }
 
+/// Parses a size of a file: a number, which may have a fraction, with one of the letters K, M, G, which stand for powers of 1024.
+pub(super) fn file_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1u64 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    let is_plain =
+        number.starts_with(|c: char| c.is_ascii_digit()) && number.chars().all(|c| c.is_ascii_digit() || c == '.');
+    let n_bytes = number.parse().ok().filter(|_| is_plain).map(|number: f64| number * unit as f64);
+    let n_bytes = n_bytes.filter(|n_bytes| (1.0..=1e15).contains(n_bytes));
+    n_bytes.map(|n_bytes| n_bytes as u64).ok_or_else(|| "expected a number of bytes, like 900M or 1.9G".into())
+}
+
+/// Parses a number greater than 0.
+pub(super) fn positive(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && number.is_finite());
+    number.ok_or_else(|| "expected a number greater than 0, like 0.005".into())
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{bound, max_tokens, percent, size, whole};
+    use super::{bound, file_size, max_tokens, percent, positive, size, whole};
+
+    #[test]
+    fn sizes_of_files_may_have_a_fraction() {
+        for (text, n_bytes) in [("17", 17), ("1.5K", 1536), ("1.9g", 2_040_109_465), ("0.5M", 512 << 10)] {
+            assert_eq!(file_size(text), Ok(n_bytes), "{text}");
+        }
+        for text in ["", "G", "-1", "nan", "inf", "1e9", "0", "1.2.3G", "3T", "9999999999G", "+1", ".5G"] {
+            assert!(file_size(text).is_err(), "{text}");
+        }
+        assert_eq!(positive("1e-3"), Ok(1e-3));
+        for text in ["0", "-1", "nan", "inf", ""] {
+            assert!(positive(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn sizes_have_letters() {

@@ -1,5 +1,6 @@
 //! `anser convert` and `anser quantize`
 
+use super::mix;
 use crate::args::{ConvertArgs, Layout, PathsArgs, QuantizeArgs, VocabArgs, about_to_open, load, not_run};
 use crate::interrupt;
 use crate::report::Failure;
@@ -32,7 +33,10 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), Failure> {
 
 pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
     let matrix = args.imatrix.as_deref();
-    let file = open(&args.paths, matrix.map(|matrix| ("the importance matrix", matrix)).as_slice())?;
+    let calibrate = args.mix.calibrate.as_deref();
+    let others = [("the importance matrix", matrix), ("the calibration text", calibrate)];
+    let others: Vec<_> = others.into_iter().filter_map(|(what, path)| Some((what, path?))).collect();
+    let file = open(&args.paths, &others)?;
     let matrix = matrix.map(ImportanceMatrix::open).transpose()?;
     let mut output = match file.kind() {
         FileKind::Gguf { .. } if args.vocab.vocab.is_none() => Output::same_gguf(&file)?,
@@ -40,8 +44,13 @@ pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {
             Output::gguf(&file, &GgufOptions { vocabulary: vocabulary(&args.vocab)?, ..GgufOptions::default() })?
         }
     };
+    let Some(file_type) = args.file_type else {
+        let chosen = mix::choose(args, &mut output, matrix)?;
+        write(&output, &args.paths.output, "quantizing, MiB")?;
+        return chosen.tell();
+    };
     output.quantize(&QuantizeOptions {
-        file_type: args.file_type,
+        file_type,
         matrix: matrix.as_ref(),
         rules: &args.rules,
         allow_requantize: args.allow_requantize,
@@ -104,12 +113,12 @@ fn vocabulary(args: &VocabArgs) -> Result<Option<Vocabulary>, Failure> {
 
 /// Notes the signals that end a process, so that the unfinished file is removed first.
 #[derive(Default)]
-struct EndSignals(Arc<AtomicUsize>);
+pub(super) struct EndSignals(Arc<AtomicUsize>);
 
 impl EndSignals {
     /// From now on SIGTERM and SIGHUP are noted. If the system refuses, they keep their action.
     #[cfg(unix)]
-    fn note() -> EndSignals {
+    pub(super) fn note() -> EndSignals {
         use signal_hook::consts::{SIGHUP, SIGTERM};
         let signals = EndSignals::default();
         for signal in [SIGTERM, SIGHUP] {
@@ -120,12 +129,12 @@ impl EndSignals {
 
     /// Other systems have no such signals.
     #[cfg(not(unix))]
-    fn note() -> EndSignals {
+    pub(super) fn note() -> EndSignals {
         EndSignals::default()
     }
 
     /// The number of the signal that came; 0 if none did.
-    fn seen(&self) -> usize {
+    pub(super) fn seen(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }

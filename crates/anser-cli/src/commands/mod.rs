@@ -2,14 +2,17 @@
 
 mod bench;
 mod chat;
+mod compare;
 mod completions;
 mod convert;
 mod debug_plan;
 mod devices;
 mod embed;
 mod generate;
+mod imatrix;
 mod inspect;
 mod logits;
+mod mix;
 mod perplexity;
 #[cfg(feature = "serve")]
 mod serve;
@@ -39,9 +42,11 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Embed(args) => embed::run(&args),
         Command::State(args) => state::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::convert(&args),
         Command::Quantize(args) => convert::quantize(&args),
+        Command::Imatrix(args) => imatrix::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Devices(args) => devices::run(&args),

@@ -2,14 +2,17 @@
 
 mod bench;
 mod chat;
+mod compare;
 mod convert;
 mod generate;
 mod gpu;
 mod harness;
 #[cfg(feature = "hub")]
 mod hub;
+mod imatrix;
 mod inspect;
 mod interrupt;
+mod mix;
 mod model_files;
 mod numbers;
 #[cfg(feature = "serve")]

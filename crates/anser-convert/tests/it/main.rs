@@ -3,5 +3,7 @@
 mod convert;
 mod errors;
 mod harness;
+mod imatrix;
+mod mix;
 mod quantize;
 mod web_rwkv;

@@ -1,5 +1,6 @@
 //! The library end to end, on the trained demo model and on broken files.
 
+mod divergence;
 mod drafts;
 mod embeddings;
 mod files;
@@ -9,6 +10,7 @@ mod generations;
 mod golden;
 mod gpu;
 mod grammars;
+mod input_squares;
 mod loading;
 mod lookup;
 mod malformed;
