@@ -110,14 +110,16 @@ impl Config {
             Dialect::Gguf => epsilon(file, &arch_key(file, "attention.layer_norm_epsilon"))?,
             Dialect::Fla => epsilon(file, "config.norm_eps")?,
             Dialect::Transformers { .. } | Dialect::Attention => epsilon(file, "config.layer_norm_epsilon")?,
-            Dialect::Blink | Dialect::WebRwkv => None,
+            Dialect::Blink | Dialect::WebRwkv | Dialect::Prefixed { .. } => None,
         }
         .unwrap_or(LAYER_NORM_EPS);
         let group_norm_eps = match dialect {
             // As its own program computes it: equal to the others' for heads of 64.
             Dialect::Fla => head_size as f32 * layer_norm_eps,
             Dialect::Transformers { .. } => epsilon(file, "config.group_norm_epsilon")?.unwrap_or(GROUP_NORM_EPS),
-            Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Attention => GROUP_NORM_EPS,
+            Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Prefixed { .. } | Dialect::Attention => {
+                GROUP_NORM_EPS
+            }
         };
         let n_head = n_embd / head_size;
         let rescale_every = arch_u64(file, "rescale_every_n_layers")?;
