@@ -11,6 +11,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod perplexity;
+mod rerank;
 #[cfg(feature = "serve")]
 mod serve;
 mod state;
@@ -37,6 +38,7 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Rerank(args) => rerank::run(&args),
         Command::State(args) => state::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Inspect(args) => inspect::run(&args),
