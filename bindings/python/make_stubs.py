@@ -16,6 +16,8 @@ SOURCES = {
     "typing": ["Any", "Generic", "overload"],
     "anser._types": [
         "GenerateOptions",
+        "Head",
+        "LoraDict",
         "Message",
         "Messages",
         "Pooling",
@@ -43,6 +45,7 @@ DEFAULTS = {
     "logits: Which | None = ...": 'logits: Which | None = "last"',
     "embedding_cache: int = ...": "embedding_cache: int = 0",
     "state_cache: int = ...": "state_cache: int = 0",
+    " cache: int = ...": " cache: int = 1073741824",
 }
 # PyO3 has no type parameters, which say whether logits and hidden rows were asked for and so are arrays.
 FED = [

@@ -12,11 +12,13 @@ mod detached;
 mod error;
 mod generation;
 mod load;
+mod lora;
 mod memory;
 mod model;
 mod options;
 mod prefix;
 mod progress;
+mod rerank;
 mod service;
 mod session;
 mod side_by_side;
@@ -43,6 +45,8 @@ mod python_module {
     use crate::model::Model;
     #[pymodule_export]
     use crate::prefix::PrefixCache;
+    #[pymodule_export]
+    use crate::rerank::Reranker;
     #[pymodule_export]
     use crate::session::{Fed, Session};
     #[pymodule_export]

@@ -1,6 +1,7 @@
 //! Loads a model in another thread, while this one checks signals and calls the progress callback.
 
 use crate::error::{exception, hub_exception};
+use crate::lora;
 use crate::model::{Model, Opened};
 use crate::progress::Progress;
 use crate::values::{self, Given};
@@ -28,6 +29,8 @@ use std::time::Duration;
 /// - threads: the number of threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
 /// - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own
 ///   vocabulary.
+/// - lora: an adapter (LoRA, PiSSA, Bone) that is merged into the weights, or a list of them: a file or folder, or a dict of path, and scale,
+///   alpha and init where they are needed, such as {"path": "lora.pth", "alpha": 32}; default: none.
 /// - embedding_cache: the bytes of embeddings to cache, so that a text embedded again is not read again; default: 0.
 /// - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
 ///   ANSER_EXACT, else False.
@@ -47,9 +50,10 @@ use std::time::Duration;
     path: "StrPath | None" = None, device: "str | None" = None, gpu_memory: "int | None" = None,
     progress: "Progress | None" = None, *, threads: "int | None" = None, vocabulary: "StrPath | None" = None,
     embedding_cache: "int" = Given::default(), exact: "bool | None" = None,
-    read_file: "bool | None" = None, cache_folder: "StrPath | None" = None, state_cache: "int" = Given::default()
+    read_file: "bool | None" = None, cache_folder: "StrPath | None" = None, state_cache: "int" = Given::default(),
+    lora: "StrPath | LoraDict | Sequence[StrPath | LoraDict] | None" = None
 ) -> "Model", text_signature = "(path=None, device=None, gpu_memory=None, progress=None, *, threads=None, vocabulary=None, \
-                                embedding_cache=0, exact=None, read_file=None, cache_folder=None, state_cache=0)")]
+                                embedding_cache=0, exact=None, read_file=None, cache_folder=None, state_cache=0, lora=None)")]
 #[expect(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
 pub(crate) fn load(
     py: Python<'_>,
@@ -64,6 +68,7 @@ pub(crate) fn load(
     read_file: Option<Bound<'_, PyAny>>,
     cache_folder: Option<Bound<'_, PyAny>>,
     state_cache: Given<'_>,
+    lora: Option<Bound<'_, PyAny>>,
 ) -> PyResult<Model> {
     let arguments = PyDict::new(py);
     let hub_name =
@@ -90,7 +95,7 @@ pub(crate) fn load(
     }
     let given_path =
         |option: &str, value: Option<Bound<'_, PyAny>>| value.map(|value| values::path(option, &value)).transpose();
-    let options = Options {
+    let mut options = Options {
         device: match device {
             Some(device) => values::text("device", &device)?.parse().map_err(exception)?,
             None => environment::device().map_err(exception)?.unwrap_or_default(),
@@ -113,6 +118,10 @@ pub(crate) fn load(
         cache_folder: given_path("cache_folder", cache_folder)?,
         ..Options::default()
     };
+    if let Some(lora) = &lora {
+        options.lora = lora::adapters(lora)?;
+        arguments.set_item("lora", lora::absolute(py, &options.lora)?)?;
+    }
     let state_cache_n_bytes = state_cache.or(0, |value| values::count("state_cache", value))?;
     arguments.set_item("embedding_cache", options.embedding_cache_n_bytes)?;
     arguments.set_item("state_cache", state_cache_n_bytes)?;

@@ -14,7 +14,7 @@ use crate::state::{self, State};
 use crate::values::Given;
 use crate::{progress, tokenizer, tokens, values};
 use anser::chat::Thinking;
-use anser::{EmbedOptions, Layer, Pooling, Want};
+use anser::{EmbedOptions, Layer, Pooling, TaskHead, Want};
 use anser_engine::{Event, Keep, Request, Saved, Start, Work};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
@@ -162,10 +162,16 @@ impl Model {
     /// embedding models are trained to end texts with; it is appended where there is none). layer -1 is the output of
     /// the final norm, 0 to L-1 the residual stream after that layer. normalize scales rows to length 1. progress is
     /// called as (texts done, total), or is a bar such as tqdm's.
+    ///
+    /// An embedding model has heads, which make the embedding of rows pooled by "eos-mean": head is "cls" (classification), "sts" (similarity),
+    /// "retr" (retrieval), or "none" for the pooled row. Without pooling and head, such a model embeds as it was trained: a text gets
+    /// eos_token at the end of every 512 tokens, and the head is "retr"; other models have no heads.
     #[pyo3(signature = (
         texts: "Prompt | Iterable[Prompt]", pooling: "Pooling" = Given::default(), layer: "int" = Given::default(),
-        normalize: "bool" = Given::default(), *, eos_token: "int" = Given::default(), progress: "Progress | None" = None
-    ), text_signature = "($self, texts, pooling='last', layer=-1, normalize=False, *, eos_token=65535, progress=None)")]
+        normalize: "bool" = Given::default(), *, eos_token: "int" = Given::default(), progress: "Progress | None" = None,
+        head: "Head | None" = None
+    ), text_signature = "($self, texts, pooling='last', layer=-1, normalize=False, *, eos_token=65535, progress=None, head=None)")]
+    #[expect(clippy::too_many_arguments, reason = "they are Python's keyword arguments")]
     fn embed<'py>(
         &self,
         texts: &Bound<'py, PyAny>,
@@ -174,14 +180,29 @@ impl Model {
         normalize: Given<'py>,
         eos_token: Given<'py>,
         progress: Option<Py<PyAny>>,
+        head: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Array<'py, f32>> {
         let py = texts.py();
         let eos_token = eos_token.or(65535, |value| values::small_count("eos_token", value))?;
         let poolings = [("last", Pooling::Last), ("mean", Pooling::Mean), ("eos-mean", Pooling::MeanOf(eos_token))];
+        let usual = self.0.usual_embed_options();
+        let heads = [
+            ("cls", Some(TaskHead::Cls)),
+            ("sts", Some(TaskHead::Sts)),
+            ("retr", Some(TaskHead::Retr)),
+            ("none", None),
+        ];
+        let given = pooling.or(None, |value| values::word("pooling", value, &poolings).map(Some))?;
+        let layer = layer.or(Layer::Final, parse_layer)?;
         let options = EmbedOptions {
-            pooling: pooling.or(Pooling::Last, |value| values::word("pooling", value, &poolings))?,
-            layer: layer.or(Layer::Final, parse_layer)?,
+            pooling: given.unwrap_or(usual.pooling),
+            layer,
             normalize: normalize.or(false, |value| values::flag("normalize", value))?,
+            head: match head {
+                Some(head) => values::word("head", &head, &heads)?,
+                None => usual.head.filter(|_| given.is_none() && layer == Layer::Final),
+            },
+            chunk_len: usual.chunk_len,
         };
         progress::check(py, progress.as_ref())?;
         let texts = tokens::tokens_of_each(&self.0, texts)?;

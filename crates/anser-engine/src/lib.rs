@@ -40,6 +40,7 @@ mod pace;
 mod queue;
 mod request;
 mod scheduler;
+mod start;
 mod stats;
 mod ticket;
 
@@ -47,6 +48,7 @@ pub use delivery::{Delivery, channel};
 pub use engine::Engine;
 pub use event::{Event, Failure, Saved, Usage};
 pub use limits::{CacheLimits, Limits, Reload};
-pub use request::{Keep, Refusal, Request, Start, Tenant, Work};
+pub use request::{Keep, Refusal, Request, Tenant, Work};
+pub use start::{Start, Tuned};
 pub use stats::Stats;
 pub use ticket::Ticket;

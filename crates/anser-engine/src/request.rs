@@ -1,10 +1,9 @@
 //! What an engine is asked for, and why it refuses.
 
-use crate::event::Saved;
 use crate::limits::Limits;
+use crate::start::Start;
 use anser::stop::StopMatcher;
 use anser::{EmbedOptions, Error, GenerateOptions, Model};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error as ThisError;
 
@@ -23,16 +22,6 @@ pub struct Request {
     pub deadline: Option<Instant>,
     /// What to keep of it.
     pub keep: Keep,
-}
-
-/// The state that a prompt begins from.
-#[derive(Debug, Clone, Default)]
-pub enum Start {
-    /// A fresh one.
-    #[default]
-    Fresh,
-    /// A state of the engine's model.
-    State(Arc<Saved>),
 }
 
 /// What a request does with its prompt.
@@ -74,7 +63,7 @@ pub struct Tenant(pub u64);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Keep {
     /// Lengths of beginnings of the prompt, in tokens, after which the state is cached: the ends of turns. Only of prompts that begin
-    /// from a fresh state.
+    /// from a fresh or a tuned state.
     pub turns: Vec<usize>,
     /// Whether the state after a generated text is cached.
     pub answer: bool,
@@ -152,6 +141,10 @@ impl Request {
         model.check_ids(&self.prompt).map_err(Refusal::Invalid)?;
         let begins_anew = match &self.start {
             Start::Fresh => true,
+            Start::Tuned(tuned) => {
+                model.check_state(tuned.state()).map_err(Refusal::Invalid)?;
+                true
+            }
             Start::State(saved) => {
                 model.check_state(&saved.state).map_err(Refusal::Invalid)?;
                 if !saved.logits.is_empty() && saved.logits.len() != n_vocab {
@@ -161,6 +154,9 @@ impl Request {
                 false
             }
         };
+        if matches!(self.work, Work::Generate { .. } | Work::Score { .. }) {
+            model.check_has_logits().map_err(Refusal::Invalid)?;
+        }
         match &self.work {
             Work::Generate { choices, n_top } => {
                 too_large("choices", limits.max_choices.min(max_rows), choices.len())?;
@@ -184,7 +180,7 @@ impl Request {
                 Ok(())
             }
             Work::Score { n_top } => too_large("most likely tokens", n_vocab, *n_top),
-            Work::Embed(_) | Work::EmbedMany { .. } if !begins_anew => {
+            Work::Embed(_) | Work::EmbedMany { .. } if !matches!(self.start, Start::Fresh) => {
                 Err(option("start", "an embedding begins from a fresh state, found another one".into()))
             }
             Work::Embed(options) => model.check_embed_options(options).map_err(Refusal::Invalid),

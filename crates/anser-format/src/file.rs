@@ -1,5 +1,9 @@
 //! A model, in one file or in several parts, and the tensors in it.
 
+mod replaced;
+
+pub use replaced::Replacement;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -60,11 +64,13 @@ pub(crate) const MAX_ENTRIES: usize = 1 << 16;
 pub struct ModelFile {
     name: String,
     kind: FileKind,
-    parts: Vec<Part>,
+    parts: Arc<[Part]>,
     tensors: Vec<TensorEntry>,
-    tensor_index: NameIndex,
-    metadata: Vec<(String, MetaValue)>,
-    metadata_index: NameIndex,
+    tensor_index: Arc<NameIndex>,
+    metadata: Arc<[(String, MetaValue)]>,
+    metadata_index: Arc<NameIndex>,
+    /// Names what [`ModelFile::replacing`] has put in the place of the files' own tensors.
+    variant: Option<Box<str>>,
 }
 
 /// A file that holds a model, or a part of one.
@@ -88,7 +94,7 @@ pub(crate) struct Parsed {
 }
 
 /// One tensor of the index.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TensorEntry {
     pub(crate) name: Box<str>,
     pub(crate) stored: StoredType,
@@ -102,6 +108,8 @@ pub(crate) struct TensorEntry {
     pub(crate) n_bytes: Option<usize>,
     /// How the elements lie, if not in row-major order; only floats and integers may lie so.
     pub(crate) strided: Option<Arc<Strided>>,
+    /// Elements in memory, in row-major order, that stand for those of the part.
+    pub(crate) replaced: Option<Arc<[u8]>>,
 }
 
 impl TensorEntry {
@@ -240,7 +248,16 @@ impl ModelFile {
             item: format!("metadata key {}", metadata[at].0),
             problem: "it occurs twice; the file is damaged or was written by a faulty program".to_owned(),
         })?;
-        Ok(Arc::new(ModelFile { name, kind, parts: files, tensors, tensor_index, metadata, metadata_index }))
+        Ok(Arc::new(ModelFile {
+            name,
+            kind,
+            parts: files.into(),
+            tensors,
+            tensor_index: Arc::new(tensor_index),
+            metadata: metadata.into(),
+            metadata_index: Arc::new(metadata_index),
+            variant: None,
+        }))
     }
 
     /// The path that was opened, or the name given by the caller, for messages. Of a model in several parts it is that of
@@ -270,7 +287,7 @@ impl ModelFile {
     /// # Errors
     /// [`FormatError::Changed`] if not, or what the operating system says.
     pub fn check_unchanged(&self) -> Result<(), FormatError> {
-        for part in &self.parts {
+        for part in &self.parts[..] {
             match part.bytes.change() {
                 Ok(None) => {}
                 Ok(Some(found)) => return Err(FormatError::Changed { file: part.name.clone(), found }),
@@ -335,7 +352,10 @@ impl ModelFile {
     }
 
     /// The bytes from the first element to the end of the last one.
-    fn entry_span(&self, entry: &TensorEntry) -> &[u8] {
+    fn entry_span<'a>(&'a self, entry: &'a TensorEntry) -> &'a [u8] {
+        if let Some(bytes) = &entry.replaced {
+            return bytes;
+        }
         &self.parts[entry.part].bytes[entry.range()] // In bounds: checked by the reader, and the length is fixed.
     }
 }
@@ -499,6 +519,9 @@ impl Tensor {
         };
         if let Some(strided) = strided.filter(|strided| !strided.is_contiguous()) {
             return Ok(strided.fetch(self.file.entry_span(self.entry()), range, scratch));
+        }
+        if let Some(bytes) = &self.entry().replaced {
+            return Ok(&bytes[range]);
         }
         let start = self.entry().start;
         let part = &self.file.parts[self.entry().part];

@@ -15,6 +15,12 @@ const USUAL_MODEL: &str = "model.safetensors";
 const SETTINGS: &str = "config.json";
 /// What the keys of settings begin with among the metadata.
 const SETTINGS_PREFIX: &str = "config.";
+/// The names of an adapter that Hugging Face's PEFT has saved, safetensors or PyTorch's.
+const USUAL_ADAPTERS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+/// The name of an adapter's settings.
+const ADAPTER_SETTINGS: &str = "adapter_config.json";
+/// What the keys of an adapter's settings begin with among the metadata.
+const ADAPTER_PREFIX: &str = "adapter_config.";
 /// The longest settings that are read: those of RWKV models have some 2 KB.
 const MAX_SETTINGS_N_BYTES: usize = 1 << 20;
 /// The most entries of a folder that is searched for its model.
@@ -70,16 +76,24 @@ pub(crate) fn model_in(folder: &Path) -> Result<PathBuf, FormatError> {
 /// Whether the file at `path` has a name under which Hugging Face's programs save models, beside their settings.
 pub(crate) fn has_usual_name(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name == USUAL_MODEL || name == USUAL_INDEX || name.starts_with("model-0") && name.ends_with(".safetensors")
+    USUAL_ADAPTERS.contains(&name)
+        || name == USUAL_MODEL
+        || name == USUAL_INDEX
+        || name.starts_with("model-0") && name.ends_with(".safetensors")
 }
 
-/// Adds the entries of the folder's settings to the model's metadata, under names that begin with `config.`; nothing if
-/// there are no settings.
+/// Adds the entries of the settings beside `model` to its metadata: those of `config.json` under names that begin with `config.`, or
+/// those of an adapter's `adapter_config.json` under `adapter_config.`; nothing if there are no settings.
 ///
 /// # Errors
 /// If they cannot be read.
-pub(crate) fn add_settings(folder: &Path, parts: &mut [ReadPart]) -> Result<(), FormatError> {
-    let path = folder.join(SETTINGS);
+pub(crate) fn add_settings(model: &Path, parts: &mut [ReadPart]) -> Result<(), FormatError> {
+    let name = model.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let (settings, prefix) = match USUAL_ADAPTERS.contains(&name) {
+        true => (ADAPTER_SETTINGS, ADAPTER_PREFIX),
+        false => (SETTINGS, SETTINGS_PREFIX),
+    };
+    let path = model.parent().unwrap_or(Path::new("")).join(settings);
     if !path.is_file() {
         return Ok(());
     }
@@ -96,7 +110,7 @@ pub(crate) fn add_settings(folder: &Path, parts: &mut [ReadPart]) -> Result<(), 
         serde_json::from_slice(&bytes).map_err(|error| invalid(format!("{error}; get them again")))?;
     let Some(first) = parts.first_mut() else { return Ok(()) };
     for (key, value) in entries {
-        let key = format!("{SETTINGS_PREFIX}{key}");
+        let key = format!("{prefix}{key}");
         // A null says nothing.
         if value.get() != "null" && first.parsed.metadata.iter().all(|(other, _)| *other != key) {
             first.parsed.metadata.push((key, metadata_value(value)));

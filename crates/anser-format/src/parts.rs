@@ -32,14 +32,15 @@ const INDEX_ENDING: &str = ".index.json";
 /// Opens the model that the file at `path` is, or is a part or the index of, or that lies in the folder at `path`.
 pub(crate) fn open(path: &Path, access: Access) -> Result<Arc<ModelFile>, FormatError> {
     if path.is_dir() {
-        let mut parts = all_parts(&folder::model_in(path)?, access)?;
-        folder::add_settings(path, &mut parts)?;
+        let model = folder::model_in(path)?;
+        let mut parts = all_parts(&model, access)?;
+        folder::add_settings(&model, &mut parts)?;
         return ModelFile::assemble(shown(path), parts);
     }
     let mut parts = all_parts(path, access)?;
     if folder::has_usual_name(path) {
         // Without its settings a model would be computed with other epsilons, so settings that cannot be read are an error here, too.
-        folder::add_settings(path.parent().unwrap_or(Path::new("")), &mut parts)?;
+        folder::add_settings(path, &mut parts)?;
     }
     ModelFile::assemble(shown(path), parts)
 }

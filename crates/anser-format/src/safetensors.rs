@@ -97,7 +97,7 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
         }
         let (stored, shape) = (entry.stored(), entry.shape.into());
         let (start, n_bytes) = (data_start + start, Some(end - start));
-        Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes, strided: None })
+        Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes, strided: None, replaced: None })
     };
     let tensors = tensors.into_iter().map(place).collect::<Result<_, _>>()?;
     Ok(Parsed { kind: FileKind::Safetensors, tensors, metadata })

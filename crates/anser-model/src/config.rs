@@ -110,7 +110,7 @@ impl Config {
             Dialect::Gguf => epsilon(file, &arch_key(file, "attention.layer_norm_epsilon"))?,
             Dialect::Fla | Dialect::FlaV6 => epsilon(file, "config.norm_eps")?,
             Dialect::Transformers { .. } | Dialect::Attention => epsilon(file, "config.layer_norm_epsilon")?,
-            Dialect::Blink | Dialect::WebRwkv => None,
+            Dialect::Blink | Dialect::WebRwkv | Dialect::Prefixed { .. } => None,
         }
         .unwrap_or(LAYER_NORM_EPS);
         let group_norm_eps = match dialect {
@@ -118,7 +118,9 @@ impl Config {
             Dialect::Fla => head_size as f32 * layer_norm_eps,
             Dialect::FlaV6 => layer_norm_eps,
             Dialect::Transformers { .. } => epsilon(file, "config.group_norm_epsilon")?.unwrap_or(GROUP_NORM_EPS),
-            Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Attention => GROUP_NORM_EPS,
+            Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Prefixed { .. } | Dialect::Attention => {
+                GROUP_NORM_EPS
+            }
         };
         let n_head = n_embd / head_size;
         let rescale_every = arch_u64(file, "rescale_every_n_layers")?;

@@ -28,6 +28,14 @@ pub(crate) enum Dialect {
         /// Whether low-rank matrices are those of linear layers: `att.w1.weight` `[out, in]` instead of `att.w1` `[in, out]`.
         is_linear: bool,
     },
+    /// BlinkDL's names under a prefix, in models that embed or rank texts and have no head for tokens: EmbeddingRWKV's (`rwkv.`) and its
+    /// reranker (`reranker.`).
+    Prefixed {
+        /// `rwkv.` or `reranker.`
+        prefix: &'static str,
+        /// `emb.weight` or `token.weight`
+        embedding: &'static str,
+    },
     /// RWKV-4 in transformers, and RWKV-5 and -6 with code of their own: `rwkv.blocks.N.attention.`.
     Attention,
 }
@@ -55,6 +63,7 @@ impl fmt::Display for Dialect {
             Dialect::Gguf => f.write_str("llama.cpp"),
             Dialect::Fla | Dialect::FlaV6 => f.write_str("Hugging Face, flash-linear-attention"),
             Dialect::Transformers { prefix, embedding, .. } => write!(f, "Hugging Face, {prefix}{embedding}"),
+            Dialect::Prefixed { prefix, .. } => write!(f, "BlinkDL, {prefix}"),
             Dialect::Attention => f.write_str("Hugging Face, rwkv.blocks"),
         }
     }
@@ -81,6 +90,12 @@ impl Dialect {
                 return Dialect::Transformers { prefix, embedding, is_linear };
             }
         }
+        for prefix in ["rwkv.", "reranker."] {
+            if has(&format!("{prefix}blocks.0.att.x_r")) {
+                let has_emb = has(&format!("{prefix}emb.weight"));
+                return Dialect::Prefixed { prefix, embedding: if has_emb { "emb.weight" } else { "token.weight" } };
+            }
+        }
         if has("rwkv.blocks.0.attention.key.weight") {
             return Dialect::Attention;
         }
@@ -93,9 +108,14 @@ impl Dialect {
     /// Whether the model lies in a folder of Hugging Face's, whose `config.json` counts.
     pub(crate) fn is_hugging_face(self) -> bool {
         match self {
-            Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf => false,
+            Dialect::Blink | Dialect::WebRwkv | Dialect::Gguf | Dialect::Prefixed { .. } => false,
             Dialect::Fla | Dialect::FlaV6 | Dialect::Transformers { .. } | Dialect::Attention => true,
         }
+    }
+
+    /// Whether models of this dialect compute logits of tokens.
+    pub(crate) fn has_head(self) -> bool {
+        !matches!(self, Dialect::Prefixed { .. })
     }
 
     /// What tensor names begin with, up to the number of the layer.
@@ -104,7 +124,7 @@ impl Dialect {
             Dialect::Blink | Dialect::WebRwkv => "blocks.".into(),
             Dialect::Gguf => "blk.".into(),
             Dialect::Fla | Dialect::FlaV6 => "model.layers.".into(),
-            Dialect::Transformers { prefix, .. } => format!("{prefix}blocks."),
+            Dialect::Transformers { prefix, .. } | Dialect::Prefixed { prefix, .. } => format!("{prefix}blocks."),
             Dialect::Attention => "rwkv.blocks.".into(),
         }
     }
@@ -118,6 +138,7 @@ impl Dialect {
             | Dialect::Gguf
             | Dialect::Fla
             | Dialect::Transformers { .. }
+            | Dialect::Prefixed { .. }
             | Dialect::Attention => [0, 1, 2, 3, 4],
         }
     }
@@ -151,7 +172,7 @@ impl Dialect {
         };
         let is_low_rank = LOW_RANK.contains(&part);
         match self {
-            Dialect::Blink => named(part.into(), is_low_rank),
+            Dialect::Blink | Dialect::Prefixed { .. } => named(part.into(), is_low_rank),
             Dialect::WebRwkv => named(names::web_rwkv_part(part), false),
             Dialect::Gguf => {
                 let apart = names::find(GGUF_LERPS, part);
@@ -198,6 +219,10 @@ impl Dialect {
             },
             Dialect::Transformers { prefix, embedding, .. } => match name {
                 "head.weight" => name.into(),
+                "emb.weight" => format!("{prefix}{embedding}"),
+                _ => format!("{prefix}{name}"),
+            },
+            Dialect::Prefixed { prefix, embedding } => match name {
                 "emb.weight" => format!("{prefix}{embedding}"),
                 _ => format!("{prefix}{name}"),
             },

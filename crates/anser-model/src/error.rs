@@ -55,6 +55,14 @@ pub enum ModelError {
         /// The shape in the file, slowest dimension first.
         found: Vec<usize>,
     },
+    /// An adapter cannot be merged into the model.
+    #[error("{file}: {problem}")]
+    Adapter {
+        /// Name of the adapter's file, or of the model's if the merged weights are at fault.
+        file: String,
+        /// The tensor, the fault, and what to do.
+        problem: String,
+    },
     /// A metadata entry contradicts the tensors, or is out of range.
     #[error("{file}: metadata {key}: expected {expected}, found {found}")]
     Metadata {

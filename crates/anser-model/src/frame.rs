@@ -56,6 +56,9 @@ pub(crate) fn plan(
     }
     let x = p.select("out", x); // [O, C]
     let hidden = p.layer_norm("ln_out", x, norm(&source, "ln_out", c)?, eps);
+    if !source.dialect().has_head() {
+        return Ok(p.finish(Some(hidden), None));
+    }
     let logits = p.matmul("head", source.matrix("head.weight", [v, c])?, hidden); // [O, V]
     Ok(p.finish(Some(hidden), Some(logits)))
 }

@@ -33,6 +33,7 @@ mod error;
 mod frame;
 mod hybrid;
 mod identity;
+pub mod lora;
 mod names;
 pub mod plan;
 pub mod rwkv6qwen2;
@@ -64,7 +65,7 @@ use std::sync::Arc;
 /// Touches the file's index and a handful of small tensors only; no weight is copied.
 pub fn load(file: &Arc<ModelFile>) -> Result<(Config, Plan), ModelError> {
     let config = Config::from_file(file)?;
-    let plan = match config.version {
+    let mut plan = match config.version {
         Version::V4 => v4::plan(file, &config)?,
         Version::V5 => v5::plan(file, &config)?,
         Version::V6 => v6::plan(file, &config)?,
@@ -72,5 +73,9 @@ pub fn load(file: &Arc<ModelFile>) -> Result<(Config, Plan), ModelError> {
         Version::Rwkv6Qwen2 => rwkv6qwen2::plan(file, &config)?,
         Version::Arwkv7 => arwkv7::plan(file, &config)?,
     };
+    if let Some(variant) = file.variant() {
+        // The identity of the model has the title, so that states of the model and of its variants are told apart.
+        plan.title = format!("{} {variant}", plan.title);
+    }
     Ok((config, plan))
 }

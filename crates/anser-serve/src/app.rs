@@ -9,7 +9,7 @@ use crate::page::Page;
 use crate::responses::ResponseStore;
 use crate::routes;
 use crate::served::Served;
-use crate::states::StateStore;
+use crate::states::{NamedState, StateStore};
 use anser::Grammar;
 use anser_engine::Tenant;
 use axum::Router;
@@ -45,7 +45,7 @@ pub(crate) struct App {
 pub(crate) struct Caller(pub(crate) Tenant);
 
 impl App {
-    pub(crate) fn new(models: Vec<Served>, options: Options) -> App {
+    pub(crate) fn new(models: Vec<Served>, states: Vec<NamedState>, options: Options) -> App {
         let Options { keys, host_names, origins: _, extra_grammars, has_page, bounds } = options;
         App {
             models: models.into_iter().map(Arc::new).collect(),
@@ -55,7 +55,7 @@ impl App {
             page: has_page.then(Page::new),
             metrics: Metrics::new(),
             responses: ResponseStore::new(&bounds),
-            states: StateStore::new(bounds.states_n_bytes),
+            states: StateStore::new(bounds.states_n_bytes, states),
             bounds,
             compiling: Mutex::new(()),
             is_draining: AtomicBool::new(false),
@@ -120,6 +120,8 @@ pub(crate) fn router(app: Arc<App>, origins: &[String]) -> Result<Router, String
         .route("/v1/chat/completions", post(routes::chat::create))
         .route("/v1/completions", post(routes::completions::create))
         .route("/v1/embeddings", post(routes::embeddings::create))
+        .route("/v1/rerank", post(routes::rerank::create))
+        .route("/rerank", post(routes::rerank::create))
         .route("/v1/responses", post(routes::responses::create))
         .route("/v1/responses/{id}", get(routes::responses::one).delete(routes::responses::delete))
         .route("/v1/responses/{id}/input_items", get(routes::responses::input_items))

@@ -1,7 +1,7 @@
 //! What a server is told: its models, who may ask, and its bounds.
 
 use crate::keys::Keys;
-use anser::Model;
+use anser::{LoadedState, Model, Reranker};
 use anser_engine::Limits;
 use std::time::{Duration, SystemTime};
 
@@ -16,6 +16,10 @@ pub struct ServedModel {
     pub created: SystemTime,
     /// The bounds of its engine.
     pub limits: Limits,
+    /// States that every request may begin from, by name: letters, digits, `-` and `_`.
+    pub states: Vec<(String, LoadedState)>,
+    /// What ranks documents (`/v1/rerank`), if anything: a reranker for this model.
+    pub reranker: Option<Reranker>,
 }
 
 /// The options of a server.

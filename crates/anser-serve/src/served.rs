@@ -5,7 +5,7 @@ use crate::options::ServedModel;
 use crate::transcripts::Transcripts;
 use crate::wire::chat::Head;
 use anser::chat::{ChatTemplate, Thinking};
-use anser::{Grammar, Model};
+use anser::{Grammar, Model, Reranker};
 use anser_engine::{Engine, Limits};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,6 +32,8 @@ pub(crate) struct Served {
     /// The most requests of a client that the engine is given at a time.
     pub(crate) max_at_once: usize,
     pub(crate) limits: Limits,
+    /// What ranks documents, if anything.
+    pub(crate) reranker: Option<Reranker>,
 }
 
 impl Served {
@@ -39,7 +41,7 @@ impl Served {
     ///
     /// Errors: the model has no tokenizer.
     pub(crate) fn start(served: ServedModel) -> Result<Served, anser::Error> {
-        let ServedModel { model, names, created, limits } = served;
+        let ServedModel { model, names, created, limits, states: _, reranker } = served;
         model.tokenizer()?;
         let engine = Engine::start(model.clone(), limits.clone());
         index_vocabulary(&model);
@@ -57,6 +59,7 @@ impl Served {
             transcripts: Arc::default(),
             model,
             limits,
+            reranker,
         })
     }
 

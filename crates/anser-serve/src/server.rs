@@ -3,7 +3,8 @@
 use crate::app::{App, router};
 use crate::connection::{Connection, LocalAddress};
 use crate::options::{Options, ServedModel};
-use crate::served::Served;
+use crate::served::{Served, now};
+use crate::states::{NamedState, check_text};
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
@@ -86,8 +87,8 @@ impl Server {
     /// A server of `models` on `listener`, which already listens. Their engines start here.
     ///
     /// # Errors
-    /// A model without a tokenizer or a name, two models of one name, or an option that cannot be followed.
-    pub fn new(models: Vec<ServedModel>, listener: Listener, options: Options) -> Result<Server, ServeError> {
+    /// A model without a tokenizer or a name, two models or states of one name, or an option that cannot be followed.
+    pub fn new(mut models: Vec<ServedModel>, listener: Listener, options: Options) -> Result<Server, ServeError> {
         let mut names: Vec<&String> = models.iter().flat_map(|model| &model.names).collect();
         names.sort_unstable();
         if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
@@ -96,9 +97,22 @@ impl Server {
         if models.iter().any(|model| model.names.is_empty()) {
             return Err(ServeError::Option("a model has no name by which requests could ask for it".into()));
         }
+        let mut states: Vec<NamedState> = vec![];
+        for model in &mut models {
+            let of_model = model.names.first().cloned().unwrap_or_default();
+            for (name, loaded) in std::mem::take(&mut model.states) {
+                check_text(&name).map_err(|reason| ServeError::Option(format!("the state {name:?}: {reason}")))?;
+                if states.iter().any(|state| state.name == name) {
+                    return Err(ServeError::Option(format!(
+                        "two states are called {name:?}: give each a name of its own"
+                    )));
+                }
+                states.push(NamedState::of_file(name, of_model.clone(), now(), loaded));
+            }
+        }
         let models = models.into_iter().map(Served::start).collect::<Result<Vec<_>, _>>()?;
         let origins = options.origins.clone();
-        let app = Arc::new(App::new(models, options));
+        let app = Arc::new(App::new(models, states, options));
         let router = router(app.clone(), &origins).map_err(ServeError::Option)?;
         Ok(Server { app, router, listener, stop: watch::Sender::new(false) })
     }

@@ -39,6 +39,9 @@ impl Model {
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Fed>, Error> {
+        if want.logits != Which::None {
+            self.check_has_logits()?;
+        }
         let step_len = self.executor()?.preferred_step_len();
         self.feed_in_steps(feeds, want, step_len, progress)
     }

@@ -4,10 +4,12 @@
 //! once for all of them.
 
 use crate::error::Error;
+use crate::heads::{CHUNK_LEN, END_OF_CHUNK, TaskHead};
 use crate::model::Model;
 use crate::session::Session;
 use anser_model::{Rows, Sequence, Step, ValueId};
 use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 /// The way in which the rows of a text's tokens are reduced to one row.
@@ -44,6 +46,20 @@ pub struct EmbedOptions {
     pub layer: Layer,
     /// Whether to scale the result to length 1.
     pub normalize: bool,
+    /// The head that makes the embedding of the pooled row, in models that have some; [`Model::task_heads`] tells. It was trained for
+    /// [`Pooling::MeanOf`] and [`Layer::Final`]. `None` gives the pooled row.
+    pub head: Option<TaskHead>,
+    /// The most tokens of a text before a token of [`Pooling::MeanOf`]: a longer text without this token is cut into as few parts as are
+    /// no longer, of equal lengths but for one token, and each of them gets the token at its end. `None` cuts none.
+    pub chunk_len: Option<NonZeroUsize>,
+}
+
+impl EmbedOptions {
+    /// The mean of the rows at token 65535, which is added at the end of every 512 tokens of a text, as EmbeddingRWKV was trained; no head.
+    pub fn of_chunks() -> EmbedOptions {
+        let chunk_len = NonZeroUsize::new(CHUNK_LEN);
+        EmbedOptions { pooling: Pooling::MeanOf(END_OF_CHUNK), chunk_len, ..EmbedOptions::default() }
+    }
 }
 
 /// The most sequences that are read side by side. More are no faster, and each has a state.
@@ -93,8 +109,8 @@ impl Model {
         // This check comes before the cache's lock, which may be locked for ever in a forked child.
         self.check_process()?;
         let texts: Vec<Vec<u32>> =
-            texts.iter().map(|t| tokens_to_read(t.as_ref(), options.pooling, self.document_start())).collect();
-        let value = self.embedded_value(options.layer)?;
+            texts.iter().map(|t| tokens_to_read(t.as_ref(), options, self.document_start())).collect();
+        let value = self.checked_value(options)?;
         let mut found = self.embeddings().look_up(&texts, options);
         let missing: Vec<usize> = (0..texts.len()).filter(|&i| found[i].is_none()).collect();
         let mut n_done = texts.len() - missing.len();
@@ -115,9 +131,45 @@ impl Model {
     /// Checks that the model has what `options` name.
     ///
     /// # Errors
-    /// A layer out of range.
+    /// A layer out of range; a head that the model does not have, or that was not trained for the pooling.
     pub fn check_embed_options(&self, options: &EmbedOptions) -> Result<(), Error> {
-        self.embedded_value(options.layer).map(drop)
+        self.checked_value(options).map(drop)
+    }
+
+    /// How the model was trained to embed texts: an embedding model by the mean of the rows at token 65535, which ends every 512 tokens of a
+    /// text, and by its head for retrieval. Other models by the last token's row.
+    pub fn usual_embed_options(&self) -> EmbedOptions {
+        let heads = self.task_heads();
+        let head = heads.iter().find(|head| **head == TaskHead::Retr).or(heads.first()).copied();
+        match head {
+            None => EmbedOptions::default(),
+            head => EmbedOptions { head, ..EmbedOptions::of_chunks() },
+        }
+    }
+
+    /// The tasks that the model has heads for; none but in embedding models.
+    pub fn task_heads(&self) -> Vec<TaskHead> {
+        self.heads().tasks().collect()
+    }
+
+    /// The value that `options` pool, if the model has all that they name.
+    fn checked_value(&self, options: &EmbedOptions) -> Result<ValueId, Error> {
+        if let Some(head) = options.head {
+            let known: Vec<&str> = self.task_heads().into_iter().map(TaskHead::name).collect();
+            let reason = if known.is_empty() {
+                Some(format!("{} has no heads for tasks; leave it out", self.name()))
+            } else if !known.contains(&head.name()) {
+                Some(format!("the model has no head {:?}; it has {}", head.name(), known.join(", ")))
+            } else if !matches!(options.pooling, Pooling::MeanOf(_)) || options.layer != Layer::Final {
+                Some("heads take the mean of the final norm's rows at the token that ends chunks; leave pooling and layer out".into())
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                return Err(Error::Option { option: "head", reason });
+            }
+        }
+        self.embedded_value(options.layer)
     }
 
     fn embedded_value(&self, layer: Layer) -> Result<ValueId, Error> {
@@ -176,7 +228,13 @@ impl<'a> Reader<'a> {
         let mut embedded = vec![];
         for reading in done {
             let text = reading.text;
-            let embedding = reading.pooled(self.options.normalize);
+            let embedding = match self.options.head {
+                None => reading.pooled(self.options.normalize),
+                Some(head) => {
+                    let made = self.model.heads().apply(head, &reading.pooled(false)).unwrap_or_default();
+                    if self.options.normalize { scaled(&made) } else { made }
+                }
+            };
             if let Some((i, &value)) = embedding.iter().enumerate().find(|(_, x)| !x.is_finite()) {
                 let what = format!("element {i} of the embedding of text {text}");
                 return Err(Error::NotFinite { file: self.model.name().into(), what, value });
@@ -254,14 +312,49 @@ impl Reading<'_> {
     }
 }
 
-/// The tokens that are read for a text: `start` for an empty one; with [`Pooling::MeanOf`] its token at the end if the
+/// The row scaled to length 1; zeros stay zeros.
+fn scaled(row: &[f32]) -> Vec<f32> {
+    let length = row.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt();
+    let scale = if length == 0.0 { 0.0 } else { 1.0 / length };
+    row.iter().map(|&x| (f64::from(x) * scale) as f32).collect()
+}
+
+/// The tokens that are read for a text: `start` for an empty one; with [`Pooling::MeanOf`] its token at the end of every chunk if the
 /// text has none.
-fn tokens_to_read(tokens: &[u32], pooling: Pooling, start: u32) -> Vec<u32> {
-    let mut tokens = tokens.to_vec();
-    match pooling {
-        Pooling::MeanOf(token) if !tokens.contains(&token) => tokens.push(token),
-        _ if tokens.is_empty() => tokens.push(start),
-        _ => {}
+fn tokens_to_read(tokens: &[u32], options: &EmbedOptions, start: u32) -> Vec<u32> {
+    match options.pooling {
+        Pooling::MeanOf(token) if !tokens.contains(&token) => {
+            let n_chunks = options.chunk_len.map_or(1, |len| tokens.len().div_ceil(len.get()).max(1));
+            let at = |chunk: usize| chunk * tokens.len() / n_chunks;
+            let chunk = |i: usize| tokens[at(i)..at(i + 1)].iter().copied().chain([token]);
+            (0..n_chunks).flat_map(chunk).collect()
+        }
+        _ if tokens.is_empty() => vec![start],
+        _ => tokens.to_vec(),
     }
-    tokens
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_into_equal_chunks() {
+        let options = |chunk_len| EmbedOptions {
+            pooling: Pooling::MeanOf(9),
+            chunk_len: NonZeroUsize::new(chunk_len),
+            ..EmbedOptions::default()
+        };
+        for (tokens, chunk_len, expected) in [
+            (&[1, 2, 3, 4, 5][..], 0, &[1, 2, 3, 4, 5, 9][..]),
+            (&[1, 2, 3, 4, 5], 5, &[1, 2, 3, 4, 5, 9]),
+            (&[1, 2, 3, 4, 5], 4, &[1, 2, 9, 3, 4, 5, 9]),
+            (&[1, 2, 3, 4, 5], 2, &[1, 9, 2, 3, 9, 4, 5, 9]),
+            (&[1, 9, 3, 4, 5], 2, &[1, 9, 3, 4, 5]),
+            (&[], 2, &[9]),
+        ] {
+            assert_eq!(tokens_to_read(tokens, &options(chunk_len), 0), expected, "{tokens:?} {chunk_len}");
+        }
+        assert_eq!(tokens_to_read(&[], &EmbedOptions::default(), 7), [7]);
+    }
 }

@@ -30,12 +30,15 @@ mod embed;
 mod error;
 mod generate;
 mod grammar;
+mod heads;
 #[cfg(not(target_arch = "wasm32"))]
 mod input_squares;
 #[cfg(not(target_arch = "wasm32"))]
 mod inspect;
 #[cfg(not(target_arch = "wasm32"))]
 mod kernel_bench;
+#[cfg(not(target_arch = "wasm32"))]
+mod lora;
 mod memory;
 mod model;
 mod perplexity;
@@ -43,6 +46,7 @@ mod prefix;
 mod process;
 mod progress;
 mod recent;
+mod rerank;
 mod rows;
 mod session;
 mod state_file;
@@ -79,17 +83,21 @@ pub use embed::{EmbedOptions, Layer, Pooling};
 pub use error::Error;
 pub use generate::{CancelToken, END_OF_TEXT, FinishReason, GenerateOptions, Generation, Generations, Piece};
 pub use grammar::Grammar;
+pub use heads::TaskHead;
 #[cfg(not(target_arch = "wasm32"))]
 pub use input_squares::{InputSquares, SquareSums};
 #[cfg(not(target_arch = "wasm32"))]
 pub use inspect::Difference;
 #[cfg(not(target_arch = "wasm32"))]
 pub use kernel_bench::{Ceilings, KernelRow, measure_ceilings, measure_kernels};
+#[cfg(not(target_arch = "wasm32"))]
+pub use lora::{Lora, with_loras};
 pub use memory::HostMemory;
 pub use model::{Model, Options};
 pub use perplexity::Perplexity;
 pub use prefix::PrefixCache;
 pub use progress::{LoadProgress, OnLoad};
+pub use rerank::{Ranked, Reranker};
 pub use rows::{Drawn, Likelihood, Proposals, Row, RowEvent, RowEventKind, RowId, RowTask, Rows, StoredRow};
 pub use sampler::{Sampler, SamplerOptions, SamplerOrder};
 pub use session::{Activation, Fed, Session, Want, Which};

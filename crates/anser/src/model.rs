@@ -9,6 +9,9 @@ use crate::error::Error;
 use crate::files::{self, FileId};
 #[cfg(feature = "grammar")]
 use crate::grammar::Compiler;
+use crate::heads::Heads;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::lora::{Lora, with_loras};
 use crate::process::OfProcess;
 use crate::progress::OnLoad;
 use crate::session::Session;
@@ -46,6 +49,10 @@ pub struct Options {
     /// takes as much memory as the files have bytes, and loading waits until they are read; afterwards no change of the
     /// files matters.
     pub in_memory: bool,
+    /// Adapters that are merged into the weights, one after another; none by default. Merged weights lie in memory, and the model's states are
+    /// not those of the model without them. `docs/lora.md` says what is read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub lora: Vec<Lora>,
     /// A callback that hears the progress of loading and can end it.
     pub on_load: Option<OnLoad>,
     /// A folder for what makes the next process start and run faster: compiled GPU kernels, and the shapes in which they were
@@ -82,6 +89,7 @@ struct Inner {
     /// The files that the model is read from: description, name and identity of each.
     inputs: Vec<(&'static str, String, FileId)>,
     embeddings: Mutex<EmbeddingCache>,
+    heads: Heads,
     drafts: Drafts,
     /// The device and the reason for it, in one line.
     chosen: String,
@@ -198,7 +206,16 @@ impl Model {
             let id = FileId::of(path).ok().flatten();
             inputs.extend(id.map(|id| ("the vocabulary", path.display().to_string(), id)));
         }
+        #[cfg(not(target_arch = "wasm32"))]
+        let file = {
+            let read = options.lora.iter().flat_map(Lora::inputs);
+            inputs.extend(
+                read.filter_map(|(what, path)| Some((what, path.display().to_string(), FileId::of(path).ok()??))),
+            );
+            with_loras(&file, &options.lora, environment::threads(options.n_threads)?)?
+        };
         let (config, plan, executor, chosen) = set_up(&file, options)?;
+        let heads = Heads::of(&file, config.n_embd)?;
         let model = Model {
             inner: Arc::new(Inner {
                 layout: Arc::new(plan.state.clone()),
@@ -216,6 +233,7 @@ impl Model {
                 digest: OnceLock::new(),
                 inputs,
                 embeddings: Mutex::new(EmbeddingCache::new(options.embedding_cache_n_bytes)),
+                heads,
                 drafts: Drafts::default(),
                 chosen,
                 device: OnceLock::new(),
@@ -456,6 +474,7 @@ impl Model {
             return Ok(digest);
         }
         let mut hash = Sha256::new();
+        hash.update(self.inner.file.variant().unwrap_or_default());
         let mut scratch = vec![];
         for weight in &self.inner.plan.weights {
             let (n_rows, n_cols) = (weight.n_rows(), weight.n_cols());
@@ -500,6 +519,28 @@ impl Model {
 
     pub(crate) fn embeddings(&self) -> MutexGuard<'_, EmbeddingCache> {
         self.inner.embeddings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The heads of an embedding model.
+    pub(crate) fn heads(&self) -> &Heads {
+        &self.inner.heads
+    }
+
+    /// Checks that the model computes logits of tokens, as all do but those that embed or rank texts.
+    ///
+    /// # Errors
+    /// [`Error::Option`] names the model.
+    pub fn check_has_logits(&self) -> Result<(), Error> {
+        match self.inner.plan.logits {
+            Some(_) => Ok(()),
+            None => Err(Error::Option {
+                option: "model",
+                reason: format!(
+                    "{} has no logits of tokens: it embeds or ranks texts, and continues none",
+                    self.name()
+                ),
+            }),
+        }
     }
 
     /// The executor, for a step. Every function that reads weights takes the executor from here, so that a model whose

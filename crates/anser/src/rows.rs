@@ -127,6 +127,9 @@ impl<S: BorrowMut<Session>> Rows<S> {
             return Err(Error::Option { option: "session", reason });
         }
         s.check_ids(prompt)?;
+        if !matches!(task, RowTask::Read { .. }) {
+            self.model.check_has_logits()?;
+        }
         let start = [self.model.document_start()];
         let prompt = if prompt.is_empty() && s.is_fresh() { &start } else { prompt };
         let pending = s.pending();

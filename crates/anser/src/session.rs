@@ -181,6 +181,9 @@ impl Session {
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
         let model = self.model.clone();
+        if want.logits != Which::None {
+            model.check_has_logits()?;
+        }
         let reads = !self.pending.is_empty() || !tokens.is_empty();
         let mut fed = model.feed_in_steps(&mut [(self, tokens)], want, step_len, progress)?.swap_remove(0);
         if want.logits == Which::Last && reads {
@@ -290,6 +293,16 @@ impl Session {
     pub fn restore(&mut self, state: &State) -> Result<(), Error> {
         self.model.check_state(state)?;
         self.overwrite(state.data())
+    }
+
+    /// Begins a document from `state`, an initial state that tuning has made, as a fresh session begins one from zeros.
+    ///
+    /// # Errors
+    /// As [`Session::restore`].
+    pub fn begin_from(&mut self, state: &State) -> Result<(), Error> {
+        self.restore(state)?;
+        self.fresh = true;
+        Ok(())
     }
 
     /// Continues from `state` with the logits `[V]` of the token that led to it, which may be none.

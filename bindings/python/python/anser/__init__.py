@@ -8,7 +8,7 @@
 
 import numpy as _numpy  # noqa: F401  here, so that its import never runs within a call of the engine
 
-from ._anser import CacheStats, Fed, Generation, MemoryUse, Model, PrefixCache, Session, State, Tokenizer, __version__, load
+from ._anser import CacheStats, Fed, Generation, MemoryUse, Model, PrefixCache, Reranker, Session, State, Tokenizer, __version__, load
 from ._conversation import Answer, Conversation
 from ._errors import (
     AnserError,
@@ -50,6 +50,7 @@ __all__ = [
     "OptionError",
     "PrefixCache",
     "Prompt",
+    "Reranker",
     "Session",
     "State",
     "StateError",

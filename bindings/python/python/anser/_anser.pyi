@@ -2,7 +2,7 @@
 RWKV inference; import `anser`, not this module.
 """
 
-from anser._types import GenerateOptions, Messages, Pooling, Progress, Prompt, StrPath, Text, Thinking, ToolChoice, Which
+from anser._types import GenerateOptions, Head, LoraDict, Messages, Pooling, Progress, Prompt, StrPath, Text, Thinking, ToolChoice, Which
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import GenericAlias, TracebackType
 from typing import Any, Generic, overload
@@ -13,7 +13,7 @@ from numpy import float32, uint32
 from numpy.typing import ArrayLike, NDArray
 from typing import Final, final
 
-__all__ = ["__version__", "CacheStats", "Fed", "Generation", "MemoryUse", "Model", "PrefixCache", "Session", "State", "Tokenizer", "load"]
+__all__ = ["__version__", "CacheStats", "Fed", "Generation", "MemoryUse", "Model", "PrefixCache", "Reranker", "Session", "State", "Tokenizer", "load"]
 
 __version__: Final[str]
 """
@@ -260,7 +260,7 @@ class Model:
         """
         The device that the model runs on, and the reason for it.
         """
-    def embed(self, /, texts: Prompt | Iterable[Prompt], pooling: Pooling = "last", layer: int = -1, normalize: bool = False, *, eos_token: int = 65535, progress: Progress | None = None) -> NDArray[float32]:
+    def embed(self, /, texts: Prompt | Iterable[Prompt], pooling: Pooling = "last", layer: int = -1, normalize: bool = False, *, eos_token: int = 65535, progress: Progress | None = None, head: Head | None = None) -> NDArray[float32]:
         """
         Embeddings [n, C] of several texts (or token ids), read side by side: hidden rows of a layer, pooled over each
         text.
@@ -269,6 +269,10 @@ class Model:
         embedding models are trained to end texts with; it is appended where there is none). layer -1 is the output of
         the final norm, 0 to L-1 the residual stream after that layer. normalize scales rows to length 1. progress is
         called as (texts done, total), or is a bar such as tqdm's.
+
+        An embedding model has heads, which make the embedding of rows pooled by "eos-mean": head is "cls" (classification), "sts" (similarity),
+        "retr" (retrieval), or "none" for the pooled row. Without pooling and head, such a model embeds as it was trained: a text gets
+        eos_token at the end of every 512 tokens, and the head is "retr"; other models have no heads.
         """
     @property
     def embedding_cache(self, /) -> CacheStats:
@@ -500,6 +504,28 @@ class PrefixCache:
         """
 
 @final
+class Reranker:
+    """
+    An embedding model with a reranker that was trained with it: it tells how well documents answer a query.
+
+    path is the reranker's file, with tensors reranker.*; device as for load(). The states after documents are kept in main memory, at most
+    cache bytes of them, so that the next query reads itself alone. Several threads may use a reranker at a time.
+    """
+    def __new__(cls, /, model: Model, path: StrPath, *, device: str | None = None, cache: int = 1073741824) -> Reranker: ...
+    def __repr__(self, /) -> str: ...
+    def rerank(self, /, query: str, documents: Sequence[str], top_n: int | None = None, *, progress: Progress | None = None) -> list[tuple[int, float]]:
+        """
+        The documents by how well they answer the query, the best one first: pairs of a document's index and its score, from 0 to 1; all, or
+        the top_n best ones. Documents are read side by side; the state after each is kept. progress is called as (documents done, total), or
+        is a bar such as tqdm's.
+        """
+    @property
+    def stats(self, /) -> CacheStats:
+        """
+        The counts of the cache of documents' states.
+        """
+
+@final
 class Session:
     """
     One sequence of tokens and its state.
@@ -702,7 +728,7 @@ class Tokenizer:
         V, number of ids.
         """
 
-def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, read_file: bool | None = None, cache_folder: StrPath | None = None, state_cache: int = 0) -> Model:
+def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int | None = None, progress: Progress | None = None, *, threads: int | None = None, vocabulary: StrPath | None = None, embedding_cache: int = 0, exact: bool | None = None, read_file: bool | None = None, cache_folder: StrPath | None = None, state_cache: int = 0, lora: StrPath | LoraDict | Sequence[StrPath | LoraDict] | None = None) -> Model:
     """
     Opens a GGUF, safetensors or .pth file, or a folder of Hugging Face's; without a path, the demo model that is part of the package.
 
@@ -719,6 +745,8 @@ def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int
     - threads: the number of threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
     - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own
       vocabulary.
+    - lora: an adapter (LoRA, PiSSA, Bone) that is merged into the weights, or a list of them: a file or folder, or a dict of path, and scale,
+      alpha and init where they are needed, such as {"path": "lora.pth", "alpha": 32}; default: none.
     - embedding_cache: the bytes of embeddings to cache, so that a text embedded again is not read again; default: 0.
     - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
       ANSER_EXACT, else False.

@@ -16,8 +16,25 @@ Prompt = Union[Text, Iterable[int]]
 StrPath = Union[str, "os.PathLike[str]"]
 """A path."""
 
+
+class LoraDict(TypedDict, total=False):
+    """An adapter that is merged into a model's weights."""
+
+    path: StrPath
+    """The adapter's file or folder; it is required."""
+    scale: float
+    """1 merges the adapter as it was trained, which is the default; 0.5 half of it."""
+    alpha: Union[float, None]
+    """By what RWKV-PEFT and web-rwkv trained it, which their files do not say."""
+    init: Union[StrPath, None]
+    """The file with the pairs that PiSSA began with."""
+
+
 Pooling = Literal["last", "mean", "eos-mean"]
 """The way in which the rows of a text's tokens are reduced to one row."""
+
+Head = Literal["cls", "sts", "retr", "none"]
+"""The head of an embedding model that makes an embedding of a pooled row."""
 
 Which = Literal["last", "all"]
 """The tokens whose outputs are wanted."""

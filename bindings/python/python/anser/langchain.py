@@ -14,7 +14,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from operator import itemgetter
-from typing import Any, Literal
+from typing import Any, Literal, Union
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.embeddings import Embeddings
@@ -41,12 +41,13 @@ from pydantic import BaseModel, ConfigDict
 
 from . import tools as calling
 from ._anser import Generation, Model
-from ._types import GenerateOptions, Message, Pooling, Thinking
+from ._types import GenerateOptions, Head, Message, Pooling, Thinking
 
 __all__ = ["AnserEmbeddings", "ChatAnser"]
 
 class AnserEmbeddings(Embeddings):
-    """Embeddings [C] of texts. pooling, layer, normalize and eos_token are those of Model.embed()."""
+    """Embeddings [C] of texts. pooling, layer, normalize, eos_token and head are those of Model.embed(); an embedding model with heads wants
+    pooling="eos-mean" and a head."""
 
     def __init__(
         self,
@@ -56,9 +57,11 @@ class AnserEmbeddings(Embeddings):
         layer: int = -1,
         normalize: bool = True,
         eos_token: int = 65535,
+        head: Union[Head, None] = None,
     ) -> None:
         self.model = model
-        self._options: dict[str, Any] = {"pooling": pooling, "layer": layer, "normalize": normalize, "eos_token": eos_token}
+        options: dict[str, Any] = {"pooling": pooling, "layer": layer, "normalize": normalize}
+        self._options: dict[str, Any] = {**options, "eos_token": eos_token, "head": head}
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """The embeddings of texts, read side by side."""

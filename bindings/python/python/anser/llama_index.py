@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -40,7 +40,7 @@ from llama_index.core.tools.types import BaseTool
 
 from . import tools as calling
 from ._anser import Generation, Model
-from ._types import GenerateOptions, Message, Pooling, Thinking
+from ._types import GenerateOptions, Head, Message, Pooling, Thinking
 
 __all__ = ["AnserEmbedding", "AnserLLM"]
 
@@ -57,7 +57,7 @@ _ROLES = {
 
 
 class AnserEmbedding(BaseEmbedding):
-    """Embeddings [C] of texts. pooling, layer, normalize and eos_token are those of Model.embed(); query_instruction and text_instruction are
+    """Embeddings [C] of texts. pooling, layer, normalize, eos_token and head are those of Model.embed(); query_instruction and text_instruction are
     written in front of queries and of texts. A batch, of embed_batch_size texts, is read side by side."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", protected_namespaces=("pydantic_model_",))
@@ -67,6 +67,7 @@ class AnserEmbedding(BaseEmbedding):
     layer: int = -1
     normalize: bool = True
     eos_token: int = 65535
+    head: Optional[Head] = None
     query_instruction: str = ""
     text_instruction: str = ""
 
@@ -79,7 +80,7 @@ class AnserEmbedding(BaseEmbedding):
         return "AnserEmbedding"
 
     def _embed(self, texts: list[str]) -> list[list[float]]:
-        options: dict[str, Any] = {"pooling": self.pooling, "layer": self.layer, "normalize": self.normalize}
+        options: dict[str, Any] = {"pooling": self.pooling, "layer": self.layer, "normalize": self.normalize, "head": self.head}
         rows: list[list[float]] = self.model.embed(texts, eos_token=self.eos_token, **options).tolist()
         return rows
 

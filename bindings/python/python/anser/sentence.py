@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ._anser import Model
 from ._errors import OptionError
-from ._types import Pooling
+from ._types import Head, Pooling
 
 __all__ = ["Encoder"]
 
@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 class Encoder:
     """Encodes texts as embeddings [n, C] with a model.
 
-    pooling, layer and eos_token are those of Model.embed(). prompts are texts that encode(prompt_name=...) writes in front of each text, as
+    pooling, layer, eos_token and head are those of Model.embed(). prompts are texts that encode(prompt_name=...) writes in front of each text, as
     models for retrieval want for queries and documents; default_prompt_name is the one of calls that name none.
     """
 
@@ -38,11 +38,12 @@ class Encoder:
         eos_token: int = 65535,
         prompts: Union["dict[str, str]", None] = None,
         default_prompt_name: Union[str, None] = None,
+        head: Union[Head, None] = None,
     ) -> None:
         self.model = model
         self.prompts = dict(prompts or {})
         self.default_prompt_name = default_prompt_name
-        self._options: "dict[str, Any]" = {"pooling": pooling, "layer": layer, "eos_token": eos_token}
+        self._options: "dict[str, Any]" = {"pooling": pooling, "layer": layer, "eos_token": eos_token, "head": head}
         self._prompt(None, default_prompt_name)
 
     @overload

@@ -1,6 +1,7 @@
 //! The arguments of `anser convert` and `anser quantize`.
 
 use super::numbers::{file_size, positive, whole};
+use anser::Lora;
 use anser_convert::{FileType, FloatType, TypeRule};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -21,6 +22,10 @@ pub(crate) struct ConvertArgs {
     /// The type of the matrices in a GGUF file: f16, bf16 or f32; without it that of IN, f16 if IN is quantized. A .st file has f16 alone
     #[arg(long = "type", value_name = "TYPE")]
     pub(crate) float: Option<FloatType>,
+    /// Merge an adapter (LoRA, PiSSA, Bone) into the weights that are written, which lie in memory until then; FILE as for anser generate. May be
+    /// given several times
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = super::groups::lora)]
+    pub(crate) lora: Vec<Lora>,
     #[command(flatten)]
     pub(crate) vocab: VocabArgs,
 }
@@ -30,6 +35,7 @@ Examples:
   anser convert rwkv7-g1-2.9b.pth rwkv7-g1-2.9b.gguf
   anser convert RWKV7-G1k-2.9B/ model.gguf --type bf16      a folder of Hugging Face's
   anser convert model.pth model.st                          for web-rwkv and Ai00
+  anser convert model.pth tuned.gguf --lora lora.pth:alpha=32
 
 docs/convert.md has what becomes of each tensor.";
 

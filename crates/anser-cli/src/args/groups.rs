@@ -5,7 +5,7 @@ use crate::input::{self, TokenIds};
 use crate::report::Failure;
 use crate::term::Progress;
 use anser::environment;
-use anser::{Device, Error, Grammar, LoadProgress, Model, OnLoad, Options, SamplerOptions, SamplerOrder};
+use anser::{Device, Error, Grammar, LoadProgress, Lora, Model, OnLoad, Options, SamplerOptions, SamplerOrder};
 use clap::Args;
 use etcetera::base_strategy::{BaseStrategy, choose_native_strategy};
 use std::ffi::OsString;
@@ -37,6 +37,10 @@ pub(crate) struct OpeningArgs {
     /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it, instead of the model's own
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
+    /// Merge an adapter (LoRA, PiSSA, Bone) into the weights: FILE, or FILE:SCALE for a part of it, with :alpha=A where the file does not say
+    /// its alpha (.pth and .st), and :init=FILE for PiSSA. May be given several times
+    #[arg(long, value_name = "FILE[:SCALE]", value_parser = lora)]
+    pub(crate) lora: Vec<Lora>,
     /// The device to run it on: auto, cpu, gpu, gpu:NUMBER or gpu:NAME [env: ANSER_DEVICE] [default: auto]
     #[arg(long, value_name = "DEVICE", value_parser = device)]
     pub(crate) device: Option<Device>,
@@ -82,6 +86,11 @@ impl OpeningArgs {
         load(path, &Options { on_load: Some(bar()), ..self.options()? })
     }
 
+    /// [`OpeningArgs::load`] of a model beside the one that the adapters are for.
+    pub(crate) fn load_plain(&self, path: &Path) -> Result<Model, Failure> {
+        load(path, &Options { on_load: Some(bar()), lora: vec![], ..self.options()? })
+    }
+
     /// The library's options: those of the arguments, else those of the environment.
     pub(crate) fn options(&self) -> Result<Options, Failure> {
         let device = match &self.device {
@@ -96,6 +105,7 @@ impl OpeningArgs {
             device,
             n_threads: self.threads,
             vocabulary: self.vocab.clone(),
+            lora: self.lora.clone(),
             exact: self.exact || environment::exact()?.unwrap_or_default(),
             in_memory: self.read_file || environment::read_file()?.unwrap_or_default(),
             gpu_memory,
@@ -158,6 +168,14 @@ fn demo(_options: &Options) -> Result<Model, Failure> {
 
 fn device(name: &str) -> Result<Device, String> {
     name.parse().map_err(|error| match error {
+        anser::Error::Option { reason, .. } => reason,
+        other => other.to_string(),
+    })
+}
+
+/// Parses an adapter and its factors.
+pub(super) fn lora(text: &str) -> Result<Lora, String> {
+    text.parse().map_err(|error| match error {
         anser::Error::Option { reason, .. } => reason,
         other => other.to_string(),
     })

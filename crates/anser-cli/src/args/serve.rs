@@ -11,7 +11,7 @@ use std::time::Duration;
 
 /// Answer clients of the OpenAI API over HTTP
 ///
-/// Chats, completions, embeddings and responses, streamed or whole, for many clients at once, and a page for people at /. It listens on
+/// Chats, completions, embeddings, ranked documents and responses, streamed or whole, for many clients at once, and a page for people at /. It listens on
 /// this machine alone unless --host says otherwise, and then needs keys. Ctrl-C or SIGTERM completes what runs and ends; a second one
 /// ends at once.
 #[derive(Debug, Args)]
@@ -45,6 +45,14 @@ pub(crate) struct ServeArgs {
     /// An origin (scheme, host and port) whose web pages may ask; may be given several times
     #[arg(long, value_name = "ORIGIN", value_parser = origin)]
     pub(crate) cors: Vec<String>,
+    /// A state-tuned file, or a state that `anser state` wrote, from which requests begin that name it in their field state; where several
+    /// models are served, NAME@MODEL=FILE says by the name of its file which one it is of. May be given several times
+    #[arg(long, value_name = "NAME=FILE", value_parser = tuned)]
+    pub(crate) tuned: Vec<TunedState>,
+    /// A reranker for the model, an embedding model, which ranks documents (/v1/rerank); where several models are served, MODEL=FILE says by
+    /// the name of its file which one it is for. May be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reranker: Vec<PathBuf>,
     /// Let requests give a regular expression or a grammar in Lark's notation as the form of their answer, besides JSON schemas
     #[arg(long)]
     pub(crate) extra_grammars: bool,
@@ -121,12 +129,32 @@ const SERVE_HELP: &str = "\
 Examples:
   anser serve -m model.gguf
   anser serve -m hf:OWNER/REPO --host 0.0.0.0 --api-key-file keys.txt --alias gpt-4o-mini
+  anser serve -m model.gguf --tuned poet=poet-state.pth
   anser serve -m chat-2.9b.gguf -m embed-0.1b.gguf --alias chat=chat-2.9b
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'
 
-Routes: / (the page), /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/responses, /v1/models, /v1/states, /tokenize, /detokenize,
+Routes: / (the page), /v1/chat/completions, /v1/completions, /v1/embeddings, /v1/rerank, /v1/responses, /v1/models, /v1/states, /tokenize, /detokenize,
 /apply-template, /health, /metrics, /props. docs/serve.md says what each takes and answers.";
+
+/// A state under a name.
+#[derive(Debug, Clone)]
+pub(crate) struct TunedState {
+    pub(crate) name: String,
+    /// The name of its model's file without the ending; needed where several models are served.
+    pub(crate) model: Option<String>,
+    pub(crate) file: PathBuf,
+}
+
+/// Parses a state's name and file.
+fn tuned(text: &str) -> Result<TunedState, String> {
+    let (name, file) = text.split_once('=').filter(|(_, file)| !file.is_empty()).ok_or("expected NAME=FILE")?;
+    let (name, model) = match name.split_once('@') {
+        Some((name, model)) => (name, Some(model.to_owned())),
+        None => (name, None),
+    };
+    Ok(TunedState { name: name.into(), model, file: file.into() })
+}
 
 /// Parses a number of seconds.
 fn seconds(text: &str) -> Result<Duration, String> {

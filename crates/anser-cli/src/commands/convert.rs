@@ -5,7 +5,7 @@ use crate::args::{ConvertArgs, Layout, PathsArgs, QuantizeArgs, VocabArgs, about
 use crate::interrupt;
 use crate::report::Failure;
 use crate::term::Progress;
-use anser::{CancelToken, files};
+use anser::{CancelToken, Lora, files};
 use anser_convert::{ConvertError, GgufOptions, ImportanceMatrix, Output, QuantizeOptions, Vocabulary};
 use anser_format::{FileKind, ModelFile};
 use std::io;
@@ -19,7 +19,8 @@ const NO_VOCABULARY: &str = "none";
 
 pub(crate) fn convert(args: &ConvertArgs) -> Result<(), Failure> {
     let layout = layout(args)?;
-    let file = open(&args.paths, &[])?;
+    let adapters: Vec<_> = args.lora.iter().flat_map(Lora::inputs).collect();
+    let file = anser::with_loras(&open(&args.paths, &adapters)?, &args.lora, None)?;
     let output = match layout {
         Layout::Gguf => {
             let options =

@@ -154,7 +154,7 @@ fn sampler(args: &GenerateArgs, has_grammar: bool) -> SamplerOptions {
 /// The draft model, if one is given, opened as the model is.
 fn draft(args: &GenerateArgs, model: &Model) -> Result<Option<Draft>, Failure> {
     let Some(path) = &args.draft else { return Ok(None) };
-    let draft = Draft { model: args.model.opening.load(path)?, n_tokens: args.draft_tokens };
+    let draft = Draft { model: args.model.opening.load_plain(path)?, n_tokens: args.draft_tokens };
     model.check_draft(&draft.model)?;
     Ok(Some(draft))
 }

@@ -14,6 +14,7 @@ mod inspect;
 mod logits;
 mod mix;
 mod perplexity;
+mod rerank;
 #[cfg(feature = "serve")]
 mod serve;
 mod state;
@@ -40,6 +41,7 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Tokenize(args) => tokenize::run(&args),
         Command::Logits(args) => logits::run(&args),
         Command::Embed(args) => embed::run(&args),
+        Command::Rerank(args) => rerank::run(&args),
         Command::State(args) => state::run(&args),
         Command::Perplexity(args) => perplexity::run(&args),
         Command::Compare(args) => compare::run(&args),

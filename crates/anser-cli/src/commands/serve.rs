@@ -4,12 +4,12 @@ mod logger;
 #[cfg(unix)]
 mod unix;
 
-use crate::args::{ServeArgs, load};
+use crate::args::{ServeArgs, TunedState, load};
 use crate::interrupt;
 use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::note;
-use anser::{Model, Options as ModelOptions};
+use anser::{LoadedState, Model, Options as ModelOptions, Reranker};
 use anser_engine::{CacheLimits, Limits, Reload};
 use anser_serve::{Bounds, Keys, Listener, Options, ServeError, ServedModel, Server};
 use std::net::{SocketAddr, TcpListener};
@@ -124,15 +124,83 @@ fn served_models(args: &ServeArgs) -> Result<Vec<ServedModel>, Failure> {
         let (name, of_model) = alias_of(alias, &stems)?;
         names[of_model].push(name.to_owned());
     }
+    if let Some(TunedState { name, model: Some(model), .. }) =
+        args.tuned.iter().find(|tuned| tuned.model.as_ref().is_some_and(|model| !stems.contains(model)))
+    {
+        let stems: Vec<String> = stems.iter().map(|stem| format!("{stem:?}")).collect();
+        let stems = stems.join(", ");
+        return Err(Failure::Usage(format!("--tuned {name}@{model}: no model is called so; expected one of {stems}")));
+    }
     let mut served = vec![];
     for ((path, mut names), stem) in args.models.iter().zip(names).zip(stems) {
         if !names.contains(&stem) {
-            names.push(stem);
+            names.push(stem.clone());
         }
         let model = args.opening.load(path)?;
-        served.push(ServedModel { names, created: created(path), limits: limits(args, path, &model)?, model });
+        let reranker = reranker(args, &stem, &model)?;
+        let states = tuned_states(&args.tuned, &stem, args.models.len(), &model)?;
+        served.push(ServedModel {
+            names,
+            created: created(path),
+            limits: limits(args, path, &model)?,
+            states,
+            reranker,
+            model,
+        });
     }
     Ok(served)
+}
+
+/// The reranker that `--reranker` names for the model called `stem`. Documents' states take as many bytes as those of conversations.
+fn reranker(args: &ServeArgs, stem: &str, model: &Model) -> Result<Option<Reranker>, Failure> {
+    let n_models = args.models.len();
+    let mut found = None;
+    for given in &args.reranker {
+        let text = given.to_string_lossy();
+        let path = match text.split_once('=') {
+            _ if n_models == 1 => given.clone(),
+            Some((name, path)) if name == stem => path.into(),
+            Some((name, _)) if args.models.iter().any(|model| self::stem(model) == name) => continue,
+            Some(_) | None => {
+                return Err(Failure::Usage(format!(
+                    "--reranker {text}: expected MODEL=FILE with the name of one of the models' files, since several models are served"
+                )));
+            }
+        };
+        if found.replace(path).is_some() {
+            return Err(Failure::Usage(format!("--reranker: two are given for the model {stem:?}; a model has one")));
+        }
+    }
+    let n_bytes = usize::try_from(args.limits.cache).unwrap_or(usize::MAX) / n_models;
+    let load = |path: std::path::PathBuf| {
+        Reranker::load(model, path, &args.opening.options()?, n_bytes).map_err(Failure::from)
+    };
+    found.map(load).transpose()
+}
+
+/// The states that `--tuned` names for the model called `stem`.
+fn tuned_states(
+    given: &[TunedState],
+    stem: &str,
+    n_models: usize,
+    model: &Model,
+) -> Result<Vec<(String, LoadedState)>, Failure> {
+    let mut states = vec![];
+    for TunedState { name, model: of_model, file } in given {
+        match of_model {
+            Some(of_model) if of_model != stem => continue,
+            None if n_models > 1 => {
+                return Err(Failure::Usage(format!(
+                    "--tuned {name}: expected {name}@MODEL=FILE, since several models are served"
+                )));
+            }
+            Some(_) | None => {}
+        }
+        let loaded = model.load_state(file)?;
+        crate::commands::tell_origin(file, loaded.origin);
+        states.push((name.clone(), loaded));
+    }
+    Ok(states)
 }
 
 /// The name of a model's file or folder, without the ending, by which the server knows it.

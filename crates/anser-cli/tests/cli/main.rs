@@ -1,5 +1,6 @@
 //! The command's contract: what is on standard output, what on standard error, exit codes, files.
 
+mod adapters;
 mod bench;
 mod chat;
 mod compare;

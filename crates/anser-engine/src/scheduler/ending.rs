@@ -4,7 +4,6 @@ use super::{Scheduler, fail, saved};
 use crate::event::{Event, Failure};
 use crate::job::{Job, JobId, Phase, Place};
 use crate::queue::Waiting;
-use crate::request::Start;
 use anser::{Error, FinishReason, RowId};
 use std::time::Instant;
 
@@ -56,18 +55,19 @@ impl Scheduler {
         reason: FinishReason,
     ) -> Result<(), Error> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
-        let is_fresh = matches!(job.request.start, Start::Fresh);
+        let begins_document = job.request.start.begins_document();
         let Phase::Generating(choices) = &mut job.phase else { return Ok(()) };
         let Some(of_choice) = choices.get_mut(choice) else { return Ok(()) };
         of_choice.place = Place::Nowhere;
         self.owners.remove(&row);
-        let caches = job.request.keep.answer && is_fresh && !job.request.prompt.is_empty();
+        let caches = job.request.keep.answer && begins_document && !job.request.prompt.is_empty();
         let mut state = None;
         if caches || job.request.keep.state {
             let Some(mut session) = self.rows.leave(row)? else { return Ok(()) };
             let kept = if caches {
                 let tokens = [&job.request.prompt[..], &of_choice.tokens].concat();
-                self.cache.insert(job.request.tenant, &tokens, &mut session)
+                let owner = job.request.start.cached_for(job.request.tenant);
+                self.cache.insert(owner, &tokens, &mut session)
             } else {
                 Ok(())
             };

@@ -4,7 +4,7 @@ use super::{Scheduler, saved};
 use crate::event::{Event, Failure};
 use crate::job::{Choice, Job, JobId, Phase, Place};
 use crate::queue::Waiting;
-use crate::request::{Start, Work};
+use crate::request::Work;
 use anser::{Error, RowId, RowTask, Session};
 
 impl Scheduler {
@@ -17,18 +17,18 @@ impl Scheduler {
         }
         let request = &waiting.request;
         let found = match &request.start {
-            Start::Fresh if matches!(request.work, Work::Score { .. }) => {
-                self.model.session().map(|session| (session, 0))
+            start if !start.begins_document() || matches!(request.work, Work::Score { .. }) => {
+                start.session(&self.model).map(|session| (session, 0))
             }
-            Start::Fresh => {
+            start => {
                 // Whoever goes on from a state without another token draws from its logits.
                 let needs_logits = matches!(request.work, Work::Generate { .. } | Work::State);
-                self.cache.longest(request.tenant, &request.prompt, needs_logits)
+                let found = self.cache.longest(start.cached_for(request.tenant), &request.prompt, needs_logits);
+                match found {
+                    Ok((_, 0)) => start.session(&self.model).map(|session| (session, 0)),
+                    found => found,
+                }
             }
-            Start::State(saved) => self.model.session().and_then(|mut session| {
-                session.resume(&saved.state, &saved.logits)?;
-                Ok((session, 0))
-            }),
         };
         let found = found.and_then(|(mut session, n_cached)| {
             // What has led to a cached state, for proposals of next tokens.
@@ -40,8 +40,7 @@ impl Scheduler {
             Err(error) => return Err((Box::new(waiting), error)),
         };
         let n_prompt = request.prompt.len();
-        let is_fresh = matches!(request.start, Start::Fresh);
-        let is_read_in_parts = is_fresh && !matches!(request.work, Work::Score { .. });
+        let is_read_in_parts = request.start.begins_document() && !matches!(request.work, Work::Score { .. });
         let mut ends: Vec<usize> = request.keep.turns.iter().copied().filter(|_| is_read_in_parts).collect();
         ends.push(n_prompt);
         ends.retain(|&end| end > n_cached && end <= n_prompt);
@@ -71,7 +70,7 @@ impl Scheduler {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         let Phase::Reading { place, ends } = &mut job.phase else { return Ok(()) };
         let prompt = &job.request.prompt;
-        let is_cut = |end: usize| job.request.keep.turns.contains(&end) && matches!(job.request.start, Start::Fresh);
+        let is_cut = |end: usize| job.request.keep.turns.contains(&end) && job.request.start.begins_document();
         let is_last = ends.len() <= 1;
         let part = ends.front().map_or(&[][..], |&end| &prompt[n_read..end]);
         let task = match &job.request.work {
@@ -112,8 +111,9 @@ impl Scheduler {
         let is_last = ends.is_empty();
         self.owners.remove(&row);
         let Some(mut session) = self.rows.leave(row)? else { return Ok(()) };
-        if job.request.keep.turns.contains(&end) && matches!(job.request.start, Start::Fresh) {
-            self.cache.insert(job.request.tenant, &job.request.prompt[..end], &mut session)?;
+        if job.request.keep.turns.contains(&end) && job.request.start.begins_document() {
+            let owner = job.request.start.cached_for(job.request.tenant);
+            self.cache.insert(owner, &job.request.prompt[..end], &mut session)?;
         }
         let went_on = match is_last {
             true => self.has_read_all(id, session),

@@ -312,7 +312,16 @@ impl Section {
         match (start, end) {
             (Some(start), Some(_)) => {
                 let (name, shape) = (raw.name.into(), shape.into());
-                Ok(TensorEntry { name, stored, shape, part: 0, start: self.start + start, n_bytes, strided: None })
+                Ok(TensorEntry {
+                    name,
+                    stored,
+                    shape,
+                    part: 0,
+                    start: self.start + start,
+                    n_bytes,
+                    strided: None,
+                    replaced: None,
+                })
             }
             _ => Err(TensorProblem::OutOfBounds {
                 offset: raw.offset,

@@ -17,7 +17,7 @@ use self::object::{Element, Object, PickledTensor, Span, Value};
 use self::zip::Zip;
 use crate::error::{FormatError, TensorProblem};
 use crate::file::{FileKind, MAX_ENTRIES, Parsed, TensorEntry, TorchContainer};
-use crate::metadata::MetaValue;
+use crate::metadata::{MetaArray, MetaValue};
 use crate::stored::StoredType;
 use crate::strided::{Strided, is_contiguous};
 use crate::tensor::DType;
@@ -204,6 +204,14 @@ fn metadata(object: &Object, root: u32) -> Vec<(String, MetaValue)> {
             Value::Text(span) if object.text(span).len() <= MAX_TEXT_N_BYTES => {
                 MetaValue::Str(object.text(span).to_owned())
             }
+            // Of lists those of whole numbers, such as numbers of layers.
+            Value::List(list) if object.list(list).len() <= MAX_TEXT_N_BYTES => {
+                let whole = |value: &Value| match *value {
+                    Value::Int(value) => Some(value),
+                    _ => None,
+                };
+                MetaValue::Array(MetaArray::I64(object.list(list).iter().map(whole).collect::<Option<_>>()?))
+            }
             _ => return None,
         };
         let key = object.text(key);
@@ -269,7 +277,7 @@ fn place(
     let n_bytes = Some(n_elements * element_n_bytes);
     let strided = (!is_contiguous(&shape, &strides) && n_elements > 0)
         .then(|| Arc::new(Strided::new(shape.clone(), strides, element_n_bytes)));
-    Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes, strided })
+    Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes, strided, replaced: None })
 }
 
 /// The type that a storage's elements have here, and the bytes of one.

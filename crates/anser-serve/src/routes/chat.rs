@@ -102,7 +102,8 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<Prepared, ApiE
     let (prompt, start) =
         match reporting.state.map(|name| app.states.of_model(tenant, &name, served.name())).transpose()? {
             None => (chat.prompt(&served), Start::Fresh),
-            Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), Start::State(state.saved.clone())),
+            Some(state) if state.tuned.is_some() => (chat.prompt(&served), state.start()),
+            Some(state) => (chat.prompt(&served).after(state.tail.as_deref()), state.start()),
         };
     let tokens = prompt.tokens(served.model.tokenizer()?, &served.transcripts, tenant);
     let generation = Generation {

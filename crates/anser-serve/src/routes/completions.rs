@@ -124,7 +124,7 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<Prepared, ApiE
         Some(_) if echo => {
             return Err(ApiError::invalid("state", "state: a text that begins from a state cannot be echoed"));
         }
-        Some(state) => Start::State(state.saved.clone()),
+        Some(state) => state.start(),
     };
     // A text of no tokens is generated only where nothing else is asked for.
     let generates = drawing.max_tokens > 0 || !scores;
@@ -143,7 +143,7 @@ impl Form {
         drawing: &Drawing,
         deadline: Instant,
     ) -> Result<Vec<Job>, ApiError> {
-        let is_fresh = matches!(start, Start::Fresh);
+        let is_fresh = matches!(start, Start::Fresh | Start::Tuned(_));
         // The end of a document is what an empty text begins after.
         let tokens = |prompt: &Vec<u32>| match prompt.is_empty() && is_fresh {
             true => vec![served.model.document_start()],

@@ -9,7 +9,7 @@ use crate::flight::{Flight, Job};
 use crate::ids;
 use crate::served::Served;
 use crate::wire::prompts::Prompts;
-use anser::{EmbedOptions, Pooling};
+use anser::{EmbedOptions, Pooling, TaskHead};
 use anser_engine::{Request, Tenant, Work};
 use axum::Extension;
 use axum::body::Body;
@@ -33,6 +33,7 @@ struct Fields {
     dimensions: Option<usize>,
     pooling: Option<WirePooling>,
     normalize: Option<bool>,
+    head: Option<WireHead>,
 }
 
 /// How numbers are sent.
@@ -50,6 +51,18 @@ enum Encoding {
 enum WirePooling {
     Last,
     Mean,
+    #[serde(rename = "eos-mean")]
+    EosMean,
+}
+
+/// The head of an embedding model.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WireHead {
+    Cls,
+    Sts,
+    Retr,
+    None,
 }
 
 #[derive(Debug, Serialize)]
@@ -112,7 +125,7 @@ pub(crate) async fn create(
 }
 
 fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, Job, Form, usize), ApiError> {
-    let Fields { model, input, encoding_format, dimensions, pooling, normalize } = body.parse()?;
+    let Fields { model, input, encoding_format, dimensions, pooling, normalize, head } = body.parse()?;
     let served = app.served(model.as_deref())?.clone();
     let input = input.ok_or_else(|| ApiError::invalid("input", "input: expected a text, texts or token ids"))?;
     let texts = input.tokens("input", &served, MAX_INPUTS)?;
@@ -130,12 +143,21 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, 
         let message = format!("dimensions: expected 1 to {n_embd}, found {n_dimensions}");
         return Err(ApiError::invalid("dimensions", message));
     }
-    let pooling = match pooling {
-        Some(WirePooling::Last) | None => Pooling::Last,
-        Some(WirePooling::Mean) => Pooling::Mean,
+    let base = match pooling {
+        None => served.model.usual_embed_options(),
+        Some(WirePooling::Last) => EmbedOptions { pooling: Pooling::Last, ..EmbedOptions::default() },
+        Some(WirePooling::Mean) => EmbedOptions { pooling: Pooling::Mean, ..EmbedOptions::default() },
+        Some(WirePooling::EosMean) => EmbedOptions::of_chunks(),
+    };
+    let head = match head {
+        None => base.head,
+        Some(WireHead::Cls) => Some(TaskHead::Cls),
+        Some(WireHead::Sts) => Some(TaskHead::Sts),
+        Some(WireHead::Retr) => Some(TaskHead::Retr),
+        Some(WireHead::None) => None,
     };
     let normalize = normalize.unwrap_or(true);
-    let options = EmbedOptions { pooling, normalize, ..EmbedOptions::default() };
+    let options = EmbedOptions { head, normalize, ..base };
     let deadline = Some(Instant::now() + app.bounds.request_time);
     let request = Request { tenant, deadline, ..Request::new(vec![], Work::EmbedMany { options, texts }) };
     let form = Form { encoding: encoding_format.unwrap_or(Encoding::Float), n_dimensions, normalize };

@@ -6,6 +6,7 @@ pub(crate) mod embeddings;
 pub(crate) mod health;
 pub(crate) mod models;
 pub(crate) mod page;
+pub(crate) mod rerank;
 pub(crate) mod responses;
 pub(crate) mod states;
 pub(crate) mod tokens;

@@ -137,6 +137,19 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, 
     if fields.background == Some(true) {
         return Err(ApiError::invalid("background", "background: this server answers while the client waits"));
     }
+    let start = match &fields.state {
+        None => Start::Fresh,
+        Some(name) => {
+            let state = app.states.of_model(tenant, name, served.name())?;
+            if state.tuned.is_none() {
+                let message = format!(
+                    "state: {name:?} is a text that was read: a response begins from tuned states alone, chats and completions from any"
+                );
+                return Err(ApiError::invalid("state", message));
+            }
+            state.start()
+        }
+    };
     let input = Input::read(fields.input)?;
     let before = match &fields.previous_response_id {
         None => vec![],
@@ -169,7 +182,7 @@ fn prepare(app: &Arc<App>, tenant: Tenant, body: &Json) -> Result<(Arc<Served>, 
     let generation = Generation {
         served: &served,
         tenant,
-        start: Start::Fresh,
+        start,
         prompt: tokens.ids,
         turns: tokens.turns,
         drawing: &drawing,

@@ -7,10 +7,10 @@ use crate::body::{self, Id, Json};
 use crate::error::{ApiError, json};
 use crate::flight::{Flight, Job};
 use crate::ids;
-use crate::served::{Served, now};
+use crate::served::now;
 use crate::states::{NamedState, check_name, tail};
 use crate::wire::prompts::Prompts;
-use anser_engine::{Request as EngineRequest, Saved, Start, Work};
+use anser_engine::{Request as EngineRequest, Start, Work};
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
@@ -55,6 +55,7 @@ pub(crate) async fn create(
     let Fields { model, input, name, state } = body.parse()?;
     let name = name.unwrap_or_else(|| ids::fresh("state_"));
     check_name(&name)?;
+    app.states.check_own(&name)?;
     if app.states.has(tenant, &name) {
         let message = format!("name: there is a state {name:?} already; delete it first");
         return Err(ApiError::invalid("name", message).with_code("state_exists"));
@@ -69,7 +70,7 @@ pub(crate) async fn create(
             let text = String::from_utf8_lossy(&served.model.tokenizer()?.decode(&tokens).map_err(anser::Error::from)?)
                 .into_owned();
             let n_before = base.as_ref().map_or(Some(0), |base| base.n_tokens);
-            let start = base.map_or(Start::Fresh, |base| Start::State(base.saved.clone()));
+            let start = base.map_or(Start::Fresh, |base| base.start());
             let n_tokens = n_before.map(|n| n + tokens.len());
             Ok((EngineRequest { start, ..EngineRequest::new(tokens, Work::State) }, n_tokens, tail(&text)))
         }
@@ -86,7 +87,8 @@ pub(crate) async fn create(
         }
     }
     let saved = saved.ok_or_else(|| ApiError::internal("the engine gave no state"))?;
-    let state = named(name, &served, saved, n_tokens, Some(tail));
+    let (model, tail) = (served.name().to_owned(), Some(tail));
+    let state = NamedState { name, model, created: now(), saved, n_tokens, tail, tuned: None };
     Ok(json(StatusCode::OK, &object(&*app.states.insert(tenant, state)?)))
 }
 
@@ -139,21 +141,10 @@ pub(crate) async fn upload(
     let bytes = body::read(request, &app, 4 * n_numbers + MAX_OVERHEAD_N_BYTES).await?;
     let state = blocking::run(move || {
         let loaded = served.model.state_from_bytes("the file", bytes.into())?;
-        let saved = Arc::new(Saved { state: loaded.state, logits: loaded.logits });
-        Ok(named(name, &served, saved, None, None))
+        Ok(NamedState::of_file(name, served.name().to_owned(), now(), loaded))
     })
     .await?;
     Ok(json(StatusCode::OK, &object(&*app.states.insert(tenant, state)?)))
-}
-
-fn named(
-    name: String,
-    served: &Served,
-    saved: Arc<Saved>,
-    n_tokens: Option<usize>,
-    tail: Option<String>,
-) -> NamedState {
-    NamedState { name, model: served.name().to_owned(), created: now(), saved, n_tokens, tail }
 }
 
 fn object(state: &NamedState) -> Value {
@@ -164,5 +155,6 @@ fn object(state: &NamedState) -> Value {
         "model": state.model,
         "n_tokens": state.n_tokens,
         "n_bytes": state.n_bytes(),
+        "tuned": state.tuned.is_some(),
     })
 }

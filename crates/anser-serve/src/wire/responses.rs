@@ -21,6 +21,8 @@ pub(crate) struct Fields {
     pub(crate) input: Option<Value>,
     pub(crate) instructions: Option<String>,
     pub(crate) previous_response_id: Option<String>,
+    /// The tuned state that the conversation begins from.
+    pub(crate) state: Option<String>,
     pub(crate) store: Option<bool>,
     pub(crate) stream: Option<bool>,
     pub(crate) background: Option<bool>,

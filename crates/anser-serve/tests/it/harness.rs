@@ -64,15 +64,22 @@ impl Running {
         limits: &Limits,
         drain_time: Duration,
     ) -> Running {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let served = models.into_iter().map(|(model, names)| ServedModel {
+            states: vec![],
+            reranker: None,
             model,
             names: names.iter().map(|&name| name.to_owned()).collect(),
             created: SystemTime::now(),
             limits: limits.clone(),
         });
-        let server = Server::new(served.collect(), Listener::Tcp(listener), options).unwrap();
+        Running::of_served(served.collect(), options, drain_time)
+    }
+
+    /// A server of models with all that belongs to them.
+    pub(crate) fn of_served(served: Vec<ServedModel>, options: Options, drain_time: Duration) -> Running {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = Server::new(served, Listener::Tcp(listener), options).unwrap();
         let stop = server.stop_handle();
         let thread = Some(std::thread::spawn(move || server.run(drain_time)));
         Running { address, stop, thread }

@@ -1,9 +1,11 @@
 //! What a server keeps for its clients: responses and named states.
 
 use crate::harness::{ANN, BEN, Running, demo, exact_demo, limits, options};
-use anser::{GenerateOptions, SamplerOptions};
+use anser::{GenerateOptions, LoadedState, Model, SamplerOptions, StateOrigin};
+use anser_serve::ServedModel;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 fn respond(server: &Running, more: Value) -> Value {
     let mut body = json!({"temperature": 0, "max_output_tokens": 24});
@@ -147,4 +149,97 @@ fn a_state_is_of_one_model() {
         assert!(error["message"].as_str().unwrap().contains("of the model \"one\""), "{error}");
         ask(path, "one", more).ok();
     }
+}
+
+/// A state-tuned file of the model, as web-rwkv's converter writes them, with numbers that follow from `seed`.
+fn tuned(model: &Model, seed: u32) -> LoadedState {
+    let config = model.config();
+    let (n_layer, h, n) = (config.n_layer, config.n_head, config.head_size);
+    let n_bytes = 4 * h * n * n;
+    let entry = |layer: usize| {
+        let offsets = [layer * n_bytes, (layer + 1) * n_bytes];
+        (format!("blocks.{layer}.att.time_state"), json!({"dtype": "F32", "shape": [h, n, n], "data_offsets": offsets}))
+    };
+    let header = serde_json::to_vec(&(0..n_layer).map(entry).collect::<BTreeMap<_, _>>()).unwrap();
+    let mut x = seed;
+    let mut next = || {
+        x = x.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        20.0 * ((x >> 8) as f32 / (1 << 24) as f32 - 0.5)
+    };
+    let mut bytes = [&(header.len() as u64).to_le_bytes()[..], &header].concat();
+    (0..n_layer * h * n * n).for_each(|_| bytes.extend(next().to_le_bytes()));
+    let loaded = model.state_from_bytes("a tuned state", bytes).unwrap();
+    assert_eq!(loaded.origin, StateOrigin::Tuned);
+    loaded
+}
+
+/// Tuned initial states by name: every tenant begins from them, texts are those of the library, and states after turns that other initial
+/// states lead to are not taken for theirs.
+#[test]
+fn tuned_states_are_chosen_by_name() {
+    let model = exact_demo();
+    let question = "Tell me a story. ".repeat(2);
+    let prompt = format!("User: {}\n\nAssistant:", question.trim());
+    let expected = |state: Option<&LoadedState>| {
+        let mut session = model.session().unwrap();
+        state.into_iter().for_each(|loaded| session.begin_from(&loaded.state).unwrap());
+        let stop = vec!["\n\nUser:".into(), "\n\n".into()];
+        let sampler = SamplerOptions::greedy();
+        let options = GenerateOptions { sampler, max_tokens: 12, stop, ..GenerateOptions::default() };
+        session.generate_text(&prompt, &options).unwrap().text().unwrap().trim().to_owned()
+    };
+    // Two states whose texts differ from each other's and from that of a fresh state.
+    let mut texts = vec![expected(None)];
+    let mut states = vec![];
+    for seed in 1..40 {
+        if states.len() == 2 {
+            break;
+        }
+        let state = tuned(&model, seed);
+        let text = expected(Some(&state));
+        if !texts.contains(&text) {
+            states.push((["one", "two"][states.len()], state));
+            texts.push(text);
+        }
+    }
+    assert_eq!(states.len(), 2);
+    let served = ServedModel {
+        model: model.clone(),
+        names: vec!["demo".into()],
+        created: SystemTime::now(),
+        limits: limits(),
+        states: states.iter().map(|(name, state)| (name.to_string(), state.clone())).collect(),
+        reranker: None,
+    };
+    let server = Running::of_served(vec![served], options(), Duration::from_secs(10));
+    let ask = |key: &str, state: Option<&str>| {
+        let mut body = json!({"messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 12});
+        if let Some(state) = state {
+            body["state"] = state.into();
+        }
+        let answer = server.post_as(key, "/v1/chat/completions", &body).ok();
+        let text = answer["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
+        (text, answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64().unwrap())
+    };
+    for (key, is_second) in [(ANN, false), (ANN, true), (BEN, false)] {
+        for (state, text) in [None, Some("one"), Some("two")].into_iter().zip(&texts) {
+            let (found, n_cached) = ask(key, state);
+            assert_eq!((found.trim(), n_cached > 0), (&text[..], is_second), "{state:?}");
+        }
+    }
+    for (state, text) in [("one", &texts[1]), ("two", &texts[2])] {
+        let body = json!({"input": question, "state": state, "temperature": 0, "max_output_tokens": 12});
+        let response = server.post("/v1/responses", &body).ok();
+        assert_eq!(response["output"][0]["content"][0]["text"].as_str().unwrap().trim(), text);
+    }
+    let listed = server.get("/v1/states").ok();
+    let names: Vec<_> =
+        listed["data"].as_array().unwrap().iter().map(|state| (&state["id"], &state["tuned"])).collect();
+    assert_eq!(json!(names), json!([["one", true], ["two", true]]));
+    let body = json!({"prompt": "x", "state": "three", "max_tokens": 1});
+    let error = server.post("/v1/completions", &body).error(404);
+    assert!(error["message"].as_str().unwrap().contains("\"one\", \"two\""), "{error}");
+    let key = [("authorization", &*format!("Bearer {ANN}"))];
+    server.request("DELETE", "/v1/states/one", &key, b"").error(400);
+    assert_eq!(server.post("/v1/states", &json!({"input": "x", "name": "one"})).error(400)["code"], "state_of_server");
 }

@@ -10,4 +10,5 @@ mod forms;
 mod harness;
 mod kept;
 mod page;
+mod rank;
 mod security;

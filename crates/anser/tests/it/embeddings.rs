@@ -20,7 +20,9 @@ fn embeddings_equal_the_float64_oracle() {
     let names = ["story", "chat", "mail", "long-600"];
     let texts = names.map(|name| &prompt(name).feed[..]);
     let embed = |pooling, layer| {
-        let rows = model.embed_batch(&texts, &EmbedOptions { pooling, layer, normalize: false }).unwrap();
+        let rows = model
+            .embed_batch(&texts, &EmbedOptions { pooling, layer, normalize: false, ..EmbedOptions::default() })
+            .unwrap();
         rows.chunks_exact(n_embd).map(<[f32]>::to_vec).collect::<Vec<_>>()
     };
     // Sums of f32 in any order leave 1e-13.
@@ -96,7 +98,7 @@ fn a_batch_equals_its_texts_one_by_one() {
         (Pooling::MeanOf(45), Layer::Final, false),
     ];
     for (pooling, layer, normalize) in cases {
-        let options = EmbedOptions { pooling, layer, normalize };
+        let options = EmbedOptions { pooling, layer, normalize, ..EmbedOptions::default() };
         let batch = model.embed_batch(&texts, &options).unwrap();
         let n_embd = model.config().n_embd;
         assert_eq!(batch.len(), texts.len() * n_embd);
@@ -132,7 +134,9 @@ fn poolings_and_layers_mean_what_they_say() {
             (Pooling::Mean, mean(rows)),
         ];
         for (pooling, expected) in expected {
-            let embedding = model.embed(text, &EmbedOptions { pooling, layer, normalize: false }).unwrap();
+            let embedding = model
+                .embed(text, &EmbedOptions { pooling, layer, normalize: false, ..EmbedOptions::default() })
+                .unwrap();
             let error = nmse(&embedding, &expected);
             assert!(error <= 1e-10, "{layer:?} {pooling:?}: nmse {error:e}");
         }

@@ -164,7 +164,7 @@ fn embeddings_in_a_batch_equal_those_of_the_cpu() {
         (Pooling::Last, Layer::Residual(3)),
     ];
     for (pooling, layer) in cases {
-        let options = EmbedOptions { pooling, layer, normalize: false };
+        let options = EmbedOptions { pooling, layer, normalize: false, ..EmbedOptions::default() };
         let error = nmse(&gpu.embed_batch(&texts, &options).unwrap(), &cpu.embed_batch(&texts, &options).unwrap());
         assert!(error <= NMSE, "{options:?}: nmse {error:e}");
     }

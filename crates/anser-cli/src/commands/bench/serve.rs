@@ -122,8 +122,14 @@ impl OwnServer {
             cache: CacheLimits { host_n_bytes: CACHE_N_BYTES, ..CacheLimits::default() },
             ..Limits::default()
         };
-        let served =
-            ServedModel { model: model.clone(), names: vec![name.to_owned()], created: SystemTime::now(), limits };
+        let served = ServedModel {
+            model: model.clone(),
+            names: vec![name.to_owned()],
+            created: SystemTime::now(),
+            limits,
+            states: vec![],
+            reranker: None,
+        };
         let keys = match key {
             Some(key) => Keys::from_lines(key).map_err(|reason| Failure::Usage(format!("{KEY_VARIABLE}: {reason}")))?,
             None => Keys::default(),

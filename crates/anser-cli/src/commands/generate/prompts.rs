@@ -8,8 +8,8 @@ use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::{self, Progress};
 use crate::{commands, input, interrupt};
-use anser::{CancelToken, Error, FinishReason, GenerateOptions, Grammar, Model, SamplerOptions};
-use anser_engine::{Delivery, Engine, Event, Limits, Request, Saved, Start, Ticket, Work};
+use anser::{CancelToken, Error, FinishReason, GenerateOptions, Grammar, Model, SamplerOptions, StateOrigin};
+use anser_engine::{Delivery, Engine, Event, Limits, Request, Saved, Start, Ticket, Tuned, Work};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -92,7 +92,10 @@ pub(super) fn run(args: &GenerateArgs, file: &Path) -> Result<(), Failure> {
         Some(path) => {
             let loaded = model.load_state(path)?;
             commands::tell_origin(path, loaded.origin);
-            Start::State(Arc::new(Saved { state: loaded.state, logits: loaded.logits }))
+            match loaded.origin {
+                StateOrigin::Tuned => Start::Tuned(Arc::new(Tuned::new(loaded.state))),
+                _ => Start::State(Arc::new(Saved { state: loaded.state, logits: loaded.logits })),
+            }
         }
     };
     term::remark(&format!("{} on {}", printable(model.name()), printable(model.device())));
@@ -275,7 +278,7 @@ impl Texts {
     /// Hands a line to the engine; returns the number of tokens of its prompt.
     fn submit(&self, index: usize, line: Line) -> Result<(Ticket, usize), String> {
         let mut prompt = self.model.encode(&line.prompt).map_err(|error| error.to_string())?;
-        if matches!(self.start, Start::Fresh) {
+        if matches!(self.start, Start::Fresh | Start::Tuned(_)) {
             prompt = input::or_document_start(&self.model, prompt);
         }
         let n_prompt = prompt.len();
