@@ -193,8 +193,12 @@ fn as_tensor(entry: &(Value, Value)) -> Option<(Span, u32)> {
     }
 }
 
-/// Numbers and texts beside the tensors, by name. Of equal names the last counts, as in Python.
+/// The most numbers in all lists beside the tensors that are kept; further lists are left out.
+const MAX_LIST_NUMBERS: usize = 4096;
+
+/// Numbers, texts and lists of whole numbers beside the tensors, by name. Of equal names the last counts, as in Python.
 fn metadata(object: &Object, root: u32) -> Vec<(String, MetaValue)> {
+    let mut n_list_numbers = MAX_LIST_NUMBERS;
     let entries = object.dict(root).iter().filter_map(|entry| {
         let (Value::Text(key), value) = *entry else { return None };
         let value = match value {
@@ -204,8 +208,9 @@ fn metadata(object: &Object, root: u32) -> Vec<(String, MetaValue)> {
             Value::Text(span) if object.text(span).len() <= MAX_TEXT_N_BYTES => {
                 MetaValue::Str(object.text(span).to_owned())
             }
-            // Of lists those of whole numbers, such as numbers of layers.
-            Value::List(list) if object.list(list).len() <= MAX_TEXT_N_BYTES => {
+            // Of lists those of whole numbers, such as numbers of layers. A file may name one list many times.
+            Value::List(list) if (1..=n_list_numbers).contains(&object.list(list).len()) => {
+                n_list_numbers -= object.list(list).len();
                 let whole = |value: &Value| match *value {
                     Value::Int(value) => Some(value),
                     _ => None,
