@@ -36,9 +36,9 @@ def test_wrong_adapters_are_told() -> None:
     with pytest.raises(anser.AnserError, match="alpha=A"):
         anser.load(base, device="cpu", lora=TUNED / "f7-lora.pth")
     with pytest.raises(anser.OptionError, match="unknown key 'beta'"):
-        anser.load(base, device="cpu", lora={"path": "x", "beta": 1})  # type: ignore[typeddict-unknown-key]
+        anser.load(base, device="cpu", lora={"path": "x", "beta": 1})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="lora: alpha: expected a number"):
-        anser.load(base, device="cpu", lora={"path": "x", "alpha": "12"})  # type: ignore[typeddict-item]
+        anser.load(base, device="cpu", lora={"path": "x", "alpha": "12"})  # type: ignore[arg-type]
 
 
 def test_heads_and_the_reranker_give_the_authors_values() -> None:

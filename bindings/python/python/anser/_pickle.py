@@ -1,6 +1,7 @@
 """Models and tokenizers that were pickled: a process opens each once, however often it is unpickled there."""
 
 import hashlib
+import json
 import os
 import threading
 import weakref
@@ -43,10 +44,15 @@ def _once(key: Hashable, opens: Callable[[], _T]) -> _T:
         return opened  # type: ignore[return-value]
 
 
+def _model_key(options: "tuple[tuple[str, object], ...]", fingerprint: str) -> Hashable:
+    # As text, since adapters are lists and dictionaries, which have no hash.
+    return ("model", json.dumps(options), fingerprint)
+
+
 def hold_model(options: "dict[str, object]", fingerprint: str, model: object) -> "tuple[object, ...]":
     """What a model's __reduce__ returns. Unpickled in this process, it is the model itself."""
     sorted_options = tuple(sorted(options.items()))
-    _once(("model", sorted_options, fingerprint), lambda: model)
+    _once(_model_key(sorted_options, fingerprint), lambda: model)
     return open_model, (sorted_options, fingerprint)
 
 
@@ -61,7 +67,7 @@ def open_model(options: "tuple[tuple[str, object], ...]", fingerprint: str) -> o
             raise ModelError(f"{model.name}: expected the model that was pickled ({expected}), found another one ({found})")
         return model
 
-    return _once(("model", options, fingerprint), opens)
+    return _once(_model_key(options, fingerprint), opens)
 
 
 def open_tokenizer(path: str, expected: str) -> object:
