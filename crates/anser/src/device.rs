@@ -1,7 +1,7 @@
 //! The device that a model runs on, and the executor that runs it there.
 
 use crate::error::Error;
-use crate::model::Options;
+use crate::options::Options;
 use crate::progress::LoadProgress;
 use crate::sampler::Sampler;
 use anser_cpu::{Cpu, SlotId};

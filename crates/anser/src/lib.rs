@@ -41,6 +41,7 @@ mod kernel_bench;
 mod lora;
 mod memory;
 mod model;
+mod options;
 mod perplexity;
 mod prefix;
 mod process;
@@ -93,7 +94,8 @@ pub use kernel_bench::{Ceilings, KernelRow, measure_ceilings, measure_kernels};
 #[cfg(not(target_arch = "wasm32"))]
 pub use lora::{Lora, with_loras};
 pub use memory::HostMemory;
-pub use model::{Model, Options};
+pub use model::Model;
+pub use options::Options;
 pub use perplexity::Perplexity;
 pub use prefix::PrefixCache;
 pub use progress::{LoadProgress, OnLoad};

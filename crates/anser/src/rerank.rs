@@ -61,11 +61,11 @@ impl Reranker {
     pub fn load(
         text: &Model,
         path: impl AsRef<std::path::Path>,
-        options: &crate::model::Options,
+        options: &crate::options::Options,
         max_n_bytes: usize,
     ) -> Result<Reranker, Error> {
         // Adapters are the text model's.
-        let options = crate::model::Options { lora: vec![], ..options.clone() };
+        let options = crate::options::Options { lora: vec![], ..options.clone() };
         Reranker::new(text, Model::load(path, &options)?, max_n_bytes)
     }
 
