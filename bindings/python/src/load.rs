@@ -5,7 +5,7 @@ use crate::lora;
 use crate::model::{Model, Opened};
 use crate::progress::Progress;
 use crate::values::{self, Given};
-use anser::{CancelToken, Error, OnLoad, Options, environment};
+use anser::{CancelToken, Device, Error, OnLoad, Options, environment};
 use anser_hub::{Event, Hub, HubError, ModelName, Settings};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -96,10 +96,7 @@ pub(crate) fn load(
     let given_path =
         |option: &str, value: Option<Bound<'_, PyAny>>| value.map(|value| values::path(option, &value)).transpose();
     let mut options = Options {
-        device: match device {
-            Some(device) => values::text("device", &device)?.parse().map_err(exception)?,
-            None => environment::device().map_err(exception)?.unwrap_or_default(),
-        },
+        device: chosen_device(device)?,
         n_threads: threads.map(|value| n_threads(&value)).transpose()?,
         embedding_cache_n_bytes: embedding_cache.or(0, |value| values::count("embedding_cache", value))?,
         vocabulary: given_path("vocabulary", vocabulary)?,
@@ -134,6 +131,14 @@ pub(crate) fn load(
     let model = py.detach(|| watched(source, options, is_told, &mut progress));
     let opened = Opened { arguments: Some(arguments.unbind()), state_cache_n_bytes };
     progress.first(model).map(|model| Model::opened(model, opened))
+}
+
+/// The device that a caller names, else the environment's, else the usual choice.
+pub(crate) fn chosen_device(device: Option<Bound<'_, PyAny>>) -> PyResult<Device> {
+    match device {
+        Some(device) => values::text("device", &device)?.parse().map_err(exception),
+        None => Ok(environment::device().map_err(exception)?.unwrap_or_default()),
+    }
 }
 
 fn n_threads(value: &Bound<'_, PyAny>) -> PyResult<usize> {

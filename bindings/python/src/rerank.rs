@@ -2,11 +2,12 @@
 
 use crate::detached::Detached;
 use crate::error::exception;
+use crate::load::chosen_device;
 use crate::memory::CacheStats;
 use crate::model::Model;
 use crate::progress::Progress;
 use crate::values::{self, Given};
-use anser::{Options, environment};
+use anser::Options;
 use pyo3::prelude::*;
 
 /// The bytes of documents' states that are kept unless the caller says otherwise.
@@ -33,11 +34,7 @@ impl Reranker {
         let (py, text) = (path.py(), model.engine_model().clone());
         let path = values::path("path", &path)?;
         let n_bytes = cache.or(KEPT_N_BYTES, |value| values::count("cache", value))?;
-        let device = match device {
-            Some(device) => values::text("device", &device)?.parse().map_err(exception)?,
-            None => environment::device().map_err(exception)?.unwrap_or_default(),
-        };
-        let options = Options { device, ..Options::default() };
+        let options = Options { device: chosen_device(device)?, ..Options::default() };
         let loaded = py.detach(|| anser::Reranker::load(&text, path, &options, n_bytes));
         loaded.map(|reranker| Reranker(Detached::new(reranker))).map_err(exception)
     }

@@ -44,7 +44,7 @@ pub fn choose_for_cost(matrices: &[Vec<Candidate>], most: f64) -> Option<Vec<usi
 struct Mixes<'a> {
     matrices: &'a [Vec<Candidate>],
     unit: u64,
-    /// For each number of steps, the smallest cost of a mix of at most so many.
+    /// `best[s]` is the smallest Σ cost of a mix that has at most `s` units of bytes more than the smallest mix.
     best: Vec<f64>,
     /// For each matrix and number of steps, its candidate in the best mix of this matrix and those before it.
     chosen: Vec<Vec<u8>>,

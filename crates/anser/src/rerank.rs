@@ -167,9 +167,24 @@ impl Reranker {
         documents: &[D],
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Ranked>, Error> {
+        self.rank_of(0, query, documents, progress)
+    }
+
+    /// [`Reranker::rank_for`] for `owner`: documents' states are kept for it alone, and those that others have are not looked at, so that the
+    /// time of a call tells nothing of their documents.
+    ///
+    /// # Errors
+    /// As [`Reranker::rank_for`].
+    pub fn rank_of<D: AsRef<str>>(
+        &self,
+        owner: u64,
+        query: &str,
+        documents: &[D],
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Ranked>, Error> {
         let tokens = |document: &D| self.document_tokens(document.as_ref());
         let documents = documents.iter().map(tokens).collect::<Result<Vec<_>, _>>()?;
-        let logits = self.logits_for(&self.query_tokens(query)?, &documents, progress)?;
+        let logits = self.logits_of(owner, &self.query_tokens(query)?, &documents, progress)?;
         let ranked = |(index, logit): (usize, f32)| Ranked { index, score: 1.0 / (1.0 + (-logit).exp()), logit };
         let mut ranked: Vec<Ranked> = logits.into_iter().enumerate().map(ranked).collect();
         ranked.sort_by(|a, b| b.logit.total_cmp(&a.logit).then(a.index.cmp(&b.index)));
@@ -181,11 +196,12 @@ impl Reranker {
     /// # Errors
     /// An id out of range, no tokens, a device that fails; [`Error::NotFinite`] if a model computed a number that is not finite.
     pub fn logits<T: AsRef<[u32]>>(&self, query: &[u32], documents: &[T]) -> Result<Vec<f32>, Error> {
-        self.logits_for(query, documents, |_, _| ControlFlow::Continue(()))
+        self.logits_of(0, query, documents, |_, _| ControlFlow::Continue(()))
     }
 
-    fn logits_for<T: AsRef<[u32]>>(
+    fn logits_of<T: AsRef<[u32]>>(
         &self,
+        owner: u64,
         query: &[u32],
         documents: &[T],
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
@@ -199,7 +215,7 @@ impl Reranker {
         for some in documents.chunks(MAX_SEQUENCES) {
             let done = logits.len();
             let mut after_step = || progress(done, documents.len());
-            let mut sessions = self.read_documents(some, &mut after_step)?;
+            let mut sessions = self.read_documents(owner, some, &mut after_step)?;
             let mut feeds: Vec<_> = sessions.iter_mut().map(|session| (session, query)).collect();
             self.text.feed_batch_for(&mut feeds, Want::NOTHING, |_, _| after_step())?;
             logits.extend(self.score(&sessions)?);
@@ -217,6 +233,7 @@ impl Reranker {
     /// Sessions that have read the documents, from kept states where there are some.
     fn read_documents<T: AsRef<[u32]>>(
         &self,
+        owner: u64,
         documents: &[T],
         after_step: &mut impl FnMut() -> ControlFlow<()>,
     ) -> Result<Vec<Session>, Error> {
@@ -224,7 +241,7 @@ impl Reranker {
         let mut rests = vec![];
         for document in documents {
             let document = document.as_ref();
-            let (session, n_kept) = self.kept().longest(document)?;
+            let (session, n_kept) = self.kept().longest_of(owner, document)?;
             sessions.push(session);
             rests.push(&document[n_kept..]);
         }
@@ -233,7 +250,7 @@ impl Reranker {
         self.text.feed_batch_for(&mut feeds, Want::NOTHING, |_, _| after_step())?;
         for ((session, rest), document) in sessions.iter_mut().zip(rests).zip(documents) {
             if !rest.is_empty() {
-                self.kept().insert(document.as_ref(), session)?;
+                self.kept().insert_of(owner, document.as_ref(), session)?;
             }
         }
         Ok(sessions)

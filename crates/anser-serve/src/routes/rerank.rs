@@ -1,12 +1,14 @@
 //! `POST /v1/rerank`: documents by how well they answer a query.
 
-use crate::app::App;
+use crate::app::{App, Caller};
 use crate::blocking;
 use crate::body::Json;
 use crate::error::{ApiError, json};
 use crate::ids;
 use crate::served::Served;
 use anser::{Error, Reranker};
+use anser_engine::Tenant;
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Response, StatusCode};
@@ -76,7 +78,11 @@ impl Drop for Closed {
     }
 }
 
-pub(crate) async fn create(State(app): State<Arc<App>>, body: Json) -> Result<Response<Body>, ApiError> {
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    Extension(Caller(tenant)): Extension<Caller>,
+    body: Json,
+) -> Result<Response<Body>, ApiError> {
     let is_closed = Arc::new(AtomicBool::new(false));
     let _closed = Closed(is_closed.clone());
     blocking::run(move || {
@@ -84,13 +90,18 @@ pub(crate) async fn create(State(app): State<Arc<App>>, body: Json) -> Result<Re
         let served = app.served(fields.model.as_deref())?.clone();
         let deadline = Instant::now() + app.bounds.request_time;
         let has_ended = || is_closed.load(Ordering::Relaxed) || Instant::now() > deadline;
-        let answer = rank(&served, fields, has_ended)?;
+        let answer = rank(&served, tenant, fields, has_ended)?;
         Ok(json(StatusCode::OK, &answer))
     })
     .await
 }
 
-fn rank(served: &Served, fields: Fields, has_ended: impl Fn() -> bool) -> Result<Answer<'_>, ApiError> {
+fn rank(
+    served: &Served,
+    Tenant(tenant): Tenant,
+    fields: Fields,
+    has_ended: impl Fn() -> bool,
+) -> Result<Answer<'_>, ApiError> {
     let Fields { model: _, query, documents, top_n, return_documents } = fields;
     let Some(reranker) = &served.reranker else {
         let message = format!("the model {:?} has no reranker: start the server with --reranker FILE", served.name());
@@ -112,7 +123,7 @@ fn rank(served: &Served, fields: Fields, has_ended: impl Fn() -> bool) -> Result
         let message = format!("documents: expected at most {MAX_TOKENS} tokens with the query, found {n_tokens}");
         return Err(ApiError::invalid("documents", message));
     }
-    let ranked = reranker.rank_for(&query, &documents, |_, _| {
+    let ranked = reranker.rank_of(tenant, &query, &documents, |_, _| {
         std::thread::sleep(PAUSE);
         if has_ended() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });

@@ -4,6 +4,7 @@ use crate::fixtures::root;
 use anser::{Device, EmbedOptions, Model, Options, Pooling, Reranker, TaskHead};
 use safetensors::SafeTensors;
 use serde_json::Value;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 /// The largest difference of a number: both sides are sums of 64 products in f32, after two layers, and embeddings are 0 to 3.9.
@@ -124,6 +125,23 @@ fn documents_are_ranked_by_the_whole_prompts_logits() {
     }
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..40));
+}
+
+/// What was read for one owner is read anew for another, and scores are the same.
+#[test]
+fn kept_documents_are_their_owners() {
+    let text = Model::load(path("e7-emb.pth"), &options("cpu")).unwrap();
+    let reranker = Reranker::load(&text, path("e7-reranker.pth"), &options("cpu"), 1 << 24).unwrap();
+    let documents = ["Foxes live in the hills.", "17 + 26 = 43"];
+    let rank = |owner| {
+        let before = reranker.stats().n_hits;
+        let ranked = reranker.rank_of(owner, "Where do foxes live?", &documents, |_, _| ControlFlow::Continue(()));
+        (ranked.unwrap(), reranker.stats().n_hits - before)
+    };
+    let (first, n_hits) = rank(1);
+    assert_eq!(n_hits, 0);
+    assert_eq!(rank(2), (first.clone(), 0));
+    assert_eq!(rank(1), (first, 2));
 }
 
 #[test]
