@@ -8,9 +8,8 @@ use std::time::Duration;
 pub(crate) struct Pace {
     /// Seconds of a step that only draws, by the logarithm to base 2 of the number of texts.
     decode_s: BTreeMap<u32, Estimate>,
-    /// Seconds for each token of a chunk of prompts, beyond the time of drawing, by the logarithm to base 2 of the chunk's tokens: a short
-    /// chunk reads all weights for few tokens.
-    prompt_token_s: BTreeMap<u32, Estimate>,
+    /// What chunks of prompts take beyond the time of drawing, by the logarithm to base 2 of their tokens.
+    chunks: BTreeMap<u32, Chunk>,
     /// Seconds of a request from its first step to its end.
     request_s: Option<f64>,
 }
@@ -23,6 +22,13 @@ struct Estimate {
     is_first: bool,
 }
 
+/// The usual chunk of a prompt among those of a size.
+#[derive(Debug, Clone, Copy)]
+struct Chunk {
+    n_tokens: f64,
+    seconds: Estimate,
+}
+
 /// The time that a chunk of a prompt may take, in times of drawing: the longest time between two tokens of a text is then 2.8 times the
 /// usual one.
 const MAX_CHUNK: f64 = 1.8;
@@ -30,7 +36,7 @@ const MAX_CHUNK: f64 = 1.8;
 const MIN_CHUNK_S: f64 = 0.010;
 /// How many times longer a chunk may take where more texts wait for their prompts to be read than are delayed by it.
 const MAX_BURST: f64 = 3.0;
-/// The tokens that kernels compute together: a chunk of more has a multiple of these.
+/// The tokens that kernels compute together: a chunk of at least three times as many has a multiple of these.
 const TILE_LEN: usize = 32;
 /// The tokens of a chunk before anything was measured.
 const FIRST_CHUNK_LEN: usize = 32;
@@ -40,6 +46,9 @@ const MIN_CHUNK_LEN: usize = 4;
 const NEW: f64 = 0.2;
 /// The part of a new measurement in an estimate that was too high.
 const NEW_LOWER: f64 = 0.5;
+/// The part by which the estimates of longer chunks approach the time of a chunk that was read instead of them, so that one which
+/// was too high is measured again some steps later.
+const FORGOTTEN: f64 = 1.0 / 16.0;
 /// How many times the estimate a measurement counts for at most: a step may have waited for something that will not come again.
 const MAX_RISE: f64 = 2.0;
 
@@ -48,20 +57,19 @@ impl Estimate {
         Estimate { value, is_first: true }
     }
 
-    fn add(&mut self, new: f64) {
+    /// Adds a measurement, and returns the part that it has in the estimate.
+    fn add(&mut self, new: f64) -> f64 {
         let old = self.value;
-        self.value = match self.is_first {
-            true => new,
-            false if new < old => old + NEW_LOWER * (new - old),
-            false => old + NEW * (new.min(MAX_RISE * old) - old),
+        let part = match self.is_first {
+            true => 1.0,
+            false if new < old => NEW_LOWER,
+            false => NEW,
         };
+        let new = if self.is_first { new } else { new.min(MAX_RISE * old) };
+        self.value = old + part * (new - old);
         self.is_first = false;
+        part
     }
-}
-
-/// Adds a measurement to the estimate of `bucket`.
-fn add(estimates: &mut BTreeMap<u32, Estimate>, bucket: u32, new: f64) {
-    estimates.entry(bucket).and_modify(|estimate| estimate.add(new)).or_insert(Estimate::of_first(new));
 }
 
 impl Pace {
@@ -74,9 +82,9 @@ impl Pace {
         }
         let burst = (n_reading as f64 / n_drawing as f64).clamp(1.0, MAX_BURST);
         let time = burst * (MAX_CHUNK * self.decode_s(n_drawing)).max(MIN_CHUNK_S);
-        let Some(per_token) = self.prompt_token_s(time).filter(|&s| s > 0.0) else { return FIRST_CHUNK_LEN };
-        match (time / per_token) as usize {
-            len if len > TILE_LEN => len / TILE_LEN * TILE_LEN,
+        let Some(n_tokens) = self.longest_chunk(time) else { return FIRST_CHUNK_LEN };
+        match n_tokens as usize {
+            len if len >= 3 * TILE_LEN => len / TILE_LEN * TILE_LEN,
             len => len.max(MIN_CHUNK_LEN),
         }
     }
@@ -89,20 +97,25 @@ impl Pace {
         nearest.map_or(0.0, |(_, seconds)| seconds.value)
     }
 
-    /// The seconds for each token in the longest chunks that were measured and take at most `time` seconds, else in the shortest. `None`
-    /// before any was.
-    fn prompt_token_s(&self, time: f64) -> Option<f64> {
-        let mut found = None;
-        let mut of_shorter = f64::INFINITY;
-        for (&bucket, seconds) in &self.prompt_token_s {
-            // A token of a longer chunk takes no longer than one of a shorter chunk.
-            let of_this = if seconds.is_first { seconds.value.min(of_shorter) } else { seconds.value };
-            if found.is_none() || of_this * f64::from(bucket).exp2() <= time {
-                found = Some(of_this);
-            }
-            of_shorter = of_this;
+    /// The tokens of the longest chunk that takes at most `time` seconds; `None` before any was measured twice. A short chunk reads all
+    /// weights for few tokens, so that its time hardly depends on its length: between two chunks that were measured the time is taken to be
+    /// linear, and below the shortest and above the longest one to be in proportion to the tokens.
+    fn longest_chunk(&self, time: f64) -> Option<f64> {
+        let measured = self.chunks.values().filter(|chunk| !chunk.seconds.is_first);
+        let mut measured: Vec<(f64, f64)> = measured.map(|chunk| (chunk.n_tokens, chunk.seconds.value)).collect();
+        // A chunk takes no longer than a longer one.
+        let mut least = f64::INFINITY;
+        for (_, seconds) in measured.iter_mut().rev() {
+            least = least.min(*seconds);
+            *seconds = least;
         }
-        found
+        let n_fitting = measured.partition_point(|&(_, seconds)| seconds <= time);
+        let proportional = |(n, seconds): (f64, f64)| n * time / seconds;
+        match (n_fitting.checked_sub(1).map(|i| measured[i]), measured.get(n_fitting).copied()) {
+            (Some((n, s)), Some((longer, more))) => Some(n + (longer - n) * (time - s) / (more - s)),
+            (Some(only), None) | (None, Some(only)) => Some(proportional(only)),
+            (None, None) => None,
+        }
     }
 
     /// Notes the time of a step.
@@ -110,9 +123,25 @@ impl Pace {
         let elapsed = elapsed.as_secs_f64();
         if n_prompt_tokens > 0 {
             let of_prompts = (elapsed - self.decode_s(n_drawing)).max(0.1 * elapsed);
-            add(&mut self.prompt_token_s, n_prompt_tokens.ilog2(), of_prompts / n_prompt_tokens as f64);
+            self.has_read(n_prompt_tokens, of_prompts);
         } else if let Some(bucket) = n_drawing.checked_ilog2() {
-            add(&mut self.decode_s, bucket, elapsed);
+            let add = |estimate: &mut Estimate| _ = estimate.add(elapsed);
+            self.decode_s.entry(bucket).and_modify(add).or_insert(Estimate::of_first(elapsed));
+        }
+    }
+
+    /// Notes that `n_tokens` tokens of prompts took `seconds` seconds.
+    fn has_read(&mut self, n_tokens: usize, seconds: f64) {
+        let (bucket, n_tokens) = (n_tokens.ilog2(), n_tokens as f64);
+        let Some(chunk) = self.chunks.get_mut(&bucket) else {
+            self.chunks.insert(bucket, Chunk { n_tokens, seconds: Estimate::of_first(seconds) });
+            return;
+        };
+        let part = chunk.seconds.add(seconds);
+        chunk.n_tokens += part * (n_tokens - chunk.n_tokens);
+        let usual = chunk.seconds.value;
+        for longer in self.chunks.range_mut(bucket + 1..).map(|(_, chunk)| &mut chunk.seconds.value) {
+            *longer -= FORGOTTEN * (*longer - usual).max(0.0);
         }
     }
 
@@ -142,6 +171,8 @@ mod tests {
         let ms = |ms: u64| Duration::from_millis(ms);
         let mut pace = Pace::default();
         assert_eq!((pace.max_prompt_tokens(0, 9), pace.max_prompt_tokens(3, 1)), (usize::MAX, FIRST_CHUNK_LEN));
+        pace.has_stepped(0, 1000, ms(7000));
+        assert_eq!(pace.max_prompt_tokens(3, 1), FIRST_CHUNK_LEN, "kernels may have been compiled");
         pace.has_stepped(0, 1000, ms(100));
         assert_eq!(pace.max_prompt_tokens(1, 1), 96, "100 tokens take 10 ms");
         pace.has_stepped(5, 0, ms(50));
@@ -179,6 +210,30 @@ mod tests {
         }
         // 160 tokens take 10 ms.
         assert!(lens[12..].iter().all(|len| (128..=160).contains(len)), "{lens:?}");
+    }
+
+    /// A chunk takes 6 ms and 0.07 ms a token beside texts that draw in 5.5 ms, and the first ones of a size 0.3 s. Whatever else was
+    /// measured by mistake, the chunks soon take the 10 ms that they may.
+    #[test]
+    fn chunks_grow_where_a_few_tokens_take_as_long_as_one() {
+        for spoilt in [None, Some(4), Some(16), Some(32), Some(64)] {
+            let mut pace = Pace::default();
+            let mut seen = std::collections::BTreeSet::new();
+            pace.has_stepped(0, 2048, Duration::from_millis(214));
+            pace.has_stepped(20, 2, Duration::from_millis(63));
+            let mut lens = vec![];
+            for step in 0..200 {
+                pace.has_stepped(20, 0, Duration::from_secs_f64(5.5e-3));
+                let len = pace.max_prompt_tokens(20, 1);
+                lens.push(len);
+                let is_spoilt = step < 20 && spoilt.is_some_and(|spoilt| len >= spoilt);
+                let is_slow = seen.insert(len.ilog2()) || is_spoilt;
+                let ms = if is_slow { 300.0 } else { 6.0 + 0.07 * len as f64 };
+                pace.has_stepped(20, len, Duration::from_secs_f64(1e-3 * (5.5 + ms)));
+            }
+            // (10 - 6) / 0.07 = 57.
+            assert!(lens[100..].iter().all(|len| (27..=64).contains(len)), "{spoilt:?}: {lens:?}");
+        }
     }
 
     #[test]

@@ -137,6 +137,7 @@ Measured in every run, for each number N of clients:
   clients_N_tps                tokens generated for all clients, per second
   clients_N_first_token_p50_ms from sending a request to its first token: half of the requests wait no longer; p99: 99 of 100
   clients_N_between_p50_ms     from one token of a text to the next; p99 likewise
+  batch_N_tps                  the same requests in one call of generate_batch, prompts included
 
 Examples:
   anser bench engine -m model.gguf --clients 1,8,64

@@ -116,8 +116,9 @@ fn an_engine_is_measured_with_some_numbers_of_clients() {
     let found = run(&[&["bench", "engine", "--json"], &sizes[..], &model[..]].concat()).json();
     assert_eq!((&found["n_prompt"], &found["n_gen"], &found["n_runs"]), (&12.into(), &5.into(), &2.into()));
     let names = ["tps", "first_token_p50_ms", "first_token_p99_ms", "between_p50_ms", "between_p99_ms"];
-    for (n_clients, name) in [1, 3].into_iter().flat_map(|n| names.map(|name| (n, name))) {
-        let figure = &found[format!("clients_{n_clients}_{name}")];
+    let of_clients = [1, 3].into_iter().flat_map(|n| names.map(|name| format!("clients_{n}_{name}")));
+    for name in of_clients.chain([1, 3].map(|n| format!("batch_{n}_tps"))) {
+        let figure = &found[&name];
         let [min, median, max] = ["min", "median", "max"].map(|of| figure[of].as_f64().unwrap());
         assert!(0.0 < min && min <= median && median <= max, "{name}: {figure}");
     }

@@ -102,7 +102,8 @@ impl<S: BorrowMut<Session>> Rows<S> {
         self.device.n_quiet_steps = self.device.n_quiet_steps.map(|n| n + 1);
         if n_wanted > n_rows {
             self.rest_device()?;
-            return self.start_drawing(Some(n_wanted.next_power_of_two()));
+            // Those that still read their prompts will join, too.
+            return self.start_drawing(Some(n_wanted.max(n_soon).next_power_of_two()));
         }
         if may_shrink && 2 * n_soon <= n_rows {
             self.rest_device()?;
