@@ -58,10 +58,13 @@ impl FromStr for TypeRule {
             return Err("the pattern is empty; * stands for every tensor".into());
         }
         let dtype = DType::ALL.into_iter().find(|dtype| dtype.name().eq_ignore_ascii_case(name));
-        let dtype = dtype.ok_or_else(|| {
-            format!("{name:?} is no type of tensors; one of {} is needed", DType::ALL.map(DType::name).join(", "))
-        })?;
-        Ok(TypeRule { pattern: pattern.into(), dtype })
+        let problem = match dtype {
+            Some(dtype) if dtype.has_quantizer() => return Ok(TypeRule { pattern: pattern.into(), dtype }),
+            Some(_) => "a type that is read only",
+            None => "no type of tensors",
+        };
+        let known: Vec<_> = DType::ALL.into_iter().filter(|dtype| dtype.has_quantizer()).map(DType::name).collect();
+        Err(format!("{name:?} is {problem}; one of {} is needed", known.join(", ")))
     }
 }
 
@@ -92,7 +95,7 @@ mod tests {
     fn rules_are_read_and_wrong_ones_refused() {
         let rule: TypeRule = "*gate*=q6_k".parse().unwrap();
         assert_eq!(rule.to_string(), "*gate*=Q6_K");
-        for text in ["", "a", "=Q6_K", "a=Q4_K_M"] {
+        for text in ["", "a", "=Q6_K", "a=Q4_K_M", "a=IQ2_XS"] {
             assert!(text.parse::<TypeRule>().is_err(), "{text:?}");
         }
     }

@@ -216,7 +216,14 @@ fn fallback(wanted: DType, n_cols: usize) -> DType {
         | DType::Q4_1
         | DType::Q5_0
         | DType::Q5_1
-        | DType::IQ4_NL => DType::F16,
+        | DType::IQ4_NL
+        | DType::IQ2_XXS
+        | DType::IQ2_XS
+        | DType::IQ2_S
+        | DType::IQ3_XXS
+        | DType::IQ3_S
+        | DType::IQ1_S
+        | DType::IQ1_M => DType::F16,
     };
     if n_cols.is_multiple_of(smaller.block_len()) { smaller } else { DType::F16 }
 }

@@ -215,7 +215,14 @@ fn check(file: &ModelFile, tensor: &OutputTensor, first: usize, numbers: &[f32])
         | DType::Q5_K
         | DType::Q6_K
         | DType::IQ4_NL
-        | DType::IQ4_XS => (65_504.0, "keep this tensor as it is with --tensor NAME=BF16 or --tensor NAME=F32"),
+        | DType::IQ4_XS
+        | DType::IQ2_XXS
+        | DType::IQ2_XS
+        | DType::IQ2_S
+        | DType::IQ3_XXS
+        | DType::IQ3_S
+        | DType::IQ1_S
+        | DType::IQ1_M => (65_504.0, "keep this tensor as it is with --tensor NAME=BF16 or --tensor NAME=F32"),
     };
     // A comparison with a number that is none is false.
     let Some(at) = numbers.iter().position(|number| number.is_nan() || number.abs() > limit) else { return Ok(()) };

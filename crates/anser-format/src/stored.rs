@@ -62,23 +62,16 @@ impl Block {
 type GgmlType = (u32, &'static str, Option<(usize, usize)>);
 
 /// ggml's types that the engine does not compute with.
-const GGML_OTHER: [GgmlType; 27] = [
+const GGML_OTHER: [GgmlType; 20] = [
     (4, "Q4_2 (removed from GGUF)", None),
     (5, "Q4_3 (removed from GGUF)", None),
     (9, "Q8_1", Some((32, 36))),
     (15, "Q8_K", Some((256, 292))),
-    (16, "IQ2_XXS", Some((256, 66))),
-    (17, "IQ2_XS", Some((256, 74))),
-    (18, "IQ3_XXS", Some((256, 98))),
-    (19, "IQ1_S", Some((256, 50))),
-    (21, "IQ3_S", Some((256, 110))),
-    (22, "IQ2_S", Some((256, 82))),
     (24, "I8", Some((1, 1))),
     (25, "I16", Some((1, 2))),
     (26, "I32", Some((1, 4))),
     (27, "I64", Some((1, 8))),
     (28, "F64", Some((1, 8))),
-    (29, "IQ1_M", Some((256, 56))),
     (31, "Q4_0_4_4 (removed from GGUF)", None),
     (32, "Q4_0_4_8 (removed from GGUF)", None),
     (33, "Q4_0_8_8 (removed from GGUF)", None),

@@ -44,11 +44,25 @@ pub enum DType {
     IQ4_NL,
     /// 256 × 4-bit indices into a fixed table, 8 sub-blocks with 6-bit scales: 4.25 bits per element.
     IQ4_XS,
+    /// Eights from a codebook of 256, with signs, 8 sub-blocks with 4-bit scales: 2.0625 bits per element.
+    IQ2_XXS,
+    /// Eights from a codebook of 512, with signs, 16 sub-blocks with 4-bit scales: 2.3125 bits per element.
+    IQ2_XS,
+    /// Eights from a codebook of 1024, with signs, 16 sub-blocks with 4-bit scales: 2.5625 bits per element.
+    IQ2_S,
+    /// Fours from a codebook of 256, with signs, 8 sub-blocks with 4-bit scales: 3.0625 bits per element.
+    IQ3_XXS,
+    /// Fours from a codebook of 512, with signs, 8 sub-blocks with 4-bit scales: 3.4375 bits per element.
+    IQ3_S,
+    /// Eights of −1, 0 and 1 from a codebook of 2048, 8 sub-blocks with 3-bit scales: 1.5625 bits per element.
+    IQ1_S,
+    /// Eights of −1, 0 and 1 from a codebook of 2048, 16 sub-blocks with 3-bit scales: 1.75 bits per element.
+    IQ1_M,
 }
 
 impl DType {
     /// Every type, in the order of the declaration.
-    pub const ALL: [DType; 15] = [
+    pub const ALL: [DType; 22] = [
         DType::F32,
         DType::F16,
         DType::BF16,
@@ -64,6 +78,13 @@ impl DType {
         DType::Q6_K,
         DType::IQ4_NL,
         DType::IQ4_XS,
+        DType::IQ2_XXS,
+        DType::IQ2_XS,
+        DType::IQ2_S,
+        DType::IQ3_XXS,
+        DType::IQ3_S,
+        DType::IQ1_S,
+        DType::IQ1_M,
     ];
 
     /// The type's name as GGUF tools write it, for example `"Q4_K"`.
@@ -84,6 +105,13 @@ impl DType {
             DType::Q6_K => "Q6_K",
             DType::IQ4_NL => "IQ4_NL",
             DType::IQ4_XS => "IQ4_XS",
+            DType::IQ2_XXS => "IQ2_XXS",
+            DType::IQ2_XS => "IQ2_XS",
+            DType::IQ2_S => "IQ2_S",
+            DType::IQ3_XXS => "IQ3_XXS",
+            DType::IQ3_S => "IQ3_S",
+            DType::IQ1_S => "IQ1_S",
+            DType::IQ1_M => "IQ1_M",
         }
     }
 
@@ -104,6 +132,13 @@ impl DType {
             DType::Q6_K => 14,
             DType::IQ4_NL => 20,
             DType::IQ4_XS => 23,
+            DType::IQ2_XXS => 16,
+            DType::IQ2_XS => 17,
+            DType::IQ2_S => 22,
+            DType::IQ3_XXS => 18,
+            DType::IQ3_S => 21,
+            DType::IQ1_S => 19,
+            DType::IQ1_M => 29,
             DType::BF16 => 30,
         }
     }
@@ -119,6 +154,13 @@ impl DType {
             DType::F32 | DType::F16 | DType::BF16 => 1,
             DType::Q8_0 | DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::IQ4_NL => 32,
             DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K | DType::IQ4_XS => 256,
+            DType::IQ2_XXS
+            | DType::IQ2_XS
+            | DType::IQ2_S
+            | DType::IQ3_XXS
+            | DType::IQ3_S
+            | DType::IQ1_S
+            | DType::IQ1_M => 256,
         }
     }
 
@@ -139,6 +181,13 @@ impl DType {
             DType::Q6_K => 210,
             DType::IQ4_NL => 18,
             DType::IQ4_XS => 136,
+            DType::IQ2_XXS => 66,
+            DType::IQ2_XS => 74,
+            DType::IQ2_S => 82,
+            DType::IQ3_XXS => 98,
+            DType::IQ3_S => 110,
+            DType::IQ1_S => 50,
+            DType::IQ1_M => 56,
         }
     }
 
@@ -149,6 +198,23 @@ impl DType {
             return None;
         }
         (n_cols / self.block_len()).checked_mul(self.block_n_bytes())
+    }
+
+    /// Whether numbers can be stored in the type ([`quantize_row`](crate::quant::quantize_row)). The types whose integers come from
+    /// codebooks are read only.
+    pub const fn has_quantizer(self) -> bool {
+        match self {
+            DType::F32 | DType::F16 | DType::BF16 => true,
+            DType::Q8_0 | DType::Q4_0 | DType::Q4_1 | DType::Q5_0 | DType::Q5_1 | DType::IQ4_NL => true,
+            DType::Q2_K | DType::Q3_K | DType::Q4_K | DType::Q5_K | DType::Q6_K | DType::IQ4_XS => true,
+            DType::IQ2_XXS
+            | DType::IQ2_XS
+            | DType::IQ2_S
+            | DType::IQ3_XXS
+            | DType::IQ3_S
+            | DType::IQ1_S
+            | DType::IQ1_M => false,
+        }
     }
 
     /// Whether the type packs several elements into a block with shared scales.

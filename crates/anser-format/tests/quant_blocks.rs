@@ -26,7 +26,7 @@ fn rmse(a: &[f32], b: &[f32]) -> f64 {
 fn dequantize_equals_ggml_bit_for_bit() {
     let bytes = fixture();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let with_blocks = DType::ALL.into_iter().filter(|&dtype| dtype != DType::F32);
+    let with_blocks = DType::ALL.into_iter().filter(|&dtype| dtype != DType::F32 && dtype.has_quantizer());
     let mut n_types = 0;
     for dtype in with_blocks {
         let raw = file.tensor(&format!("{dtype}.raw")).unwrap();
@@ -38,6 +38,28 @@ fn dequantize_equals_ggml_bit_for_bit() {
         n_types += 1;
     }
     assert_eq!(n_types, 14);
+}
+
+/// Every entry of every codebook, random signs, scales and shifts: blocks that the package gguf expanded.
+#[test]
+fn codebook_types_are_expanded_bit_for_bit() {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures/unpacked/formats/quant/codebook-blocks.safetensors");
+    let bytes = std::fs::read(path).expect("run scripts/prepare");
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let read_only = DType::ALL.into_iter().filter(|dtype| !dtype.has_quantizer());
+    let mut n_values = 0;
+    for dtype in read_only {
+        let raw = file.tensor(&format!("{dtype}.raw")).unwrap();
+        let expected = floats(file.tensor(&format!("{dtype}.f32")).unwrap().data());
+        let mut values = vec![f32::NAN; expected.len()];
+        dequantize(dtype, raw.data(), &mut values);
+        let differs = values.iter().zip(&expected).position(|(a, b)| a.to_bits() != b.to_bits());
+        assert_eq!(differs, None, "{dtype}: first difference");
+        n_values += values.len();
+    }
+    // Blocks that hold 256, 512, 1024 and twice 2048 entries of eight elements, and 256 and 512 entries of four.
+    assert_eq!(n_values, 8 * (256 + 512 + 1024 + 2 * 2048) + 4 * (256 + 512));
 }
 
 #[test]

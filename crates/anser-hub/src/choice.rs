@@ -6,9 +6,10 @@ use crate::name::ModelName;
 
 /// Storage types of GGUF files by their usual names, in the order in which they are preferred: first the usual balance of size
 /// and quality, then better ones, then smaller ones, then those without quantization.
-const TYPES: [&str; 22] = [
+const TYPES: [&str; 32] = [
     "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0", "Q5_K_S", "Q4_K_S", "Q5_K", "Q4_K", "IQ4_NL", "IQ4_XS", "Q5_1", "Q5_0", "Q4_1",
-    "Q4_0", "Q3_K_L", "Q3_K_M", "Q3_K_S", "Q2_K_S", "Q2_K", "F16", "BF16", "F32",
+    "Q4_0", "Q3_K_L", "Q3_K_M", "IQ3_M", "IQ3_S", "Q3_K_S", "IQ3_XS", "IQ3_XXS", "Q2_K", "Q2_K_S", "IQ2_M", "IQ2_S",
+    "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S", "F16", "BF16", "F32",
 ];
 /// Settings and tokenizers that are read if they lie beside weights.
 const BESIDE: [&str; 4] = ["config.json", "tokenizer.json", "20B_tokenizer.json", "rwkv_vocab_v20230424.txt"];
@@ -308,6 +309,9 @@ mod tests {
             "{reason}"
         );
         assert_eq!(chosen("hf:a/b", &["x-f16.gguf", "x-q8_0.gguf"]).open, "x-q8_0.gguf");
+        let i1 = ["x.i1-IQ1_S.gguf", "x.i1-IQ2_XXS.gguf", "x.i1-IQ2_XS.gguf", "x.i1-IQ3_M.gguf", "x.i1-Q2_K.gguf"];
+        assert_eq!(chosen("hf:a/b", &i1).open, "x.i1-IQ3_M.gguf");
+        assert_eq!(chosen("hf:a/b:iq2_xs", &i1).open, "x.i1-IQ2_XS.gguf");
     }
 
     #[test]

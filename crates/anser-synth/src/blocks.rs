@@ -73,7 +73,14 @@ impl Blocks {
             | DType::Q2_K
             | DType::Q3_K
             | DType::IQ4_NL
-            | DType::IQ4_XS => return None,
+            | DType::IQ4_XS
+            | DType::IQ2_XXS
+            | DType::IQ2_XS
+            | DType::IQ2_S
+            | DType::IQ3_XXS
+            | DType::IQ3_S
+            | DType::IQ1_S
+            | DType::IQ1_M => return None,
         })
     }
 

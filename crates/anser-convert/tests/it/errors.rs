@@ -94,6 +94,40 @@ fn types_that_lose_more_than_expected_are_refused() {
     assert_told(quantize("quant/q7-f16.gguf", FileType::Q2_K_S, &[]), &["Q2_K_S", "--imatrix"]);
 }
 
+/// A model whose matrices are of types with codebooks, which are read and not written.
+#[test]
+fn types_with_codebooks_become_others_when_asked() {
+    let name = "quant/q7-codebooks.gguf";
+    assert_told(quantize(name, FileType::Q8_0, &[]), &["q7-codebooks", "is IQ", "already", "--allow-requantize"]);
+    let rule = "blk.0.*=IQ2_XS".parse::<TypeRule>().unwrap_err();
+    assert!(rule.contains("read only") && rule.contains("Q2_K") && !rule.contains("IQ2_XXS,"), "{rule}");
+    let file_type = "IQ2_XXS".parse::<FileType>().unwrap_err();
+    assert!(file_type.contains("Q2_K"), "{file_type}");
+
+    let mut output = Output::same_gguf(&formats(name)).unwrap();
+    let options = QuantizeOptions { file_type: FileType::Q8_0, matrix: None, rules: &[], allow_requantize: true };
+    output.quantize(&options).unwrap();
+    let requantized = ModelFile::from_bytes("requantized", try_bytes(&output).unwrap()).unwrap();
+    let float = GgufOptions { float: Some(FloatType::F32), ..no_tokens() };
+    let floats = try_bytes(&Output::gguf(&formats(name), &float).unwrap()).unwrap();
+    let floats = ModelFile::from_bytes("floats", floats).unwrap();
+    let mut n_read = 0;
+    for info in formats(name).tensors() {
+        let stored = info.stored.computed().unwrap();
+        if stored.has_quantizer() {
+            continue;
+        }
+        let numbers = |file| crate::harness::numbers(file, info.name);
+        let (source, exact, rounded) = (numbers(&formats(name)), numbers(&floats), numbers(&requantized));
+        assert_eq!(source, exact, "{}", info.name);
+        let largest = source.iter().fold(0.0f32, |largest, number| largest.max(number.abs()));
+        assert!(source.iter().zip(&rounded).all(|(a, b)| (a - b).abs() <= largest / 127.0), "{}", info.name);
+        assert_eq!(requantized.info(info.name).unwrap().stored.computed(), Some(DType::Q8_0), "{}", info.name);
+        n_read += 1;
+    }
+    assert_eq!(n_read, 8);
+}
+
 #[test]
 fn rules_that_cannot_be_followed_are_refused() {
     let rule = |rule: &str| quantize("gguf/f7-f16.gguf", FileType::Q8_0, &[rule]);

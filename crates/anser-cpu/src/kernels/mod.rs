@@ -1,5 +1,6 @@
 //! The vectorised kernels, written once for every instruction set of [`crate::arch`].
 
+pub(crate) mod codebooks;
 pub(crate) mod columns;
 pub(crate) mod dot_f32;
 pub(crate) mod dot_i8;

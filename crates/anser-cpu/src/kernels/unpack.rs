@@ -55,6 +55,8 @@ kinds! {
     SymmetricSmall = (false, true, false);
     /// The same with a scale for every 16 elements.
     SymmetricHalves = (false, true, true);
+    /// scale·(q − 128) with any q and a scale for every 16 elements.
+    SymmetricWideHalves = (false, false, true);
     /// scale·q − min, with small q.
     Affine = (true, true, false);
     /// The same with a scale and a minimum for every 16 elements.
@@ -64,7 +66,7 @@ kinds! {
 /// Calls `$kernel!(Format type, LEN, N_BYTES, SUBS)` for a quantized dtype, `$other` for a float one.
 macro_rules! with_format {
     ($dtype:expr, $kernel:ident, $other:expr) => {{
-        use $crate::kernels::unpack as formats;
+        use $crate::kernels::{codebooks, unpack as formats};
         match $dtype {
             anser_format::DType::F32 | anser_format::DType::F16 | anser_format::DType::BF16 => $other,
             anser_format::DType::Q8_0 => $kernel!(formats::Q8_0, 32, 34, 1),
@@ -79,6 +81,13 @@ macro_rules! with_format {
             anser_format::DType::Q6_K => $kernel!(formats::Q6K, 256, 210, 16),
             anser_format::DType::IQ4_NL => $kernel!(formats::Iq4Nl, 32, 18, 1),
             anser_format::DType::IQ4_XS => $kernel!(formats::Iq4Xs, 256, 136, 8),
+            anser_format::DType::IQ2_XXS => $kernel!(codebooks::Iq2Xxs, 256, 66, 8),
+            anser_format::DType::IQ2_XS => $kernel!(codebooks::Iq2Xs, 256, 74, 16),
+            anser_format::DType::IQ2_S => $kernel!(codebooks::Iq2S, 256, 82, 16),
+            anser_format::DType::IQ3_XXS => $kernel!(codebooks::Iq3Xxs, 256, 98, 8),
+            anser_format::DType::IQ3_S => $kernel!(codebooks::Iq3S, 256, 110, 8),
+            anser_format::DType::IQ1_S => $kernel!(codebooks::Iq1S, 256, 50, 8),
+            anser_format::DType::IQ1_M => $kernel!(codebooks::Iq1M, 256, 56, 16),
         }
     }};
 }
@@ -98,7 +107,7 @@ impl<const LEN: usize, const SUBS: usize> Unpacked<LEN, SUBS> {
 
     /// Sets the minima of a symmetric type, whose signed quants have been made unsigned by adding 128.
     #[inline(always)]
-    fn set_symmetric(&mut self) {
+    pub(super) fn set_symmetric(&mut self) {
         for (min, scale) in self.mins.iter_mut().zip(&self.scales) {
             *min = 128.0 * scale;
         }

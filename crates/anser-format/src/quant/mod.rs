@@ -3,14 +3,24 @@
 //! A row of a quantized tensor is a sequence of blocks; a block holds [`DType::block_len`] consecutive elements in
 //! [`DType::block_n_bytes`] bytes. Each submodule defines one block struct: its fields in file order, the bits within
 //! them, `from_bytes` to read it by value from unaligned bytes, `quants` to unpack the integers and `dequantize` to get
-//! the values. Kernels are written against these definitions. All numbers are little-endian.
+//! the values. Kernels are written against these definitions. All numbers are little-endian. The types whose integers come
+//! from codebooks (IQ1_S to IQ3_S) are read and not written; what they have in common is [`CodebookBlock`].
 //!
 //! The formats are ggml's; the order of the floating-point operations is part of them, so that every implementation
 //! gives the same bits.
 
+mod codebook;
+mod codebooks;
 mod fields;
 mod fit;
 mod float;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
 mod iq4_nl;
 mod iq4_xs;
 mod k_scales;
@@ -25,7 +35,15 @@ mod q5_k;
 mod q6_k;
 mod q8_0;
 
+pub use codebook::CodebookBlock;
 pub use float::{bf16_to_f32, f16_to_f32};
+pub use iq1_m::BlockIq1M;
+pub use iq1_s::BlockIq1S;
+pub use iq2_s::BlockIq2S;
+pub use iq2_xs::BlockIq2Xs;
+pub use iq2_xxs::BlockIq2Xxs;
+pub use iq3_s::BlockIq3S;
+pub use iq3_xxs::BlockIq3Xxs;
 pub use iq4_nl::{BlockIq4Nl, IQ4_VALUES};
 pub use iq4_xs::BlockIq4Xs;
 pub use k_scales::{pack_scales_mins, scale_min};
@@ -67,6 +85,13 @@ pub fn dequantize(dtype: DType, bytes: &[u8], out: &mut [f32]) {
         DType::Q6_K => unblock(bytes, out, |block, out| BlockQ6K::from_bytes(block).dequantize(out)),
         DType::IQ4_NL => unblock(bytes, out, |block, out| BlockIq4Nl::from_bytes(block).dequantize(out)),
         DType::IQ4_XS => unblock(bytes, out, |block, out| BlockIq4Xs::from_bytes(block).dequantize(out)),
+        DType::IQ2_XXS => unblock(bytes, out, |block, out| BlockIq2Xxs::from_bytes(block).dequantize(out)),
+        DType::IQ2_XS => unblock(bytes, out, |block, out| BlockIq2Xs::from_bytes(block).dequantize(out)),
+        DType::IQ2_S => unblock(bytes, out, |block, out| BlockIq2S::from_bytes(block).dequantize(out)),
+        DType::IQ3_XXS => unblock(bytes, out, |block, out| BlockIq3Xxs::from_bytes(block).dequantize(out)),
+        DType::IQ3_S => unblock(bytes, out, |block, out| BlockIq3S::from_bytes(block).dequantize(out)),
+        DType::IQ1_S => unblock(bytes, out, |block, out| BlockIq1S::from_bytes(block).dequantize(out)),
+        DType::IQ1_M => unblock(bytes, out, |block, out| BlockIq1M::from_bytes(block).dequantize(out)),
     }
 }
 
@@ -78,6 +103,14 @@ pub enum QuantizeError {
     Length {
         /// Number of values.
         len: usize,
+        /// The type asked for.
+        dtype: DType,
+    },
+    /// There is no quantizer for the type.
+    #[error(
+        "there is no quantizer for {dtype}, a type that is read only; choose another one, for example Q2_K or Q3_K"
+    )]
+    ReadOnly {
         /// The type asked for.
         dtype: DType,
     },
@@ -128,7 +161,7 @@ pub fn quantize(dtype: DType, src: &[f32]) -> Result<Vec<u8>, QuantizeError> {
 /// converted as IEEE 754 has it: to the nearest value, beyond F16's range to infinity.
 ///
 /// # Errors
-/// If `src` is not whole blocks, a value for a quantized type is not finite or beyond 65504, or the importances are not as many weights.
+/// If there is no quantizer for the type ([`DType::has_quantizer`]), `src` is not whole blocks, a value for a quantized type is not finite or beyond 65504, or the importances are not as many weights.
 pub fn quantize_row(dtype: DType, src: &[f32], importance: Option<&[f32]>) -> Result<Vec<u8>, QuantizeError> {
     if !src.len().is_multiple_of(dtype.block_len()) {
         return Err(QuantizeError::Length { len: src.len(), dtype });
@@ -162,6 +195,9 @@ pub fn quantize_row(dtype: DType, src: &[f32], importance: Option<&[f32]>) -> Re
         DType::Q6_K => block(src, importance, |values, weights| BlockQ6K::quantize(values, weights).to_bytes()),
         DType::IQ4_NL => block(src, importance, |values, weights| BlockIq4Nl::quantize(values, weights).to_bytes()),
         DType::IQ4_XS => block(src, importance, |values, weights| BlockIq4Xs::quantize(values, weights).to_bytes()),
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S | DType::IQ3_XXS | DType::IQ3_S | DType::IQ1_S | DType::IQ1_M => {
+            return Err(QuantizeError::ReadOnly { dtype });
+        }
     })
 }
 
@@ -224,6 +260,7 @@ mod tests {
         let mut src = [0.5; 64];
         src[40] = f32::NAN;
         assert!(matches!(refused(DType::Q8_0, &src), QuantizeError::OutOfRange { index: 40, .. }));
+        assert_eq!(refused(DType::IQ2_XS, &[0.0; 256]), QuantizeError::ReadOnly { dtype: DType::IQ2_XS });
         src[40] = -70_000.0;
         assert!(matches!(refused(DType::Q8_0, &src), QuantizeError::OutOfRange { index: 40, .. }));
     }
@@ -241,7 +278,7 @@ mod tests {
             ("one outlier", (0..256).map(|i| if i == 77 { 100.0 } else { 0.0 }).collect(), 1.0),
         ];
         for (name, src, bound) in cases {
-            for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized()) {
+            for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantized() && dtype.has_quantizer()) {
                 let mut back = vec![f32::NAN; src.len()];
                 dequantize(dtype, &quantize(dtype, &src).unwrap(), &mut back);
                 for (a, b) in src.iter().zip(&back) {

@@ -3,7 +3,7 @@
 //! Kernels read rows in units of 16 bytes. F32, F16, BF16, Q4_K and Q5_K rows lie as in the file (floats padded to whole
 //! pieces of 16 columns, which rows almost always are). Q8_0 and Q6_K blocks are no multiple of 4 bytes: their bits are
 //! put in another order, described in `wgsl/weight/`. Rarer types become one of these, without loss where there is one
-//! that can hold them, see [`kept`].
+//! that can hold them, see [`kept`]; those whose integers come from codebooks have layouts of their own, of 4 bits an element.
 //!
 //! A matrix whose input is mostly zero lies in panels of rows, column by column, so that columns can be left out: the same
 //! numbers in another order, see `wgsl/weight/panels_f16.wgsl`.
@@ -29,7 +29,7 @@ const VEC4_N_BYTES: usize = 16;
 /// How the rows of one matrix lie on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceLayout {
-    /// Storage type on the device: F32, F16, BF16, Q8_0, Q4_K, Q5_K or Q6_K.
+    /// Storage type on the device: F32, F16, BF16, Q8_0, Q4_K, Q5_K, Q6_K, IQ1_S, IQ2_S, IQ3_XXS or IQ3_S.
     pub(crate) dtype: DType,
     /// Bytes of a row on the device, a multiple of 16.
     pub(crate) row_n_bytes: usize,
@@ -61,11 +61,10 @@ fn holds_f16(weight: &Weight) -> bool {
 
 /// The layout of a matrix. `is_f16`: whether it is F32, and F16 holds all of its numbers exactly.
 pub(crate) fn layout_of(weight: &Weight, is_f16: bool) -> DeviceLayout {
-    let from = weight.dtype();
-    let kept = kept(from);
-    let dtype = if is_f16 { DType::F16 } else { kept.on_device.dtype };
-    let row_n_bytes = row_n_bytes(dtype, weight.n_cols());
-    let verbatim = dtype == from && kept.write.is_none() && row_n_bytes == weight.row_n_bytes();
+    let (from, as_in_file) = (weight.dtype(), kept(weight.dtype()));
+    let on_device = if is_f16 { kept(DType::F16).on_device } else { as_in_file.on_device };
+    let (dtype, row_n_bytes) = (on_device.dtype, row_n_bytes(on_device, weight.n_cols()));
+    let verbatim = dtype == from && as_in_file.write.is_none() && row_n_bytes == weight.row_n_bytes();
     DeviceLayout { dtype, row_n_bytes, panel_len: 1, verbatim }
 }
 
@@ -126,12 +125,12 @@ pub(crate) fn is_quantized(weight: &Weight) -> bool {
     kept(weight.dtype()).on_device.float_kind.is_none()
 }
 
-/// Bytes of a row on the device; `dtype` is one that kernels read, and rows are whole blocks of it.
-fn row_n_bytes(dtype: DType, n_cols: usize) -> usize {
-    let n_blocks = n_cols / dtype.block_len();
+/// Bytes of a row on the device; rows are whole blocks.
+fn row_n_bytes(on_device: &DeviceType, n_cols: usize) -> usize {
+    let DeviceType { dtype, block_n_bytes, .. } = on_device;
     let n_bytes = match dtype.is_quantized() {
-        true => n_blocks * dtype.block_n_bytes(),
-        false => n_cols.next_multiple_of(PIECE_LEN) * dtype.block_n_bytes(),
+        true => n_cols / dtype.block_len() * block_n_bytes,
+        false => n_cols.next_multiple_of(PIECE_LEN) * block_n_bytes,
     };
     n_bytes.next_multiple_of(VEC4_N_BYTES)
 }

@@ -1,7 +1,9 @@
 //! Rows of a file, written as the device has them.
 
 use anser_format::DType;
-use anser_format::quant::{BlockIq4Nl, BlockIq4Xs, BlockQ3K, BlockQ4_0, BlockQ5_0, BlockQ6K, BlockQ8_0, dequantize};
+use anser_format::quant::{
+    BlockIq4Nl, BlockIq4Xs, BlockQ3K, BlockQ4_0, BlockQ5_0, BlockQ6K, BlockQ8_0, CodebookBlock, dequantize,
+};
 use half::f16;
 
 /// Writes a row of `n_cols` columns, whole blocks of a file, as the device has it.
@@ -52,6 +54,45 @@ pub(crate) fn q5_1(row: &[u8], n_cols: usize, out: &mut [u8]) {
 
 pub(crate) fn q2_k(row: &[u8], n_cols: usize, out: &mut [u8]) {
     as_f16(DType::Q2_K, row, n_cols, out);
+}
+
+/// A type whose integers come from a codebook, see `wgsl/weight/codebooks.wgsl`.
+pub(crate) fn codebook<B: CodebookBlock<N_BYTES, SUBS>, const N_BYTES: usize, const SUBS: usize>(
+    row: &[u8],
+    _: usize,
+    out: &mut [u8],
+) {
+    let mut quants = [0; 256];
+    let codes = const { &codes(B::MAGNITUDES) };
+    for (block, out) in blocks(row).zip(out.as_chunks_mut::<144>().0) {
+        let block = B::from_bytes(block);
+        block.unsigned_quants(&mut quants);
+        let (header, nibbles) = out.split_at_mut(16);
+        header.fill(0);
+        for (s, header) in header[..8].iter_mut().enumerate() {
+            let step = |piece: usize| block.steps()[piece * SUBS / 16];
+            *header = step(2 * s) >> 1 | step(2 * s + 1) >> 1 << 4;
+        }
+        header[8..12].copy_from_slice(&(block.d().to_f32() * B::UNIT).to_le_bytes());
+        for (quants, out) in quants.as_chunks::<32>().0.iter().zip(nibbles.as_chunks_mut::<16>().0) {
+            *out = std::array::from_fn(|i| {
+                let code = |i: usize| codes[usize::from(quants[i])];
+                code(i) | code(i + 16) << 4
+            });
+        }
+    }
+}
+
+/// The code of each integer + 128: the number of its magnitude, and 8 if it is negative.
+const fn codes(magnitudes: &[u8]) -> [u8; 256] {
+    let mut codes = [0; 256];
+    let mut i = 0;
+    while i < magnitudes.len() {
+        codes[128 + magnitudes[i] as usize] = i as u8;
+        codes[128 - magnitudes[i] as usize] = i as u8 | 8;
+        i += 1;
+    }
+    codes
 }
 
 pub(crate) fn f32_as_f16(row: &[u8], n_cols: usize, out: &mut [u8]) {

@@ -30,6 +30,29 @@ fn unpack(dtype: DType, row: &[u8], n_cols: usize) -> Vec<u8> {
     blocks.flat_map(|(b, s)| [&b[..scale_at], s, &b[scale_at..]].concat()).collect()
 }
 
+/// What the codes of `wgsl/weight/codebooks.wgsl` stand for, as the files beside it say.
+fn magnitudes(dtype: DType) -> Option<&'static [u8]> {
+    match dtype {
+        DType::IQ1_S => Some(&[1, 7, 9]),
+        DType::IQ2_S => Some(&[8, 25, 43]),
+        DType::IQ3_XXS => Some(&[4, 12, 20, 28, 36, 44, 52, 62]),
+        DType::IQ3_S => Some(&[1, 3, 5, 7, 9, 11, 13, 15]),
+        _ => None,
+    }
+}
+
+/// The values of a row in that layout.
+fn values_of_codes(magnitudes: &[u8], row: &[u8]) -> Vec<f32> {
+    let value = |block: &[u8; 144], at: usize| {
+        let d = f32::from_le_bytes([block[8], block[9], block[10], block[11]]);
+        let step = 2 * (block[at / 32] >> (at / 16 % 2 * 4) & 15) + 1;
+        let code = block[16 + at / 32 * 16 + at % 16] >> (at / 16 % 2 * 4) & 15;
+        let sign = if code < 8 { 1.0 } else { -1.0 };
+        d * f32::from(step) * (sign * f32::from(magnitudes[usize::from(code % 8)]))
+    };
+    row.as_chunks().0.iter().flat_map(|block| (0..256).map(move |at| value(block, at))).collect()
+}
+
 fn repacked(layout: DeviceLayout, matrix: &Weight, rows: std::ops::Range<usize>) -> Vec<u8> {
     let mut bytes = vec![0xaa; rows.len() * layout.row_n_bytes];
     let n = matrix.row_n_bytes();
@@ -48,7 +71,10 @@ fn layouts_keep_the_values() {
         assert!(!layout.is_verbatim() || rows == matrix.bytes()[matrix.row_n_bytes()..][..rows.len()]);
         for (i, row) in rows.chunks_exact(layout.row_n_bytes).enumerate() {
             let (mut actual, mut expected) = (vec![f32::NAN; n_cols], vec![f32::NAN; n_cols]);
-            dequantize(layout.dtype, &unpack(layout.dtype, row, n_cols), &mut actual);
+            match magnitudes(layout.dtype) {
+                Some(magnitudes) => actual = values_of_codes(magnitudes, row),
+                None => dequantize(layout.dtype, &unpack(layout.dtype, row, n_cols), &mut actual),
+            }
             dequantize(dtype, matrix.row(i + 1), &mut expected);
             match dtype {
                 // Rounded to F16, or their scales are.

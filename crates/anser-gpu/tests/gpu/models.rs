@@ -57,6 +57,23 @@ fn chunks_of_any_size_equal_the_reference() {
     }
 }
 
+/// Matrices, embedding and head of the types with codebooks, all seven in one file: the device decodes the very numbers.
+#[test]
+fn types_with_codebooks_equal_the_reference() {
+    let plan = load("../unpacked/formats/quant/q7-codebooks.gguf");
+    let tokens: Vec<u32> = tokens(41).into_iter().map(|token| token % 96).collect();
+    let (logits, state) = feed(&mut Executor::reference(&plan), &plan, &tokens, 64);
+    for options in [GpuOptions::default(), GpuOptions { exact: true, ..GpuOptions::default() }] {
+        let mut gpu = Executor::gpu(&plan, options);
+        for chunk in [1, 7, 64] {
+            let (gpu_logits, gpu_state) = feed(&mut gpu, &plan, &tokens, chunk);
+            let at = format!("in chunks of {chunk}, {options:?}");
+            assert_close(&format!("{at}: logits"), &gpu_logits, &logits, bound(options));
+            assert_close(&format!("{at}: state"), &gpu_state, &state, bound(options));
+        }
+    }
+}
+
 #[test]
 fn sequences_of_different_lengths_in_one_step_equal_them_apart() {
     let plan = load("tiny-v7.st");

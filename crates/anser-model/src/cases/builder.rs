@@ -137,6 +137,14 @@ impl Random {
             let scale = f16_bits(self.vector(1, scale * 0.5..scale)[0]);
             bytes[start + at..start + at + 2].copy_from_slice(&scale.to_le_bytes());
         }
+        if dtype == DType::IQ1_M {
+            // Four bits of the scale are the upper ones of each of the last four 16-bit numbers.
+            let scale = f16_bits(self.vector(1, 0.5 / 17.0..1.0 / 17.0)[0]);
+            for j in 0..4 {
+                let byte = &mut bytes[start + 49 + 2 * j];
+                *byte = *byte & 15 | ((scale >> (4 * j) & 15) as u8) << 4;
+            }
+        }
     }
 }
 
@@ -156,6 +164,11 @@ fn scale_fields(dtype: DType) -> &'static [(usize, f32)] {
         DType::Q6_K => &[(208, 1.0 / 4096.0)],
         DType::IQ4_NL => &[(0, 1.0 / 128.0)],
         DType::IQ4_XS => &[(0, 1.0 / 4096.0)],
+        DType::IQ2_XXS | DType::IQ2_XS | DType::IQ2_S => &[(0, 1.0 / 166.0)],
+        DType::IQ3_XXS | DType::IQ3_S => &[(0, 1.0 / 480.0)],
+        DType::IQ1_S => &[(0, 1.0 / 17.0)],
+        // Its scale lies in pieces, see `quantized_block`.
+        DType::IQ1_M => &[],
     }
 }
 
