@@ -39,7 +39,7 @@ mod tensor;
 mod torch;
 
 pub use error::{FormatError, TensorProblem};
-pub use file::{FileKind, ModelFile, Replacement, Tensor, TorchContainer};
+pub use file::{Addition, FileKind, ModelFile, Replacement, Tensor, TorchContainer};
 pub use gguf::{GgufDataWriter, GgufWriteError, GgufWriter};
 pub use metadata::{BytesArray, MetaArray, MetaValue, StrArray};
 pub use safetensors_header::{SafetensorsHeader, SafetensorsWriteError};
