@@ -330,17 +330,20 @@ fn activate(t: usize, c: usize, activation: Activation, has_residual: bool) -> C
     b.finish(&[out])
 }
 
-/// A product of a matrix that has an adapter's pair of inner width `rank` beside it.
+/// Two products of one input and matrices that have adapters' pairs of inner width `rank` beside them: the last products of both have
+/// residuals, which may lie in one buffer.
 fn low_rank(dtype: DType, [rows, cols]: [usize; 2], rank: usize, t: usize, activation: Activation) -> Case {
     let name = format!("matmul {dtype} {rows}x{cols} T={t} {} and a pair R={rank}", activation.name());
     let mut b = CaseBuilder::new(name, &[t]);
     let x = b.input("x", cols, -1.0..1.0);
     let residual = b.input("residual", rows, -2.0..2.0);
-    let pair = [b.matrix("down", DType::F16, [rank, cols]), b.matrix("up", DType::F16, [rows, rank])];
-    #[allow(clippy::expect_used, reason = "the table's own shapes are valid")]
-    let weight = b.matrix("weight", dtype, [rows, cols]).with_pair(pair).expect("shapes that fit");
-    let out = b.plan.matmul_with("out", weight, x, None, activation, Some(residual));
-    b.finish(&[out])
+    let outs = ["a", "b"].map(|name| {
+        let pair = [b.matrix("down", DType::F16, [rank, cols]), b.matrix("up", DType::F16, [rows, rank])];
+        #[allow(clippy::expect_used, reason = "the table's own shapes are valid")]
+        let weight = b.matrix("weight", dtype, [rows, cols]).with_pair(pair).expect("shapes that fit");
+        b.plan.matmul_with(name, weight, x, None, activation, Some(residual))
+    });
+    b.finish(&outs)
 }
 
 fn token_matrix(t: usize, n: usize) -> Case {

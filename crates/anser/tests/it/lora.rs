@@ -58,7 +58,9 @@ fn every_dialect_gives_the_logits_of_merged_weights() {
     let cases = cases();
     assert_eq!(cases.len(), 11);
     for (model, lora, case) in cases {
-        check(&load(&model, "cpu", lora).unwrap(), &case);
+        for form in [LoraForm::Fitting, LoraForm::Beside] {
+            check(&load(&model, "cpu", Lora { form, ..lora.clone() }).unwrap(), &case);
+        }
     }
 }
 
@@ -68,7 +70,9 @@ fn merged_weights_give_the_same_logits_on_a_gpu() {
         // One of F16 in GGUF with stacked vectors, one of BF16 in a folder.
         let is_vectors = case["lora"] == "tuned/f7-lora-vectors.st";
         if is_vectors || case["lora"] == "tuned/f7-lora.gguf" && case["file"] == "hf/fla" {
-            check(&load(&model, "gpu:0", lora).unwrap(), &case);
+            for form in [LoraForm::Fitting, LoraForm::Beside] {
+                check(&load(&model, "gpu:0", Lora { form, ..lora.clone() }).unwrap(), &case);
+            }
         }
     }
 }
