@@ -220,13 +220,7 @@ impl PlanBuilder {
     }
 
     /// See [`Op::Activate`].
-    pub fn activate(
-        &mut self,
-        name: &str,
-        x: ValueId,
-        activation: Activation,
-        residual: Option<ValueId>,
-    ) -> ValueId {
+    pub fn activate(&mut self, name: &str, x: ValueId, activation: Activation, residual: Option<ValueId>) -> ValueId {
         let out = self.like(name, x);
         self.push(name, Op::Activate { x, activation, residual, out });
         out

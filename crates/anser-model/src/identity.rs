@@ -46,7 +46,8 @@ impl Identity {
             _ => None,
         });
         let matrices: BTreeSet<usize> = matrices.map(WeightId::index).collect();
-        let vectors = plan.weights.iter().enumerate().filter(|(i, weight)| weight.n_rows() == 1 && !matrices.contains(i));
+        let vectors =
+            plan.weights.iter().enumerate().filter(|(i, weight)| weight.n_rows() == 1 && !matrices.contains(i));
         for (_, vector) in vectors {
             let len = vector.n_cols();
             if vector.dtype().block_len() > 1 {

@@ -28,8 +28,8 @@ pub use low_rank::LowRank;
 pub use merge::Merge;
 
 use crate::error::ModelError;
-use names::Target;
 use anser_format::ModelFile;
+use names::Target;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -395,7 +395,9 @@ impl Op {
             | Op::TokenShift { x, .. }
             | Op::RepeatHeads { x, .. }
             | Op::Select { x, .. } => vec![*x],
-            Op::MatMul { x, residual, .. } | Op::Activate { x, residual, .. } => std::iter::once(*x).chain(*residual).collect(),
+            Op::MatMul { x, residual, .. } | Op::Activate { x, residual, .. } => {
+                std::iter::once(*x).chain(*residual).collect()
+            }
             Op::ValueResidual { v, v_first, gate, .. } => vec![*v, *v_first, *gate],
             Op::KeyControl { k, a, .. } => vec![*k, *a],
             Op::Wkv7 { r, w, k, v, kk, a, .. } => vec![*r, *w, *k, *v, *kk, *a],

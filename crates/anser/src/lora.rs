@@ -99,7 +99,9 @@ impl FromStr for Lora {
             rest = before;
         }
         if rest.is_empty() {
-            return Err(fault(format!("{text:?} names no file; expected FILE[:SCALE][:alpha=A][:init=FILE][:merge|:beside]")));
+            return Err(fault(format!(
+                "{text:?} names no file; expected FILE[:SCALE][:alpha=A][:init=FILE][:merge|:beside]"
+            )));
         }
         lora.path = rest.into();
         lora.form = form.unwrap_or_default();
@@ -199,7 +201,17 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Lora>().unwrap(), expected, "{text}");
         }
-        for text in ["", ":0.5", "a:alpha=x", "a:1:2", "a:alpha=1:alpha=2", "a:init=", "a:alpha=nan", "a:merge:beside", ":merge"] {
+        for text in [
+            "",
+            ":0.5",
+            "a:alpha=x",
+            "a:1:2",
+            "a:alpha=1:alpha=2",
+            "a:init=",
+            "a:alpha=nan",
+            "a:merge:beside",
+            ":merge",
+        ] {
             let error = text.parse::<Lora>().unwrap_err().to_string();
             assert!(error.contains("lora"), "{text}: {error}");
         }

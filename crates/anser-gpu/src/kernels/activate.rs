@@ -7,7 +7,9 @@ pub(super) static ACTIVATE: Rule =
     Rule { name: "activate", pattern: Pattern::Op, fits: always, forms: Forms::FLOATS, lower };
 
 fn lower(unit: &Unit, lowering: &Lowering) -> Result<Vec<Dispatch>, Unlowered> {
-    let Op::Activate { x, activation, residual, out } = lowering.op(unit.nodes[0]) else { return Err(OTHER_OPERATIONS) };
+    let Op::Activate { x, activation, residual, out } = lowering.op(unit.nodes[0]) else {
+        return Err(OTHER_OPERATIONS);
+    };
     let kernel = KernelSpec::new("activate", vec![wgsl!("matmul/activation.wgsl"), wgsl!("activate.wgsl")])
         .constant("N_COLS", lowering.n_cols(*out) as f64)
         .constant("ACTIVATION", f64::from(activation_number(*activation)))
