@@ -2,13 +2,13 @@
 
 use crate::error::OptionError;
 use crate::values;
-use anser::Lora;
+use anser::{Lora, LoraForm};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::path::Path;
 
 /// The keys of an adapter's dict.
-const KEYS: [&str; 4] = ["path", "scale", "alpha", "init"];
+const KEYS: [&str; 5] = ["path", "scale", "alpha", "init", "form"];
 
 /// The adapters that `value` names: one of them, or a list or tuple of them.
 pub(crate) fn adapters(value: &Bound<'_, PyAny>) -> PyResult<Vec<Lora>> {
@@ -46,19 +46,39 @@ fn adapter(value: &Bound<'_, PyAny>) -> PyResult<Lora> {
         scale: number("scale")?.unwrap_or(1.0),
         alpha: number("alpha")?,
         init: get("init")?.map(|init| values::path("lora", &init)).transpose()?,
+        form: get("form")?.map(|form| self::form(&values::text("lora: form", &form)?)).transpose()?.unwrap_or_default(),
     })
+}
+
+/// The form that a word names.
+fn form(word: &str) -> PyResult<LoraForm> {
+    match word {
+        "merge" => Ok(LoraForm::Merged),
+        "beside" => Ok(LoraForm::Beside),
+        _ => Err(OptionError::new_err(format!("lora: form: expected \"merge\" or \"beside\", found {word:?}"))),
+    }
+}
+
+/// The word of a form; `None` for the one that is not named.
+fn form_word(form: LoraForm) -> Option<&'static str> {
+    match form {
+        LoraForm::Fitting => None,
+        LoraForm::Merged => Some("merge"),
+        LoraForm::Beside => Some("beside"),
+    }
 }
 
 /// The adapters as arguments for a process that may have another working directory.
 pub(crate) fn absolute<'py>(py: Python<'py>, loras: &[Lora]) -> PyResult<Bound<'py, PyList>> {
     let absolute = |path: &Path| py.import("anser._pickle")?.call_method1("absolute", (path,));
     let list = PyList::empty(py);
-    for Lora { path, scale, alpha, init } in loras {
+    for Lora { path, scale, alpha, init, form } in loras {
         let dict = PyDict::new(py);
         dict.set_item("path", absolute(path)?)?;
         dict.set_item("scale", scale)?;
         dict.set_item("alpha", alpha)?;
         dict.set_item("init", init.as_deref().map(absolute).transpose()?)?;
+        dict.set_item("form", form_word(*form))?;
         list.append(dict)?;
     }
     Ok(list)

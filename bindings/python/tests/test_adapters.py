@@ -20,6 +20,7 @@ TUNED = FORMATS / "tuned"
         ({"path": TUNED / "f7-lora.pth", "alpha": 12}, "f7.lora"),
         (str(TUNED / "f7-lora.gguf"), "f7.lora"),
         ([{"path": TUNED / "f7-lora.gguf", "scale": 0.5}], "f7.lorahalf"),
+        ({"path": TUNED / "f7-lora.gguf", "form": "beside"}, "f7.lora"),
         ({"path": TUNED / "f7-lora.pth", "init": TUNED / "f7-pissa-init.pth"}, "f7.pissa"),
     ],
 )
@@ -37,6 +38,8 @@ def test_wrong_adapters_are_told() -> None:
         anser.load(base, device="cpu", lora=TUNED / "f7-lora.pth")
     with pytest.raises(anser.OptionError, match="unknown key 'beta'"):
         anser.load(base, device="cpu", lora={"path": "x", "beta": 1})  # type: ignore[arg-type]
+    with pytest.raises(anser.OptionError, match="form: expected \"merge\" or \"beside\""):
+        anser.load(base, device="cpu", lora={"path": "x", "form": "near"})  # type: ignore[typeddict-item]
     with pytest.raises(TypeError, match="lora: alpha: expected a number"):
         anser.load(base, device="cpu", lora={"path": "x", "alpha": "12"})  # type: ignore[arg-type]
 

@@ -24,7 +24,7 @@ pub(crate) use groups::{
 };
 pub(crate) use imatrix::{ImatrixArgs, ImatrixWhat, MatrixFormat, MergeArgs};
 #[cfg(feature = "serve")]
-pub(crate) use serve::{ServeArgs, TunedState};
+pub(crate) use serve::{NamedAdapter, ServeArgs, TunedState};
 pub(crate) use usage::parse;
 
 use crate::input::TokenIds;

@@ -114,6 +114,7 @@ impl Output {
     /// # Errors
     /// If the file is not GGUF, or has a tensor of a type that cannot be read.
     pub fn same_gguf(file: &Arc<ModelFile>) -> Result<Output, ConvertError> {
+        refuse_beside(file, LAYOUT)?;
         let mut tensors = vec![];
         for info in file.tensors() {
             let refuse = || ConvertError::Type {
@@ -141,6 +142,14 @@ fn no_form(file: &ModelFile, what: &str, layout: &'static str, advice: &str) -> 
     ConvertError::NoForm { file: file.name().into(), what: what.into(), layout, advice: advice.into() }
 }
 
+/// Refuses a model with adapters' pairs beside its matrices, which are no tensors of the file.
+fn refuse_beside(file: &ModelFile, layout: &'static str) -> Result<(), ConvertError> {
+    match file.has_added() {
+        true => Err(no_form(file, "an adapter beside its matrices", layout, "merge it into them (LoraForm::Merged)")),
+        false => Ok(()),
+    }
+}
+
 /// Refuses what makes a model compute something else in a layout than it does here: epsilons that the layout has no place for, a norm that is part of
 /// the embedding, a tuned initial state.
 pub(crate) fn check_plain(
@@ -150,6 +159,7 @@ pub(crate) fn check_plain(
     layout: &'static str,
     layer_norm_eps: Option<f32>,
 ) -> Result<(), ConvertError> {
+    refuse_beside(file, layout)?;
     let differs = |a: f32, b: f32| (a / b - 1.0).abs() > 1e-3;
     let own = "it runs from the file that it lies in";
     if !source.has("blocks.0.ln0.weight") {

@@ -3,7 +3,7 @@
 use crate::arch::{self, pool::Pool};
 use crate::executor::{Mode, Profile, Run};
 use crate::kernels::dot_f32::MAX_TOKENS;
-use crate::kernels::elementwise::{KeyControl, LayerNorm, NormBonusGateRow, TokenShift};
+use crate::kernels::elementwise::{Finish, KeyControl, LayerNorm, NormBonusGateRow, TokenShift};
 use crate::kernels::panel::PackF32;
 use crate::kernels::quantized::Quantized;
 use crate::kernels::wkv7::Wkv7;
@@ -201,6 +201,7 @@ impl Walk<'_> {
                 let (activation, bias, residual) = (*activation, *bias, *residual);
                 self.plain_matmul(&MatMul { weight: *weight, x: *x, bias, activation, residual, out: *out }, run);
             }
+            Op::Activate { x, activation, residual, out } => self.activate(*x, *activation, *residual, *out, run),
             Op::ValueResidual { v, v_first, gate, out } => self.value_residual([*v, *v_first, *gate], *out, run),
             Op::KeyControl { k, a, k_k, k_a, head_size, kk, k_out } => {
                 self.key_control([*k, *a], [*k_k, *k_a], *head_size, [*kk, *k_out], run);
@@ -287,6 +288,23 @@ impl Walk<'_> {
         for (id, out) in out.iter().copied().zip(outs).chain(prev) {
             self.values.put(id, out);
         }
+    }
+
+    fn activate(&mut self, x: ValueId, activation: Activation, residual: Option<ValueId>, out: ValueId, run: &Run) {
+        let mut o = self.values.take(out, run.step);
+        let (x, residual) = (self.values.get(x), residual.map(|id| self.values.get(id)));
+        let c = self.values.n_cols(out);
+        let reference = self.threads.mode == Mode::Reference;
+        self.threads.each(o.len(), row_tiles(&mut o, c, TASK_N_TOKENS), |(rows, out)| {
+            let at = rows.start * c..rows.end * c;
+            out.copy_from_slice(&x[at.clone()]);
+            let residual = residual.map(|r| &r[at]);
+            match reference {
+                true => ops::epilogue(out, None, activation, residual),
+                false => arch::run(Finish { z: out, bias: None, activation, residual }),
+            }
+        });
+        self.values.put(out, o);
     }
 
     fn value_residual(&mut self, inputs: [ValueId; 3], out: ValueId, run: &Run) {

@@ -167,6 +167,7 @@ fn matrix(op: &Op) -> Option<WeightId> {
         | Op::LayerNorm { .. }
         | Op::RmsNorm { .. }
         | Op::TokenShift { .. }
+        | Op::Activate { .. }
         | Op::ValueResidual { .. }
         | Op::KeyControl { .. }
         | Op::Wkv7 { .. }

@@ -43,6 +43,7 @@ mod scheduler;
 mod start;
 mod stats;
 mod ticket;
+mod turns;
 
 pub use delivery::{Delivery, channel};
 pub use engine::Engine;
@@ -52,3 +53,4 @@ pub use request::{Keep, Refusal, Request, Tenant, Work};
 pub use start::{Start, Tuned};
 pub use stats::Stats;
 pub use ticket::Ticket;
+pub use turns::Turns;

@@ -1,5 +1,6 @@
 //! The bounds of an engine.
 
+use crate::turns::Turns;
 use anser::{Error, Model};
 use std::fmt;
 use std::path::PathBuf;
@@ -30,6 +31,9 @@ pub struct Limits {
     pub cache: CacheLimits,
     /// Loads the model again after the device was lost or a step panicked; without it the engine ends then.
     pub reload: Option<Reload>,
+    /// What the engine shares with those of other models on its device, such as the same model with other adapters: they run steps in turns.
+    /// Without it steps run when there is something to do. Embeddings are computed beside the turns.
+    pub turns: Option<Turns>,
 }
 
 /// The bounds of the cache of states after the turns of prompts.
@@ -58,6 +62,7 @@ impl Default for Limits {
             max_parked: Duration::from_secs(60),
             cache: CacheLimits::default(),
             reload: None,
+            turns: None,
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::job::{Job, JobId, Phase, Place};
 use crate::limits::Limits;
 use crate::queue::{Shared, Waiting};
 use crate::request::Tenant;
+use crate::turns::Turns;
 use anser::{Error, Model, RowEvent, RowEventKind, RowId, Rows, Session};
 use recovery::text_of;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -195,11 +196,14 @@ impl Scheduler {
         let n_reading = self.rows.n_going().saturating_sub(n_drawing);
         let max_prompt_tokens = self.shared.lock().pace.max_prompt_tokens(n_drawing, n_reading);
         let n_unread = self.rows.n_unread();
+        let turns = self.limits.turns.clone();
+        let turn = turns.as_ref().map(Turns::take);
         let began = Instant::now();
         #[cfg(test)]
         self.fail_for_a_test()?;
         let events = self.rows.step(max_prompt_tokens)?;
         let elapsed = began.elapsed();
+        drop(turn);
         let n_read = n_unread.saturating_sub(self.rows.n_unread());
         {
             let mut state = self.shared.lock();

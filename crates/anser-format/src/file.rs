@@ -3,7 +3,7 @@
 mod replaced;
 mod tensor;
 
-pub use replaced::Replacement;
+pub use replaced::{Addition, Replacement};
 pub use tensor::Tensor;
 
 use std::borrow::Cow;
@@ -68,11 +68,14 @@ pub struct ModelFile {
     name: String,
     kind: FileKind,
     parts: Arc<[Part]>,
+    /// Those of the files, and behind them, sorted by name, those that [`ModelFile::adding`] has added.
     tensors: Vec<TensorEntry>,
+    /// How many tensors are the files' own.
+    n_in_files: usize,
     tensor_index: Arc<NameIndex>,
     metadata: Arc<[(String, MetaValue)]>,
     metadata_index: Arc<NameIndex>,
-    /// Names what [`ModelFile::replacing`] has put in the place of the files' own tensors.
+    /// Names what [`ModelFile::replacing`] and [`ModelFile::adding`] have put in.
     variant: Option<Box<str>>,
 }
 
@@ -306,6 +309,7 @@ impl ModelFile {
             name,
             kind,
             parts: files.into(),
+            n_in_files: tensors.len(),
             tensors,
             tensor_index: Arc::new(tensor_index),
             metadata: metadata.into(),
@@ -366,7 +370,7 @@ impl ModelFile {
     /// All tensors of any type, part by part, in the order of the part's tensor table (GGUF), of their data (safetensors)
     /// or of the saved dictionary (PyTorch).
     pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorInfo<'_>> {
-        self.tensors.iter().map(|entry| self.entry_info(entry))
+        self.tensors[..self.n_in_files].iter().map(|entry| self.entry_info(entry))
     }
 
     /// What the index says about the tensor called `name`, whatever its type.
@@ -443,7 +447,7 @@ impl std::fmt::Debug for ModelFile {
             .field("kind", &self.kind)
             .field("n_parts", &self.parts.len())
             .field("n_bytes", &self.n_bytes())
-            .field("n_tensors", &self.tensors.len())
+            .field("n_tensors", &self.n_in_files)
             .finish_non_exhaustive()
     }
 }

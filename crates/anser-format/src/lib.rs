@@ -41,7 +41,7 @@ mod torch;
 
 pub use bytes::ReadAt;
 pub use error::{FormatError, TensorProblem};
-pub use file::{FileKind, ModelFile, Replacement, Tensor, TorchContainer};
+pub use file::{Addition, FileKind, ModelFile, Replacement, Tensor, TorchContainer};
 pub use gguf::{GgufDataWriter, GgufWriteError, GgufWriter};
 pub use metadata::{BytesArray, MetaArray, MetaValue, StrArray};
 pub use safetensors_header::{SafetensorsHeader, SafetensorsWriteError};

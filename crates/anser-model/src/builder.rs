@@ -193,8 +193,40 @@ impl PlanBuilder {
         self.matmul_with(name, weight, x, None, Activation::Identity, None)
     }
 
-    /// See [`Op::MatMul`]: residual + activation(weight · x + bias).
+    /// residual + activation(weight · x + bias). This is an [`Op::MatMul`]; for a weight W with a low-rank pair A, B beside it
+    /// ([`Weight::pair`]) it is the products W·x + bias, A·x and B·(A·x), of which the last one adds the first, and [`Op::Activate`] where
+    /// there is an activation.
     pub fn matmul_with(
+        &mut self,
+        name: &str,
+        weight: Weight,
+        x: ValueId,
+        bias: Option<Weight>,
+        activation: Activation,
+        residual: Option<ValueId>,
+    ) -> ValueId {
+        let Some([down, up]) = weight.pair().cloned() else {
+            return self.product(name, weight, x, bias, activation, residual);
+        };
+        let named = |part: &str| format!("{name}.{part}");
+        let is_last = activation == Activation::Identity;
+        let base = self.product(&named("base"), weight, x, bias, Activation::Identity, residual.filter(|_| is_last));
+        let z = self.product(&named("lora_a"), down, x, None, Activation::Identity, None); // [·, R]
+        if is_last {
+            return self.product(name, up, z, None, Activation::Identity, Some(base));
+        }
+        let sum = self.product(&named("sum"), up, z, None, Activation::Identity, Some(base));
+        self.activate(name, sum, activation, residual)
+    }
+
+    /// See [`Op::Activate`].
+    pub fn activate(&mut self, name: &str, x: ValueId, activation: Activation, residual: Option<ValueId>) -> ValueId {
+        let out = self.like(name, x);
+        self.push(name, Op::Activate { x, activation, residual, out });
+        out
+    }
+
+    fn product(
         &mut self,
         name: &str,
         weight: Weight,

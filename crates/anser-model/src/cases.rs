@@ -111,6 +111,15 @@ pub fn all() -> Vec<Case> {
         cases.push(gate(t, 320, false));
         cases.push(token_matrix(t, 32));
     }
+    for activation in Activation::ALL {
+        cases.push(activate(1, 192, activation, false));
+        cases.push(activate(9, 320, activation, true));
+    }
+    for t in [1, 3, 9, 64] {
+        cases.push(low_rank(DType::Q4_K, [96, 512], 16, t, Activation::Identity));
+        cases.push(low_rank(DType::Q8_0, [64, 96], 5, t, Activation::ReluSquared));
+        cases.push(low_rank(DType::F16, [72, 64], 1, t, Activation::Sigmoid));
+    }
     cases.push(select(7, 192, &[6]));
     cases.push(select(7, 192, &[0, 2, 3, 6]));
     cases
@@ -310,6 +319,31 @@ fn gate(t: usize, c: usize, has_residual: bool) -> Case {
     let residual = has_residual.then(|| b.input("residual", c, -2.0..2.0));
     let out = b.plan.gate("out", gate, x, if has_residual { 4.0 } else { 1.0 }, residual);
     b.finish(&[out])
+}
+
+fn activate(t: usize, c: usize, activation: Activation, has_residual: bool) -> Case {
+    let mark = if has_residual { " residual" } else { "" };
+    let mut b = CaseBuilder::new(format!("activate {} T={t} C={c}{mark}", activation.name()), &[t]);
+    let x = b.input("x", c, -2.0..2.0);
+    let residual = has_residual.then(|| b.input("residual", c, -2.0..2.0));
+    let out = b.plan.activate("out", x, activation, residual);
+    b.finish(&[out])
+}
+
+/// Two products of one input and matrices that have adapters' pairs of inner width `rank` beside them: the last products of both have
+/// residuals, which may lie in one buffer.
+fn low_rank(dtype: DType, [rows, cols]: [usize; 2], rank: usize, t: usize, activation: Activation) -> Case {
+    let name = format!("matmul {dtype} {rows}x{cols} T={t} {} and a pair R={rank}", activation.name());
+    let mut b = CaseBuilder::new(name, &[t]);
+    let x = b.input("x", cols, -1.0..1.0);
+    let residual = b.input("residual", rows, -2.0..2.0);
+    let outs = ["a", "b"].map(|name| {
+        let pair = [b.matrix("down", DType::F16, [rank, cols]), b.matrix("up", DType::F16, [rows, rank])];
+        #[allow(clippy::expect_used, reason = "the table's own shapes are valid")]
+        let weight = b.matrix("weight", dtype, [rows, cols]).with_pair(pair).expect("shapes that fit");
+        b.plan.matmul_with(name, weight, x, None, activation, Some(residual))
+    });
+    b.finish(&outs)
 }
 
 fn token_matrix(t: usize, n: usize) -> Case {

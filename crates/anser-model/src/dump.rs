@@ -83,6 +83,10 @@ impl Plan {
                 let residual = residual.map_or(String::new(), |r| format!("{r} + "));
                 format!("{residual}{}(matmul({x}, {}){bias})", activation.name(), self.described(*weight))
             }
+            Op::Activate { x, activation, residual, .. } => {
+                let residual = residual.map_or(String::new(), |r| format!("{r} + "));
+                format!("{residual}{}({x})", activation.name())
+            }
             Op::ValueResidual { v, v_first, gate, .. } => format!("value_residual({v}, {v_first}, {gate})"),
             Op::KeyControl { k, a, k_k, k_a, head_size, .. } => {
                 format!("key_control({k}, {a}, {}, N={head_size})", weights(&[*k_k, *k_a]))

@@ -1,8 +1,9 @@
 //! What tells a model from others of its shape, whatever file it lies in.
 
-use crate::plan::Plan;
+use crate::plan::{Op, Plan, WeightId};
 use anser_format::FormatError;
 use anser_format::quant::dequantize;
+use std::collections::BTreeSet;
 
 /// Numbers taken of every vector.
 const N_SAMPLES: usize = 8;
@@ -39,7 +40,15 @@ impl Identity {
     pub fn of(plan: &Plan) -> Result<Identity, FormatError> {
         let mut samples = vec![];
         let mut scratch = vec![];
-        for vector in plan.weights.iter().filter(|weight| weight.n_rows() == 1) {
+        // An adapter's pair of inner width 1 has a matrix of one row.
+        let matrices = plan.nodes.iter().filter_map(|node| match &node.op {
+            Op::MatMul { weight, .. } => Some(*weight),
+            _ => None,
+        });
+        let matrices: BTreeSet<usize> = matrices.map(WeightId::index).collect();
+        let vectors =
+            plan.weights.iter().enumerate().filter(|(i, weight)| weight.n_rows() == 1 && !matrices.contains(i));
+        for (_, vector) in vectors {
             let len = vector.n_cols();
             if vector.dtype().block_len() > 1 {
                 samples.extend([f32::NAN; N_SAMPLES]);

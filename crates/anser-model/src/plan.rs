@@ -184,6 +184,17 @@ pub enum Op {
         /// Result.
         out: ValueId,
     },
+    /// out `[·, n]` = residual + activation(x): the end of a product of several parts, such as that of a matrix and of its low-rank pair.
+    Activate {
+        /// Input `[·, n]`.
+        x: ValueId,
+        /// Applied to each element.
+        activation: Activation,
+        /// Added last.
+        residual: Option<ValueId>,
+        /// Result.
+        out: ValueId,
+    },
     /// out `[T, C]` = v + (v_first − v) ∘ gate.
     ValueResidual {
         /// The layer's own value.
@@ -384,7 +395,9 @@ impl Op {
             | Op::TokenShift { x, .. }
             | Op::RepeatHeads { x, .. }
             | Op::Select { x, .. } => vec![*x],
-            Op::MatMul { x, residual, .. } => std::iter::once(*x).chain(*residual).collect(),
+            Op::MatMul { x, residual, .. } | Op::Activate { x, residual, .. } => {
+                std::iter::once(*x).chain(*residual).collect()
+            }
             Op::ValueResidual { v, v_first, gate, .. } => vec![*v, *v_first, *gate],
             Op::KeyControl { k, a, .. } => vec![*k, *a],
             Op::Wkv7 { r, w, k, v, kk, a, .. } => vec![*r, *w, *k, *v, *kk, *a],
@@ -407,6 +420,7 @@ impl Op {
             | Op::LayerNorm { out, .. }
             | Op::RmsNorm { out, .. }
             | Op::MatMul { out, .. }
+            | Op::Activate { out, .. }
             | Op::ValueResidual { out, .. }
             | Op::Wkv7 { out, .. }
             | Op::NormBonusGate { out, .. }
@@ -438,7 +452,8 @@ impl Op {
             Op::Wkv6 { w: Decay::OfToken(_), u, .. } => vec![*u],
             Op::NormGate { weight, bias, .. } => vec![*weight, *bias],
             Op::BonusGate { r_k, .. } => vec![*r_k],
-            Op::ValueResidual { .. }
+            Op::Activate { .. }
+            | Op::ValueResidual { .. }
             | Op::Wkv7 { .. }
             | Op::Mix { .. }
             | Op::RepeatHeads { .. }
@@ -458,6 +473,7 @@ impl Op {
             | Op::LayerNorm { .. }
             | Op::RmsNorm { .. }
             | Op::MatMul { .. }
+            | Op::Activate { .. }
             | Op::ValueResidual { .. }
             | Op::KeyControl { .. }
             | Op::NormBonusGate { .. }

@@ -3,6 +3,7 @@
 
 use crate::dialect::{Dialect, Spelled};
 use crate::error::ModelError;
+use crate::lora;
 use crate::weights::Weight;
 use anser_format::{ModelFile, Tensor};
 use std::sync::Arc;
@@ -90,7 +91,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Matrix `name` of exactly `n_rows` × `n_cols`.
+    /// Matrix `name` of exactly `n_rows` × `n_cols`, with the low-rank pair that an adapter has put beside it.
     ///
     /// # Errors
     /// If the tensor is missing, or of another shape or type.
@@ -99,7 +100,17 @@ impl<'a> Source<'a> {
         if found.tensor.shape() != [n_rows, n_cols] {
             return Err(self.wrong_shape(&found, &found.as_in_file(&[n_rows, n_cols])));
         }
-        self.whole(name, found, n_rows, n_cols)
+        let weight = self.whole(name, found, n_rows, n_cols)?;
+        let [down, up] = lora::pair_names(name);
+        let (Some(a), Some(b)) = (self.file.added(&down), self.file.added(&up)) else { return Ok(weight) };
+        let rank = a.shape().first().copied().unwrap_or(0);
+        let pair = Weight::from_tensor(&down, a.clone(), rank, n_cols).zip(Weight::from_tensor(&up, b, n_rows, rank));
+        pair.and_then(|(a, b)| weight.with_pair([a, b])).ok_or_else(|| ModelError::Shape {
+            file: self.file.name().into(),
+            tensor: down,
+            expected: format!("[_, {n_cols}]"),
+            found: a.shape().to_vec(),
+        })
     }
 
     /// Matrices of exactly `n_rows` × `n_cols` that a tensor `[K, n_rows, n_cols]` stacks.

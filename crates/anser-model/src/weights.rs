@@ -14,6 +14,8 @@ pub struct Weight {
     bytes: std::ops::Range<usize>,
     n_rows: usize,
     n_cols: usize,
+    /// A `[R, n_cols]` and B `[n_rows, R]`, see [`Weight::pair`].
+    pair: Option<Arc<[Weight; 2]>>,
 }
 
 /// A matrix column by column, as a file with transposed matrices has it, or some rows of one.
@@ -29,7 +31,22 @@ impl Weight {
     /// A whole tensor as a matrix; `None` if its element count is not `n_rows · n_cols` or a row is not whole blocks.
     pub fn from_tensor(name: &str, tensor: Tensor, n_rows: usize, n_cols: usize) -> Option<Weight> {
         let n_bytes = tensor.dtype().row_n_bytes(n_cols)?.checked_mul(n_rows)?;
-        (n_bytes == tensor.n_bytes()).then(|| Weight { name: name.into(), tensor, bytes: 0..n_bytes, n_rows, n_cols })
+        if n_bytes != tensor.n_bytes() {
+            return None;
+        }
+        Some(Weight { name: name.into(), tensor, bytes: 0..n_bytes, n_rows, n_cols, pair: None })
+    }
+
+    /// The matrix with a low-rank pair A `[R, n_cols]`, B `[n_rows, R]` beside it; `None` if the pair has other shapes.
+    pub(crate) fn with_pair(self, [down, up]: [Weight; 2]) -> Option<Weight> {
+        let fits = down.n_cols == self.n_cols && up.n_rows == self.n_rows && down.n_rows == up.n_cols;
+        fits.then(|| Weight { pair: Some(Arc::new([down, up])), ..self })
+    }
+
+    /// An adapter's low-rank pair A `[R, n_cols]`, B `[n_rows, R]`, if the matrix has one beside it: the model has W + B·A in its place. The
+    /// elements of the weight are those of W alone, and [`crate::PlanBuilder::matmul_with`] writes the products of A and B down.
+    pub fn pair(&self) -> Option<&[Weight; 2]> {
+        self.pair.as_deref()
     }
 
     /// Some rows of it as a weight of its own.
@@ -40,7 +57,9 @@ impl Weight {
         assert!(rows.start <= rows.end && rows.end <= self.n_rows, "{rows:?} of {}", self.name);
         let (n, start) = (self.row_n_bytes(), self.bytes.start);
         let bytes = start + rows.start * n..start + rows.end * n;
-        Weight { bytes, n_rows: rows.len(), ..self.clone() }
+        let of_rows = |[down, up]: &[Weight; 2]| Arc::new([down.clone(), up.rows(rows.clone())]);
+        let pair = self.pair.as_deref().map(of_rows);
+        Weight { bytes, n_rows: rows.len(), pair, ..self.clone() }
     }
 
     /// A vector of `len` numbers in F32, computed from this one's, which stands for it.

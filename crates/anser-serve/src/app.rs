@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    /// The model that a request names; the only one if it names none.
+    /// The model that a request names; the only one, but for those with adapters, if it names none.
     pub(crate) fn served(&self, name: Option<&str>) -> Result<&Arc<Served>, ApiError> {
         let names = || {
             let names: Vec<String> =
@@ -70,8 +70,8 @@ impl App {
             names.join(", ")
         };
         let Some(name) = name else {
-            return match &self.models[..] {
-                [only] => Ok(only),
+            return match &self.models.iter().filter(|served| !served.is_adapted).collect::<Vec<_>>()[..] {
+                &[only] => Ok(only),
                 _ => Err(ApiError::invalid("model", format!("model: expected one of {}", names()))),
             };
         };

@@ -11,7 +11,7 @@
 //! use std::time::{Duration, SystemTime};
 //!
 //! let model = Model::load("rwkv7-g1-0.4b-q8_0.gguf", &anser::Options::default())?;
-//! let served = ServedModel { model, names: vec!["rwkv".into()], created: SystemTime::now(), limits: Limits::default(), states: vec![], reranker: None };
+//! let served = ServedModel { model, names: vec!["rwkv".into()], created: SystemTime::now(), limits: Limits::default(), states: vec![], is_adapted: false, reranker: None };
 //! let listener = Listener::Tcp(TcpListener::bind("127.0.0.1:8080")?);
 //! let server = Server::new(vec![served], listener, Options::default())?;
 //! let stop = server.stop_handle(); // what a signal handler calls

@@ -18,6 +18,8 @@ pub struct ServedModel {
     pub limits: Limits,
     /// States that every request may begin from, by name: letters, digits, `-` and `_`.
     pub states: Vec<(String, LoadedState)>,
+    /// Whether it is another one of the models with an adapter: requests that name no model do not mean it.
+    pub is_adapted: bool,
     /// What ranks documents (`/v1/rerank`), if anything: a reranker for this model.
     pub reranker: Option<Reranker>,
 }

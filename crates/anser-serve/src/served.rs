@@ -32,6 +32,8 @@ pub(crate) struct Served {
     /// The most requests of a client that the engine is given at a time.
     pub(crate) max_at_once: usize,
     pub(crate) limits: Limits,
+    /// Whether it is another model with an adapter, which requests have to name.
+    pub(crate) is_adapted: bool,
     /// What ranks documents, if anything.
     pub(crate) reranker: Option<Reranker>,
 }
@@ -41,7 +43,7 @@ impl Served {
     ///
     /// Errors: the model has no tokenizer.
     pub(crate) fn start(served: ServedModel) -> Result<Served, anser::Error> {
-        let ServedModel { model, names, created, limits, states: _, reranker } = served;
+        let ServedModel { model, names, created, limits, states: _, is_adapted, reranker } = served;
         model.tokenizer()?;
         let engine = Engine::start(model.clone(), limits.clone());
         index_vocabulary(&model);
@@ -59,6 +61,7 @@ impl Served {
             transcripts: Arc::default(),
             model,
             limits,
+            is_adapted,
             reranker,
         })
     }

@@ -93,7 +93,7 @@ pub use inspect::Difference;
 #[cfg(not(target_arch = "wasm32"))]
 pub use kernel_bench::{Ceilings, KernelRow, measure_ceilings, measure_kernels};
 #[cfg(not(target_arch = "wasm32"))]
-pub use lora::{Lora, with_loras};
+pub use lora::{Lora, LoraForm, with_loras};
 pub use memory::HostMemory;
 pub use model::Model;
 pub use options::Options;

@@ -29,6 +29,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
+/// What messages call a file of a model among its inputs.
+#[cfg(not(target_arch = "wasm32"))]
+const MODEL_INPUT: &str = "the model";
+
 /// A model, ready to run. Clones share everything.
 #[derive(Clone)]
 pub struct Model {
@@ -37,6 +41,9 @@ pub struct Model {
 
 struct Inner {
     file: Arc<ModelFile>,
+    /// The file as it was opened, without adapters.
+    #[cfg(not(target_arch = "wasm32"))]
+    opened: Arc<ModelFile>,
     config: Config,
     plan: Arc<Plan>,
     layout: Arc<StateLayout>,
@@ -161,7 +168,7 @@ impl Model {
         let file = if options.in_memory { ModelFile::read(path)? } else { ModelFile::open(path)? };
         // The path may be that of an index, which is not one of the parts.
         let paths = std::iter::once(path).chain(file.part_names().map(Path::new));
-        let input = |path: &Path| Some(("the model", path.display().to_string(), FileId::of(path).ok()??));
+        let input = |path: &Path| Some((MODEL_INPUT, path.display().to_string(), FileId::of(path).ok()??));
         let inputs = paths.filter_map(input).collect();
         now(Model::new(file, inputs, options))
     }
@@ -194,6 +201,20 @@ impl Model {
         Model::new(file, vec![], options).await
     }
 
+    /// The model in the same open files as another one: with other adapters, which is what [`Options::lora`] is for, or on another device. On
+    /// the CPU both use one mapping of the files, so that the second one takes the memory of its adapters and states alone if their pairs lie
+    /// beside the weights ([`LoraForm::Beside`](crate::LoraForm::Beside)); on a GPU each has its weights there. This model's own adapters do
+    /// not count for the other.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn with_options(&self, options: &Options) -> Result<Model, Error> {
+        self.check_process()?;
+        let inputs = self.inner.inputs.iter().filter(|(what, _, _)| *what == MODEL_INPUT).cloned().collect();
+        now(Model::new(self.inner.opened.clone(), inputs, options))
+    }
+
     /// A model in an open file that was read from `inputs`.
     async fn new(
         file: Arc<ModelFile>,
@@ -204,6 +225,8 @@ impl Model {
             let id = FileId::of(path).ok().flatten();
             inputs.extend(id.map(|id| ("the vocabulary", path.display().to_string(), id)));
         }
+        #[cfg(not(target_arch = "wasm32"))]
+        let opened = file.clone();
         #[cfg(not(target_arch = "wasm32"))]
         let file = {
             let read = options.lora.iter().flat_map(Lora::inputs);
@@ -220,6 +243,8 @@ impl Model {
                 executor: OfProcess::new(Running::new(executor, &file)),
                 documents: DocumentTokens::of(&file, config.n_vocab),
                 file,
+                #[cfg(not(target_arch = "wasm32"))]
+                opened,
                 config,
                 plan,
                 vocabulary: options.vocabulary.clone(),

@@ -29,8 +29,8 @@ pub struct Options {
     /// takes as much memory as the files have bytes, and loading waits until they are read; afterwards no change of the
     /// files matters.
     pub in_memory: bool,
-    /// Adapters that are merged into the weights, one after another; none by default. Merged weights lie in memory, and the model's states are
-    /// not those of the model without them. `docs/lora.md` says what is read.
+    /// Adapters that the model has, one after another; none by default. They are merged into the weights, which then lie in memory, or stay
+    /// beside quantized ones ([`Lora::form`]). The model's states are not those of the model without them. `docs/lora.md` says what is read.
     #[cfg(not(target_arch = "wasm32"))]
     pub lora: Vec<Lora>,
     /// A callback that hears the progress of loading and can end it.

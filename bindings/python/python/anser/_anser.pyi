@@ -745,8 +745,8 @@ def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int
     - threads: the number of threads on the CPU; default: ANSER_THREADS, else OMP_NUM_THREADS, else one per core.
     - vocabulary: a file like rwkv_vocab_v20230424.txt, or one in JSON as web-rwkv reads it, used instead of the model's own
       vocabulary.
-    - lora: an adapter (LoRA, PiSSA, Bone) that is merged into the weights, or a list of them: a file or folder, or a dict of path, and scale,
-      alpha and init where they are needed, such as {"path": "lora.pth", "alpha": 32}; default: none.
+    - lora: an adapter (LoRA, PiSSA, Bone) that the model has, or a list of them: a file or folder, or a dict of path, and scale,
+      alpha, init and form where they are needed, such as {"path": "lora.pth", "alpha": 32}; default: none.
     - embedding_cache: the bytes of embeddings to cache, so that a text embedded again is not read again; default: 0.
     - exact: whether activations keep 32 bits: slower, and as close to the model's formulas as floats are; default:
       ANSER_EXACT, else False.

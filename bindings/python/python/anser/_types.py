@@ -18,16 +18,18 @@ StrPath = Union[str, "os.PathLike[str]"]
 
 
 class LoraDict(TypedDict, total=False):
-    """An adapter that is merged into a model's weights."""
+    """An adapter that a model is loaded with."""
 
     path: StrPath
     """The adapter's file or folder; it is required."""
     scale: float
-    """1 merges the adapter as it was trained, which is the default; 0.5 half of it."""
+    """1 is the adapter as it was trained, which is the default; 0.5 half of it."""
     alpha: Union[float, None]
     """By what RWKV-PEFT and web-rwkv trained it, which their files do not say."""
     init: Union[StrPath, None]
     """The file with the pairs that PiSSA began with."""
+    form: Union[Literal["merge", "beside"], None]
+    """Whether its low-rank pairs are merged into all weights or stay beside all of them; None, the default: beside quantized ones."""
 
 
 Pooling = Literal["last", "mean", "eos-mean"]

@@ -37,8 +37,9 @@ pub(crate) struct OpeningArgs {
     /// A vocabulary file like rwkv_vocab_v20230424.txt, or in JSON as web-rwkv reads it, instead of the model's own
     #[arg(long, value_name = "FILE")]
     pub(crate) vocab: Option<PathBuf>,
-    /// Merge an adapter (LoRA, PiSSA, Bone) into the weights: FILE, or FILE:SCALE for a part of it, with :alpha=A where the file does not say
-    /// its alpha (.pth and .st), and :init=FILE for PiSSA. May be given several times
+    /// An adapter (LoRA, PiSSA, Bone) for the model: FILE, or FILE:SCALE for a part of it, with :alpha=A where the file does not say its alpha
+    /// (.pth and .st), and :init=FILE for PiSSA. Its low-rank pairs stay beside quantized weights and are merged into others; :merge merges
+    /// them into all, :beside keeps all beside. May be given several times
     #[arg(long, value_name = "FILE[:SCALE]", value_parser = lora)]
     pub(crate) lora: Vec<Lora>,
     /// The device to run it on: auto, cpu, gpu, gpu:NUMBER or gpu:NAME [env: ANSER_DEVICE] [default: auto]

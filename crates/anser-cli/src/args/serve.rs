@@ -3,6 +3,7 @@
 use super::OpeningArgs;
 use super::groups::DEMO;
 use super::numbers::{size, whole};
+use anser::{Lora, LoraForm};
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use std::net::IpAddr;
@@ -49,6 +50,11 @@ pub(crate) struct ServeArgs {
     /// models are served, NAME@MODEL=FILE says by the name of its file which one it is of. May be given several times
     #[arg(long, value_name = "NAME=FILE", value_parser = tuned)]
     pub(crate) tuned: Vec<TunedState>,
+    /// The model with an adapter, too, under the name MODEL:NAME: FILE[:SCALE][:alpha=A] and so on as for --lora, whose adapters it has besides.
+    /// Its low-rank pairs stay beside the weights, so that on the CPU all models share those; :merge merges them. Where several models are
+    /// served, NAME@MODEL=FILE says by the name of its file which one is meant. May be given several times
+    #[arg(long, value_name = "NAME=FILE", value_parser = adapter)]
+    pub(crate) adapter: Vec<NamedAdapter>,
     /// A reranker for the model, an embedding model, which ranks documents (/v1/rerank); where several models are served, MODEL=FILE says by
     /// the name of its file which one it is for. May be given several times
     #[arg(long, value_name = "FILE")]
@@ -130,6 +136,7 @@ Examples:
   anser serve -m model.gguf
   anser serve -m hf:OWNER/REPO --host 0.0.0.0 --api-key-file keys.txt --alias gpt-4o-mini
   anser serve -m model.gguf --tuned poet=poet-state.pth
+  anser serve -m model.gguf --adapter poet=poet.pth:alpha=32 --adapter law=law.gguf
   anser serve -m chat-2.9b.gguf -m embed-0.1b.gguf --alias chat=chat-2.9b
   curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello!\"}]}'
@@ -146,14 +153,45 @@ pub(crate) struct TunedState {
     pub(crate) file: PathBuf,
 }
 
+/// An adapter under a name.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedAdapter {
+    pub(crate) name: String,
+    /// The name of its model's file without the ending; needed where several models are served.
+    pub(crate) model: Option<String>,
+    /// The adapter, beside the weights unless the text says otherwise.
+    pub(crate) lora: Lora,
+}
+
 /// Parses a state's name and file.
 fn tuned(text: &str) -> Result<TunedState, String> {
+    let (name, model, file) = named(text)?;
+    Ok(TunedState { name, model, file: file.into() })
+}
+
+/// Parses an adapter's name and text form.
+fn adapter(text: &str) -> Result<NamedAdapter, String> {
+    let (name, model, lora) = named(text)?;
+    let is_letter = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || !name.chars().all(is_letter) {
+        return Err(format!("the name {name:?}: expected letters, digits, -, _ and ."));
+    }
+    let lora: Lora = super::groups::lora(lora)?;
+    let form = match lora.form {
+        LoraForm::Fitting | LoraForm::Beside => LoraForm::Beside,
+        LoraForm::Merged => LoraForm::Merged,
+    };
+    Ok(NamedAdapter { name, model, lora: Lora { form, ..lora } })
+}
+
+/// The parts of NAME=FILE or NAME@MODEL=FILE.
+fn named(text: &str) -> Result<(String, Option<String>, &str), String> {
     let (name, file) = text.split_once('=').filter(|(_, file)| !file.is_empty()).ok_or("expected NAME=FILE")?;
     let (name, model) = match name.split_once('@') {
         Some((name, model)) => (name, Some(model.to_owned())),
         None => (name, None),
     };
-    Ok(TunedState { name: name.into(), model, file: file.into() })
+    Ok((name.into(), model, file))
 }
 
 /// Parses a number of seconds.

@@ -5,7 +5,7 @@ use crate::args::{ConvertArgs, Layout, PathsArgs, QuantizeArgs, VocabArgs, about
 use crate::interrupt;
 use crate::report::Failure;
 use crate::term::Progress;
-use anser::{CancelToken, Lora, files};
+use anser::{CancelToken, Lora, LoraForm, files};
 use anser_convert::{ConvertError, GgufOptions, ImportanceMatrix, Output, QuantizeOptions, Vocabulary};
 use anser_format::{FileKind, ModelFile};
 use std::io;
@@ -20,7 +20,7 @@ const NO_VOCABULARY: &str = "none";
 pub(crate) fn convert(args: &ConvertArgs) -> Result<(), Failure> {
     let layout = layout(args)?;
     let adapters: Vec<_> = args.lora.iter().flat_map(Lora::inputs).collect();
-    let file = anser::with_loras(&open(&args.paths, &adapters)?, &args.lora, None)?;
+    let file = anser::with_loras(&open(&args.paths, &adapters)?, &merged(&args.lora)?, None)?;
     let output = match layout {
         Layout::Gguf => {
             let options =
@@ -30,6 +30,18 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), Failure> {
         Layout::St => Output::web_rwkv(&file)?,
     };
     write(&output, &args.paths.output, "converting, MiB")
+}
+
+/// The adapters, merged into all that they change: a file has no place for pairs beside matrices.
+fn merged(loras: &[Lora]) -> Result<Vec<Lora>, Failure> {
+    let merged = |lora: &Lora| match lora.form {
+        LoraForm::Fitting | LoraForm::Merged => Ok(Lora { form: LoraForm::Merged, ..lora.clone() }),
+        LoraForm::Beside => Err(Failure::Usage(format!(
+            "--lora {}:beside: a converted file has the adapter in its weights; leave :beside out",
+            lora.path.display()
+        ))),
+    };
+    loras.iter().map(merged).collect()
 }
 
 pub(crate) fn quantize(args: &QuantizeArgs) -> Result<(), Failure> {

@@ -4,13 +4,13 @@ mod logger;
 #[cfg(unix)]
 mod unix;
 
-use crate::args::{ServeArgs, TunedState, load};
+use crate::args::{NamedAdapter, ServeArgs, TunedState, load};
 use crate::interrupt;
 use crate::printable::printable;
 use crate::report::Failure;
 use crate::term::note;
 use anser::{LoadedState, Model, Options as ModelOptions, Reranker};
-use anser_engine::{CacheLimits, Limits, Reload};
+use anser_engine::{CacheLimits, Limits, Reload, Turns};
 use anser_serve::{Bounds, Keys, Listener, Options, ServeError, ServedModel, Server};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -124,13 +124,25 @@ fn served_models(args: &ServeArgs) -> Result<Vec<ServedModel>, Failure> {
         let (name, of_model) = alias_of(alias, &stems)?;
         names[of_model].push(name.to_owned());
     }
-    if let Some(TunedState { name, model: Some(model), .. }) =
-        args.tuned.iter().find(|tuned| tuned.model.as_ref().is_some_and(|model| !stems.contains(model)))
-    {
-        let stems: Vec<String> = stems.iter().map(|stem| format!("{stem:?}")).collect();
-        let stems = stems.join(", ");
-        return Err(Failure::Usage(format!("--tuned {name}@{model}: no model is called so; expected one of {stems}")));
+    let of_tuned = args.tuned.iter().map(|tuned| ("--tuned", &tuned.name, &tuned.model));
+    let of_adapters = args.adapter.iter().map(|adapter| ("--adapter", &adapter.name, &adapter.model));
+    let n_models = stems.len();
+    for (flag, name, model) in of_tuned.chain(of_adapters) {
+        match model {
+            Some(model) if !stems.contains(model) => {
+                let stems: Vec<String> = stems.iter().map(|stem| format!("{stem:?}")).collect();
+                let stems = stems.join(", ");
+                let problem = format!("{flag} {name}@{model}: no model is called so; expected one of {stems}");
+                return Err(Failure::Usage(problem));
+            }
+            None if n_models > 1 => {
+                let problem = format!("{flag} {name}: expected {name}@MODEL=FILE, since several models are served");
+                return Err(Failure::Usage(problem));
+            }
+            Some(_) | None => {}
+        }
     }
+    let n_served = n_models + args.adapter.len();
     let mut served = vec![];
     for ((path, mut names), stem) in args.models.iter().zip(names).zip(stems) {
         if !names.contains(&stem) {
@@ -138,17 +150,37 @@ fn served_models(args: &ServeArgs) -> Result<Vec<ServedModel>, Failure> {
         }
         let model = args.opening.load(path)?;
         let reranker = reranker(args, &stem, &model)?;
-        let states = tuned_states(&args.tuned, &stem, args.models.len(), &model)?;
-        served.push(ServedModel {
-            names,
-            created: created(path),
-            limits: limits(args, path, &model)?,
-            states,
-            reranker,
-            model,
-        });
+        let states = tuned_states(&args.tuned, &stem, &model)?;
+        let options = args.opening.options()?;
+        let adapters: Vec<_> = args.adapter.iter().filter(|adapter| is_of(&adapter.model, &stem)).collect();
+        // One of these models runs a step at a time.
+        let turns = (!adapters.is_empty()).then(Turns::default);
+        let limits = |model: &Model, options| limits(args, path, model, options, n_served, turns.clone());
+        let mut adapted = vec![];
+        for NamedAdapter { name, lora, .. } in adapters {
+            let options = ModelOptions { lora: [&options.lora[..], &[lora.clone()]].concat(), ..options.clone() };
+            let model = model.with_options(&options)?;
+            adapted.push(ServedModel {
+                names: names.iter().map(|of_model| format!("{of_model}:{name}")).collect(),
+                created: created(&lora.path),
+                limits: limits(&model, options)?,
+                states: vec![],
+                is_adapted: true,
+                reranker: None,
+                model,
+            });
+        }
+        let limits = limits(&model, options)?;
+        let created = created(path);
+        served.push(ServedModel { names, created, limits, states, is_adapted: false, reranker, model });
+        served.extend(adapted);
     }
     Ok(served)
+}
+
+/// Whether what is given for `model`, or for the only one, is for the model called `stem`.
+fn is_of(model: &Option<String>, stem: &str) -> bool {
+    model.as_deref().is_none_or(|model| model == stem)
 }
 
 /// The reranker that `--reranker` names for the model called `stem`. Documents' states take as many bytes as those of conversations.
@@ -179,23 +211,9 @@ fn reranker(args: &ServeArgs, stem: &str, model: &Model) -> Result<Option<Rerank
 }
 
 /// The states that `--tuned` names for the model called `stem`.
-fn tuned_states(
-    given: &[TunedState],
-    stem: &str,
-    n_models: usize,
-    model: &Model,
-) -> Result<Vec<(String, LoadedState)>, Failure> {
+fn tuned_states(given: &[TunedState], stem: &str, model: &Model) -> Result<Vec<(String, LoadedState)>, Failure> {
     let mut states = vec![];
-    for TunedState { name, model: of_model, file } in given {
-        match of_model {
-            Some(of_model) if of_model != stem => continue,
-            None if n_models > 1 => {
-                return Err(Failure::Usage(format!(
-                    "--tuned {name}: expected {name}@MODEL=FILE, since several models are served"
-                )));
-            }
-            Some(_) | None => {}
-        }
+    for TunedState { name, file, .. } in given.iter().filter(|tuned| is_of(&tuned.model, stem)) {
         let loaded = model.load_state(file)?;
         crate::commands::tell_origin(file, loaded.origin);
         states.push((name.clone(), loaded));
@@ -230,15 +248,21 @@ fn created(model: &Path) -> SystemTime {
     modified(model).or_else(of_command).unwrap_or_else(SystemTime::now)
 }
 
-/// The limits of `model`, which was loaded from `path`. Models have equal parts of the memory for states of conversations.
-fn limits(args: &ServeArgs, path: &Path, model: &Model) -> Result<Limits, Failure> {
+/// The limits of `model`, one of `n_served`, which was loaded from `path` with `options`. Models have equal parts of the memory for states of
+/// conversations.
+fn limits(
+    args: &ServeArgs,
+    path: &Path,
+    model: &Model,
+    options: ModelOptions,
+    n_served: usize,
+    turns: Option<Turns>,
+) -> Result<Limits, Failure> {
     let given = &args.limits;
-    let options = args.opening.options()?;
-    let n_models = args.models.len();
     let is_on_gpu = model.gpu_memory()?.is_some();
     // States would take memory that the user gave to nothing but weights.
-    let device_n_bytes = if is_on_gpu && options.gpu_memory.is_none() { DEVICE_CACHE_N_BYTES / n_models } else { 0 };
-    let host_n_bytes = usize::try_from(given.cache).unwrap_or(usize::MAX) / n_models;
+    let device_n_bytes = if is_on_gpu && options.gpu_memory.is_none() { DEVICE_CACHE_N_BYTES / n_served } else { 0 };
+    let host_n_bytes = usize::try_from(given.cache).unwrap_or(usize::MAX) / n_served;
     Ok(Limits {
         max_rows: given.max_rows,
         max_waiting: given.max_waiting,
@@ -252,6 +276,7 @@ fn limits(args: &ServeArgs, path: &Path, model: &Model) -> Result<Limits, Failur
             folder_n_bytes: given.cache_dir_size,
         },
         reload: Some(reload(path.to_owned(), options)),
+        turns,
         ..Limits::default()
     })
 }

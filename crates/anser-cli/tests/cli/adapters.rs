@@ -47,6 +47,11 @@ fn a_converted_model_with_an_adapter_is_the_model_with_it_at_load() {
         let error = max_abs(&logits(output.into(), &[]), &merged);
         assert!(error < 0.01, "{name}: {error}");
     }
+    let output: OsString = folder.path().join("beside.gguf").into();
+    let beside = format!("{whole}:beside");
+    let convert = ["convert".into(), base(), output, "--lora".into(), beside.into(), "--vocab".into(), "none".into()];
+    let failed = run(&convert).failure(2);
+    assert!(failed.contains("leave :beside out"), "{failed}");
     let failed = run(&arguments(&["logits"], base(), &["--tokens", "1", "--lora", &adapter])).failure(1);
     assert!(failed.contains("f7-lora-vectors.pth") && failed.contains("alpha=A"), "{failed}");
     let failed = run(&arguments(&["logits"], base(), &["--tokens", "1", "--lora", "x:alpha=y"])).failure(2);

@@ -39,6 +39,15 @@ fn what_cannot_be_followed_is_named() {
     assert!(told.contains("NAME=MODEL") && told.contains("\"tiny-v7mini-f16\""), "{told}");
     assert!(of_two(&["--alias", "tiny-v7mini-f16=demo"]).contains("two models are called"));
     assert!(of_two(&["-m", "demo"]).contains("two models are called \"demo\""));
+    let told = of_two(&["--adapter", "poet=poet.pth"]);
+    assert!(told.contains("poet@MODEL=FILE") && told.contains("several models"), "{told}");
+    let told = of_two(&["--adapter", "poet@cook=poet.pth"]);
+    assert!(told.contains("\"demo\"") && told.contains("\"tiny-v7mini-f16\""), "{told}");
+    let adapter = |text: &str, code| run(&["serve", "--port", "0", "--adapter", text]).failure(code);
+    assert!(adapter("poet", 2).contains("NAME=FILE"));
+    assert!(adapter("a poet=poet.pth", 2).contains("letters, digits"));
+    assert!(adapter("poet=poet.pth:alpha=x", 2).contains("alpha=x"));
+    assert!(adapter("poet=no-such-adapter.pth", 1).contains("no-such-adapter.pth"));
     let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = held.local_addr().unwrap().port().to_string();
     assert!(run(&["serve", "--port", &port]).failure(1).contains(&format!("127.0.0.1:{port}")));

@@ -1,5 +1,6 @@
 //! The kernels, one [`Rule`] each: the file of a rule has the name of the kernel's file or folder in `wgsl/`.
 
+mod activate;
 mod bonus_gate;
 mod common;
 mod embed;
@@ -58,6 +59,7 @@ fn plain(op: &Op) -> &'static Rule {
         Op::RmsNorm { .. } => &rms_norm::RMS_NORM,
         Op::TokenShift { .. } => &token_shift::TOKEN_SHIFT,
         Op::MatMul { .. } => &matmul::PRODUCTS,
+        Op::Activate { .. } => &activate::ACTIVATE,
         Op::ValueResidual { .. } => &value_residual::VALUE_RESIDUAL,
         Op::KeyControl { .. } => &key_control::KEY_CONTROL,
         Op::Wkv7 { .. } => &wkv7::WKV7,

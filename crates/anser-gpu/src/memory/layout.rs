@@ -253,7 +253,8 @@ fn halves(plan: &Plan) -> BTreeSet<usize> {
 fn meets_zeros(plan: &Plan) -> BTreeSet<usize> {
     let n_uses = |uses: &dyn Fn(&Op) -> usize| plan.nodes.iter().map(|node| uses(&node.op)).sum::<usize>();
     let is_sparse = |op: &Op| match op {
-        Op::MatMul { out, activation: Activation::ReluSquared, .. } => Some(*out),
+        Op::MatMul { out, activation: Activation::ReluSquared, .. }
+        | Op::Activate { out, activation: Activation::ReluSquared, residual: None, .. } => Some(*out),
         _ => None,
     };
     let sparse: Vec<_> = plan.nodes.iter().filter_map(|node| is_sparse(&node.op)).collect();

@@ -22,7 +22,8 @@ struct Job {
     n_cols: u32,          // if N_COLS is 0: then they differ between jobs, whose weights are floats
     norm_scale: u32,      // of shift.wgsl
     norm_offset: u32,
-    @size(16) gate: u32,  // first word of x that has the gate's floats [1, R], if there is one
+    gate: u32,            // first word of x that has the gate's floats [1, R], if there is one
+    @size(12) residual: u32, // first number of the residual [T, R], if there is one
 }
 
 const QUANTIZED: u32 = 0u; // of the type that the kernel is made for

@@ -8,7 +8,7 @@ use anser_format::{DType, ModelFile, Replacement, Tensor};
 use std::sync::Arc;
 
 /// The largest number that F16 holds.
-const MAX_F16: f32 = 65_504.0;
+pub(super) const MAX_F16: f32 = 65_504.0;
 
 /// What an adapter does to a tensor W of the model.
 #[derive(Debug, Clone)]
@@ -51,6 +51,11 @@ impl Merge {
 
     pub(super) fn push(&mut self, target: &Target, change: Change) {
         self.changes.push((target.row, change));
+    }
+
+    /// What is done, in this order, to a row of a stack of vectors, or to all of the tensor.
+    pub(super) fn changes(&self) -> &[(Option<usize>, Change)] {
+        &self.changes
     }
 
     /// The tensor's name in the model's file.
@@ -101,7 +106,7 @@ impl Merge {
     }
 }
 
-fn numbers(tensor: &Tensor) -> Vec<f32> {
+pub(super) fn numbers(tensor: &Tensor) -> Vec<f32> {
     let mut numbers = vec![0.0; tensor.shape().iter().product()];
     dequantize(tensor.dtype(), tensor.bytes(), &mut numbers);
     numbers

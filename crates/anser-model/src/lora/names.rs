@@ -4,6 +4,7 @@ use crate::config::{Config, Version};
 use crate::dialect::Dialect;
 use crate::error::ModelError;
 use crate::names;
+use crate::plan::Op;
 use crate::source::Source;
 use anser_format::ModelFile;
 use std::collections::{BTreeSet, HashMap};
@@ -16,6 +17,8 @@ pub(super) struct Names<'a> {
     source: Source<'a>,
     /// BlinkDL's name of each spelling.
     blink: HashMap<String, String>,
+    /// The tensors in the model's file that are factors of products and nothing else.
+    multiplied: BTreeSet<String>,
 }
 
 /// A tensor of the model that an adapter changes.
@@ -46,7 +49,24 @@ impl<'a> Names<'a> {
                 blink.insert(spelled, name.to_owned());
             }
         }
-        Ok(Names { base, config, source: Source::new(base), blink })
+        let source = Source::new(base);
+        let (mut multiplied, mut looked_up) = (BTreeSet::new(), BTreeSet::new());
+        for op in plan.nodes.iter().map(|node| &node.op) {
+            let spelled = |id| source.spelled(plan.weight(id).name());
+            match op {
+                Op::MatMul { weight, .. } => multiplied.insert(spelled(*weight)),
+                Op::Embed { table, .. } => looked_up.insert(spelled(*table)),
+                _ => false,
+            };
+        }
+        // A head may be the embedding table.
+        multiplied.retain(|tensor| !looked_up.contains(tensor));
+        Ok(Names { base, config, source, blink, multiplied })
+    }
+
+    /// Whether the model does nothing with `tensor`, a name in its file, but multiply with it.
+    pub(super) fn is_only_multiplied(&self, tensor: &str) -> bool {
+        self.multiplied.contains(tensor)
     }
 
     /// The tensor that an adapter calls `name`; `None` if the model has none.

@@ -66,6 +66,7 @@ impl Running {
     ) -> Running {
         let served = models.into_iter().map(|(model, names)| ServedModel {
             states: vec![],
+            is_adapted: false,
             reranker: None,
             model,
             names: names.iter().map(|&name| name.to_owned()).collect(),

@@ -204,6 +204,7 @@ fn tuned_states_are_chosen_by_name() {
     }
     assert_eq!(states.len(), 2);
     let served = ServedModel {
+        is_adapted: false,
         model: model.clone(),
         names: vec!["demo".into()],
         created: SystemTime::now(),

@@ -17,6 +17,7 @@ fn documents_and_embeddings_are_the_librarys() {
     let model = Model::load(emb("e7-emb.pth"), &given).expect("run scripts/prepare");
     let reranker = || Reranker::load(&model, emb("e7-reranker.pth"), &given, 1 << 20).unwrap();
     let served = |model: Model, name: &str, reranker| ServedModel {
+        is_adapted: false,
         model,
         names: vec![name.into()],
         created: SystemTime::now(),

@@ -1,10 +1,10 @@
 //! Adapters merged at load: every dialect of `fixtures/formats/tuned` gives the logits that package rwkv gives with merged weights.
 
 use crate::fixtures::{demo_path, root};
-use anser::{Device, Lora, Model, Options};
+use anser::{Device, Lora, LoraForm, Model, Options};
 use anser_format::quant::dequantize;
 use anser_format::{DType, ModelFile, SafetensorsHeader};
-use anser_model::lora::{Adapter, merges};
+use anser_model::lora::{Adapter, Form, changes};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,7 @@ fn cases() -> Vec<(PathBuf, Lora, Value)> {
             scale: number(case, "scale").unwrap_or(1.0),
             alpha: number(case, "alpha"),
             init: case.get("init").map(|init| path(init.as_str().unwrap())),
+            form: LoraForm::Fitting,
         };
         (path(case["file"].as_str().unwrap()), lora, case.clone())
     };
@@ -57,7 +58,9 @@ fn every_dialect_gives_the_logits_of_merged_weights() {
     let cases = cases();
     assert_eq!(cases.len(), 11);
     for (model, lora, case) in cases {
-        check(&load(&model, "cpu", lora).unwrap(), &case);
+        for form in [LoraForm::Fitting, LoraForm::Beside] {
+            check(&load(&model, "cpu", Lora { form, ..lora.clone() }).unwrap(), &case);
+        }
     }
 }
 
@@ -67,7 +70,9 @@ fn merged_weights_give_the_same_logits_on_a_gpu() {
         // One of F16 in GGUF with stacked vectors, one of BF16 in a folder.
         let is_vectors = case["lora"] == "tuned/f7-lora-vectors.st";
         if is_vectors || case["lora"] == "tuned/f7-lora.gguf" && case["file"] == "hf/fla" {
-            check(&load(&model, "gpu:0", lora).unwrap(), &case);
+            for form in [LoraForm::Fitting, LoraForm::Beside] {
+                check(&load(&model, "gpu:0", Lora { form, ..lora.clone() }).unwrap(), &case);
+            }
         }
     }
 }
@@ -122,10 +127,11 @@ fn bat_and_quantized_matrices_follow_their_formulas() {
     header.tensor("blocks.1.att.key.disha", DType::F32, &[n / rank, rank, rank]).unwrap();
     let bytes = [header.to_bytes(), d.iter().flat_map(|x| x.to_le_bytes()).collect()].concat();
     let file = ModelFile::from_bytes("bat", bytes).unwrap();
-    let merges = merges(&base, &[Adapter { file, init: None, scale: 0.5, alpha: None }]).unwrap();
-    assert_eq!(merges.len(), 1);
+    let form = Form::Beside; // Bat is no low-rank pair.
+    let changes = changes(&base, &[Adapter { file, init: None, scale: 0.5, alpha: None, form }]).unwrap();
+    assert_eq!((changes.merges.len(), changes.beside.len()), (1, 0));
     let name = "blk.1.time_mix_key.weight";
-    let merged = base.replacing(vec![merges[0].compute().unwrap()], "bat");
+    let merged = base.replacing(vec![changes.merges[0].compute().unwrap()], "bat");
     let ((_, w), (dtype, found)) = (numbers(&base, name), numbers(&merged, name));
     assert_eq!(dtype, DType::Q8_0);
     let mut max_abs = 0.0f64;

@@ -1,5 +1,6 @@
 //! The library end to end, on the trained demo model and on broken files.
 
+mod beside;
 mod divergence;
 mod drafts;
 mod embeddings;

@@ -123,6 +123,7 @@ impl OwnServer {
             ..Limits::default()
         };
         let served = ServedModel {
+            is_adapted: false,
             model: model.clone(),
             names: vec![name.to_owned()],
             created: SystemTime::now(),

@@ -204,9 +204,9 @@ fn target_rows(op: &MatMul, rows: &Range<usize>) -> Binding {
     Binding::Constants(Arc::from(words))
 }
 
-/// `TargetRows::epilogue` of `wgsl/matmul/epilogue.wgsl`, `Job::epilogue` of `wgsl/matmul/jobs.wgsl`.
-fn epilogue_word(op: &MatMul) -> u32 {
-    let activation = match op.activation {
+/// The number of `activation` in `wgsl/matmul/activation.wgsl`.
+pub(super) fn activation_number(activation: Activation) -> u32 {
+    match activation {
         Activation::Identity => 0,
         Activation::Tanh => 1,
         Activation::Sigmoid => 2,
@@ -214,6 +214,10 @@ fn epilogue_word(op: &MatMul) -> u32 {
         Activation::Decay => 4,
         Activation::Silu => 5,
         Activation::Decay6 => 6,
-    };
-    activation | u32::from(op.bias.is_some()) << 4 | u32::from(op.residual.is_some()) << 5
+    }
+}
+
+/// `TargetRows::epilogue` of `wgsl/matmul/epilogue.wgsl`, `Job::epilogue` of `wgsl/matmul/jobs.wgsl`.
+fn epilogue_word(op: &MatMul) -> u32 {
+    activation_number(op.activation) | u32::from(op.bias.is_some()) << 4 | u32::from(op.residual.is_some()) << 5
 }

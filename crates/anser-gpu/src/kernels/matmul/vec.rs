@@ -23,7 +23,7 @@ use std::sync::Arc;
 const MAX_JOBS: usize = 8;
 
 /// Words of `Job` of `wgsl/matmul/jobs.wgsl`.
-const JOB_LEN: usize = 17;
+const JOB_LEN: usize = 18;
 
 /// Words from one job to the next in a table, where their size is a multiple of 16 bytes.
 const JOB_PITCH: usize = JOB_LEN.next_multiple_of(4);
@@ -285,7 +285,7 @@ fn dispatch(jobs: &[Job], shift: Option<&Shift>, lowering: &Lowering) -> Result<
     let weights = Binding::Block { weight: first.op.weight, split: first.split };
     // Absent operands still need a buffer to bind; it is not read.
     let bias = jobs.iter().find_map(|job| job.op.bias).map(|weight| Binding::Block { weight, split: 0 });
-    let residual = jobs.iter().find_map(|job| job.op.residual).map(Binding::Value);
+    let residual = jobs.iter().find_map(|job| job.op.residual).map(Binding::Region);
     let vectors = shift.map(|shift| Binding::Block { weight: shift.norm[0], split: 0 });
     let [x, scales] = first.input.bindings.clone();
     let mut bindings = vec![
@@ -336,6 +336,7 @@ fn job_words(job: &Job, first_workgroup: u32, lowering: &Lowering) -> Result<[u3
         Some(_) => return Err(Unlowered("a gate lies in another buffer than the input")),
         None => NOTHING,
     };
+    let residual = op.residual.map_or(Ok(0), |id| lowering.floats(id))? / 4;
     Ok([
         first_workgroup,
         job.rows.len() as u32,
@@ -354,5 +355,6 @@ fn job_words(job: &Job, first_workgroup: u32, lowering: &Lowering) -> Result<[u3
         norm_scale,
         norm_offset,
         gate,
+        residual as u32,
     ])
 }
