@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::model::Model;
+use crate::now::now;
 use crate::session::{Fed, Session, Want, Which};
 use anser_model::{Sequence, Step};
 use std::ops::ControlFlow;
@@ -27,6 +28,14 @@ impl Model {
         self.feed_batch_for(feeds, want, |_, _| ControlFlow::Continue(()))
     }
 
+    /// [`Model::feed_batch`], for where nothing may block; see [`Session::feed_async`].
+    ///
+    /// # Errors
+    /// As [`Model::feed_batch`].
+    pub async fn feed_batch_async(&self, feeds: &mut [(&mut Session, &[u32])], want: Want) -> Result<Vec<Fed>, Error> {
+        self.feed_batch_for_async(feeds, want, |_, _| ControlFlow::Continue(())).await
+    }
+
     /// [`Model::feed_batch`] with a callback: `progress(read, total)`, in tokens of all sessions, is called after every
     /// step and may end the call.
     ///
@@ -39,22 +48,35 @@ impl Model {
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Fed>, Error> {
+        self.may_block()?;
+        now(self.feed_batch_for_async(feeds, want, progress))
+    }
+
+    /// [`Model::feed_batch_for`], for where nothing may block; see [`Session::feed_async`].
+    ///
+    /// # Errors
+    /// As [`Model::feed_batch_for`].
+    pub async fn feed_batch_for_async(
+        &self,
+        feeds: &mut [(&mut Session, &[u32])],
+        want: Want,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Fed>, Error> {
         if want.logits != Which::None {
             self.check_has_logits()?;
         }
         let step_len = self.executor()?.preferred_step_len();
-        self.feed_in_steps(feeds, want, step_len, progress)
+        self.feed_in_steps(feeds, want, step_len, progress).await
     }
 
     /// [`Model::feed_batch_for`] in steps of at most `step_len` tokens.
-    pub(crate) fn feed_in_steps(
+    pub(crate) async fn feed_in_steps(
         &self,
         feeds: &mut [(&mut Session, &[u32])],
         want: Want,
         step_len: usize,
-        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Vec<Fed>, Error> {
-        let all = want.logits == Which::All || want.hidden == Which::All;
         for (session, tokens) in feeds.iter_mut() {
             if !session.model().is(self) {
                 let (found, expected) = (session.model().name(), self.name());
@@ -63,15 +85,25 @@ impl Model {
             }
             session.check_ids(tokens)?;
         }
-        let mut rest = vec![];
-        for (session, tokens) in feeds.iter_mut() {
-            // The caller gets no rows of pending tokens: where it wants every row, the session reads pending tokens in
-            // a step before.
-            if all {
-                session.flush()?;
+        // The caller gets no rows of pending tokens: where it wants every row, the sessions read pending tokens in a step
+        // before.
+        if want.logits == Which::All || want.hidden == Which::All {
+            for (session, _) in feeds.iter_mut() {
+                session.flush_async().await?;
             }
-            rest.push([session.pending(), tokens].concat());
         }
+        self.read_in_steps(feeds, want, step_len, progress).await
+    }
+
+    /// [`Model::feed_in_steps`] of ids and sessions that were checked, with the rows of pending tokens.
+    pub(crate) async fn read_in_steps(
+        &self,
+        feeds: &mut [(&mut Session, &[u32])],
+        want: Want,
+        step_len: usize,
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<Fed>, Error> {
+        let rest: Vec<Vec<u32>> = feeds.iter().map(|(session, tokens)| [session.pending(), tokens].concat()).collect();
         let total = rest.iter().map(Vec::len).sum();
         let mut fed = vec![Fed::default(); feeds.len()];
         let mut n_read = vec![0; feeds.len()];
@@ -96,7 +128,7 @@ impl Model {
                 break;
             }
             let lengths: Vec<usize> = parts.iter().map(|part| part.tokens.len()).collect();
-            let (read, is_finite) = feed_step(&mut parts)?;
+            let (read, is_finite) = feed_step(&mut parts).await?;
             all_finite &= is_finite;
             for ((i, n_tokens), read) in numbers.into_iter().zip(lengths).zip(read) {
                 let session = &mut feeds[i].0;
@@ -145,7 +177,7 @@ impl Model {
 /// logits have none afterwards.
 ///
 /// Errors as [`Session::feed`]. The caller splits long token lists.
-pub(crate) fn feed_step(parts: &mut [Part]) -> Result<(Vec<Fed>, bool), Error> {
+pub(crate) async fn feed_step(parts: &mut [Part<'_>]) -> Result<(Vec<Fed>, bool), Error> {
     let Some(first) = parts.first() else { return Ok((vec![], true)) };
     let model = first.session.model().clone();
     let plan = model.plan();
@@ -164,12 +196,13 @@ pub(crate) fn feed_step(parts: &mut [Part]) -> Result<(Vec<Fed>, bool), Error> {
     let reads: Vec<_> = logits.into_iter().chain(hidden).collect();
     let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
     let mut fed = vec![Fed::default(); parts.len()];
-    let all_finite = model.executor_for_step()?.step_for(&step, |values| {
+    let take = |values: &[&[f32]]| {
         let mut values = values.iter().copied();
         let logits = logits.and_then(|_| values.next()).unwrap_or_default();
         let hidden = hidden.and_then(|_| values.next()).unwrap_or_default();
         hand_out(parts, &mut fed, logits, hidden, outputs.len())
-    })?;
+    };
+    let all_finite = model.executor_for_step()?.step_for(&step, take).await?;
     Ok((fed, all_finite))
 }
 

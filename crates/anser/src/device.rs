@@ -6,16 +6,18 @@ use crate::progress::LoadProgress;
 use crate::sampler::Sampler;
 use anser_cpu::{Cpu, SlotId};
 #[cfg(not(target_arch = "wasm32"))]
-use anser_gpu::{DeviceChoice, Drawer, Gpu, GpuError, GpuOptions, PerProcess};
-use anser_gpu::{Drawing, DrawnFor};
+use anser_gpu::PerProcess;
+use anser_gpu::{DeviceChoice, Drawer, Drawing, DrawnFor, Gpu, GpuError, GpuOptions};
 use anser_model::{Plan, State, StateLayout, Step};
+#[cfg(target_arch = "wasm32")]
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 #[cfg(not(target_arch = "wasm32"))]
-use std::sync::{Mutex, PoisonError, Weak};
+use std::sync::{Mutex, PoisonError};
 
 /// The device to run a model on: `auto`, `cpu`, `gpu`, `gpu:NUMBER` or `gpu:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,8 +29,7 @@ pub enum Device {
     Auto,
     /// The processor.
     Cpu,
-    /// A GPU. A software adapter is used only if its number or name is given.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// A GPU. A software adapter is used only if its number or name is given. A browser has one GPU, which it may be told by number.
     Gpu(DeviceChoice),
 }
 
@@ -39,7 +40,6 @@ impl FromStr for Device {
         match text {
             "auto" => Ok(Device::Auto),
             "cpu" => Ok(Device::Cpu),
-            #[cfg(not(target_arch = "wasm32"))]
             _ if text == "gpu" || text.starts_with("gpu:") => Ok(Device::Gpu(text.parse()?)),
             _ => Err(Error::Option {
                 option: "device",
@@ -53,13 +53,11 @@ impl FromStr for Device {
 #[derive(Debug)]
 pub(crate) enum Executor {
     Cpu(Box<Cpu>),
-    #[cfg(not(target_arch = "wasm32"))]
     Gpu(Box<Gpu>),
 }
 
 /// A sequence whose tokens a device is to draw as `sampler` would.
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "only a GPU draws"))]
 pub(crate) struct DrawerOf<'a> {
     /// Holds its state.
     pub(crate) slot: SlotId,
@@ -68,7 +66,6 @@ pub(crate) struct DrawerOf<'a> {
     pub(crate) sampler: &'a Sampler,
 }
 
-#[cfg(not(target_arch = "wasm32"))]
 impl DrawerOf<'_> {
     fn on_device(&self) -> Option<Drawer> {
         let (options, seeds) = (self.sampler.on_device()?, self.sampler.seeds());
@@ -96,15 +93,21 @@ impl Opening {
         Opening { thread: open.and_then(spawn) }
     }
 
-    /// Does nothing: the only device of this build is the processor.
+    /// Does nothing: a browser has no threads, so [`Opening::device`] opens it.
     #[cfg(target_arch = "wasm32")]
     pub(crate) fn start(_: &Options) -> Opening {
         Opening {}
     }
 
     /// The device for `choice`, which is that of the options.
+    #[cfg(target_arch = "wasm32")]
+    async fn device(&mut self, choice: &DeviceChoice, _: &Options) -> Result<Arc<anser_gpu::Device>, GpuError> {
+        shared_device(choice).await
+    }
+
+    /// The device for `choice`, which is that of the options.
     #[cfg(not(target_arch = "wasm32"))]
-    fn device(&mut self, choice: &DeviceChoice, options: &Options) -> Result<Arc<anser_gpu::Device>, GpuError> {
+    async fn device(&mut self, choice: &DeviceChoice, options: &Options) -> Result<Arc<anser_gpu::Device>, GpuError> {
         let joined = self.thread.take().map(std::thread::JoinHandle::join);
         let opened = joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         opened.unwrap_or_else(|| shared_device(choice, options.cache_folder.as_deref()))
@@ -148,15 +151,18 @@ pub fn keep_open(options: &Options) -> Result<Option<Arc<anser_gpu::Device>>, Er
 
 impl Executor {
     /// Sets up an executor for `plan`. Returns it with one line that names the device and the reason for it.
-    #[cfg_attr(target_arch = "wasm32", allow(unused_mut, unused_variables, reason = "there is no GPU to open"))]
-    pub(crate) fn new(plan: &Arc<Plan>, options: &Options, mut opening: Opening) -> Result<(Executor, String), Error> {
+    pub(crate) async fn new(
+        plan: &Arc<Plan>,
+        options: &Options,
+        mut opening: Opening,
+    ) -> Result<(Executor, String), Error> {
         match &options.device {
             Device::Cpu => Executor::cpu(plan, options, "asked for"),
-            #[cfg(target_arch = "wasm32")]
-            Device::Auto => Executor::cpu(plan, options, "the only device of this build"),
-            #[cfg(not(target_arch = "wasm32"))]
             Device::Auto => {
-                let gpu = opening.device(&DeviceChoice::Auto, options).and_then(|d| Executor::gpu(plan, &d, options));
+                let gpu = match opening.device(&DeviceChoice::Auto, options).await {
+                    Ok(device) => Executor::gpu(plan, &device, options).await,
+                    Err(error) => Err(error),
+                };
                 match gpu {
                     Ok(gpu) => Ok(gpu),
                     // A switch in the environment has a value that is not understood: the user must hear of it.
@@ -164,8 +170,10 @@ impl Executor {
                     Err(why) => Executor::cpu(plan, options, &why.to_string()),
                 }
             }
-            #[cfg(not(target_arch = "wasm32"))]
-            Device::Gpu(choice) => Ok(Executor::gpu(plan, &opening.device(choice, options)?, options)?),
+            Device::Gpu(choice) => {
+                let device = opening.device(choice, options).await?;
+                Ok(Executor::gpu(plan, &device, options).await?)
+            }
         }
     }
 
@@ -187,8 +195,7 @@ impl Executor {
         Ok((Executor::Cpu(Box::new(cpu)), line))
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
-    fn gpu(
+    async fn gpu(
         plan: &Arc<Plan>,
         device: &Arc<anser_gpu::Device>,
         options: &Options,
@@ -200,7 +207,7 @@ impl Executor {
             };
             Arc::new(tell) as anser_gpu::OnProgress
         });
-        let gpu = Gpu::load(plan.clone(), device, gpu_options, on_progress)?;
+        let gpu = Gpu::load_async(plan.clone(), device, gpu_options, on_progress).await?;
         Ok((Executor::Gpu(Box::new(gpu)), device.reason().to_string()))
     }
 
@@ -208,22 +215,19 @@ impl Executor {
     pub(crate) fn notices(&self) -> Vec<String> {
         match self {
             Executor::Cpu(_) => vec![],
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => gpu.notices(),
         }
     }
 
     /// Waits until the weights that stay on the device are there.
-    pub(crate) fn finish_loading(&self) -> Result<(), Error> {
+    pub(crate) async fn finish_loading(&self) -> Result<(), Error> {
         match self {
             Executor::Cpu(_) => Ok(()),
-            #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => Ok(gpu.wait_until_resident()?),
+            Executor::Gpu(gpu) => Ok(gpu.wait_until_resident_async().await?),
         }
     }
 
     /// The GPU memory that the model takes; `None` on the CPU.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn gpu_memory(&self) -> Result<Option<anser_gpu::MemoryUse>, Error> {
         match self {
             Executor::Cpu(_) => Ok(None),
@@ -238,7 +242,6 @@ impl Executor {
                 let anser_cpu::MemoryUse { states_n_bytes, scratch_n_bytes } = cpu.memory();
                 (states_n_bytes, scratch_n_bytes)
             }
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(_) => (0, 0),
         }
     }
@@ -248,7 +251,6 @@ impl Executor {
     pub(crate) fn preferred_step_len(&self) -> usize {
         match self {
             Executor::Cpu(_) => 128,
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => gpu.max_rows().into_iter().fold(2048, usize::min),
         }
     }
@@ -256,7 +258,6 @@ impl Executor {
     pub(crate) fn create_state(&mut self) -> Result<SlotId, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.create_state()),
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => Ok(gpu.create_state()?),
         }
     }
@@ -264,13 +265,12 @@ impl Executor {
     pub(crate) fn drop_state(&mut self, slot: SlotId) {
         match self {
             Executor::Cpu(cpu) => cpu.drop_state(slot),
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => gpu.drop_state(slot),
         }
     }
 
     /// A copy of the state in `slot`, in the order of `layout`; on the CPU in the memory of `spare`.
-    pub(crate) fn read_state(
+    pub(crate) async fn read_state(
         &mut self,
         slot: SlotId,
         layout: &Arc<StateLayout>,
@@ -283,8 +283,7 @@ impl Executor {
                 data.extend_from_slice(cpu.state(slot).unwrap_or_default());
                 State::from_vec(layout.clone(), data)
             }
-            #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => match gpu.read_state(slot) {
+            Executor::Gpu(gpu) => match gpu.read_state_async(slot).await {
                 Ok(data) => State::from_finite(layout.clone(), data),
                 Err(GpuError::State(error)) => Err(error),
                 Err(error) => return Err(error.into()),
@@ -302,7 +301,6 @@ impl Executor {
                 }
                 Ok(())
             }
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => Ok(gpu.write_state(slot, data)?),
         }
     }
@@ -314,45 +312,43 @@ impl Executor {
                 let state = cpu.state(from).unwrap_or_default().to_vec();
                 self.write_state(to, &state)
             }
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => Ok(gpu.copy_state(from, to)?),
         }
     }
 
     /// Runs `step`, and calls `take` with the values of its reads without copying them.
-    pub(crate) fn step_for<R>(&mut self, step: &Step, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, Error> {
+    pub(crate) async fn step_for<R>(&mut self, step: &Step<'_>, take: impl FnOnce(&[&[f32]]) -> R) -> Result<R, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.step_for(step, take)?),
-            #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => Ok(gpu.step_for(step, take)?),
+            Executor::Gpu(gpu) => Ok(gpu.step_for_async(step, take).await?),
         }
     }
 
     /// Runs `step` and returns the values of its reads.
-    pub(crate) fn step(&mut self, step: &Step) -> Result<Vec<Vec<f32>>, Error> {
+    pub(crate) async fn step(&mut self, step: &Step<'_>) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Executor::Cpu(cpu) => Ok(cpu.step(step)?),
-            #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => Ok(gpu.step(step)?),
+            Executor::Gpu(gpu) => Ok(gpu.step_async(step).await?),
         }
     }
 
     /// Begins to draw the tokens of sequences on the device, as their samplers would on the host, with `n_rows` rows; those that
     /// `drawers` leave empty are for sequences that join later. `None` if the host has to draw.
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn start_drawing(&mut self, drawers: &[DrawerOf<'_>], n_rows: usize) -> Result<Option<Drawing>, Error> {
+    pub(crate) async fn start_drawing(
+        &mut self,
+        drawers: &[DrawerOf<'_>],
+        n_rows: usize,
+    ) -> Result<Option<Drawing>, Error> {
         match self {
             Executor::Cpu(_) => Ok(None),
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => match drawers.iter().map(DrawerOf::on_device).collect() {
-                Some(drawers) => Ok(gpu.start_drawing_with_room(drawers, n_rows)?),
+                Some(drawers) => Ok(gpu.start_drawing_with_room_async(drawers, n_rows).await?),
                 None => Ok(None),
             },
         }
     }
 
     /// Lets another sequence draw in a row that is free; returns the row, `None` if there is none or the host has to draw.
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
     pub(crate) fn join_drawing(
         &mut self,
         drawing: &mut Drawing,
@@ -360,7 +356,6 @@ impl Executor {
     ) -> Result<Option<usize>, Error> {
         match self {
             Executor::Cpu(_) => Ok(None),
-            #[cfg(not(target_arch = "wasm32"))]
             Executor::Gpu(gpu) => match drawer.on_device() {
                 Some(drawer) => Ok(gpu.join_drawing(drawing, drawer)?),
                 None => Ok(None),
@@ -370,40 +365,37 @@ impl Executor {
 
     /// Reads the last tokens and draws the next ones, row by row. `goes_on` says that the caller will most likely want the tokens
     /// after those, so that the device may begin with them.
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<DrawnFor>, Error> {
+    pub(crate) async fn draw(&mut self, drawing: &mut Drawing, goes_on: bool) -> Result<Vec<DrawnFor>, Error> {
         match self {
             Executor::Cpu(_) => Ok(vec![]),
-            #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => Ok(gpu.draw(drawing, goes_on)?),
+            Executor::Gpu(gpu) => Ok(gpu.draw_async(drawing, goes_on).await?),
         }
     }
 
     /// Takes the sequences of `rows` out of the drawing. Returns, for each, the logits of the last token that it has
     /// read, if a token was drawn from them.
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn leave_drawing(&mut self, drawing: &mut Drawing, rows: &[usize]) -> Result<Vec<Vec<f32>>, Error> {
+    pub(crate) async fn leave_drawing(
+        &mut self,
+        drawing: &mut Drawing,
+        rows: &[usize],
+    ) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Executor::Cpu(_) => Ok(vec![]),
-            #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => Ok(gpu.leave_drawing(drawing, rows)?),
+            Executor::Gpu(gpu) => Ok(gpu.leave_drawing_async(drawing, rows).await?),
         }
     }
 
     /// Ends the drawing. Returns the logits, as [`Executor::leave_drawing`] does, of the sequences that are still in
     /// it, in order.
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "only a GPU draws"))]
-    pub(crate) fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<Vec<f32>>, Error> {
+    pub(crate) async fn finish_drawing(&mut self, drawing: Drawing) -> Result<Vec<Vec<f32>>, Error> {
         match self {
             Executor::Cpu(_) => Ok(vec![]),
-            #[cfg(not(target_arch = "wasm32"))]
-            Executor::Gpu(gpu) => Ok(gpu.finish_drawing(drawing)?),
+            Executor::Gpu(gpu) => Ok(gpu.finish_drawing_async(drawing).await?),
         }
     }
 }
 
 /// A device that a model of this process may have open, and the choice that it was opened for.
-#[cfg(not(target_arch = "wasm32"))]
 type OpenDevice = (DeviceChoice, Weak<anser_gpu::Device>);
 
 /// The device for `choice`, shared by all models of the process while one of them is alive: starting a driver takes
@@ -412,11 +404,31 @@ type OpenDevice = (DeviceChoice, Weak<anser_gpu::Device>);
 pub(crate) fn shared_device(choice: &DeviceChoice, cache: Option<&Path>) -> Result<Arc<anser_gpu::Device>, GpuError> {
     static OPEN: PerProcess<Mutex<Vec<OpenDevice>>> = PerProcess::new();
     let mut open = OPEN.get().lock().unwrap_or_else(PoisonError::into_inner);
-    open.retain(|(_, device)| device.upgrade().is_some_and(|d| !d.is_lost()));
-    if let Some(device) = open.iter().find(|(c, _)| c == choice).and_then(|(_, d)| d.upgrade()) {
+    if let Some(device) = find_open(&mut open, choice) {
         return Ok(device);
     }
     let device = anser_gpu::Device::open_with_cache(choice, cache)?;
     open.push((choice.clone(), Arc::downgrade(&device)));
     Ok(device)
+}
+
+/// The device for `choice`, shared by all models of the worker while one of them is alive.
+#[cfg(target_arch = "wasm32")]
+async fn shared_device(choice: &DeviceChoice) -> Result<Arc<anser_gpu::Device>, GpuError> {
+    thread_local! {
+        static OPEN: RefCell<Vec<OpenDevice>> = const { RefCell::new(vec![]) };
+    }
+    if let Some(device) = OPEN.with_borrow_mut(|open| find_open(open, choice)) {
+        return Ok(device);
+    }
+    // Nothing is borrowed while the browser opens it: another model that is being loaded then gets a device of its own.
+    let device = anser_gpu::Device::open_async(choice).await?;
+    OPEN.with_borrow_mut(|open| open.push((choice.clone(), Arc::downgrade(&device))));
+    Ok(device)
+}
+
+/// The device among those `open` that was opened for `choice`. Those that are closed or lost are forgotten.
+fn find_open(open: &mut Vec<OpenDevice>, choice: &DeviceChoice) -> Option<Arc<anser_gpu::Device>> {
+    open.retain(|(_, device)| device.upgrade().is_some_and(|device| !device.is_lost()));
+    open.iter().find(|(opened_for, _)| opened_for == choice).and_then(|(_, device)| device.upgrade())
 }

@@ -6,6 +6,7 @@
 use crate::error::Error;
 use crate::heads::{CHUNK_LEN, END_OF_CHUNK, TaskHead};
 use crate::model::Model;
+use crate::now::now;
 use crate::session::Session;
 use anser_model::{Rows, Sequence, Step, ValueId};
 use std::collections::VecDeque;
@@ -87,6 +88,14 @@ impl Model {
         self.embed_batch(&[tokens], options)
     }
 
+    /// [`Model::embed`], for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Model::embed`].
+    pub async fn embed_async(&self, tokens: &[u32], options: &EmbedOptions) -> Result<Vec<f32>, Error> {
+        self.embed_batch_async(&[tokens], options).await
+    }
+
     /// The embeddings `[n, C]` of several texts, each read from a fresh state, in their order.
     ///
     /// # Errors
@@ -95,12 +104,38 @@ impl Model {
         self.embed_batch_for(texts, options, |_, _| ControlFlow::Continue(()))
     }
 
+    /// [`Model::embed_batch`], for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Model::embed`].
+    pub async fn embed_batch_async<T: AsRef<[u32]>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+    ) -> Result<Vec<f32>, Error> {
+        self.embed_batch_for_async(texts, options, |_, _| ControlFlow::Continue(())).await
+    }
+
     /// [`Model::embed_batch`] with a callback: `progress(texts done, total)` is called after every step and may end the
     /// call.
     ///
     /// # Errors
     /// As [`Model::embed`]; [`Error::Cancelled`] if `progress` returned `Break`.
     pub fn embed_batch_for<T: AsRef<[u32]>>(
+        &self,
+        texts: &[T],
+        options: &EmbedOptions,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Vec<f32>, Error> {
+        self.may_block()?;
+        now(self.embed_batch_for_async(texts, options, progress))
+    }
+
+    /// [`Model::embed_batch_for`], for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Model::embed_batch_for`].
+    pub async fn embed_batch_for_async<T: AsRef<[u32]>>(
         &self,
         texts: &[T],
         options: &EmbedOptions,
@@ -115,7 +150,7 @@ impl Model {
         let missing: Vec<usize> = (0..texts.len()).filter(|&i| found[i].is_none()).collect();
         let mut n_done = texts.len() - missing.len();
         let mut reader = Reader::new(self, &texts, missing, value, *options)?;
-        while let Some(finished) = reader.step()? {
+        while let Some(finished) = reader.step().await? {
             n_done += finished.len();
             for (i, embedding) in finished {
                 self.embeddings().insert(&texts[i], options, &embedding);
@@ -215,7 +250,7 @@ impl<'a> Reader<'a> {
 
     /// Reads some tokens of some texts. Returns the embeddings of the texts that end with this step; `None` when all
     /// are read.
-    fn step(&mut self) -> Result<Option<Vec<Embedded>>, Error> {
+    async fn step(&mut self) -> Result<Option<Vec<Embedded>>, Error> {
         while let Some(text) = self.waiting.pop_front_if(|_| self.reading.len() < MAX_SEQUENCES) {
             let (tokens, sum) = (&self.texts[text][..], vec![0.0; self.model.config().n_embd]);
             self.reading.push(Reading { text, tokens, n_read: 0, session: self.model.session()?, sum, n_rows: 0 });
@@ -223,7 +258,7 @@ impl<'a> Reader<'a> {
         if self.reading.is_empty() {
             return Ok(None);
         }
-        self.read()?;
+        self.read().await?;
         let done = self.reading.extract_if(.., |r| r.n_read == r.tokens.len());
         let mut embedded = vec![];
         for reading in done {
@@ -246,7 +281,7 @@ impl<'a> Reader<'a> {
 
     /// Runs one step of about `step_len` tokens. Every sequence reads as many of them as the others; those that a
     /// shorter sequence does not need go to longer ones.
-    fn read(&mut self) -> Result<(), Error> {
+    async fn read(&mut self) -> Result<(), Error> {
         let Reader { model, reading, value, .. } = self;
         let mut budget = self.step_len.max(reading.len());
         let mut order: Vec<usize> = (0..reading.len()).collect();
@@ -277,7 +312,7 @@ impl<'a> Reader<'a> {
         // the states.
         let reads = if outputs.is_empty() { &[][..] } else { &[*value] };
         let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads, inputs: &[] };
-        let rows = model.executor_for_step()?.step(&step)?.pop().unwrap_or_default();
+        let rows = model.executor_for_step()?.step(&step).await?.pop().unwrap_or_default();
         let n_embd = model.config().n_embd;
         let of_tokens = model.plan().value(*value).rows == Rows::Tokens;
         let mut at = outputs.iter().enumerate().map(|(o, &row)| if of_tokens { row as usize } else { o });

@@ -59,7 +59,6 @@ pub enum Error {
     },
     /// The GPU cannot be used, or failed.
     #[error(transparent)]
-    #[cfg(not(target_arch = "wasm32"))]
     Gpu(#[from] anser_gpu::GpuError),
     /// The caller cancelled. The session's state holds the tokens that were read until then.
     #[error("cancelled")]
@@ -68,6 +67,14 @@ pub enum Error {
     /// its GPU.
     #[error("this process was forked after the model was opened: load it here")]
     Forked,
+    /// The function would wait for a GPU, which a browser does not allow. Nothing has happened.
+    #[error(
+        "this would wait for the GPU, which a browser does not allow: call the function of this name that ends in _async"
+    )]
+    MustWait,
+    /// Another call has the model's executor and waits for the GPU, in a browser, where this one must not wait for it.
+    #[error("another call of this model waits for the GPU: begin this one when that has ended")]
+    Busy,
     /// The model computed a number that is not finite.
     #[error("{file}: {what} is {value}: the weights are damaged, or left their number format")]
     NotFinite {
@@ -100,14 +107,12 @@ impl Error {
     /// Whether the device had no room for what was asked, so that it may succeed later or with fewer sequences.
     pub fn is_out_of_memory(&self) -> bool {
         match self {
-            #[cfg(not(target_arch = "wasm32"))]
             Error::Gpu(anser_gpu::GpuError::OutOfMemory { .. } | anser_gpu::GpuError::Limit { .. }) => true,
             _ => false,
         }
     }
 
     /// Whether the device is gone, so that the model must be loaded again.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn is_device_lost(&self) -> bool {
         matches!(self, Error::Gpu(anser_gpu::GpuError::Lost { .. }))
     }

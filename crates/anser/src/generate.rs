@@ -8,6 +8,7 @@ use crate::draft::Draft;
 use crate::error::Error;
 use crate::grammar::Grammar;
 use crate::model::Model;
+use crate::now::now;
 use crate::rows::Proposals;
 use crate::sampler::SamplerOptions;
 use crate::session::Session;
@@ -146,8 +147,17 @@ impl Session {
     /// # Errors
     /// Options out of range, ids out of range; [`Error::Cancelled`] while the prompt is read.
     pub fn generate(&mut self, prompt: &[u32], options: &GenerateOptions) -> Result<Generation<'_>, Error> {
+        self.model().may_block()?;
+        now(self.generate_async(prompt, options))
+    }
+
+    /// [`Session::generate`], for where nothing may block: [`Generation::next_async`] gives the pieces.
+    ///
+    /// # Errors
+    /// As [`Session::generate`].
+    pub async fn generate_async(&mut self, prompt: &[u32], options: &GenerateOptions) -> Result<Generation<'_>, Error> {
         let model = self.model().clone();
-        Generations::start(&model, vec![(self, prompt)], slice::from_ref(options)).map(Generation)
+        Generations::start(&model, vec![(self, prompt)], slice::from_ref(options)).await.map(Generation)
     }
 
     /// [`Session::generate`] for a prompt in text.
@@ -197,6 +207,36 @@ impl Generation<'_> {
     /// The first error of any piece.
     pub fn text(&mut self) -> Result<String, Error> {
         self.map(|piece| piece.map(|p| p.text)).collect()
+    }
+}
+
+impl Generation<'_> {
+    /// The next piece, for where nothing may block; `None` once the text has ended.
+    ///
+    /// # Errors
+    /// What a device or the drawing of a token fails with; the generation has ended then.
+    pub async fn next_async(&mut self) -> Option<Result<Piece, Error>> {
+        Some(self.0.next_async().await?.map(|(_, piece)| piece))
+    }
+
+    /// Runs to the end and returns the whole text, for where nothing may block.
+    ///
+    /// # Errors
+    /// The first error of any piece.
+    pub async fn text_async(&mut self) -> Result<String, Error> {
+        let mut text = String::new();
+        while let Some(piece) = self.next_async().await {
+            text += &piece?.text;
+        }
+        Ok(text)
+    }
+
+    /// Ends the generation where it is, for where nothing may block; see [`Generations::finish_async`].
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn finish_async(self) -> Result<(), Error> {
+        self.0.finish_async().await
     }
 }
 

@@ -41,6 +41,7 @@ mod kernel_bench;
 mod lora;
 mod memory;
 mod model;
+mod now;
 mod options;
 mod perplexity;
 mod prefix;
@@ -64,11 +65,11 @@ pub mod files;
 pub mod sampler;
 pub mod stop;
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use anser_gpu::{
-    AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, TunedKernel,
-    TunedStep, switch,
+    AdapterReport, Device as GpuDevice, DeviceChoice, DeviceKind, GpuError, KernelTime, MemoryUse, switch,
 };
+#[cfg(not(target_arch = "wasm32"))]
+pub use anser_gpu::{TunedKernel, TunedStep};
 pub use anser_model::{Config, Identity, Plan, State, StateLayout, Version, Weight};
 pub use anser_tokenizer::{Tokenizer, Utf8Stream};
 pub use cache::CacheStats;

@@ -12,17 +12,20 @@ use crate::grammar::Compiler;
 use crate::heads::Heads;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::lora::{Lora, with_loras};
+use crate::now::now;
 use crate::options::Options;
 use crate::process::OfProcess;
 use crate::session::Session;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::tune::BackgroundTuner;
 use crate::vocabulary::{self, DocumentTokens};
+use anser_cpu::SlotId;
 use anser_format::{FileKind, MetaValue, ModelFile};
 use anser_model::{Config, Identity, Plan, State, StateLayout};
 use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
+#[cfg(not(target_arch = "wasm32"))]
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
@@ -62,22 +65,36 @@ struct Inner {
 
 /// An executor that several threads use, one at a time. It is a trait so that a compiler which asks whether a [`Model`] may go to
 /// another thread need not look through all types of the graphics driver, which are nested too deeply for its usual limit.
-pub(crate) trait SharedExecutor: Send + Sync {
+pub(crate) trait SharedExecutor: OfAnyThread {
     /// Waits for the executor. The lock's poison is ignored: a panic in another thread's step leaves only buffers that the next
     /// step overwrites.
+    #[cfg(not(target_arch = "wasm32"))]
     fn lock(&self) -> MutexGuard<'_, Executor>;
 
-    /// The executor, if no other thread uses it.
-    #[cfg(not(target_arch = "wasm32"))]
+    /// The executor, if nobody else uses it.
     fn try_lock(&self) -> Option<MutexGuard<'_, Executor>>;
 }
 
+/// What any thread may use; in a browser, whose GPU belongs to one worker, everything.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) trait OfAnyThread: Send + Sync {}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl<T: Send + Sync> OfAnyThread for T {}
+
+/// What any thread may use; in a browser, whose GPU belongs to one worker, everything.
+#[cfg(target_arch = "wasm32")]
+pub(crate) trait OfAnyThread {}
+
+#[cfg(target_arch = "wasm32")]
+impl<T> OfAnyThread for T {}
+
 impl SharedExecutor for Mutex<Executor> {
+    #[cfg(not(target_arch = "wasm32"))]
     fn lock(&self) -> MutexGuard<'_, Executor> {
         Mutex::lock(self).unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     fn try_lock(&self) -> Option<MutexGuard<'_, Executor>> {
         match Mutex::try_lock(self) {
             Ok(executor) => Some(executor),
@@ -93,20 +110,28 @@ struct Running {
     _tuner: Option<BackgroundTuner>,
     executor: Arc<dyn SharedExecutor>,
     /// Uses of the executor so far.
+    #[cfg(not(target_arch = "wasm32"))]
     n_uses: Arc<AtomicU64>,
+    /// Whether it answers later, as a browser's GPU does.
+    #[cfg(target_arch = "wasm32")]
+    waits: bool,
+    /// States that nobody needs any more, while a call that waits for the GPU had the executor.
+    #[cfg(target_arch = "wasm32")]
+    unneeded: Mutex<Vec<SlotId>>,
 }
 
 impl Running {
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "there is no GPU to measure"))]
+    #[cfg(target_arch = "wasm32")]
+    fn new(executor: Executor, _: &Arc<ModelFile>) -> Running {
+        let waits = matches!(executor, Executor::Gpu(_));
+        Running { executor: Arc::new(Mutex::new(executor)), waits, unneeded: Mutex::default() }
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
     fn new(executor: Executor, file: &Arc<ModelFile>) -> Running {
         let executor: Arc<dyn SharedExecutor> = Arc::new(Mutex::new(executor));
         let n_uses = Arc::new(AtomicU64::new(0));
-        Running {
-            #[cfg(not(target_arch = "wasm32"))]
-            _tuner: BackgroundTuner::start(&executor, &n_uses, file),
-            executor,
-            n_uses,
-        }
+        Running { _tuner: BackgroundTuner::start(&executor, &n_uses, file), executor, n_uses }
     }
 }
 
@@ -138,7 +163,7 @@ impl Model {
         let paths = std::iter::once(path).chain(file.part_names().map(Path::new));
         let input = |path: &Path| Some(("the model", path.display().to_string(), FileId::of(path).ok()??));
         let inputs = paths.filter_map(input).collect();
-        Model::new(file, inputs, options)
+        now(Model::new(file, inputs, options))
     }
 
     /// The demo model that is compiled into the library: small, trained on synthetic stories, chats and e-mails.
@@ -154,13 +179,23 @@ impl Model {
     /// A model in an open file. [`Options::in_memory`] has no effect here: the caller opened the file mapped or in memory.
     ///
     /// # Errors
-    /// As [`Model::load`].
+    /// If the file is no RWKV model that can be run, or the device cannot be used; in a browser, [`Error::MustWait`] for any device but the
+    /// processor.
     pub fn from_file(file: Arc<ModelFile>, options: &Options) -> Result<Model, Error> {
-        Model::new(file, vec![], options)
+        now(Model::from_file_async(file, options))
+    }
+
+    /// [`Model::from_file`], for where nothing may block. In a browser, which has no threads for the background, it returns when all
+    /// weights are on the device: [`Options::on_load`] tells how far it has got, and can end it.
+    ///
+    /// # Errors
+    /// As [`Model::from_file`].
+    pub async fn from_file_async(file: Arc<ModelFile>, options: &Options) -> Result<Model, Error> {
+        Model::new(file, vec![], options).await
     }
 
     /// A model in an open file that was read from `inputs`.
-    fn new(
+    async fn new(
         file: Arc<ModelFile>,
         mut inputs: Vec<(&'static str, String, FileId)>,
         options: &Options,
@@ -177,7 +212,7 @@ impl Model {
             );
             with_loras(&file, &options.lora, environment::threads(options.n_threads)?)?
         };
-        let (config, plan, executor, chosen) = set_up(&file, options)?;
+        let (config, plan, executor, chosen) = set_up(&file, options).await?;
         let heads = Heads::of(&file, config.n_embd)?;
         let model = Model {
             inner: Arc::new(Inner {
@@ -286,14 +321,22 @@ impl Model {
     /// # Errors
     /// The error that ended loading: the device was lost, the file changed, or [`Options::on_load`] returned `Break`.
     pub fn finish_loading(&self) -> Result<(), Error> {
-        self.executor()?.finish_loading()
+        self.may_block()?;
+        now(self.finish_loading_async())
+    }
+
+    /// [`Model::finish_loading`], for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Model::finish_loading`].
+    pub async fn finish_loading_async(&self) -> Result<(), Error> {
+        self.executor()?.finish_loading().await
     }
 
     /// The GPU memory that the model takes; `None` on the CPU.
     ///
     /// # Errors
     /// If memory for it could not be allocated.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn gpu_memory(&self) -> Result<Option<anser_gpu::MemoryUse>, Error> {
         self.executor()?.gpu_memory()
     }
@@ -520,11 +563,48 @@ impl Model {
     /// The executor, for functions that read no weights.
     ///
     /// # Errors
-    /// [`Error::Forked`], before the lock is taken.
+    /// [`Error::Forked`], before the lock is taken; in a browser [`Error::Busy`] while another call has it and waits for the GPU.
     pub(crate) fn executor(&self) -> Result<MutexGuard<'_, Executor>, Error> {
         let running = self.inner.executor.get()?;
-        running.n_uses.fetch_add(1, Ordering::Relaxed);
-        Ok(running.executor.lock())
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            running.n_uses.fetch_add(1, Ordering::Relaxed);
+            Ok(running.executor.lock())
+        }
+        #[cfg(target_arch = "wasm32")]
+        {
+            let mut executor = running.executor.try_lock().ok_or(Error::Busy)?;
+            let mut unneeded = running.unneeded.lock().unwrap_or_else(PoisonError::into_inner);
+            unneeded.drain(..).for_each(|slot| executor.drop_state(slot));
+            Ok(executor)
+        }
+    }
+
+    /// Frees a state. A forked child has none.
+    pub(crate) fn drop_state(&self, slot: SlotId) {
+        match self.executor() {
+            Ok(mut executor) => executor.drop_state(slot),
+            #[cfg(target_arch = "wasm32")]
+            Err(Error::Busy) => {
+                let running = self.inner.executor.get();
+                running.iter().for_each(|running| {
+                    running.unneeded.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
+                });
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Checks that a function may wait for the executor.
+    ///
+    /// # Errors
+    /// [`Error::MustWait`] for a GPU in a browser.
+    pub(crate) fn may_block(&self) -> Result<(), Error> {
+        #[cfg(target_arch = "wasm32")]
+        if self.inner.executor.get()?.waits {
+            return Err(Error::MustWait);
+        }
+        Ok(())
     }
 }
 
@@ -549,7 +629,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Makes the plan of `file` and its executor. Meanwhile threads start the device and read the file into the system's cache.
-fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>, Executor, String), Error> {
+async fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>, Executor, String), Error> {
     // A wrong option is an error before anything starts, also if the model is to run on a GPU.
     if options.n_threads.is_some() {
         environment::threads(options.n_threads)?;
@@ -563,7 +643,7 @@ fn set_up(file: &Arc<ModelFile>, options: &Options) -> Result<(Config, Arc<Plan>
     }
     let (config, plan) = anser_model::load(file)?;
     let plan = Arc::new(plan);
-    let (executor, chosen) = Executor::new(&plan, options, opening)?;
+    let (executor, chosen) = Executor::new(&plan, options, opening).await?;
     Ok((config, plan, executor, chosen))
 }
 

@@ -12,6 +12,7 @@ use crate::cache::CacheStats;
 use crate::error::Error;
 use crate::heads::{END_OF_CHUNK, numbers, products, tensor};
 use crate::model::Model;
+use crate::now::now;
 use crate::prefix::PrefixCache;
 use crate::session::{Session, Want};
 use anser_format::{MetaValue, ModelFile};
@@ -258,12 +259,14 @@ impl Reranker {
 
     /// The logits of the states in `sessions`: the reranker reads its one token from each of them, side by side.
     fn score(&self, sessions: &[Session]) -> Result<Vec<f32>, Error> {
+        self.text.may_block()?;
+        self.scorer.may_block()?;
         let (layout, ours) = (self.text.state_layout(), self.scorer.state_layout());
         let part_of = |layout: &anser_model::StateLayout| layout.part("wkv").unwrap_or_default();
         let (theirs_part, ours_part) = (part_of(layout), part_of(ours));
         let mut scorers = vec![];
         for session in sessions {
-            let state = self.text.executor()?.read_state(session.slot(), layout, vec![])?;
+            let state = now(self.text.executor()?.read_state(session.slot(), layout, vec![]))?;
             let mut begin = vec![0.0; ours.len()];
             for (layer, &of_text) in self.layers.iter().enumerate() {
                 let from = layout.range(StateRef { part: theirs_part, layer: of_text });
@@ -280,7 +283,7 @@ impl Reranker {
         let sequences: Vec<_> = scorers.iter().map(|s| Sequence { slot: s.slot(), n_tokens: 1 }).collect();
         let outputs: Vec<u32> = (0..scorers.len() as u32).collect();
         let step = Step { tokens: &tokens, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
-        let rows = self.scorer.executor_for_step()?.step(&step)?.pop().unwrap_or_default();
+        let rows = now(self.scorer.executor_for_step()?.step(&step))?.pop().unwrap_or_default();
         Ok(rows.chunks_exact(self.scorer.config().n_embd).map(|row| self.logit(row)).collect())
     }
 

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::generate::{FinishReason, Piece, Text};
 use crate::grammar;
 use crate::model::Model;
+use crate::now::now;
 use crate::session::{Fed, Session, Want};
 pub use ahead::Proposals;
 use ahead::{Ahead, Attempt, Proposal, Proposer};
@@ -179,7 +180,16 @@ impl<S: BorrowMut<Session>> Rows<S> {
     /// # Errors
     /// A lost device.
     pub fn take(&mut self, id: RowId) -> Result<Option<Row<S>>, Error> {
-        self.leave_device(&[id])?;
+        self.model.may_block()?;
+        now(self.take_async(id))
+    }
+
+    /// [`Rows::take`], for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Rows::take`].
+    pub async fn take_async(&mut self, id: RowId) -> Result<Option<Row<S>>, Error> {
+        self.leave_device(&[id]).await?;
         Ok(self.discard(id))
     }
 
@@ -196,6 +206,14 @@ impl<S: BorrowMut<Session>> Rows<S> {
     /// A lost device.
     pub fn leave(&mut self, id: RowId) -> Result<Option<S>, Error> {
         Ok(self.take(id)?.map(Row::into_session))
+    }
+
+    /// [`Rows::leave`], for where nothing may block.
+    ///
+    /// # Errors
+    /// As [`Rows::leave`].
+    pub async fn leave_async(&mut self, id: RowId) -> Result<Option<S>, Error> {
+        Ok(self.take_async(id).await?.map(Row::into_session))
     }
 
     /// A second session that continues from where a row's session is, if the row has read its prompt and drawn nothing.
@@ -271,7 +289,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
     }
 
     /// Reads all prompts, in steps as long as the executor prefers; `progress` as in [`Model::feed_batch_for`].
-    pub(crate) fn read_prompts(
+    pub(crate) async fn read_prompts(
         &mut self,
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
@@ -286,7 +304,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             prompts.push((row.session.borrow_mut(), prompt));
         }
         let mut feeds: Vec<_> = prompts.iter_mut().map(|(session, prompt)| (&mut **session, &prompt[..])).collect();
-        self.model.feed_in_steps(&mut feeds, want, step_len, progress).map(drop)
+        self.model.feed_in_steps(&mut feeds, want, step_len, progress).await.map(drop)
     }
 
     /// Whether a row takes part in steps.
@@ -307,12 +325,22 @@ impl<S: BorrowMut<Session>> Rows<S> {
     /// The device fails or has no memory for the step, or a file of the model was changed. What happened to single rows is an
     /// event.
     pub fn step(&mut self, max_prompt_tokens: usize) -> Result<Vec<RowEvent>, Error> {
+        self.model.may_block()?;
+        now(self.step_async(max_prompt_tokens))
+    }
+
+    /// [`Rows::step`], for where nothing may block. A future that is dropped before it is ready leaves the sessions between tokens: let
+    /// them then begin anew.
+    ///
+    /// # Errors
+    /// As [`Rows::step`].
+    pub async fn step_async(&mut self, max_prompt_tokens: usize) -> Result<Vec<RowEvent>, Error> {
         let mut events = vec![];
         self.timed.clear();
         self.end_due(&mut events);
-        self.settle_device()?;
-        let drawn = self.draw_on_device()?;
-        let ahead = self.read_on_host(max_prompt_tokens, &mut events)?;
+        self.settle_device().await?;
+        let drawn = self.draw_on_device().await?;
+        let ahead = self.read_on_host(max_prompt_tokens, &mut events).await?;
         ahead.into_iter().for_each(|ahead| self.verify(ahead, &mut events));
         let drawn_here = self.draw_on_host(&mut events);
         let mut drawn: Vec<_> = drawn.into_iter().map(|(id, token)| (id, token, None)).chain(drawn_here).collect();
@@ -354,13 +382,17 @@ impl<S: BorrowMut<Session>> Rows<S> {
 
     /// Reads prompts, and the last tokens of texts that the device does not draw, with those that were proposed behind them. Returns
     /// what is to be verified.
-    fn read_on_host(&mut self, max_prompt_tokens: usize, events: &mut Vec<RowEvent>) -> Result<Vec<Ahead>, Error> {
+    async fn read_on_host(
+        &mut self,
+        max_prompt_tokens: usize,
+        events: &mut Vec<RowEvent>,
+    ) -> Result<Vec<Ahead>, Error> {
         let step_len = self.model.executor()?.preferred_step_len().max(1);
         let is_read_here = |(id, row): &(&RowId, &Row<S>)| {
             self.goes_on(**id, row) && row.draws() && !row.session().pending().is_empty() && !self.device.has(**id)
         };
         let going: Vec<RowId> = self.rows.iter().filter(is_read_here).map(|(&id, _)| id).collect();
-        let mut proposals = self.propose(&going)?;
+        let mut proposals = self.propose(&going).await?;
         let chunk = |id| Some(self.rows.get_mut(&id)?.chunk_of_text(id, proposals.remove(&id)));
         let mut chunks: Vec<Chunk> = going.into_iter().filter_map(chunk).collect();
         let n_of_texts: usize = chunks.iter().map(|chunk| chunk.tokens.len()).sum();
@@ -381,7 +413,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             };
             let n_chunks = chunks.iter().map_while(|chunk| Some(chunk).filter(|chunk| fits(chunk))).count().max(1);
             let rest = chunks.split_off(n_chunks);
-            self.read_chunks(std::mem::replace(&mut chunks, rest), &mut ahead, events)?;
+            self.read_chunks(std::mem::replace(&mut chunks, rest), &mut ahead, events).await?;
         }
         Ok(ahead)
     }
@@ -416,7 +448,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
     }
 
     /// Reads chunks of several rows in one step.
-    fn read_chunks(
+    async fn read_chunks(
         &mut self,
         mut chunks: Vec<Chunk>,
         ahead: &mut Vec<Ahead>,
@@ -432,7 +464,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             Some(Part { session: row.session_mut(), tokens: &chunk.tokens, want: chunk.want })
         };
         let mut parts: Vec<Part> = self.rows.iter_mut().filter_map(part).collect();
-        let (fed, all_finite) = feed_step(&mut parts)?;
+        let (fed, all_finite) = feed_step(&mut parts).await?;
         for ((chunk, fed), before) in chunks.into_iter().zip(fed).zip(before) {
             let Some(row) = self.rows.get_mut(&chunk.id) else { continue };
             let n_read_before = row.progress.n_read;
@@ -527,9 +559,11 @@ fn show(row: RowId, piece: Piece, end: Option<FinishReason>, events: &mut Vec<Ro
 }
 
 impl<S: BorrowMut<Session>> Drop for Rows<S> {
-    /// Leaves the sessions after the last drawn tokens, and discards the step that the device did ahead.
+    /// Leaves the sessions after the last drawn tokens, and discards the step that the device did ahead. In a browser, where nothing may
+    /// wait, the logits of these tokens stay on the device.
     fn drop(&mut self) {
         // A device that fails here fails again at a session's next call, which returns the error.
         let _ = self.rest_device();
+        self.abandon_device();
     }
 }

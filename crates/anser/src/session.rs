@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::model::Model;
+use crate::now::now;
 use crate::recent::Recent;
 use crate::state_file::StateOrigin;
 use anser_model::{Sequence, State, Step};
@@ -149,9 +150,19 @@ impl Session {
     /// # Errors
     /// An id that the vocabulary does not have: nothing has been read then.
     pub fn feed(&mut self, tokens: &[u32]) -> Result<(), Error> {
+        self.model.may_block()?;
+        now(self.feed_async(tokens))
+    }
+
+    /// [`Session::feed`], for where nothing may block. A future that is dropped before it is ready leaves the state between tokens: let the
+    /// session then begin anew.
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub async fn feed_async(&mut self, tokens: &[u32]) -> Result<(), Error> {
         let step_len = self.model.executor()?.preferred_step_len();
         let go_on = |_, _| ControlFlow::Continue(());
-        self.model.clone().feed_in_steps(&mut [(self, tokens)], Want::LOGITS, step_len, go_on).map(drop)
+        self.model.clone().feed_in_steps(&mut [(self, tokens)], Want::LOGITS, step_len, go_on).await.map(drop)
     }
 
     /// Reads `tokens` and returns the outputs that `want` names. `progress(read, total)` is called after every chunk
@@ -165,8 +176,22 @@ impl Session {
         want: Want,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
+        self.model.may_block()?;
+        now(self.feed_for_async(tokens, want, progress))
+    }
+
+    /// [`Session::feed_for`], for where nothing may block; see [`Session::feed_async`].
+    ///
+    /// # Errors
+    /// As [`Session::feed_for`].
+    pub async fn feed_for_async(
+        &mut self,
+        tokens: &[u32],
+        want: Want,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Fed, Error> {
         let step_len = self.model.executor()?.preferred_step_len();
-        self.feed_chunked(tokens, want, step_len, progress)
+        self.feed_chunked_async(tokens, want, step_len, progress).await
     }
 
     /// [`Session::feed_for`] with chunks of `step_len` tokens, which changes the speed and not the result.
@@ -180,12 +205,27 @@ impl Session {
         step_len: usize,
         progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<Fed, Error> {
+        self.model.may_block()?;
+        now(self.feed_chunked_async(tokens, want, step_len, progress))
+    }
+
+    /// [`Session::feed_chunked`], for where nothing may block; see [`Session::feed_async`].
+    ///
+    /// # Errors
+    /// As [`Session::feed_for`].
+    pub async fn feed_chunked_async(
+        &mut self,
+        tokens: &[u32],
+        want: Want,
+        step_len: usize,
+        progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<Fed, Error> {
         let model = self.model.clone();
         if want.logits != Which::None {
             model.check_has_logits()?;
         }
         let reads = !self.pending.is_empty() || !tokens.is_empty();
-        let mut fed = model.feed_in_steps(&mut [(self, tokens)], want, step_len, progress)?.swap_remove(0);
+        let mut fed = model.feed_in_steps(&mut [(self, tokens)], want, step_len, progress).await?.swap_remove(0);
         if want.logits == Which::Last && reads {
             fed.logits.clone_from(&self.logits);
         }
@@ -222,7 +262,21 @@ impl Session {
     /// # Errors
     /// As [`Session::feed`].
     pub fn flush(&mut self) -> Result<(), Error> {
-        if self.pending.is_empty() { Ok(()) } else { self.feed(&[]) }
+        self.model.may_block()?;
+        now(self.flush_async())
+    }
+
+    /// [`Session::flush`], for where nothing may block; see [`Session::feed_async`].
+    ///
+    /// # Errors
+    /// As [`Session::feed`].
+    pub async fn flush_async(&mut self) -> Result<(), Error> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        let step_len = self.model.executor()?.preferred_step_len();
+        let go_on = |_, _| ControlFlow::Continue(());
+        self.model.clone().read_in_steps(&mut [(self, &[])], Want::LOGITS, step_len, go_on).await.map(drop)
     }
 
     /// Reads `tokens` and returns the values called `names` for each of them, to inspect the model; see
@@ -232,8 +286,17 @@ impl Session {
     /// # Errors
     /// As [`Session::feed`]; a name that the plan does not have.
     pub fn feed_reading(&mut self, tokens: &[u32], names: &[&str]) -> Result<Vec<Activation>, Error> {
+        self.model.may_block()?;
+        now(self.feed_reading_async(tokens, names))
+    }
+
+    /// [`Session::feed_reading`], for where nothing may block; see [`Session::feed_async`].
+    ///
+    /// # Errors
+    /// As [`Session::feed_reading`].
+    pub async fn feed_reading_async(&mut self, tokens: &[u32], names: &[&str]) -> Result<Vec<Activation>, Error> {
         self.check_ids(tokens)?;
-        self.flush()?;
+        self.flush_async().await?;
         let plan = self.model.plan().clone();
         let find = |name: &&str| {
             let reason = || format!("the plan has no value {name:?}; `anser inspect --plan` lists them");
@@ -251,7 +314,7 @@ impl Session {
             let outputs: Vec<u32> = (0..chunk.len() as u32).collect();
             let sequences = [Sequence { slot: self.slot, n_tokens: chunk.len() }];
             let step = Step { tokens: chunk, sequences: &sequences, outputs: &outputs, reads: &reads, inputs: &[] };
-            let read = self.model.executor_for_step()?.step(&step)?;
+            let read = self.model.executor_for_step()?.step(&step).await?;
             activations.iter_mut().zip(read).for_each(|(a, data)| a.data.extend(data));
             self.advance(chunk);
             self.logits.clear();
@@ -271,10 +334,23 @@ impl Session {
         self.state_in(vec![])
     }
 
+    /// [`Session::state`], for where nothing may block; see [`Session::feed_async`].
+    ///
+    /// # Errors
+    /// As [`Session::state`].
+    pub async fn state_async(&mut self) -> Result<State, Error> {
+        self.state_in_async(vec![]).await
+    }
+
     /// [`Session::state`] in the memory of `spare`, where that is possible.
     pub(crate) fn state_in(&mut self, spare: Vec<f32>) -> Result<State, Error> {
-        self.flush()?;
-        let read = self.model.executor()?.read_state(self.slot, self.model.state_layout(), spare);
+        self.model.may_block()?;
+        now(self.state_in_async(spare))
+    }
+
+    async fn state_in_async(&mut self, spare: Vec<f32>) -> Result<State, Error> {
+        self.flush_async().await?;
+        let read = self.model.executor()?.read_state(self.slot, self.model.state_layout(), spare).await;
         let state = read.map_err(|error| match error {
             Error::State(anser_model::StateError::NotFinite { part, layer, index, value }) => Error::NotFinite {
                 file: self.model.name().into(),
@@ -393,9 +469,6 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // A forked child has no states.
-        if let Ok(mut executor) = self.model.executor() {
-            executor.drop_state(self.slot);
-        }
+        self.model.drop_state(self.slot);
     }
 }

@@ -45,10 +45,10 @@ impl Device {
                 encoder.copy_buffer_to_buffer(&resolved, 0, &staging, 0, n_bytes);
                 self.queue.submit([encoder.finish()])
             };
-            let submission = self.guard(|| "timed passes".into(), record)?;
+            let submitted = self.watch(|| "timed passes".into(), record)?;
             let mut ticks: Vec<u64> = vec![];
             let take = |bytes: &[u8]| ticks = bytemuck::pod_collect_to_vec(bytes);
-            super::mapping::read(self, &staging, n_bytes, submission, take).await?;
+            super::mapping::read(self, &staging, n_bytes, submitted, take).await?;
             times.extend(ticks.as_chunks().0.iter().map(|[begin, end]| end.saturating_sub(*begin) as f64 * tick_us));
         }
         Ok(times)

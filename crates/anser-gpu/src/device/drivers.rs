@@ -75,8 +75,18 @@ pub(crate) async fn enter<R>(work: impl AsyncFnOnce(&wgpu::Instance) -> R) -> R 
 }
 
 /// Every adapter, in the order of the backends.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) async fn adapters(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     instance.enumerate_adapters(BACKENDS).await
+}
+
+/// The adapter that a browser has for work that is to be fast; it shows no other one.
+#[cfg(target_arch = "wasm32")]
+pub(crate) async fn adapters(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    let power_preference = wgpu::PowerPreference::HighPerformance;
+    let options = wgpu::RequestAdapterOptions { power_preference, ..wgpu::RequestAdapterOptions::default() };
+    // There is none where it cannot be had.
+    instance.request_adapter(&options).await.into_iter().collect()
 }
 
 fn instance() -> wgpu::Instance {

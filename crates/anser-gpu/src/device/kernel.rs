@@ -122,9 +122,17 @@ impl KernelSpec {
         self
     }
 
-    /// The WGSL text of the kernel: its files, one after the other, and a line for each argument.
+    /// The WGSL text of the kernel: its files, one after the other, and a line for each argument. Chromium requires that a text which uses
+    /// subgroups says so first; naga, which compiles the text elsewhere, refuses that.
     pub(crate) fn source(&self) -> String {
+        let says_so = cfg!(target_arch = "wasm32") && self.uses_subgroups();
+        let first = says_so.then(|| "enable subgroups;\n".to_string());
         let files = self.modules.iter().map(|module| module.source.to_string());
-        files.chain(self.arguments.iter().map(Argument::source)).collect()
+        first.into_iter().chain(files).chain(self.arguments.iter().map(Argument::source)).collect()
+    }
+
+    /// Whether the text uses operations or built-in values of subgroups.
+    pub(crate) fn uses_subgroups(&self) -> bool {
+        self.modules.iter().any(|module| module.source.contains("@builtin(subgroup"))
     }
 }

@@ -1,6 +1,7 @@
 //! Buffers that the host reads or writes.
 
 use crate::device::Device;
+use crate::device::faults::Watch;
 use crate::error::GpuError;
 use std::future::Future;
 use std::pin::Pin;
@@ -49,27 +50,33 @@ impl Mapping {
     }
 }
 
-/// What `f` makes of the first `n_bytes` of `buffer`, which `after` was the last submission to use.
+/// What `f` makes of the first `n_bytes` of `buffer`, which `after` was the last submission to use, if nothing went wrong in what is
+/// watched.
 pub(crate) async fn read<R>(
     device: &Device,
     buffer: &wgpu::Buffer,
     n_bytes: u64,
-    after: wgpu::SubmissionIndex,
+    (after, watch): (wgpu::SubmissionIndex, Watch),
     f: impl FnOnce(&[u8]) -> R,
 ) -> Result<R, GpuError> {
     Mapping::start(buffer, wgpu::MapMode::Read, n_bytes, after).finish(device).await?;
-    let view = buffer.get_mapped_range(..n_bytes);
-    let result = f(&view.map_err(|e| device.failed("reading back", &e.to_string()))?);
+    let result = match watch.finish(device).await {
+        Ok(()) => {
+            let view = buffer.get_mapped_range(..n_bytes);
+            view.map(|view| f(&view)).map_err(|e| device.failed("reading back", &e.to_string()))
+        }
+        Err(error) => Err(error),
+    };
     buffer.unmap();
-    Ok(result)
+    result
 }
 
-/// Whether a buffer was mapped, once that is known.
+/// Whether a buffer was mapped, or other work done, once that is known.
 #[derive(Debug, Default, Clone)]
-struct Pending(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
+pub(super) struct Pending(Arc<Mutex<(Option<bool>, Option<Waker>)>>);
 
 impl Pending {
-    fn finish(&self, is_mapped: bool) {
+    pub(super) fn finish(&self, is_mapped: bool) {
         if let Ok(mut state) = self.0.lock() {
             state.0 = Some(is_mapped);
             state.1.take().into_iter().for_each(Waker::wake);

@@ -1,9 +1,12 @@
 //! Adapters and opened devices: what they can do, their compiled kernels, and the buffers that the host reads and writes.
 
+#[cfg(target_arch = "wasm32")]
+mod browser;
 mod choice;
 mod clock;
 mod drivers;
 mod environment;
+pub(crate) mod faults;
 pub(crate) mod features;
 #[cfg(not(target_arch = "wasm32"))]
 mod files;

@@ -1,9 +1,16 @@
 //! Adapters, and the opened device: what it can do, and what went wrong on it.
 
+#[cfg(target_arch = "wasm32")]
+use super::browser;
 use super::features::{Features, Matrices};
 use crate::device::DeviceChoice;
 use crate::device::drivers::{self, Turn};
 use crate::device::environment::Switches;
+use crate::device::faults::Faults;
+#[cfg(target_arch = "wasm32")]
+use crate::device::faults::Watch;
+#[cfg(target_arch = "wasm32")]
+use crate::device::mapping::Pending;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::device::pipeline_cache::PipelineCache;
 use crate::device::pipelines::Pipelines;
@@ -12,7 +19,7 @@ use crate::error::GpuError;
 use std::path::Path;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 /// Kind of an adapter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -166,26 +173,9 @@ pub struct Device {
     pub(crate) cache: Option<PipelineCache>,
     /// Why the device was lost, once it is.
     lost: Arc<OnceLock<String>>,
-    /// The first failure that no error scope was there for.
-    uncaptured: Arc<Mutex<Option<Failure>>>,
+    pub(super) faults: Faults,
     /// Taken before anything is dropped, given back after everything is: fields are dropped in their order.
     closing: Option<Turn>,
-}
-
-/// What the driver complained about.
-#[derive(Debug)]
-enum Failure {
-    OutOfMemory,
-    Other(String),
-}
-
-impl From<wgpu::Error> for Failure {
-    fn from(error: wgpu::Error) -> Failure {
-        match error {
-            wgpu::Error::OutOfMemory { .. } => Failure::OutOfMemory,
-            error => Failure::Other(error.to_string()),
-        }
-    }
 }
 
 impl Device {
@@ -232,7 +222,14 @@ impl Device {
             let mut reports = reports(&adapters);
             let (number, reason) = choice.select(&reports)?;
             let (report, adapter) = (reports.swap_remove(number), adapters.swap_remove(number));
-            Device::from_adapter(report, reason, adapter, switches, folder).await
+            let opened = Device::from_adapter(report, reason, adapter, switches, folder).await;
+            // Only an opened device tells its name in a browser.
+            #[cfg(target_arch = "wasm32")]
+            let opened = opened.and_then(|mut device| {
+                device.reason = choice.select(std::slice::from_ref(&device.report))?.1;
+                Ok(device)
+            });
+            opened
         };
         drivers::enter(open).await.map(Arc::new)
     }
@@ -286,6 +283,11 @@ impl Device {
         let opened = adapter.request_device(&descriptor).await;
         let (inner, queue) =
             opened.map_err(|e| GpuError::Open { adapter: report.name.clone(), reason: e.to_string() })?;
+        #[cfg(target_arch = "wasm32")]
+        {
+            report.name = browser::name(&inner).unwrap_or(report.name);
+            report.subgroups = browser::has_subgroups(&inner) && !switches.no_subgroups;
+        }
 
         let lost = Arc::new(OnceLock::new());
         let on_lost = lost.clone();
@@ -293,13 +295,7 @@ impl Device {
             // A second loss cannot tell more than the first.
             let _ = on_lost.set(format!("{reason:?}: {message}"));
         });
-        let uncaptured = Arc::new(Mutex::new(None));
-        let on_error = uncaptured.clone();
-        inner.on_uncaptured_error(Arc::new(move |error| {
-            if let Ok(mut first) = on_error.lock() {
-                first.get_or_insert(error.into());
-            }
-        }));
+        let faults = Faults::of(&inner);
         #[cfg(not(target_arch = "wasm32"))]
         let tuning_path = kept_in.filter(|_| !switches.no_tuning).map(|folder| Tuning::path(folder, &report));
         #[cfg(not(target_arch = "wasm32"))]
@@ -332,7 +328,7 @@ impl Device {
             queue,
             pipelines,
             lost,
-            uncaptured,
+            faults,
             closing: None,
         })
     }
@@ -395,40 +391,6 @@ impl Device {
         }
     }
 
-    /// Runs `f`, and turns what goes wrong on the device meanwhile into an error about `what`.
-    ///
-    /// # Errors
-    /// A lost device, full memory, or a driver that refuses.
-    pub(crate) fn guard<R>(&self, what: impl Fn() -> String, f: impl FnOnce() -> R) -> Result<R, GpuError> {
-        self.check()?;
-        let (result, error) = self.catch(f);
-        self.check()?;
-        let adapter = self.report.name.clone();
-        match error {
-            None => Ok(result),
-            Some(Failure::OutOfMemory) => Err(GpuError::OutOfMemory { adapter, what: what() }),
-            Some(Failure::Other(reason)) => Err(GpuError::Driver { adapter, what: what(), reason }),
-        }
-    }
-
-    /// The first error of `f` on this thread.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<Failure>) {
-        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        let [a, b, c] = [Internal, OutOfMemory, Validation].map(|filter| self.inner.push_error_scope(filter));
-        let result = f();
-        let errors = [c, b, a].map(|scope| pollster::block_on(scope.pop()));
-        let uncaptured = self.uncaptured.lock().ok().and_then(|mut first| first.take());
-        (result, errors.into_iter().flatten().next().map(Failure::from).or(uncaptured))
-    }
-
-    /// The first error before or during `f`: error scopes answer only later in a browser.
-    #[cfg(target_arch = "wasm32")]
-    fn catch<R>(&self, f: impl FnOnce() -> R) -> (R, Option<Failure>) {
-        let result = f();
-        (result, self.uncaptured.lock().ok().and_then(|mut first| first.take()))
-    }
-
     /// Waits until the device has done what was submitted up to `submission`.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn wait_for(&self, submission: wgpu::SubmissionIndex) -> Result<(), GpuError> {
@@ -447,10 +409,20 @@ impl Device {
         self.poll_until(wgpu::PollType::wait_indefinitely())
     }
 
-    /// See [`Device::wait_for`].
+    /// Waits until the device has done everything that was submitted, for where nothing may block.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) async fn wait_async(&self) -> Result<(), GpuError> {
+        self.wait()
+    }
+
+    /// Waits until the device has done everything that was submitted.
     #[cfg(target_arch = "wasm32")]
-    pub(crate) fn wait(&self) -> Result<(), GpuError> {
-        self.check()
+    pub(crate) async fn wait_async(&self) -> Result<(), GpuError> {
+        let done = Pending::default();
+        let on_done = done.clone();
+        self.queue.on_submitted_work_done(move || on_done.finish(true));
+        done.await;
+        Watch::default().finish(self).await
     }
 
     /// Calls what waits for work that the device has done.
@@ -480,21 +452,45 @@ impl Device {
         GpuError::Driver { adapter: self.report.name.clone(), what: what.into(), reason: reason.into() }
     }
 
-    /// A buffer of `n_bytes`, rounded up to a whole number of words.
+    /// A buffer of `n_bytes`, rounded up to a whole number of words. A browser tells of full memory only later: as the error of the step
+    /// that uses the buffer.
     pub(crate) fn create_buffer(
         &self,
         label: &str,
         n_bytes: u64,
         usage: wgpu::BufferUsages,
     ) -> Result<wgpu::Buffer, GpuError> {
+        let descriptor = self.describe(label, n_bytes, usage)?;
+        self.guard(|| format!("{label} ({n_bytes} bytes)"), || self.inner.create_buffer(&descriptor))
+    }
+
+    /// [`Device::create_buffer`], which waits where a browser has yet to tell whether there is memory.
+    pub(crate) async fn create_buffer_async(
+        &self,
+        label: &str,
+        n_bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::Buffer, GpuError> {
+        let descriptor = self.describe(label, n_bytes, usage)?;
+        let what = || format!("{label} ({n_bytes} bytes)");
+        let (buffer, watch) = self.watch(what, || self.inner.create_buffer(&descriptor))?;
+        watch.finish(self).await?;
+        Ok(buffer)
+    }
+
+    fn describe<'a>(
+        &self,
+        label: &'a str,
+        n_bytes: u64,
+        usage: wgpu::BufferUsages,
+    ) -> Result<wgpu::BufferDescriptor<'a>, GpuError> {
         let size = n_bytes.next_multiple_of(4).max(16);
         let found = self.report.max_buffer_n_bytes;
         if size > found {
             let (adapter, what) = (self.report.name.clone(), label.into());
             return Err(GpuError::Limit { adapter, limit: "maxBufferSize", found, needed: size, what });
         }
-        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        self.guard(|| format!("{label} ({n_bytes} bytes)"), || self.inner.create_buffer(&descriptor))
+        Ok(wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
     }
 }
 

@@ -71,7 +71,7 @@ impl Residency {
     ///
     /// # Errors
     /// None: its twin for browsers uploads here.
-    pub(crate) fn provide(&mut self, target: wgpu::Buffer) -> Result<(), GpuError> {
+    pub(crate) async fn provide(&mut self, target: wgpu::Buffer) -> Result<(), GpuError> {
         self.shared.lock().targets.push(target);
         self.shared.changed.notify_all();
         Ok(())

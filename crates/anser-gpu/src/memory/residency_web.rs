@@ -1,14 +1,14 @@
 //! The twin of `residency.rs` for browsers, whose workers have one thread: weights are uploaded before loading returns.
 
 use crate::error::GpuError;
-use crate::memory::upload::Scratch;
+use crate::memory::upload::Stream;
 use crate::memory::upload_plan::{Progress, UploadPlan};
 use std::ops::ControlFlow;
 
 /// What makes weights resident.
 pub(crate) struct Residency {
     uploads: UploadPlan,
-    scratch: Scratch,
+    stream: Stream,
     /// Number of buffers, from the first, that are uploaded.
     n_uploaded: usize,
 }
@@ -29,30 +29,26 @@ impl Residency {
             true => {
                 Err(uploads.device.failed("streaming weights", "a browser has no threads for it; give it more memory"))
             }
-            false => Ok(Residency { uploads, scratch: Scratch::default(), n_uploaded: 0 }),
+            false => Ok(Residency { uploads, stream: Stream::default(), n_uploaded: 0 }),
         }
     }
 
-    /// Uploads the next buffer of weights to `target`.
+    /// Uploads the next buffer of weights to `target`. Progress is told, and may end loading, each time that the device has taken what was
+    /// sent, and after the buffer.
     ///
     /// # Errors
-    /// If the device is lost, or loading is cancelled.
-    pub(crate) fn provide(&mut self, target: wgpu::Buffer) -> Result<(), GpuError> {
-        let Residency { uploads: UploadPlan { plan, device, order, chunks, blocks, on_progress }, scratch, n_uploaded } =
-            self;
-        for chunk in &chunks[*n_uploaded] {
-            let write = |at: usize, bytes: &[u8]| device.queue.write_buffer(&target, chunk.offset + at as u64, bytes);
-            let uploaded = device.guard(|| "uploading weights".into(), || chunk.read(plan, scratch, write))?;
-            uploaded.map_err(|e| GpuError::File { reason: e.to_string() })?;
+    /// If the file cannot be read, the device is lost, or loading is cancelled.
+    pub(crate) async fn provide(&mut self, target: wgpu::Buffer) -> Result<(), GpuError> {
+        let Residency { uploads, stream, n_uploaded } = self;
+        let before: u64 = (0..*n_uploaded).map(|buffer| uploads.order.size(buffer)).sum();
+        for chunk in &uploads.chunks[*n_uploaded] {
+            if stream.send(&uploads.device, &uploads.plan, chunk, &target).await? {
+                uploads.tell(before + chunk.offset + chunk.n_bytes, *n_uploaded)?;
+            }
         }
+        let n_bytes = before + uploads.order.size(*n_uploaded);
         *n_uploaded += 1;
-        let n_bytes = (0..*n_uploaded).map(|buffer| order.size(buffer)).sum();
-        let layer = blocks.get(*n_uploaded).map_or(plan.residuals.len(), |&block| block);
-        let progress = Progress { n_bytes, total_n_bytes: order.total_n_bytes(), layer };
-        match on_progress.as_ref().map(|tell| tell(progress)) {
-            Some(ControlFlow::Break(())) => Err(GpuError::Cancelled),
-            Some(ControlFlow::Continue(())) | None => Ok(()),
-        }
+        uploads.tell(n_bytes, *n_uploaded)
     }
 
     /// Whether all weights are there.
@@ -74,6 +70,21 @@ impl Residency {
     /// Begins reading the weights once, in order.
     pub(crate) fn pass(&self) -> Pass {
         Pass { n_buffers: self.n_uploaded }
+    }
+}
+
+impl UploadPlan {
+    /// Tells that `n_bytes`, and with them the first `n_buffers` buffers, were sent.
+    ///
+    /// # Errors
+    /// [`GpuError::Cancelled`] if the caller ends loading.
+    fn tell(&self, n_bytes: u64, n_buffers: usize) -> Result<(), GpuError> {
+        let layer = self.blocks.get(n_buffers).map_or(self.plan.residuals.len(), |&block| block);
+        let progress = Progress { n_bytes, total_n_bytes: self.order.total_n_bytes(), layer };
+        match self.on_progress.as_ref().map(|tell| tell(progress)) {
+            Some(ControlFlow::Break(())) => Err(GpuError::Cancelled),
+            Some(ControlFlow::Continue(())) | None => Ok(()),
+        }
     }
 }
 

@@ -136,7 +136,8 @@ impl Chunk {
         scratch: &mut Scratch,
         mut write: impl FnMut(usize, &[u8]),
     ) -> Result<(), FormatError> {
-        const AT_ONCE: u64 = 256 << 10;
+        /// In a browser a call costs more than the cache saves.
+        const AT_ONCE: u64 = if cfg!(target_arch = "wasm32") { STAGING_N_BYTES } else { 256 << 10 };
 
         for part in self.parts.iter().flat_map(|part| part.clone().split(plan, AT_ONCE)) {
             let at = (part.offset - self.offset) as usize;
@@ -216,7 +217,7 @@ impl Stage {
 /// # Errors
 /// If the file cannot be read, there is no memory for staging buffers, or the device is lost.
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn upload(
+pub(crate) async fn upload(
     device: &Device,
     plan: &Plan,
     parts: impl Iterator<Item = (Part, wgpu::Buffer)>,
@@ -244,19 +245,58 @@ pub(crate) fn upload(
 }
 
 /// Copies parts, each to its own buffer.
+///
+/// # Errors
+/// If the file cannot be read, or the device is lost.
 #[cfg(target_arch = "wasm32")]
-pub(crate) fn upload(
+pub(crate) async fn upload(
     device: &Device,
     plan: &Plan,
     parts: impl Iterator<Item = (Part, wgpu::Buffer)>,
 ) -> Result<(), GpuError> {
-    let mut scratch = Scratch::default();
+    let mut stream = Stream::default();
     for (part, target) in parts {
         for chunk in Chunk::of(plan, vec![part], STAGING_N_BYTES) {
-            let write = |at: usize, bytes: &[u8]| device.queue.write_buffer(&target, chunk.offset + at as u64, bytes);
-            let uploaded = device.guard(|| "uploading weights".into(), || chunk.read(plan, &mut scratch, write))?;
-            uploaded.map_err(|e| GpuError::File { reason: e.to_string() })?;
+            stream.send(device, plan, &chunk, &target).await?;
         }
     }
     Ok(())
+}
+
+/// Uploads where there is one thread, which must not fill the browser's memory with what the device has not taken yet.
+#[cfg(target_arch = "wasm32")]
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    scratch: Scratch,
+    /// Bytes that were sent since the device had taken all.
+    n_sent: u64,
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Stream {
+    /// Sends `chunk` to its place in `target`. Whether it then waited until the device had taken all.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the device is lost.
+    pub(crate) async fn send(
+        &mut self,
+        device: &Device,
+        plan: &Plan,
+        chunk: &Chunk,
+        target: &wgpu::Buffer,
+    ) -> Result<bool, GpuError> {
+        /// A device takes so much in some hundredths of a second.
+        const MAX_ON_THE_WAY: u64 = 64 << 20;
+
+        let write = |at: usize, bytes: &[u8]| device.queue.write_buffer(target, chunk.offset + at as u64, bytes);
+        let read = device.guard(|| "uploading weights".into(), || chunk.read(plan, &mut self.scratch, write))?;
+        read.map_err(|e| GpuError::File { reason: e.to_string() })?;
+        self.n_sent += chunk.n_bytes;
+        let is_full = self.n_sent >= MAX_ON_THE_WAY;
+        if is_full {
+            device.wait_async().await?;
+            self.n_sent = 0;
+        }
+        Ok(is_full)
+    }
 }

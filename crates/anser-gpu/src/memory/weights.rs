@@ -111,18 +111,18 @@ impl Request {
 
     /// Allocates memory for the weights, each block's when the one before is being uploaded already. Without a budget, if
     /// the device has too little memory, as much of it is used as it has. `compile` is called once the layout is known.
-    fn load(&self, compile: impl FnOnce(&WeightLayout) -> Ahead, stop: &AtomicBool) -> Result<Weights, GpuError> {
+    async fn load(&self, compile: impl FnOnce(&WeightLayout) -> Ahead, stop: &AtomicBool) -> Result<Weights, GpuError> {
         let kinds = self.kinds();
         let (mut layout, mut order) = self.lay_out(self.limits.budget, &kinds)?;
         let ahead = compile(&layout);
         let (mut granted, mut is_short, mut tries_least) = (0, false, false);
         let (residency, memory) = loop {
-            match self.allocate(&layout, &order, &mut granted, stop) {
+            match self.allocate(&layout, &order, &mut granted, stop).await {
                 Ok(loading) => break loading,
                 Err(GpuError::OutOfMemory { .. }) if self.limits.budget.is_none() => {
                     // The device frees the dropped buffers when it is polled; an eighth of them stays for states and steps, if that
                     // is possible.
-                    self.device.wait()?;
+                    self.device.wait_async().await?;
                     (layout, order) = match self.lay_out(Some(granted - granted.div_ceil(8)), &kinds) {
                         Err(GpuError::Budget { least, .. }) if !tries_least => {
                             tries_least = true;
@@ -141,7 +141,7 @@ impl Request {
 
     /// Starts uploading, and allocates the memory of each buffer. `granted` becomes the number of bytes that the device
     /// granted before it refused.
-    fn allocate(
+    async fn allocate(
         &self,
         layout: &WeightLayout,
         order: &Order,
@@ -158,30 +158,35 @@ impl Request {
             on_progress: self.on_progress.clone(),
         })?;
         *granted = 0;
-        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let mut create = |size| {
-            if stop.load(Ordering::Relaxed) {
-                return Err(GpuError::Cancelled);
-            }
-            if self.limits.device_n_bytes.is_some_and(|most| *granted + size > most) {
-                let adapter = self.device.report().name.clone();
-                return Err(GpuError::OutOfMemory { adapter, what: "weights".into() });
-            }
-            let buffer = self.device.create_buffer("weights", size, usage)?;
-            *granted += size;
-            Ok(buffer)
-        };
-        let slots = order.slots().map(&mut create).collect::<Result<Vec<_>, GpuError>>()?;
+        let mut slots = vec![];
+        for size in order.slots() {
+            slots.push(self.create(size, granted, stop).await?);
+        }
         let mut memory = vec![];
         for buffer in 0..order.n_buffers() {
             let target = match order.placement(buffer) {
-                Placement::Resident => create(order.size(buffer))?,
+                Placement::Resident => self.create(order.size(buffer), granted, stop).await?,
                 Placement::Slot(slot) => slots[slot].clone(),
             };
-            residency.provide(target.clone())?;
+            residency.provide(target.clone()).await?;
             memory.push(target);
         }
         Ok((residency, memory))
+    }
+
+    /// A buffer of weights, which adds to what was `granted`.
+    async fn create(&self, size: u64, granted: &mut u64, stop: &AtomicBool) -> Result<wgpu::Buffer, GpuError> {
+        if stop.load(Ordering::Relaxed) {
+            return Err(GpuError::Cancelled);
+        }
+        if self.limits.device_n_bytes.is_some_and(|most| *granted + size > most) {
+            let adapter = self.device.report().name.clone();
+            return Err(GpuError::OutOfMemory { adapter, what: "weights".into() });
+        }
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = self.device.create_buffer_async("weights", size, usage).await?;
+        *granted += size;
+        Ok(buffer)
     }
 }
 
@@ -205,7 +210,7 @@ impl Loading {
     /// # Errors
     /// If the budget is too small.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn start(
+    pub(crate) async fn start(
         request: Request,
         compile: impl FnOnce(&WeightLayout) -> Ahead + Send + 'static,
     ) -> Result<Loading, GpuError> {
@@ -213,7 +218,7 @@ impl Loading {
         let (shared, device) = (Arc::new(Shared::default()), request.device.clone());
         let loading = shared.clone();
         let load = move || {
-            let load = || request.load(compile, &loading.stop);
+            let load = || pollster::block_on(request.load(compile, &loading.stop));
             // Whoever waits must hear of a panic, too.
             let loaded = std::panic::catch_unwind(std::panic::AssertUnwindSafe(load));
             let loaded = loaded.unwrap_or_else(|_| Err(request.device.failed("loading", "a thread panicked")));
@@ -230,11 +235,14 @@ impl Loading {
     /// # Errors
     /// If the weights do not fit, or the device is lost.
     #[cfg(target_arch = "wasm32")]
-    pub(crate) fn start(request: Request, compile: impl FnOnce(&WeightLayout) -> Ahead) -> Result<Loading, GpuError> {
+    pub(crate) async fn start(
+        request: Request,
+        compile: impl FnOnce(&WeightLayout) -> Ahead,
+    ) -> Result<Loading, GpuError> {
         request.check()?;
         let shared = Arc::new(Shared::default());
         // It is set here only.
-        let _ = shared.weights.set(Ok(request.load(compile, &shared.stop)?));
+        let _ = shared.weights.set(Ok(request.load(compile, &shared.stop).await?));
         Ok(Loading { shared })
     }
 

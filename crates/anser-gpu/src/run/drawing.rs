@@ -17,6 +17,7 @@ use super::sampling::{DrawnToken, Memory, drawn_tokens, largest_row_n_bytes};
 use crate::compile::dispatch::Binding;
 use crate::compile::schedule::Reads;
 use crate::compile::target::Target;
+use crate::device::faults::Watch;
 use crate::device::mapping::Mapping;
 use crate::error::GpuError;
 use crate::kernels::sample::{MAX_VOCAB, N_SEEDS};
@@ -175,6 +176,12 @@ impl Drawing {
         }
     }
 
+    /// The slots that get the states of steps ahead. Who drops a drawing without [`Gpu::finish_drawing`] frees them, and the sequences that
+    /// are in it stand after their last drawn tokens.
+    pub fn spares(&self) -> impl Iterator<Item = SlotId> {
+        self.rows.iter().map(|row| row.spare)
+    }
+
     /// Bytes of the tokens of a step.
     fn places_n_bytes(&self) -> u64 {
         (size_of::<DrawnToken>() * self.rows.len()) as u64
@@ -185,6 +192,7 @@ impl Drawing {
 #[derive(Debug)]
 struct Flight {
     mapping: Mapping,
+    watch: Watch,
     half: usize,
     /// The number of steps submitted before it.
     step: usize,
@@ -209,6 +217,7 @@ impl Gpu {
     ///
     /// # Errors
     /// An unknown slot or one that occurs twice, an unknown token, or a lost device.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn start_drawing(&mut self, drawers: Vec<Drawer>) -> Result<Option<Drawing>, GpuError> {
         let n_rows = drawers.len();
         self.start_drawing_with_room(drawers, n_rows)
@@ -219,7 +228,17 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::start_drawing`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn start_drawing_with_room(
+        &mut self,
+        drawers: Vec<Drawer>,
+        n_rows: usize,
+    ) -> Result<Option<Drawing>, GpuError> {
+        pollster::block_on(self.start_drawing_with_room_async(drawers, n_rows))
+    }
+
+    /// [`Gpu::start_drawing_with_room`], for where nothing may block.
+    pub async fn start_drawing_with_room_async(
         &mut self,
         drawers: Vec<Drawer>,
         n_rows: usize,
@@ -238,7 +257,7 @@ impl Gpu {
         let fits = self.max_rows().iter().all(|&max| n_rows <= max)
             && n_vocab <= MAX_VOCAB
             && n_bytes <= self.states.max_binding_n_bytes();
-        if weights.streams() || !fits || !self.device.draws() || !self.has_table()? {
+        if weights.streams() || !fits || !self.device.draws() || !self.has_table().await? {
             return Ok(None);
         }
         let none_if_full = |error| match error {
@@ -306,14 +325,14 @@ impl Gpu {
     }
 
     fn drop_spares(&mut self, drawing: &Drawing) {
-        drawing.rows.iter().for_each(|row| self.drop_state(row.spare));
+        drawing.spares().for_each(|spare| self.drop_state(spare));
     }
 
     /// Uploads the embedding table unless that was tried before; tells whether it is there.
-    fn has_table(&mut self) -> Result<bool, GpuError> {
+    async fn has_table(&mut self) -> Result<bool, GpuError> {
         if matches!(self.sampling.table, Table::NotAskedFor) {
             let max_binding_n_bytes = self.states.max_binding_n_bytes();
-            self.sampling.table = match EmbedTable::new(&self.plan, &self.device, max_binding_n_bytes) {
+            self.sampling.table = match EmbedTable::new(&self.plan, &self.device, max_binding_n_bytes).await {
                 Ok(Some(table)) => Table::There(table),
                 Ok(None) => {
                     log::info!("tokens are drawn on the host: the embedding table is of a type that is decoded there");
@@ -354,6 +373,7 @@ impl Gpu {
         drawing.ahead = if goes_on { self.submit_drawing(drawing).ok() } else { None };
         let staging = &drawing.staging[flight.half];
         flight.mapping.finish(&self.device).await?;
+        flight.watch.finish(&self.device).await?;
         let tokens = {
             let view = staging.get_mapped_range(..drawing.places_n_bytes());
             drawn_tokens(&view.map_err(|e| self.device.failed("reading drawn tokens", &e.to_string()))?)
@@ -413,12 +433,12 @@ impl Gpu {
             }
             self.device.queue.submit([encoder.finish()])
         };
-        let submission = self.device.guard(|| "reading logits".into(), copy)?;
+        let submitted = self.device.watch(|| "reading logits".into(), copy)?;
         let mut logits = vec![];
         let take = |bytes: &[u8]| {
             logits = bytes.chunks_exact(row_n_bytes as usize).map(bytemuck::pod_collect_to_vec).collect();
         };
-        crate::device::mapping::read(&self.device, &staging, n_bytes, submission, take).await?;
+        crate::device::mapping::read(&self.device, &staging, n_bytes, submitted, take).await?;
         for (logits, &row) in logits.iter_mut().zip(rows) {
             // Until a sequence has drawn a token, its row has the logits of another one.
             if drawing.rows.get(row).is_none_or(|row| !row.has_drawn) {
@@ -479,7 +499,8 @@ impl Gpu {
             self.device.queue.write_buffer(&drawing.memory.seeds, offset, bytemuck::cast_slice(&seeds));
         }
         let commands = steps.recorder.take(half)?;
-        let submission = self.device.guard(|| "a step".into(), || self.device.queue.submit([commands]))?;
+        let submit = || self.device.queue.submit([commands]);
+        let (submission, watch) = self.device.watch(|| "a step".into(), submit)?;
         self.sampling.next = Some(passages.into_iter().map(Passage::turned).collect());
         for row in drawing.rows.iter().filter(|row| !row.draws()) {
             self.states.advance(row.spare);
@@ -488,7 +509,7 @@ impl Gpu {
         drawing.n_steps += 1;
         let n_bytes = drawing.places_n_bytes();
         let mapping = Mapping::start(&drawing.staging[half], wgpu::MapMode::Read, n_bytes, submission);
-        Ok(Flight { mapping, half, step: step_now })
+        Ok(Flight { mapping, watch, half, step: step_now })
     }
 
     /// Binds the kernels around steps of `target`.

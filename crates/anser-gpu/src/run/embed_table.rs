@@ -24,23 +24,27 @@ pub(crate) struct EmbedTable {
 
 impl EmbedTable {
     /// Uploads the table of `plan`; `None` if it has none that the device can decode exactly.
-    pub(super) fn new(plan: &Plan, device: &Device, max_binding_n_bytes: u64) -> Result<Option<EmbedTable>, GpuError> {
+    pub(super) async fn new(
+        plan: &Plan,
+        device: &Device,
+        max_binding_n_bytes: u64,
+    ) -> Result<Option<EmbedTable>, GpuError> {
         let Some((id, out)) = table_of(plan) else { return Ok(None) };
         let table = plan.weight(id);
         let layout = quant::layout(table);
         let rows = usize::try_from(max_binding_n_bytes / layout.row_n_bytes as u64).unwrap_or(usize::MAX).max(1);
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
-        let part = |start: usize| {
+        let mut parts = vec![];
+        for start in (0..table.n_rows()).step_by(rows) {
             let range = start..(start + rows).min(table.n_rows());
             let n_bytes = range.len() as u64 * layout.row_n_bytes as u64;
-            Ok((range, device.create_buffer(table.name(), n_bytes, usage)?))
-        };
-        let parts = (0..table.n_rows()).step_by(rows).map(part).collect::<Result<Vec<_>, GpuError>>()?;
+            parts.push((range, device.create_buffer_async(table.name(), n_bytes, usage).await?));
+        }
         let part = |(rows, buffer): &(Range<usize>, wgpu::Buffer)| {
             let form = PartForm::Matrix(layout);
             (Part { weight: id.index(), rows: rows.clone(), form, offset: 0 }, buffer.clone())
         };
-        upload(device, plan, parts.iter().map(part))?;
+        upload(device, plan, parts.iter().map(part)).await?;
         Ok(Some(EmbedTable { layout, n_cols: table.n_cols(), parts, out }))
     }
 

@@ -123,6 +123,7 @@ impl Gpu {
     ///
     /// # Errors
     /// If the device is lost, its memory holds no state, or a limit is too small.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn new(plan: Arc<Plan>, device: &Arc<Device>, options: GpuOptions) -> Result<Gpu, GpuError> {
         Gpu::load(plan, device, options, None)
     }
@@ -131,7 +132,22 @@ impl Gpu {
     ///
     /// # Errors
     /// As [`Gpu::new`].
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn load(
+        plan: Arc<Plan>,
+        device: &Arc<Device>,
+        options: GpuOptions,
+        on_progress: Option<OnProgress>,
+    ) -> Result<Gpu, GpuError> {
+        pollster::block_on(Gpu::load_async(plan, device, options, on_progress))
+    }
+
+    /// [`Gpu::load`], for where nothing may block. A browser has no threads for the background: there it returns when all weights are on
+    /// the device, and what goes wrong is its error.
+    ///
+    /// # Errors
+    /// As [`Gpu::new`].
+    pub async fn load_async(
         plan: Arc<Plan>,
         device: &Arc<Device>,
         options: GpuOptions,
@@ -168,7 +184,7 @@ impl Gpu {
             Ahead::start(&compiler, [distinct(&kernels_of(1, true)), distinct(&later)])
         };
         let request = Request { plan: plan.clone(), device: device.clone(), limits, on_progress };
-        let weights = Loading::start(request, compile)?;
+        let weights = Loading::start(request, compile).await?;
         let states = States::new(&plan, device, max_binding_n_bytes)?;
         let buffers = Buffers::new(&plan, device, max_binding_n_bytes)?;
         let (device, programs, staging, recording) = (device.clone(), HashMap::new(), None, None);
@@ -196,8 +212,13 @@ impl Gpu {
     /// A lost device, or a file that cannot be read or has changed.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait_until_resident(&self) -> Result<(), GpuError> {
+        pollster::block_on(self.wait_until_resident_async())
+    }
+
+    /// [`Gpu::wait_until_resident`], for where nothing may block.
+    pub async fn wait_until_resident_async(&self) -> Result<(), GpuError> {
         self.weights.get()?.residency.wait()?;
-        self.device.wait()
+        self.device.wait_async().await
     }
 
     /// Runs each kernel in the shape of this number among its candidates, or in the first if it has fewer; with `None` in the one

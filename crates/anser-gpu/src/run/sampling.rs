@@ -296,10 +296,10 @@ pub fn draw_rows(device: &Device, logits: &[f32], rows: &[(&DrawOptions, u32)]) 
         encoder.copy_buffer_to_buffer(&memory.places, 0, &staging, 0, n_bytes);
         device.queue.submit([encoder.finish()])
     };
-    let submission = device.guard(|| "drawing".into(), submit)?;
+    let submitted = device.watch(|| "drawing".into(), submit)?;
     let mut tokens = vec![];
     let take = |bytes: &[u8]| tokens = drawn_tokens(bytes);
-    pollster::block_on(crate::device::mapping::read(device, &staging, n_bytes, submission, take))?;
+    pollster::block_on(crate::device::mapping::read(device, &staging, n_bytes, submitted, take))?;
     Ok(tokens)
 }
 

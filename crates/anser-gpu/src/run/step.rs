@@ -141,17 +141,21 @@ impl Gpu {
             recording.commands = Some(record());
             Ok(submission)
         };
-        let submission = self.device.guard(|| "a step".into(), submit)??;
+        let (submission, mut watch) = self.device.watch(|| "a step".into(), submit)?;
+        let submission = submission?;
         let n_bytes = reads_n_bytes + 4 * witnesses.len() as u64;
         match staging.filter(|_| n_bytes > 0) {
             None => {
-                self.device.check()?;
+                watch.finish(&self.device).await?;
                 look(self, &vec![&[][..]; step.reads.len()], &[]);
             }
             Some(staging) => {
                 let copy = || self.copy_witnesses(witnesses, &staging, reads_n_bytes);
-                let copied =
-                    if witnesses.is_empty() { None } else { Some(self.device.guard(|| "a step".into(), copy)?) };
+                let mut last = submission;
+                if !witnesses.is_empty() {
+                    let (copied, of_copies) = self.device.watch(|| "a step".into(), copy)?;
+                    (last, watch) = (copied, watch.and(of_copies));
+                }
                 let take = |bytes: &[u8]| {
                     let of = |range: Range<u64>| numbers(&bytes[range.start as usize..range.end as usize]);
                     let values: Vec<Cow<[f32]>> =
@@ -159,8 +163,7 @@ impl Gpu {
                     let values: Vec<&[f32]> = values.iter().map(|value| &**value).collect();
                     look(self, &values, &of(reads_n_bytes..n_bytes));
                 };
-                crate::device::mapping::read(&self.device, &staging, n_bytes, copied.unwrap_or(submission), take)
-                    .await?;
+                crate::device::mapping::read(&self.device, &staging, n_bytes, (last, watch), take).await?;
             }
         }
         self.recording = Some(recording);

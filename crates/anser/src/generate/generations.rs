@@ -4,6 +4,7 @@ use super::text::Text;
 use super::{FinishReason, GenerateOptions, Piece};
 use crate::error::Error;
 use crate::model::Model;
+use crate::now::now;
 use crate::rows::{Proposals, RowEvent, RowEventKind, RowId, RowTask, Rows};
 use crate::session::{Session, Want};
 use std::collections::VecDeque;
@@ -36,14 +37,27 @@ impl Model {
         prompts: &'a mut [(&mut Session, &[u32])],
         options: &[GenerateOptions],
     ) -> Result<Generations<'a>, Error> {
+        self.may_block()?;
+        now(self.generate_batch_async(prompts, options))
+    }
+
+    /// [`Model::generate_batch`], for where nothing may block: [`Generations::next_async`] gives the pieces.
+    ///
+    /// # Errors
+    /// As [`Model::generate_batch`].
+    pub async fn generate_batch_async<'a>(
+        &self,
+        prompts: &'a mut [(&mut Session, &[u32])],
+        options: &[GenerateOptions],
+    ) -> Result<Generations<'a>, Error> {
         let prompts = prompts.iter_mut().map(|(session, prompt)| (&mut **session, *prompt)).collect();
-        Generations::start(self, prompts, options)
+        Generations::start(self, prompts, options).await
     }
 }
 
 impl<'a> Generations<'a> {
     /// Reads the prompts.
-    pub(super) fn start(
+    pub(super) async fn start(
         model: &Model,
         prompts: Vec<(&'a mut Session, &[u32])>,
         options: &[GenerateOptions],
@@ -62,7 +76,7 @@ impl<'a> Generations<'a> {
             true => ControlFlow::Break(()),
             false => ControlFlow::Continue(()),
         };
-        rows.read_prompts(Want::LOGITS, progress)?;
+        rows.read_prompts(Want::LOGITS, progress).await?;
         Ok(Generations { rows, ids, ready: VecDeque::new(), failed: false })
     }
 
@@ -95,6 +109,29 @@ impl<'a> Generations<'a> {
         Ok(texts)
     }
 
+    /// The next piece and the index of its prompt, for where nothing may block; `None` once all texts have ended.
+    ///
+    /// # Errors
+    /// What a device or the drawing of a token fails with; the generations have ended then.
+    pub async fn next_async(&mut self) -> Option<Result<(usize, Piece), Error>> {
+        if self.failed {
+            return None;
+        }
+        let step = self.advance().await;
+        self.failed = step.is_err();
+        step.transpose()
+    }
+
+    /// Ends the generations where they are, for where nothing may block: every session stands after the last token drawn for it, with the
+    /// logits of the one before. If they are only dropped, a browser's GPU keeps these logits, and a session whose next prompt is
+    /// empty has to read a token first.
+    ///
+    /// # Errors
+    /// A lost device.
+    pub async fn finish_async(mut self) -> Result<(), Error> {
+        self.rows.rest_device_async().await
+    }
+
     /// The text of a generation that has only one.
     pub(super) fn only(&self) -> Option<&Text> {
         self.rows.text(*self.ids.first()?)
@@ -106,9 +143,9 @@ impl<'a> Generations<'a> {
     }
 
     /// Draws tokens until there is a piece to return or all texts have ended.
-    fn advance(&mut self) -> Result<Option<(usize, Piece)>, Error> {
+    async fn advance(&mut self) -> Result<Option<(usize, Piece)>, Error> {
         while self.ready.is_empty() && self.rows.n_going() > 0 {
-            for RowEvent { row, kind } in self.rows.step(usize::MAX)? {
+            for RowEvent { row, kind } in self.rows.step_async(usize::MAX).await? {
                 match kind {
                     RowEventKind::Text(piece) => {
                         // Rows are numbered in the order of the prompts.
@@ -123,7 +160,7 @@ impl<'a> Generations<'a> {
             }
         }
         if self.rows.n_going() == 0 {
-            self.rows.rest_device()?;
+            self.rows.rest_device_async().await?;
         }
         Ok(self.ready.pop_front())
     }
@@ -133,11 +170,9 @@ impl Iterator for Generations<'_> {
     type Item = Result<(usize, Piece), Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.failed {
-            return None;
+        if let Err(error) = self.rows.model().may_block() {
+            return Some(Err(error));
         }
-        let step = self.advance();
-        self.failed = step.is_err();
-        step.transpose()
+        now(async { Ok(self.next_async().await) }).unwrap_or_else(|error| Some(Err(error)))
     }
 }

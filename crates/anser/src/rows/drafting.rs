@@ -190,7 +190,7 @@ impl TimedStep {
 
 impl<S: BorrowMut<Session>> Rows<S> {
     /// Proposes tokens for the rows `ids`, whose last tokens are read in the next step.
-    pub(super) fn propose(&mut self, ids: &[RowId]) -> Result<BTreeMap<RowId, Proposal>, Error> {
+    pub(super) async fn propose(&mut self, ids: &[RowId]) -> Result<BTreeMap<RowId, Proposal>, Error> {
         let mut proposals = BTreeMap::new();
         let mut drafts: Vec<Model> = vec![];
         for id in ids {
@@ -206,13 +206,13 @@ impl<S: BorrowMut<Session>> Rows<S> {
             }
         }
         for draft in drafts {
-            self.propose_by(&draft, ids, &mut proposals)?;
+            self.propose_by(&draft, ids, &mut proposals).await?;
         }
         Ok(proposals)
     }
 
     /// Adds what the draft model `draft` proposes for those of the rows `ids` that use it and have no proposal yet.
-    fn propose_by(
+    async fn propose_by(
         &mut self,
         draft: &Model,
         ids: &[RowId],
@@ -249,7 +249,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
             drafting.sampler.follow(&text.sampler);
             drafters.push(Drafter { id, drafting, n_wanted, proposed: vec![] });
         }
-        let drawn = if drafters.is_empty() { Ok(()) } else { draw(draft, &pace, &mut drafters) };
+        let drawn = if drafters.is_empty() { Ok(()) } else { draw(draft, &pace, &mut drafters).await };
         let mut n_drafted = 0;
         for Drafter { id, drafting, proposed, .. } in drafters {
             if let Some((_, text)) = self.rows.get_mut(&id).and_then(Row::session_and_text) {
@@ -267,7 +267,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
 }
 
 /// Has the draft model read what it has not read of the texts of `drafters`, and draw the tokens that they want.
-fn draw(draft: &Model, pace: &Mutex<DraftPace>, drafters: &mut [Drafter]) -> Result<(), Error> {
+async fn draw(draft: &Model, pace: &Mutex<DraftPace>, drafters: &mut [Drafter]) -> Result<(), Error> {
     for Drafter { drafting, .. } in drafters.iter_mut().filter(|drafter| drafter.drafting.session.is_none()) {
         match draft.session() {
             Ok(session) => drafting.session = Some(session),
@@ -276,7 +276,7 @@ fn draw(draft: &Model, pace: &Mutex<DraftPace>, drafters: &mut [Drafter]) -> Res
         }
     }
     let mut stopwatch = Stopwatch::start();
-    let mut n_read = catch_up(draft, drafters)?;
+    let mut n_read = catch_up(draft, drafters).await?;
     // For a text of which the draft model has more to read it proposes nothing in this step.
     for Drafter { drafting, n_wanted, .. } in drafters.iter_mut() {
         if drafting.is_off || !drafting.unread.is_empty() {
@@ -295,13 +295,13 @@ fn draw(draft: &Model, pace: &Mutex<DraftPace>, drafters: &mut [Drafter]) -> Res
             return Ok(());
         }
         n_read = parts.len();
-        feed_step(&mut parts)?;
+        feed_step(&mut parts).await?;
     }
 }
 
 /// Has the draft model read what it has not read of the texts, the shortest first, as far as one step goes. Returns the number of
 /// tokens.
-fn catch_up(draft: &Model, drafters: &mut [Drafter]) -> Result<usize, Error> {
+async fn catch_up(draft: &Model, drafters: &mut [Drafter]) -> Result<usize, Error> {
     let step_len = draft.executor()?.preferred_step_len().min(MAX_CATCH_UP_LEN);
     let mut drafters: Vec<&mut Drafter> = drafters.iter_mut().collect();
     drafters.sort_by_key(|drafter| drafter.drafting.unread.len());
@@ -317,7 +317,7 @@ fn catch_up(draft: &Model, drafters: &mut [Drafter]) -> Result<usize, Error> {
             parts.push(Part { session, tokens: &unread[..len], want });
         }
     }
-    feed_step(&mut parts)?;
+    feed_step(&mut parts).await?;
     for (Drafter { drafting, .. }, len) in drafters.into_iter().zip(lengths) {
         drafting.unread.drain(..len);
     }

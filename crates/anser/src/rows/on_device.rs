@@ -3,6 +3,7 @@
 use super::{Row, RowId, Rows, Task};
 use crate::device::DrawerOf;
 use crate::error::Error;
+use crate::now::now;
 use crate::session::Session;
 use anser_gpu::{Drawing, DrawnFor};
 use std::borrow::BorrowMut;
@@ -83,13 +84,13 @@ impl<S: BorrowMut<Session>> Rows<S> {
     /// Takes the texts that have ended off the device, and brings those there that have begun. Where they do not fit, all leave
     /// the device and it begins anew with more rows. It also begins anew once at most half of its rows go on, since the time of a
     /// step depends on the number of rows that it began with.
-    pub(super) fn settle_device(&mut self) -> Result<(), Error> {
+    pub(super) async fn settle_device(&mut self) -> Result<(), Error> {
         if self.device.max_rows == 0 {
             return Ok(());
         }
         let n_rows = self.device.rows.len();
         if self.device.drawing.is_none() {
-            return self.start_drawing(None);
+            return self.start_drawing(None).await;
         }
         let on_device = self.device.rows.iter().flatten().copied();
         let ended: Vec<RowId> = on_device.filter(|id| self.rows.get(id).is_none_or(|row| !row.draws())).collect();
@@ -101,14 +102,14 @@ impl<S: BorrowMut<Session>> Rows<S> {
         let may_shrink = self.device.n_quiet_steps.is_none_or(|n| n >= MIN_QUIET_STEPS);
         self.device.n_quiet_steps = self.device.n_quiet_steps.map(|n| n + 1);
         if n_wanted > n_rows {
-            self.rest_device()?;
-            return self.start_drawing(Some(n_wanted.next_power_of_two()));
+            self.rest_device_async().await?;
+            return self.start_drawing(Some(n_wanted.next_power_of_two())).await;
         }
         if may_shrink && 2 * n_soon <= n_rows {
-            self.rest_device()?;
-            return self.start_drawing(None);
+            self.rest_device_async().await?;
+            return self.start_drawing(None).await;
         }
-        self.leave_device(&ended)?;
+        self.leave_device(&ended).await?;
         for id in joining {
             let Some(drawer) = self.rows.get(&id).and_then(Row::drawer) else { continue };
             let Some(drawing) = &mut self.device.drawing else { break };
@@ -122,7 +123,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
 
     /// Begins to draw on the device for the rows that it can draw for. `n_rows`: the rows to begin with, if there shall be more
     /// than these.
-    fn start_drawing(&mut self, n_rows: Option<usize>) -> Result<(), Error> {
+    async fn start_drawing(&mut self, n_rows: Option<usize>) -> Result<(), Error> {
         self.device.n_quiet_steps = n_rows.map(|_| 0);
         loop {
             let able = self.rows.iter().filter_map(|(&id, row)| Some((id, row.drawer()?)));
@@ -132,7 +133,8 @@ impl<S: BorrowMut<Session>> Rows<S> {
                 return Ok(());
             }
             let n_rows = n_rows.unwrap_or(0).clamp(ids.len(), self.device.max_rows);
-            if let Some(drawing) = self.model.executor_for_step()?.start_drawing(&drawers, n_rows)? {
+            let started = self.model.executor_for_step()?.start_drawing(&drawers, n_rows).await?;
+            if let Some(drawing) = started {
                 self.device.rows = ids.into_iter().map(Some).collect();
                 self.device.rows.resize(n_rows, None);
                 self.device.drawing = Some(drawing);
@@ -145,10 +147,10 @@ impl<S: BorrowMut<Session>> Rows<S> {
 
     /// Lets the device read the last tokens of its rows and draw the next ones. A row for which it can draw none leaves it, and
     /// the host reads that row's token.
-    pub(super) fn draw_on_device(&mut self) -> Result<Vec<(RowId, u32)>, Error> {
+    pub(super) async fn draw_on_device(&mut self) -> Result<Vec<(RowId, u32)>, Error> {
         let n_left = self.device.rows.iter().flatten().filter_map(|id| Some(self.rows.get(id)?.text()?.n_left())).max();
         let Some((drawing, n_left)) = self.device.drawing.as_mut().zip(n_left) else { return Ok(vec![]) };
-        let drawn = self.model.executor_for_step()?.draw(drawing, n_left > 1)?;
+        let drawn = self.model.executor_for_step()?.draw(drawing, n_left > 1).await?;
         let (mut tokens, mut halted) = (vec![], vec![]);
         for (id, drawn) in self.device.rows.iter().zip(drawn).filter_map(|(id, drawn)| Some(((*id)?, drawn))) {
             match drawn {
@@ -166,7 +168,7 @@ impl<S: BorrowMut<Session>> Rows<S> {
         }
         // The host reads the tokens that the device could not read (in f32 if numbers exceeded f16). If it cannot draw one
         // either, its error says what is wrong with the logits.
-        self.leave_device(&halted)?;
+        self.leave_device(&halted).await?;
         for id in halted {
             if let Some(row) = self.rows.get_mut(&id) {
                 row.session_mut().set_logits(vec![]);
@@ -176,11 +178,11 @@ impl<S: BorrowMut<Session>> Rows<S> {
     }
 
     /// Takes rows off the device, and the logits of their last tokens back to the sessions.
-    pub(super) fn leave_device(&mut self, ids: &[RowId]) -> Result<(), Error> {
+    pub(super) async fn leave_device(&mut self, ids: &[RowId]) -> Result<(), Error> {
         let (places, ids): (Vec<usize>, Vec<RowId>) =
             ids.iter().filter_map(|&id| Some((self.device.place_of(id)?, id))).unzip();
         let Some(drawing) = self.device.drawing.as_mut().filter(|_| !places.is_empty()) else { return Ok(()) };
-        let logits = self.model.executor()?.leave_drawing(drawing, &places)?;
+        let logits = self.model.executor()?.leave_drawing(drawing, &places).await?;
         places.into_iter().for_each(|at| self.device.rows[at] = None);
         self.take_logits(ids.into_iter().zip(logits));
         Ok(())
@@ -192,11 +194,28 @@ impl<S: BorrowMut<Session>> Rows<S> {
     /// # Errors
     /// A lost device.
     pub fn rest_device(&mut self) -> Result<(), Error> {
+        self.model.may_block()?;
+        now(self.rest_device_async())
+    }
+
+    /// [`Rows::rest_device`], for where nothing may block. In a browser, call this before rows are dropped whose sessions go on: what is
+    /// dropped cannot wait, and leaves the logits of the last tokens on the device.
+    ///
+    /// # Errors
+    /// As [`Rows::rest_device`].
+    pub async fn rest_device_async(&mut self) -> Result<(), Error> {
         let Some(drawing) = self.device.drawing.take() else { return Ok(()) };
         let ids: Vec<RowId> = std::mem::take(&mut self.device.rows).into_iter().flatten().collect();
-        let logits = self.model.executor()?.finish_drawing(drawing)?;
+        let logits = self.model.executor()?.finish_drawing(drawing).await?;
         self.take_logits(ids.into_iter().zip(logits));
         Ok(())
+    }
+
+    /// Frees the memory for drawing on the device without waiting for it.
+    pub(super) fn abandon_device(&mut self) {
+        let Some(drawing) = self.device.drawing.take() else { return };
+        self.device.rows.clear();
+        drawing.spares().for_each(|slot| self.model.drop_state(slot));
     }
 
     /// Gives sessions the logits of the last tokens read on the device; none if the device drew no token from them.

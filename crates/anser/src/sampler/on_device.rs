@@ -1,11 +1,7 @@
 //! The data with which a device draws tokens as a sampler does.
 
-use super::{Sampler, seed_of_draw};
-#[cfg(not(target_arch = "wasm32"))]
-use {
-    super::SamplerOrder,
-    anser_gpu::{DrawOptions, Seeds},
-};
+use super::{Sampler, SamplerOrder, seed_of_draw};
+use anser_gpu::{DrawOptions, Seeds};
 
 impl Sampler {
     /// Whether a device that draws could draw the tokens that this sampler would draw: such a device has no typical-p, its
@@ -20,7 +16,6 @@ impl Sampler {
     }
 
     /// The options with which a device draws the tokens that this sampler would draw; `None` if it could not.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn on_device(&self) -> Option<DrawOptions> {
         let options = &self.options;
         self.draws_on_device().then(|| DrawOptions {
@@ -40,7 +35,6 @@ impl Sampler {
     }
 
     /// The random numbers of the draws to come.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn seeds(&self) -> Seeds {
         let mut rng = self.rng.clone();
         Seeds::new(move || seed_of_draw(&mut rng))

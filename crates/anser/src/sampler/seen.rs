@@ -36,7 +36,6 @@ impl Seen {
     }
 
     /// (token, count), sorted by token.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn counts(&self) -> &[(u32, f32)] {
         &self.counts
     }
