@@ -25,9 +25,6 @@ export interface Finished {
   tokens: Uint32Array;
 }
 
-/** Tokens of a prompt that are read between two looks at the signal. */
-const MAX_PROMPT_TOKENS = 128;
-
 /** The options as the engine reads them. @internal */
 export function wireOptions(options: GenerateOptions): WireGenerate {
   const { signal: _, ...wire } = options;
@@ -88,7 +85,7 @@ async function* steps(
     await connection.call("begin", { session, prompt: ids, options });
     begun = true;
     while (!signal?.aborted) {
-      const { end, ...step } = await connection.call("step", { session, maxPromptTokens: MAX_PROMPT_TOKENS });
+      const { end, ...step } = await connection.call("step", { session });
       for (const token of step.tokens) tokens.push(token.id);
       if (end) reason = end;
       yield step;

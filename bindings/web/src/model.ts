@@ -17,6 +17,10 @@ export interface LoadOptions {
   device?: DeviceChoice;
   /** Round no activations: slower, and as close to the model's formulas as floats are. */
   exact?: boolean;
+  /** A vocabulary file (`rwkv_vocab_v20230424.txt`, or JSON), for models that carry none: safetensors and `.pth` files. */
+  vocabulary?: ModelSource;
+  /** Bytes of GPU memory for weights; the others stream in every step. By default as many as there are. */
+  gpuMemory?: number;
   cache?: CacheChoice;
   /** Ask the browser never to remove what this site keeps. Some ask the user. */
   persist?: boolean;
@@ -33,15 +37,16 @@ const DEMO = "demo-q8_0.gguf";
 
 /** Loads a model into a worker of its own. */
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
-  const { signal, onProgress, device = "auto", cache = "auto", exact, wasm } = options;
-  const engine: EngineOptions = {};
+  const { signal, onProgress, device = "auto", cache = "auto", exact, gpuMemory, vocabulary, wasm } = options;
+  const engine: EngineOptions = { device };
   if (exact !== undefined) engine.exact = exact;
+  if (gpuMemory !== undefined) engine.gpuMemory = gpuMemory;
   // Whether it promises that is the browser's to say.
   if (options.persist) await navigator.storage?.persist?.().catch(() => false);
   const worker = options.worker?.() ?? new Worker(new URL("./worker/main.js", import.meta.url), { type: "module", name: "anser" });
   const connection = new Connection(worker);
   try {
-    const args = { source: wireSource(source), device, cache, engine, wasm: wasm === undefined ? null : absolute(wasm) };
+    const args = { source: wireSource(source), vocabulary: vocabulary === undefined ? null : wireSource(vocabulary), cache, engine, wasm: wasm === undefined ? null : absolute(wasm) };
     const progress = onProgress && ((progress: { phase: string }) => onProgress(progress as LoadProgress));
     return new Model(connection, await connection.call("load", args, { signal, onProgress: progress }));
   } catch (error) {

@@ -9,7 +9,9 @@ export type WireSource = { url: string } | { blob: Blob; name: string } | { opfs
 
 /** How the engine runs a model. */
 export interface EngineOptions {
+  device: DeviceChoice;
   exact?: boolean;
+  gpuMemory?: number;
 }
 
 /** A generation's options, as the engine reads them. */
@@ -30,7 +32,7 @@ export interface WireReply {
 
 /** All calls: arguments and result. `session` is a session's number. */
 export interface Calls {
-  load(args: { source: WireSource; device: DeviceChoice; cache: CacheChoice; engine: EngineOptions; wasm: string | null }): ModelInfo;
+  load(args: { source: WireSource; cache: CacheChoice; vocabulary: WireSource | null; engine: EngineOptions; wasm: string | null }): ModelInfo;
   encode(args: { text: string }): Uint32Array;
   decode(args: { ids: Uint32Array }): string;
   embed(args: { texts: string[]; options: EmbedOptions }): Float32Array[];
@@ -49,7 +51,7 @@ export interface Calls {
   fork(args: { session: number }): number;
   reset(args: { session: number }): void;
   begin(args: { session: number; prompt: Uint32Array; options: WireGenerate }): void;
-  step(args: { session: number; maxPromptTokens: number }): GenerationStep & { end?: FinishReason };
+  step(args: { session: number }): GenerationStep & { end?: FinishReason };
   finish(args: { session: number }): void;
   closeSession(args: { session: number }): void;
 }

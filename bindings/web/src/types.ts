@@ -7,8 +7,11 @@ export interface LoadProgress {
   total: number;
 }
 
-/** Where a model runs. `auto` takes a hardware GPU if there is one, else the processor. */
-export type DeviceChoice = "auto" | "webgpu" | "cpu";
+/**
+ * Where a model runs. `auto` takes a hardware GPU if there is one, else the processor; `webgpu:0` takes whatever the browser has, be it a
+ * GPU in software.
+ */
+export type DeviceChoice = "auto" | "webgpu" | `webgpu:${number}` | "cpu";
 
 /** Where a downloaded model is kept. `auto` keeps it in the origin's private file system if there is room, and goes on without if not. */
 export type CacheChoice = "auto" | "opfs" | "none";
@@ -45,6 +48,8 @@ export interface ModelInfo {
   nWeightBytes: number;
   /** The device and the reason for it, in one line. */
   device: string;
+  /** Whether that is a GPU. */
+  onGpu: boolean;
   /** How the model was trained on conversations. */
   template: ChatTemplate | null;
   hasTokenizer: boolean;

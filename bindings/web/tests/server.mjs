@@ -15,7 +15,8 @@ const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "applic
 export async function serve(folders) {
   const state = { requests: [], misbehave: null, url: "", close: () => {} };
   const server = createServer(async (request, response) => {
-    const { pathname } = new URL(request.url, "http://localhost");
+    const asked = new URL(request.url, "http://localhost").pathname;
+    const pathname = asked.endsWith("/") ? `${asked}index.html` : asked;
     state.requests.push({ path: pathname, range: request.headers.range ?? null, ifRange: request.headers["if-range"] ?? null });
     const odd = state.misbehave?.(request, response, pathname) ?? {};
     if (odd === true) return;

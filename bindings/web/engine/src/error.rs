@@ -13,6 +13,8 @@ pub fn code(error: &Error) -> &'static str {
         Error::NotFinite { .. } => "numbers",
         Error::Cancelled => "cancelled",
         error if error.is_out_of_memory() => "memory",
+        error if error.is_device_lost() => "lost",
+        Error::Gpu(_) => "device",
         // The enum may grow; what is not told apart has gone wrong in the engine.
         _ => "engine",
     }

@@ -3,10 +3,14 @@
 //! Numbers cross as typed arrays, options and reports as JSON. Nothing here waits for anything but the device: what a call does
 //! takes a step or less, so that the worker looks at its messages between any two calls. Errors are JavaScript errors with a `code`.
 
+// The compiler examines all types of wgpu, which are nested more than 128 levels deep.
+#![recursion_limit = "256"]
+
 mod error;
 mod file;
 mod model;
 mod options;
+mod progress;
 mod session;
 
 pub use error::code;

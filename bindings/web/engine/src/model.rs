@@ -1,11 +1,12 @@
 //! A loaded model.
 
-use crate::error::thrown;
+use crate::error::{refused, thrown};
 use crate::file::FileBuilder;
 use crate::options::{self, Embed, Load, Reply, Turn, parse, template_name};
+use crate::progress::Listener;
 use crate::session::Session;
-use anser::StateLayout;
 use anser::chat::{ChatTemplate, Message, Opening};
+use anser::{StateLayout, Tokenizer};
 use anser_format::ModelFile;
 use serde::Serialize;
 use wasm_bindgen::prelude::*;
@@ -30,6 +31,7 @@ struct Info<'a> {
     head_size: usize,
     n_weight_bytes: usize,
     device: &'a str,
+    on_gpu: bool,
     template: Option<&'static str>,
     has_tokenizer: bool,
     has_logits: bool,
@@ -58,23 +60,33 @@ struct Rendered {
 
 #[wasm_bindgen]
 impl Model {
-    /// Loads the model in `file`; `options` is JSON.
+    /// Loads the model in `file`; `options` is JSON. `progress(done, total)` hears of bytes that have become resident, and ends loading by
+    /// returning `true`. `vocabulary` is a vocabulary file, for models that carry none.
     ///
     /// # Errors
-    /// A file that is no model which can be run; options that are not known.
-    pub async fn load(file: FileBuilder, options: String) -> Result<Model, JsValue> {
-        let Load { exact } = parse("options", &options)?;
+    /// A file that is no model which can be run; options that are not known; a device that cannot be used or has no room.
+    pub async fn load(
+        file: FileBuilder,
+        options: String,
+        vocabulary: Option<Vec<u8>>,
+        progress: js_sys::Function,
+    ) -> Result<Model, JsValue> {
+        let load: Load = parse("options", &options)?;
+        let mut options = load.options().map_err(thrown)?;
+        let refuse = |e| refused(&format!("vocabulary: {e}"));
+        options.tokenizer = vocabulary.map(|bytes| Tokenizer::from_vocab_file(&bytes)).transpose().map_err(refuse)?;
         let (name, bytes) = file.finish()?;
         let file = ModelFile::from_bytes(&name, bytes).map_err(|e| thrown(e.into()))?;
-        let options = anser::Options { device: anser::Device::Cpu, n_threads: Some(1), exact, ..Default::default() };
-        let inner = anser::Model::from_file(file, &options).map_err(thrown)?;
+        let listener = Listener::new(progress);
+        options.on_load = Some(listener.on_load());
+        let inner = anser::Model::from_file_async(file, &options).await.map_err(thrown)?;
         Ok(Model { inner })
     }
 
     /// The model's name, sizes, device and state, as JSON.
     pub fn info(&self) -> String {
         let model = &self.inner;
-        let (config, layout) = (model.config(), model.state_layout());
+        let (config, layout, device) = (model.config(), model.state_layout(), model.device());
         let info = Info {
             name: model.name(),
             title: &model.plan().title,
@@ -84,7 +96,8 @@ impl Model {
             n_head: config.n_head,
             head_size: config.head_size,
             n_weight_bytes: model.plan().n_bytes_per_token(),
-            device: model.device(),
+            on_gpu: !device.starts_with("CPU"),
+            device,
             template: template_name(model.chat_template()),
             has_tokenizer: model.tokenizer().is_ok(),
             has_logits: model.check_has_logits().is_ok(),
@@ -128,7 +141,7 @@ impl Model {
         let options = embed.options(self.inner.usual_embed_options());
         let encode = |text: &String| self.inner.encode(text);
         let texts: Vec<Vec<u32>> = texts.iter().map(encode).collect::<Result<_, _>>().map_err(thrown)?;
-        self.inner.embed_batch(&texts, &options).map_err(thrown)
+        self.inner.embed_batch_async(&texts, &options).await.map_err(thrown)
     }
 
     /// The turns (JSON) as the model was trained on them, and the opening of the answer that follows, as JSON.

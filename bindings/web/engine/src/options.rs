@@ -23,8 +23,26 @@ fn without_place(message: &str) -> &str {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(crate) struct Load {
+    /// `auto`, `cpu`, `webgpu`, or `webgpu:NUMBER`, which takes a software adapter, too.
+    pub(crate) device: String,
     #[serde(default)]
     pub(crate) exact: bool,
+    /// The bytes of GPU memory for weights.
+    pub(crate) gpu_memory: Option<u64>,
+}
+
+impl Load {
+    /// The engine's options, without what hears of progress.
+    ///
+    /// Errors: a device that there is none of.
+    pub(crate) fn options(self) -> Result<anser::Options, anser::Error> {
+        let Load { device, exact, gpu_memory } = self;
+        let device = match device.strip_prefix("webgpu") {
+            Some(rest) => format!("gpu{rest}"),
+            None => device,
+        };
+        Ok(anser::Options { device: device.parse()?, n_threads: Some(1), exact, gpu_memory, ..Default::default() })
+    }
 }
 
 /// The sampler's options. What is missing is as in `SamplerOptions::default`.

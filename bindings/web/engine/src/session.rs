@@ -108,7 +108,7 @@ impl Session {
     pub async fn feed(&mut self, tokens: Vec<u32>, logits: String, hidden: String) -> Result<Fed, JsValue> {
         let want = Want { logits: which("logits", &logits)?, hidden: which("hidden", &hidden)? };
         let session = self.idle()?;
-        let inner = session.feed_for(&tokens, want, |_, _| ControlFlow::Continue(())).map_err(thrown)?;
+        let inner = session.feed_for_async(&tokens, want, |_, _| ControlFlow::Continue(())).await.map_err(thrown)?;
         Ok(Fed { inner })
     }
 
@@ -146,7 +146,7 @@ impl Session {
     /// # Errors
     /// A generation that has not ended; a model that computed numbers which are not finite.
     pub async fn state(&mut self) -> Result<Vec<f32>, JsValue> {
-        Ok(self.idle()?.state().map_err(thrown)?.data().to_vec())
+        Ok(self.idle()?.state_async().await.map_err(thrown)?.data().to_vec())
     }
 
     /// Continues from a state with the numbers `data`.
@@ -166,7 +166,7 @@ impl Session {
     /// As [`Session::state`].
     pub async fn save(&mut self) -> Result<Vec<u8>, JsValue> {
         let session = self.idle()?;
-        let state = session.state().map_err(thrown)?;
+        let state = session.state_async().await.map_err(thrown)?;
         session.model().state_to_bytes(&state, session.logits()).map_err(thrown)
     }
 
@@ -246,7 +246,7 @@ impl Session {
     /// No generation; the model computed numbers that are not finite.
     pub async fn step(&mut self, max_prompt_tokens: usize) -> Result<String, JsValue> {
         let Place::Generating(generating) = &mut self.place else { return Err(refused("no generation has begun")) };
-        generating.step(max_prompt_tokens).map(|progress| to_json(&progress))
+        generating.step(max_prompt_tokens).await.map(|progress| to_json(&progress))
     }
 
     /// Ends the generation, if there is one. The session stands after the last token drawn.
@@ -256,7 +256,7 @@ impl Session {
     pub async fn finish(&mut self) -> Result<(), JsValue> {
         match std::mem::replace(&mut self.place, Place::Lost) {
             Place::Generating(mut generating) => {
-                let session = generating.rows.leave(generating.id).map_err(thrown)?;
+                let session = generating.rows.leave_async(generating.id).await.map_err(thrown)?;
                 self.place = session.map_or(Place::Lost, Place::Idle);
             }
             place => self.place = place,
@@ -280,9 +280,9 @@ impl Session {
 }
 
 impl Generating {
-    fn step(&mut self, max_prompt_tokens: usize) -> Result<Progress, JsValue> {
+    async fn step(&mut self, max_prompt_tokens: usize) -> Result<Progress, JsValue> {
         let mut progress = Progress::default();
-        for event in self.rows.step(max_prompt_tokens).map_err(thrown)? {
+        for event in self.rows.step_async(max_prompt_tokens).await.map_err(thrown)? {
             match event.kind {
                 RowEventKind::Text(piece) => self.take_text(&piece.text, &mut progress),
                 RowEventKind::Token(drawn) => progress.tokens.push(self.drawn(drawn.id, drawn.likelihood)),

@@ -5,6 +5,7 @@ import { AnserError, asAnserError, cancelled } from "../errors.js";
 import type { Arguments, CallName, Calls, Progress, Result } from "../protocol.js";
 import type { Candidate, GenerationStep, FinishReason, ModelInfo } from "../types.js";
 import { openSource, type Source } from "./source.js";
+import { askForSubgroups } from "./subgroups.js";
 
 /** What a call has beside its arguments. */
 export interface Context {
@@ -14,8 +15,8 @@ export interface Context {
 
 type Handlers = { [K in CallName]: (args: Arguments<K>, context: Context) => Result<K> | Promise<Result<K>> };
 
-/** Tokens that are read between two looks at the messages. */
-const CHUNK_LEN = 128;
+/** Tokens that are read between two looks at the messages, on the processor and on a GPU. */
+const CHUNK_LEN = { cpu: 128, gpu: 1024 };
 /** Texts that are embedded between two looks at the messages. */
 const N_EMBEDDED = 16;
 /** Bytes of a file that move at once. */
@@ -59,8 +60,8 @@ export class Engine {
     fork: ({ session }) => this.#keep(this.#session(session).fork()),
     reset: ({ session }) => this.#session(session).reset(),
     begin: ({ session, prompt, options }) => this.#session(session).begin(prompt, JSON.stringify(options)),
-    step: async ({ session, maxPromptTokens }) => {
-      const json = await this.#session(session).step(maxPromptTokens);
+    step: async ({ session }) => {
+      const json = await this.#session(session).step(this.#chunkLen);
       return JSON.parse(json) as GenerationStep & { end?: FinishReason };
     },
     finish: ({ session }) => this.#session(session).finish(),
@@ -70,8 +71,8 @@ export class Engine {
     },
   };
 
-  async #load({ source, cache, engine, wasm, device }: Arguments<"load">, context: Context): Promise<ModelInfo> {
-    if (device === "webgpu") throw new AnserError("device", "this build of the package has no WebGPU executor: leave device out");
+  async #load({ source, cache, vocabulary, engine, wasm }: Arguments<"load">, context: Context): Promise<ModelInfo> {
+    askForSubgroups();
     const started = wasm === null ? init() : init({ module_or_path: wasm });
     // If the download fails first, nobody waits for it.
     started.catch(() => {});
@@ -80,8 +81,13 @@ export class Engine {
       await started.catch((thrown) => {
         throw new AnserError("engine", `the module of the engine cannot be loaded: ${String(thrown)}`, { cause: thrown });
       });
+      const words = vocabulary ? await readSmall(await openSource(vocabulary, cache, context)) : null;
       const builder = await read(file, context);
-      const model = await Model.load(builder, JSON.stringify(engine));
+      const tell = (loaded: number, total: number) => {
+        context.onProgress({ phase: "upload", loaded, total });
+        return context.signal.aborted;
+      };
+      const model = await Model.load(builder, JSON.stringify(engine), words, tell);
       this.#model = model;
       this.#info = { ...(JSON.parse(model.info()) as Omit<ModelInfo, "notices">), notices: file.notices };
       return this.#info;
@@ -101,7 +107,7 @@ export class Engine {
         await messages();
         if (signal.aborted) throw cancelled("feed");
       }
-      const end = Math.min(start + CHUNK_LEN, tokens.length);
+      const end = Math.min(start + this.#chunkLen, tokens.length);
       const wanted = (which: typeof logits) => (which === "last" && end < tokens.length ? "none" : which);
       const fed = await session.feed(tokens.subarray(start, end), wanted(logits), wanted(hidden));
       parts.push({ logits: fed.logits(), hidden: fed.hidden() });
@@ -130,6 +136,10 @@ export class Engine {
     return rows;
   }
 
+  get #chunkLen(): number {
+    return this.#info?.onGpu ? CHUNK_LEN.gpu : CHUNK_LEN.cpu;
+  }
+
   get #loaded(): Model {
     if (!this.#model) throw new AnserError("option", "no model is loaded");
     return this.#model;
@@ -148,16 +158,28 @@ export class Engine {
 }
 
 /** The whole file, in the engine's memory. */
-async function read(file: Source, { signal, onProgress }: Context): Promise<FileBuilder> {
+async function read(file: Source, { signal }: Context): Promise<FileBuilder> {
   const builder = new FileBuilder(file.name, file.nBytes);
-  let loaded = 0;
   for await (const piece of file.pieces(PIECE_N_BYTES)) {
     if (signal.aborted) throw cancelled(file.name);
     builder.push(piece);
-    loaded += piece.length;
-    onProgress({ phase: "upload", loaded, total: file.nBytes });
   }
   return builder;
+}
+
+/** The whole file. */
+async function readSmall(file: Source): Promise<Uint8Array> {
+  try {
+    const whole = new Uint8Array(file.nBytes);
+    let at = 0;
+    for await (const piece of file.pieces(PIECE_N_BYTES)) {
+      whole.set(piece, at);
+      at += piece.length;
+    }
+    return whole;
+  } finally {
+    file.close();
+  }
 }
 
 function joined(parts: Float32Array[]): Float32Array {

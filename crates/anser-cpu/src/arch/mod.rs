@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 pub(crate) mod pool;
+// WebAssembly with simd128 has better ones, which tests compare with these.
+#[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod portable;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod wasm32_simd128;

@@ -270,7 +270,7 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn repeat<const N: usize>(self, bytes: &[u8]) -> Pair {
-        const { assert!(N == 4 || N == 8) }
+        assert!(N == 4 || N == 8);
         let mut eight = [0; 8];
         match N {
             8 => {
