@@ -56,11 +56,11 @@ pub enum FormatError {
         /// What was being read.
         item: String,
         /// Where it starts, in bytes from the start of the file.
-        at: usize,
+        at: u64,
         /// How many bytes it needs.
         n_bytes: u64,
         /// How many bytes the file has from there on.
-        n_left: usize,
+        n_left: u64,
     },
     /// An entry of the header is not valid.
     #[error("{file}: {item}: {problem}")]
@@ -134,7 +134,7 @@ pub enum TensorProblem {
         /// The most that is allowed.
         limit: usize,
     },
-    /// The number of bytes does not fit in a `usize`.
+    /// The number of bytes is beyond what this machine can address.
     #[error("its size overflows: dimensions {shape:?} of {stored}")]
     TooLarge {
         /// Shape, slowest dimension first.
@@ -151,9 +151,9 @@ pub enum TensorProblem {
         /// Offset in the data section.
         offset: u64,
         /// Bytes that the tensor needs.
-        n_bytes: usize,
+        n_bytes: u64,
         /// Bytes that the data section has.
-        section_n_bytes: usize,
+        section_n_bytes: u64,
     },
     /// The data does not start at a multiple of the file's alignment.
     #[error("its offset {offset} is no multiple of the file's alignment {alignment}")]
@@ -177,19 +177,19 @@ pub enum TensorProblem {
         /// Shape, slowest dimension first.
         shape: Vec<usize>,
         /// Bytes that type and shape need.
-        expected: usize,
+        expected: u64,
         /// Bytes between the start and the end that the entry gives.
-        found: usize,
+        found: u64,
     },
     /// The data neither starts the data section nor follows that of another tensor.
     #[error("its data is at offsets {start} to {end}, but the tensor before it ends at {expected}")]
     Gap {
         /// Where the data starts, in bytes from the start of the data section.
-        start: usize,
+        start: u64,
         /// Where it ends.
-        end: usize,
+        end: u64,
         /// Where it should start.
-        expected: usize,
+        expected: u64,
     },
     /// The entry cannot be understood.
     #[error("its entry cannot be read: {message}")]

@@ -1,13 +1,16 @@
 //! A model, in one file or in several parts, and the tensors in it.
 
 mod replaced;
+mod tensor;
 
 pub use replaced::Replacement;
+pub use tensor::Tensor;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::bytes::FileBytes;
+use crate::bytes::{FileBytes, Head, ReadAt};
 use crate::error::{FormatError, TensorProblem};
 use crate::index::NameIndex;
 use crate::metadata::MetaValue;
@@ -15,8 +18,8 @@ use crate::metadata::MetaValue;
 use crate::parts;
 use crate::sniff::{Sniffed, sniff};
 use crate::stored::StoredType;
-use crate::strided::{Strided, row_major};
-use crate::tensor::{DType, TensorInfo, TensorView};
+use crate::strided::Strided;
+use crate::tensor::TensorInfo;
 use crate::{gguf, safetensors, torch};
 
 /// The format of a [`ModelFile`].
@@ -103,7 +106,7 @@ pub(crate) struct TensorEntry {
     /// Which part the tensor lies in.
     pub(crate) part: usize,
     /// Where the data starts, in bytes from the start of the part.
-    pub(crate) start: usize,
+    pub(crate) start: u64,
     /// Bytes of the elements; `None` if the size of such elements is not known.
     pub(crate) n_bytes: Option<usize>,
     /// How the elements lie, if not in row-major order; only floats and integers may lie so.
@@ -114,25 +117,22 @@ pub(crate) struct TensorEntry {
 
 impl TensorEntry {
     /// Where the data lies, in bytes from the start of the part; empty if its size is not known.
-    fn range(&self) -> Range<usize> {
+    fn range(&self) -> Range<u64> {
         let n_bytes = self.strided.as_ref().map(|strided| strided.span_n_bytes()).or(self.n_bytes);
-        self.start..self.start + n_bytes.unwrap_or(0)
+        self.start..self.start + n_bytes.unwrap_or(0) as u64
     }
 }
 
 impl ReadPart {
-    /// Reads the header of a file.
+    /// Reads the header of a file, and the small tensors of one that is not in memory.
     pub(crate) fn new(name: String, bytes: FileBytes) -> Result<ReadPart, FormatError> {
-        let parsed = match sniff(&bytes) {
-            Sniffed::Gguf => gguf::read(&name, &bytes)?,
-            Sniffed::Safetensors => safetensors::read(&name, &bytes)?,
-            Sniffed::Zip => torch::read_zip(&name, &bytes)?,
-            Sniffed::TorchLegacy => torch::read_legacy(&name, &bytes)?,
-            Sniffed::Other { found, advice } => return Err(FormatError::NotAModel { file: name, found, advice }),
-        };
+        let mut parsed = bytes.parse(&name, |head| parse(&name, head))?;
         match parsed.kind {
             FileKind::Gguf { .. } | FileKind::Safetensors => check_overlap(&name, &parsed.tensors)?,
             FileKind::Torch(_) => {} // Tensors may be views of one storage.
+        }
+        if bytes.in_memory().is_none() {
+            keep_small(&name, &bytes, &mut parsed.tensors)?;
         }
         Ok(ReadPart { part: Part { name, bytes }, parsed })
     }
@@ -140,6 +140,41 @@ impl ReadPart {
     pub(crate) fn name(&self) -> &str {
         &self.part.name
     }
+}
+
+/// Reads the header of the file called `name`.
+fn parse(name: &str, head: &Head) -> Result<Parsed, FormatError> {
+    let whole = || {
+        head.whole().ok_or_else(|| FormatError::NotAModel {
+            file: name.to_owned(),
+            found: "a PyTorch file that is not in memory",
+            advice: "read it into memory, or convert it to GGUF or safetensors, which are read piece by piece",
+        })
+    };
+    match sniff(head.bytes()) {
+        Sniffed::Gguf => gguf::read(name, head),
+        Sniffed::Safetensors => safetensors::read(name, head),
+        Sniffed::Zip => torch::read_zip(name, whole()?),
+        Sniffed::TorchLegacy => torch::read_legacy(name, whole()?),
+        Sniffed::Other { found, advice } => Err(FormatError::NotAModel { file: name.to_owned(), found, advice }),
+    }
+}
+
+/// Reads tensors as small as a model's vectors into memory: whoever needs them needs all of them, and has no way to wait or to fail there.
+fn keep_small(name: &str, bytes: &FileBytes, tensors: &mut [TensorEntry]) -> Result<(), FormatError> {
+    /// Six vectors in one tensor, of the largest models, in F32.
+    const MAX_N_BYTES: u64 = 128 << 10;
+
+    let mut scratch = vec![];
+    for entry in tensors {
+        let range = entry.range();
+        if !range.is_empty() && range.end - range.start <= MAX_N_BYTES {
+            let read = bytes.fetch(range, &mut scratch);
+            let read = read.map_err(|source| FormatError::Io { file: name.to_owned(), source })?;
+            entry.replaced = Some(read.into());
+        }
+    }
+    Ok(())
 }
 
 impl ModelFile {
@@ -197,6 +232,25 @@ impl ModelFile {
     /// If a part is not a model in a supported format or is damaged; if one is missing, or they do not belong together.
     pub fn from_parts(name: &str, parts: Vec<(String, Vec<u8>)>) -> Result<Arc<ModelFile>, FormatError> {
         let read = |(name, bytes)| ReadPart::new(name, FileBytes::Owned(bytes));
+        ModelFile::assemble(name.to_owned(), parts.into_iter().map(read).collect::<Result<_, _>>()?)
+    }
+
+    /// Validates a model in a GGUF or safetensors file that is read piece by piece; `name` is for messages. Only its header and its vectors are
+    /// kept in memory; matrices are read when they are needed ([`Tensor::fetch`]), which a GPU needs once. The processor computes with
+    /// files that are in memory or mapped.
+    ///
+    /// # Errors
+    /// If the file is not a model in one of these formats, is damaged, or cannot be read.
+    pub fn from_reader(name: &str, reader: Box<dyn ReadAt>) -> Result<Arc<ModelFile>, FormatError> {
+        ModelFile::from_readers(name, vec![(name.to_owned(), reader)])
+    }
+
+    /// [`ModelFile::from_reader`] for a model in several files, each with a name for messages, in the order of their numbers.
+    ///
+    /// # Errors
+    /// As [`ModelFile::from_reader`]; if a part is missing, or they do not belong together.
+    pub fn from_readers(name: &str, parts: Vec<(String, Box<dyn ReadAt>)>) -> Result<Arc<ModelFile>, FormatError> {
+        let read = |(name, reader)| ReadPart::new(name, FileBytes::Fetched(reader));
         ModelFile::assemble(name.to_owned(), parts.into_iter().map(read).collect::<Result<_, _>>()?)
     }
 
@@ -277,8 +331,14 @@ impl ModelFile {
     }
 
     /// Size of all parts in bytes.
-    pub fn n_bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.bytes.len()).sum()
+    pub fn n_bytes(&self) -> u64 {
+        self.parts.iter().map(|part| part.bytes.n_bytes()).sum()
+    }
+
+    /// Whether the elements of all tensors are mapped or in memory, as [`Tensor::bytes`] needs them; not those of
+    /// [`ModelFile::from_reader`].
+    pub fn is_in_memory(&self) -> bool {
+        self.parts.iter().all(|part| part.bytes.in_memory().is_some())
     }
 
     /// Whether the files on disk still have the size and the time of change that they had when they were opened. It asks
@@ -320,7 +380,7 @@ impl ModelFile {
     pub fn tensor(self: &Arc<Self>, name: &str) -> Option<Tensor> {
         let index = self.tensor_index.find(&self.tensors, tensor_name, name)?;
         let dtype = self.tensors[index].stored.computed()?;
-        Some(Tensor { file: Arc::clone(self), index, dtype, form: Form::AsStored })
+        Some(Tensor { file: Arc::clone(self), index, dtype, form: tensor::Form::AsStored })
     }
 
     /// The metadata value under `key`.
@@ -345,18 +405,34 @@ impl ModelFile {
         }
     }
 
-    /// The elements in row-major order.
-    pub(crate) fn entry_bytes<'a>(&'a self, entry: &'a TensorEntry) -> &'a [u8] {
-        let span = self.entry_span(entry);
-        entry.strided.as_ref().map_or(span, |strided| strided.bytes(span))
+    /// The elements in row-major order, if they are mapped or in memory.
+    pub(crate) fn entry_bytes<'a>(&'a self, entry: &'a TensorEntry) -> Option<&'a [u8]> {
+        let span = self.entry_span(entry)?;
+        Some(entry.strided.as_ref().map_or(span, |strided| strided.bytes(span)))
     }
 
-    /// The bytes from the first element to the end of the last one.
-    fn entry_span<'a>(&'a self, entry: &'a TensorEntry) -> &'a [u8] {
-        if let Some(bytes) = &entry.replaced {
-            return bytes;
+    /// The elements in row-major order, read if they are neither mapped nor in memory.
+    pub(crate) fn read_entry<'a>(&'a self, entry: &'a TensorEntry) -> Result<Cow<'a, [u8]>, FormatError> {
+        if let Some(bytes) = self.entry_bytes(entry) {
+            return Ok(Cow::Borrowed(bytes));
         }
-        &self.parts[entry.part].bytes[entry.range()] // In bounds: checked by the reader, and the length is fixed.
+        let mut scratch = vec![];
+        let Part { name, bytes } = &self.parts[entry.part];
+        let read = bytes.fetch(entry.range(), &mut scratch).map(<[u8]>::len);
+        let n_bytes = read.map_err(|source| FormatError::Io { file: name.clone(), source })?;
+        scratch.truncate(n_bytes);
+        let gathered = entry.strided.as_ref().map(|strided| strided.bytes(&scratch).to_vec());
+        Ok(Cow::Owned(gathered.unwrap_or(scratch)))
+    }
+
+    /// The bytes from the first element to the end of the last one, if they are mapped or in memory.
+    fn entry_span<'a>(&'a self, entry: &'a TensorEntry) -> Option<&'a [u8]> {
+        if let Some(bytes) = &entry.replaced {
+            return Some(bytes);
+        }
+        let Range { start, end } = entry.range();
+        // In bounds: checked by the reader, and the length is fixed.
+        self.parts[entry.part].bytes.in_memory().map(|bytes| &bytes[start as usize..end as usize])
     }
 }
 
@@ -369,189 +445,6 @@ impl std::fmt::Debug for ModelFile {
             .field("n_bytes", &self.n_bytes())
             .field("n_tensors", &self.tensors.len())
             .finish_non_exhaustive()
-    }
-}
-
-/// A tensor, of a type that the engine computes with, that keeps its file alive; cheap to clone.
-#[derive(Clone)]
-pub struct Tensor {
-    file: Arc<ModelFile>,
-    index: usize,
-    dtype: DType,
-    form: Form,
-}
-
-/// How a [`Tensor`] differs from what the file has under its name.
-#[derive(Clone)]
-enum Form {
-    /// Not at all.
-    AsStored,
-    /// The elements in another order.
-    Strided(Arc<Strided>),
-    /// Numbers that were computed from the file's.
-    Computed(Arc<Computed>),
-}
-
-/// Elements in memory.
-struct Computed {
-    shape: Box<[usize]>,
-    bytes: Box<[u8]>,
-}
-
-impl Tensor {
-    /// The tensor's name in the file.
-    pub fn name(&self) -> &str {
-        &self.entry().name
-    }
-
-    /// How the elements are stored.
-    pub fn dtype(&self) -> DType {
-        self.dtype
-    }
-
-    /// Slowest dimension first (row-major).
-    pub fn shape(&self) -> &[usize] {
-        match &self.form {
-            Form::AsStored => &self.entry().shape,
-            Form::Strided(strided) => &strided.shape,
-            Form::Computed(computed) => &computed.shape,
-        }
-    }
-
-    /// Bytes of the elements.
-    pub fn n_bytes(&self) -> usize {
-        match &self.form {
-            Form::AsStored => self.entry().n_bytes.unwrap_or(0),
-            Form::Strided(strided) => strided.n_bytes(),
-            Form::Computed(computed) => computed.bytes.len(),
-        }
-    }
-
-    /// The stored elements, unaligned, in row-major order. Where the file has them in another order, the first call makes a
-    /// copy, which is kept.
-    pub fn bytes(&self) -> &[u8] {
-        match &self.form {
-            Form::AsStored => self.file.entry_bytes(self.entry()),
-            Form::Strided(strided) => strided.bytes(self.file.entry_span(self.entry())),
-            Form::Computed(computed) => &computed.bytes,
-        }
-    }
-
-    /// The elements of a matrix column by column, if they lie so in the file: for programs that read them in that order, where
-    /// [`Tensor::bytes`] would make a copy.
-    pub fn columns(&self) -> Option<&[u8]> {
-        match &self.form {
-            Form::Strided(strided) if strided.lies_by_columns() => Some(self.file.entry_span(self.entry())),
-            Form::AsStored | Form::Strided(_) | Form::Computed(_) => None,
-        }
-    }
-
-    /// Whether [`Tensor::bytes`] has made a copy of the elements, which lie in another order in the file.
-    pub fn is_copied(&self) -> bool {
-        match &self.form {
-            Form::AsStored => self.entry().strided.as_ref().is_some_and(|strided| strided.copied().is_some()),
-            Form::Strided(strided) => strided.copied().is_some(),
-            Form::Computed(_) => false,
-        }
-    }
-
-    /// The same tensor with its last two dimensions exchanged. No element is touched until somebody asks for them; then they
-    /// are copied, unless they lie in the new order already.
-    ///
-    /// `None` for a tensor of one dimension, or of a quantized type, whose blocks cannot be taken apart.
-    pub fn transposed(&self) -> Option<Tensor> {
-        self.rearranged(Strided::transposed)
-    }
-
-    /// A matrix `[rows, n·cols]` as a stack of `n` matrices, `[n, rows, cols]`, which lie side by side in it. No element is touched
-    /// until somebody asks for them.
-    ///
-    /// `None` for a tensor of other than two dimensions, for a number of columns that is not a multiple of `n`, and for a quantized type.
-    pub fn stacked_columns(&self, n: usize) -> Option<Tensor> {
-        self.rearranged(|strided| strided.stacked_columns(n))
-    }
-
-    /// The same elements in another order.
-    fn rearranged(&self, order: impl Fn(&Strided) -> Option<Strided>) -> Option<Tensor> {
-        if self.dtype.is_quantized() {
-            return None;
-        }
-        let size = self.dtype.block_n_bytes();
-        let of = |shape: &[usize]| order(&Strided::new(shape.into(), row_major(shape), size));
-        let form = match (&self.form, &self.entry().strided) {
-            (Form::AsStored, None) => Form::Strided(Arc::new(of(&self.entry().shape)?)),
-            (Form::AsStored, Some(strided)) | (Form::Strided(strided), _) => Form::Strided(Arc::new(order(strided)?)),
-            (Form::Computed(computed), _) => {
-                let strided = of(&computed.shape)?;
-                let (shape, bytes) = (strided.shape.clone(), strided.bytes(&computed.bytes).into());
-                Form::Computed(Arc::new(Computed { shape, bytes }))
-            }
-        };
-        Some(Tensor { form, ..self.clone() })
-    }
-
-    /// Numbers that were computed from this tensor and stand for it, in F32: for vectors, since they are kept in memory.
-    ///
-    /// # Panics
-    /// If there are not as many numbers as `shape` says.
-    pub fn replaced(&self, shape: &[usize], numbers: &[f32]) -> Tensor {
-        assert_eq!(shape.iter().product::<usize>(), numbers.len(), "{}", self.name());
-        let bytes = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-        let form = Form::Computed(Arc::new(Computed { shape: shape.into(), bytes }));
-        Tensor { dtype: DType::F32, form, ..self.clone() }
-    }
-
-    /// The stored elements in `range`, counted in bytes of their row-major order. Those of a file on disk are read into
-    /// `scratch`, so that they do not become part of the process's memory as those of [`Tensor::bytes`] do; others are
-    /// borrowed. Elements that the file has in another order are gathered from the mapped file.
-    ///
-    /// # Errors
-    /// If the operating system cannot read them, or the file was cut short after it was opened.
-    ///
-    /// # Panics
-    /// If `range` goes beyond the tensor.
-    pub fn fetch<'a>(&'a self, range: Range<usize>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], FormatError> {
-        assert!(range.start <= range.end && range.end <= self.n_bytes(), "{range:?} of {}", self.name());
-        let strided = match &self.form {
-            Form::AsStored => self.entry().strided.as_ref(),
-            Form::Strided(strided) => Some(strided),
-            Form::Computed(computed) => return Ok(&computed.bytes[range]),
-        };
-        if let Some(strided) = strided.filter(|strided| !strided.is_contiguous()) {
-            return Ok(strided.fetch(self.file.entry_span(self.entry()), range, scratch));
-        }
-        if let Some(bytes) = &self.entry().replaced {
-            return Ok(&bytes[range]);
-        }
-        let start = self.entry().start;
-        let part = &self.file.parts[self.entry().part];
-        part.bytes.fetch(start + range.start..start + range.end, scratch).map_err(|source| {
-            let file = part.name.clone();
-            match source.kind() {
-                std::io::ErrorKind::UnexpectedEof => FormatError::Changed { file, found: "it was cut short".into() },
-                _ => FormatError::Io { file, source },
-            }
-        })
-    }
-
-    /// Name, type, shape and bytes at once.
-    pub fn view(&self) -> TensorView<'_> {
-        TensorView { name: self.name(), dtype: self.dtype, shape: self.shape(), bytes: self.bytes() }
-    }
-
-    /// The file that the tensor lies in.
-    pub fn file(&self) -> &Arc<ModelFile> {
-        &self.file
-    }
-
-    fn entry(&self) -> &TensorEntry {
-        &self.file.tensors[self.index]
-    }
-}
-
-impl std::fmt::Debug for Tensor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {:?}", self.name(), self.dtype(), self.shape())
     }
 }
 

@@ -3,7 +3,8 @@
 //! [`ModelFile::open`] maps a GGUF, safetensors or PyTorch file, whatever its name, checks its header once and then hands out
 //! [`TensorView`]s that borrow from the mapping. Nothing is copied and no tensor data is touched by opening: a file of
 //! several gigabytes needs memory for its index only. Only tensors that a PyTorch file has in another than row-major order
-//! are copied, when they are first asked for. A model in several files is one [`ModelFile`] over several mappings; a folder may be named instead of the files in it.
+//! are copied, when they are first asked for. A model in several files is one [`ModelFile`] over several mappings; a folder may be named instead of the files in it. A file that
+//! is neither mapped nor in memory is read piece by piece ([`ReadAt`]).
 //! This crate knows files, not models: which tensors a model needs, and of which shapes, is decided above. Tensors may
 //! have any type; those of a type that the engine does not compute with are listed ([`StoredType`]) and not handed out.
 //!
@@ -38,6 +39,7 @@ mod strided;
 mod tensor;
 mod torch;
 
+pub use bytes::ReadAt;
 pub use error::{FormatError, TensorProblem};
 pub use file::{FileKind, ModelFile, Replacement, Tensor, TorchContainer};
 pub use gguf::{GgufDataWriter, GgufWriteError, GgufWriter};

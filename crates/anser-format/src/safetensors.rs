@@ -1,5 +1,5 @@
-//! The safetensors reader: we parse the header's JSON and bound it, the `safetensors` crate validates types, shapes and
-//! offsets.
+//! The safetensors reader: the header's JSON is parsed and bounded; types are those of the `safetensors` crate; shapes and offsets are
+//! validated as it does, in 64 bits.
 //!
 //! ```text
 //! n: u64   header: JSON of n bytes   data section
@@ -13,13 +13,14 @@ use std::collections::HashSet;
 use std::fmt;
 
 use safetensors::SafeTensorError;
-use safetensors::tensor::{Dtype, Metadata, TensorInfo};
+use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde::de::value::{Error as TypeError, StrDeserializer};
 use serde::de::{self, Deserializer, IntoDeserializer, MapAccess, Visitor};
 use serde_json::Number;
 use serde_json::value::RawValue;
 
+use crate::bytes::Head;
 use crate::error::{FormatError, TensorProblem};
 use crate::file::{FileKind, MAX_ENTRIES, Parsed, TensorEntry};
 use crate::metadata::MetaValue;
@@ -45,9 +46,9 @@ const MAX_N_DIMS: usize = 8;
 /// The key of what is no tensor.
 const METADATA_KEY: &str = "__metadata__";
 
-/// Reads the header of a safetensors file of length `bytes.len()`.
-pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
-    let header = header(file, bytes)?;
+/// Reads the header of a safetensors file.
+pub(crate) fn read(file: &str, head: &Head) -> Result<Parsed, FormatError> {
+    let header = header(file, head)?;
     let invalid = |source| FormatError::Safetensors { file: file.to_owned(), source };
     let tensor_error =
         |tensor: &str, problem| FormatError::Tensor { file: file.to_owned(), tensor: tensor.to_owned(), problem };
@@ -78,25 +79,27 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
     }
     metadata.sort_unstable_by(|a: &(String, MetaValue), b| a.0.cmp(&b.0));
     tensors.sort_by_key(|(_, entry)| entry.offsets);
-    // Not `SafeTensors::read_metadata`: it adds up lengths from the file without a check for overflow, and refuses metadata
-    // that are no texts. This is the same validation (shapes agree with offsets, no gaps, no overlaps) but for the total
-    // length.
-    let infos = tensors.iter().map(|(name, entry)| (name.clone(), entry.info())).collect();
-    Metadata::new(None, infos).map_err(|error| match fault(&tensors) {
-        Some((name, problem)) => tensor_error(name, problem),
-        None => invalid(error),
-    })?;
+    // Not `SafeTensors::read_metadata`: it adds up lengths from the file without a check for overflow, refuses metadata that are no
+    // texts, and has no offsets beyond 4 GiB where addresses have 32 bits. This is the same validation (shapes agree with
+    // offsets, no gaps, no overlaps) but for the total length.
+    if let Some((name, problem)) = fault(&tensors) {
+        return Err(tensor_error(name, problem));
+    }
 
-    let data_start = LENGTH_N_BYTES + header.len();
-    let section_n_bytes = bytes.len() - data_start;
+    let data_start = (LENGTH_N_BYTES + header.len()) as u64;
+    let section_n_bytes = head.n_bytes() - data_start;
     let place = |(name, entry): (String, Entry)| {
         let (start, end) = entry.offsets;
+        let n_bytes = end.saturating_sub(start);
         if end > section_n_bytes {
-            let (offset, n_bytes) = (start as u64, end.saturating_sub(start));
-            return Err(tensor_error(&name, TensorProblem::OutOfBounds { offset, n_bytes, section_n_bytes }));
+            return Err(tensor_error(&name, TensorProblem::OutOfBounds { offset: start, n_bytes, section_n_bytes }));
         }
-        let (stored, shape) = (entry.stored(), entry.shape.into());
-        let (start, n_bytes) = (data_start + start, Some(end - start));
+        let stored = entry.stored();
+        let Ok(n_bytes) = usize::try_from(n_bytes) else {
+            let shape = entry.shape.iter().map(|&n| n as u64).collect();
+            return Err(tensor_error(&name, TensorProblem::TooLarge { shape, stored }));
+        };
+        let (shape, start, n_bytes) = (entry.shape.into(), data_start + start, Some(n_bytes));
         Ok(TensorEntry { name: name.into(), stored, shape, part: 0, start, n_bytes, strided: None, replaced: None })
     };
     let tensors = tensors.into_iter().map(place).collect::<Result<_, _>>()?;
@@ -104,17 +107,17 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
 }
 
 /// The JSON text of the header.
-fn header<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
-    let truncated = |at, n_bytes| FormatError::Truncated {
+fn header<'a>(file: &str, head: &Head<'a>) -> Result<&'a [u8], FormatError> {
+    let truncated = |at: usize, n_bytes| FormatError::Truncated {
         file: file.to_owned(),
         item: "the safetensors header".to_owned(),
-        at,
+        at: at as u64,
         n_bytes,
-        n_left: bytes.len() - at,
+        n_left: head.n_bytes().saturating_sub(at as u64),
     };
-    let (length, rest) = bytes.split_first_chunk().ok_or_else(|| truncated(0, LENGTH_N_BYTES as u64))?;
-    let n_bytes = u64::from_le_bytes(*length);
-    if n_bytes > rest.len() as u64 {
+    let length = head.get(0, LENGTH_N_BYTES as u64).and_then(<[u8]>::first_chunk);
+    let n_bytes = u64::from_le_bytes(*length.ok_or_else(|| truncated(0, LENGTH_N_BYTES as u64))?);
+    if n_bytes > head.n_bytes() - LENGTH_N_BYTES as u64 {
         return Err(truncated(LENGTH_N_BYTES, n_bytes));
     }
     if n_bytes > MAX_HEADER_N_BYTES {
@@ -124,8 +127,7 @@ fn header<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a [u8], FormatError> {
             problem: format!("it has {n_bytes} bytes, but at most {MAX_HEADER_N_BYTES} are read"),
         });
     }
-    // Not longer than `rest`, so it fits in a `usize`.
-    Ok(&rest[..n_bytes as usize])
+    head.get(LENGTH_N_BYTES, n_bytes).ok_or_else(|| truncated(LENGTH_N_BYTES, n_bytes))
 }
 
 /// The header's entries in the order of the file, as slices of its text.
@@ -165,7 +167,7 @@ struct Entry {
     type_name: String,
     shape: Vec<usize>,
     /// Start and end, in bytes from the start of the data section.
-    offsets: (usize, usize),
+    offsets: (u64, u64),
 }
 
 impl Entry {
@@ -174,7 +176,7 @@ impl Entry {
         struct Json {
             dtype: String,
             shape: Vec<usize>,
-            data_offsets: (usize, usize),
+            data_offsets: (u64, u64),
         }
         let unreadable = |message| TensorProblem::Entry { message };
         let Json { dtype: type_name, shape, data_offsets: offsets } =
@@ -190,16 +192,6 @@ impl Entry {
         Ok(Entry { dtype: Dtype::deserialize(name).ok(), type_name, shape, offsets })
     }
 
-    /// The entry for the `safetensors` crate; of a type that it does not know, as many bytes as the offsets give.
-    fn info(&self) -> TensorInfo {
-        let (start, end) = self.offsets;
-        let (dtype, shape) = match self.dtype {
-            Some(dtype) => (dtype, self.shape.clone()),
-            None => (Dtype::U8, vec![end.saturating_sub(start)]),
-        };
-        TensorInfo { dtype, shape, data_offsets: self.offsets }
-    }
-
     fn stored(&self) -> StoredType {
         match self.dtype {
             Some(Dtype::F32) => DType::F32.into(),
@@ -210,8 +202,8 @@ impl Entry {
     }
 }
 
-/// The first of `tensors`, which are in the order of their data, that the `safetensors` crate refuses, and why: its errors
-/// name the tensor for some faults only.
+/// The first of `tensors`, which are in the order of their data, whose offsets leave a gap, overlap, or are not those of its type and
+/// shape.
 fn fault(tensors: &[(String, Entry)]) -> Option<(&str, TensorProblem)> {
     let mut expected = 0;
     for (name, entry) in tensors {
@@ -222,7 +214,7 @@ fn fault(tensors: &[(String, Entry)]) -> Option<(&str, TensorProblem)> {
         expected = end;
         let Some(dtype) = entry.dtype else { continue };
         let (found, shape, stored) = (end - start, &entry.shape, entry.stored());
-        let n_bits = shape.iter().try_fold(dtype.bitsize(), |n_bits, &n| n_bits.checked_mul(n));
+        let n_bits = shape.iter().try_fold(dtype.bitsize() as u64, |n_bits, &n| n_bits.checked_mul(n as u64));
         match n_bits {
             Some(n_bits) if n_bits % 8 == 0 && n_bits / 8 == found => {}
             Some(n_bits) => {

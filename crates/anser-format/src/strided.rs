@@ -98,9 +98,14 @@ impl Strided {
         if self.is_contiguous() {
             return &span[range];
         }
-        if let Some(copy) = self.copied() {
-            return &copy[range];
+        match self.copied() {
+            Some(copy) => &copy[range],
+            None => self.gather_bytes(span, range, scratch),
         }
+    }
+
+    /// The bytes in `range` of the row-major order, in `scratch`.
+    pub(crate) fn gather_bytes<'a>(&self, span: &[u8], range: Range<usize>, scratch: &'a mut Vec<u8>) -> &'a [u8] {
         let size = self.element_n_bytes;
         let (first, end) = (range.start / size, range.end.div_ceil(size));
         scratch.resize(((end - first) * size).max(scratch.len()), 0);

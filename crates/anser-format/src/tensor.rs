@@ -1,7 +1,9 @@
 //! Element types and borrowed tensor views.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use crate::error::FormatError;
 use crate::file::{ModelFile, TensorEntry};
 use crate::stored::StoredType;
 
@@ -190,11 +192,19 @@ pub struct TensorInfo<'a> {
 }
 
 impl<'a> TensorInfo<'a> {
-    /// The tensor with its elements, if their type is one that the engine computes with. Elements that a file has in another
-    /// than row-major order are copied by the first call.
+    /// The tensor with its elements, if their type is one that the engine computes with, and they are mapped or in memory. Elements that a
+    /// file has in another than row-major order are copied by the first call.
     pub fn view(&self) -> Option<TensorView<'a>> {
         let dtype = self.stored.computed()?;
-        Some(TensorView { name: self.name, dtype, shape: self.shape, bytes: self.file.entry_bytes(self.entry) })
+        Some(TensorView { name: self.name, dtype, shape: self.shape, bytes: self.file.entry_bytes(self.entry)? })
+    }
+
+    /// The elements in row-major order, read if they are neither mapped nor in memory.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn read(&self) -> Result<Cow<'a, [u8]>, FormatError> {
+        self.file.read_entry(self.entry)
     }
 }
 

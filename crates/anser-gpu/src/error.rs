@@ -102,7 +102,7 @@ pub enum GpuError {
         adapter: String,
     },
     /// The model file could not be read, or changed.
-    #[error("uploading weights: {reason}")]
+    #[error("reading weights: {reason}")]
     File {
         /// What happened to it.
         reason: String,

@@ -84,6 +84,9 @@ impl Weight {
 
     /// All bytes, row after row, as they lie in the file (unaligned). A matrix that the file has transposed is copied by the
     /// first call.
+    ///
+    /// # Panics
+    /// If they are neither mapped nor in memory, see [`ModelFile::from_reader`].
     pub fn bytes(&self) -> &[u8] {
         &self.tensor.bytes()[self.bytes.clone()]
     }
@@ -108,7 +111,7 @@ impl Weight {
     /// Bytes of row `row`.
     ///
     /// # Panics
-    /// If `row >= n_rows`.
+    /// If `row >= n_rows`; as [`Weight::bytes`].
     pub fn row(&self, row: usize) -> &[u8] {
         let n = self.row_n_bytes();
         &self.bytes()[row * n..][..n]
@@ -130,12 +133,34 @@ impl Weight {
         self.tensor.fetch(start + rows.start * n..start + rows.end * n, scratch)
     }
 
+    /// Bytes of row `row`: where they are mapped or in memory, else read into `scratch`.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    ///
+    /// # Panics
+    /// If `row >= n_rows`.
+    pub fn row_in<'a>(&'a self, row: usize, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], FormatError> {
+        match self.tensor.is_in_memory() {
+            true => Ok(self.row(row)),
+            false => self.fetch_rows(row..row + 1, scratch),
+        }
+    }
+
+    /// Whether its bytes are mapped or in memory.
+    pub fn is_in_memory(&self) -> bool {
+        self.tensor.is_in_memory()
+    }
+
     /// The file that holds it.
     pub fn file(&self) -> &Arc<ModelFile> {
         self.tensor.file()
     }
 
     /// The weight in f32, row after row. Meant for vectors; a matrix would be expanded.
+    ///
+    /// # Panics
+    /// As [`Weight::bytes`]; vectors are always in memory.
     pub fn to_f32(&self) -> Vec<f32> {
         let mut out = vec![0.0; self.n_rows * self.n_cols];
         dequantize(self.dtype(), self.bytes(), &mut out);

@@ -178,6 +178,13 @@ impl Executor {
     }
 
     fn cpu(plan: &Arc<Plan>, options: &Options, why: &str) -> Result<(Executor, String), Error> {
+        if let Some(weight) = plan.weights.iter().find(|weight| !weight.is_in_memory()) {
+            let (file, name) = (weight.file().name(), weight.name());
+            let reason = format!(
+                "the processor computes with weights in memory, and {name} of {file} is not; read the file into memory, or use a GPU ({why})"
+            );
+            return Err(Error::Option { option: "device", reason });
+        }
         let mode = if options.exact { anser_cpu::Mode::Exact } else { anser_cpu::Mode::default() };
         let cpu_options = anser_cpu::Options {
             n_threads: crate::environment::threads(options.n_threads)?,

@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
             let embedding = match self.options.head {
                 None => reading.pooled(self.options.normalize),
                 Some(head) => {
-                    let made = self.model.heads().apply(head, &reading.pooled(false)).unwrap_or_default();
+                    let made = self.model.heads().apply(head, &reading.pooled(false))?.unwrap_or_default();
                     if self.options.normalize { scaled(&made) } else { made }
                 }
             };

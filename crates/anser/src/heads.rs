@@ -106,18 +106,23 @@ impl Heads {
     }
 
     /// What the head of `task` makes of a pooled row; `None` if there is none.
-    pub(crate) fn apply(&self, task: TaskHead, pooled: &[f32]) -> Option<Vec<f32>> {
-        let (_, head) = self.0.iter().find(|(other, _)| *other == task)?;
-        Some(head.weights().apply(pooled))
+    ///
+    /// # Errors
+    /// If the head's tensors cannot be read.
+    pub(crate) fn apply(&self, task: TaskHead, pooled: &[f32]) -> Result<Option<Vec<f32>>, Error> {
+        let head = self.0.iter().find(|(other, _)| *other == task);
+        head.map(|(_, head)| Ok(head.weights()?.apply(pooled))).transpose()
     }
 }
 
 impl Head {
-    fn weights(&self) -> &Weights {
-        self.weights.get_or_init(|| {
-            let [fc1, fc2, norm_weight, norm_bias] = self.tensors.each_ref().map(numbers);
-            Weights { fc1, fc2, norm_weight, norm_bias }
-        })
+    fn weights(&self) -> Result<&Weights, Error> {
+        if let Some(weights) = self.weights.get() {
+            return Ok(weights);
+        }
+        let [fc1, fc2, norm_weight, norm_bias] = self.tensors.each_ref().map(numbers);
+        let weights = Weights { fc1: fc1?, fc2: fc2?, norm_weight: norm_weight?, norm_bias: norm_bias? };
+        Ok(self.weights.get_or_init(|| weights))
     }
 }
 
@@ -152,10 +157,10 @@ pub(crate) fn tensor(file: &Arc<ModelFile>, name: &str, shape: &[usize]) -> Resu
 }
 
 /// The elements of a tensor.
-pub(crate) fn numbers(tensor: &Tensor) -> Vec<f32> {
+pub(crate) fn numbers(tensor: &Tensor) -> Result<Vec<f32>, Error> {
     let mut numbers = vec![0.0; tensor.shape().iter().product()];
-    dequantize(tensor.dtype(), tensor.bytes(), &mut numbers);
-    numbers
+    dequantize(tensor.dtype(), &tensor.read()?, &mut numbers);
+    Ok(numbers)
 }
 
 /// The products of a matrix's rows, each as long as `x`, with `x`.

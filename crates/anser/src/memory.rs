@@ -26,7 +26,7 @@ impl Model {
     pub fn host_memory(&self) -> Result<HostMemory, Error> {
         let (states_n_bytes, scratch_n_bytes) = self.executor()?.host_memory();
         Ok(HostMemory {
-            file_n_bytes: self.file().n_bytes() as u64,
+            file_n_bytes: self.file().n_bytes(),
             states_n_bytes,
             scratch_n_bytes,
             embeddings_n_bytes: self.embedding_cache_stats().n_bytes as u64,

@@ -90,9 +90,9 @@ impl Reranker {
         }
         let c = scorer.config().n_embd;
         let head = [
-            numbers(&tensor(file, HEAD[0], &[c, c])?),
-            numbers(&tensor(file, HEAD[1], &[c])?),
-            numbers(&tensor(file, HEAD[2], &[1, c])?),
+            numbers(&tensor(file, HEAD[0], &[c, c])?)?,
+            numbers(&tensor(file, HEAD[1], &[c])?)?,
+            numbers(&tensor(file, HEAD[2], &[1, c])?)?,
         ];
         let (ours, theirs) = (scorer.config(), text.config());
         let layers = layers(file, theirs.n_layer)?;

@@ -106,7 +106,7 @@ impl Model {
 
 /// The elements of `tensor`, which must have `shape`.
 fn numbers(tensor: TensorInfo<'_>, shape: [usize; 3]) -> Result<Vec<f32>, String> {
-    let Some(tensor) = tensor.view() else {
+    let Some(dtype) = tensor.stored.computed() else {
         return Err(format!(
             "{}: its type {} is not supported; F32, F16 or BF16 is needed",
             tensor.name, tensor.stored
@@ -116,7 +116,7 @@ fn numbers(tensor: TensorInfo<'_>, shape: [usize; 3]) -> Result<Vec<f32>, String
         return Err(format!("{}: expected {shape:?}, found {:?}", tensor.name, tensor.shape));
     }
     let mut numbers = vec![0.0; shape.iter().product()];
-    quant::dequantize(tensor.dtype, tensor.bytes, &mut numbers);
+    quant::dequantize(dtype, &tensor.read().map_err(|error| error.to_string())?, &mut numbers);
     Ok(numbers)
 }
 

@@ -20,7 +20,7 @@ struct Report {
     file: String,
     format: String,
     /// The bytes of all files of the model.
-    n_bytes: usize,
+    n_bytes: u64,
     /// The number of tensors in all files of the model.
     n_tensors: usize,
     /// The names of the files of a model in several files; absent for a model in one file.
@@ -210,15 +210,15 @@ impl Display for Sizes {
         writeln!(f, "architecture  {}", self.title)?;
         writeln!(f, "names         as {}", self.dialect)?;
         writeln!(f, "parameters    {:.1} M", self.n_parameters as f64 / 1e6)?;
-        writeln!(f, "per token     {} of weights are read", Bytes(self.n_bytes_per_token))?;
+        writeln!(f, "per token     {} of weights are read", Bytes(self.n_bytes_per_token as u64))?;
         let start = if self.initial_state { "; it starts as the tuned one in the file" } else { "" };
-        writeln!(f, "state         {} per sequence{start}", Bytes(self.state_n_bytes))?;
+        writeln!(f, "state         {} per sequence{start}", Bytes(self.state_n_bytes as u64))?;
         writeln!(f, "fingerprint   {}", self.fingerprint)
     }
 }
 
 /// A number of bytes, written in the unit that gives a short number.
-struct Bytes(usize);
+struct Bytes(u64);
 
 impl Display for Bytes {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

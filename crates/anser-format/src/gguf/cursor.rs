@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use crate::bytes::Head;
 use crate::error::FormatError;
 use crate::file::MAX_ENTRIES;
 
@@ -11,13 +12,13 @@ use crate::file::MAX_ENTRIES;
 #[derive(Clone)]
 pub(super) struct Cursor<'a> {
     file: &'a str,
-    bytes: &'a [u8],
+    head: &'a Head<'a>,
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
-    pub(super) fn new(file: &'a str, bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { file, bytes, at: 0 }
+    pub(super) fn new(file: &'a str, head: &'a Head<'a>) -> Cursor<'a> {
+        Cursor { file, head, at: 0 }
     }
 
     /// Bytes from the start of the file.
@@ -26,8 +27,8 @@ impl<'a> Cursor<'a> {
     }
 
     /// Bytes from here to the end of the file.
-    pub(super) fn n_left(&self) -> usize {
-        self.bytes.len() - self.at
+    pub(super) fn n_left(&self) -> u64 {
+        self.head.n_bytes() - self.at as u64
     }
 
     /// An error about an entry of this file's header.
@@ -53,8 +54,8 @@ impl<'a> Cursor<'a> {
 
     /// Checks that `count` entries of at least `min_n_bytes` each can still follow; to be asked before allocating.
     pub(super) fn count(&self, count: u64, min_n_bytes: usize, item: impl Display) -> Result<usize, FormatError> {
-        let limit = self.n_left() / min_n_bytes;
-        usize::try_from(count).ok().filter(|&count| count <= limit).ok_or_else(|| {
+        let limit = self.n_left() / min_n_bytes as u64;
+        usize::try_from(count).ok().filter(|_| count <= limit).ok_or_else(|| {
             self.invalid(
                 item,
                 format_args!("{count} entries are announced, but the rest of the file has room for at most {limit}"),
@@ -63,8 +64,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn take(&mut self, n_bytes: u64, item: impl Display) -> Result<&'a [u8], FormatError> {
-        let rest = &self.bytes[self.at..];
-        match usize::try_from(n_bytes).ok().and_then(|n| rest.get(..n)) {
+        match self.head.get(self.at, n_bytes) {
             Some(taken) => {
                 self.at += taken.len();
                 Ok(taken)
@@ -74,7 +74,7 @@ impl<'a> Cursor<'a> {
     }
 
     pub(super) fn array<const N: usize>(&mut self, item: impl Display) -> Result<[u8; N], FormatError> {
-        match self.bytes[self.at..].first_chunk() {
+        match self.head.get(self.at, N as u64).and_then(<[u8]>::first_chunk) {
             Some(chunk) => {
                 self.at += N;
                 Ok(*chunk)
@@ -112,7 +112,7 @@ impl<'a> Cursor<'a> {
         FormatError::Truncated {
             file: self.file.to_owned(),
             item: item.to_string(),
-            at: self.at,
+            at: self.at as u64,
             n_bytes,
             n_left: self.n_left(),
         }

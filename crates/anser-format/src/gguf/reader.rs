@@ -7,6 +7,7 @@ use super::cursor::Cursor;
 use super::{
     ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_ARRAY_DEPTH, MAX_KEY_N_BYTES, MAX_N_DIMS, MAX_NAME_N_BYTES, meta_type,
 };
+use crate::bytes::Head;
 use crate::error::{FormatError, TensorProblem};
 use crate::file::{FileKind, Parsed, TensorEntry};
 use crate::metadata::{BytesArray, MetaArray, MetaValue, StrArray};
@@ -32,9 +33,9 @@ struct RawTensor<'a> {
     offset: u64,
 }
 
-/// Reads the header of a GGUF file of length `bytes.len()`.
-pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
-    let mut cursor = Cursor::new(file, bytes);
+/// Reads the header of a GGUF file.
+pub(crate) fn read(file: &str, head: &Head) -> Result<Parsed, FormatError> {
+    let mut cursor = Cursor::new(file, head);
     cursor.take(MAGIC.len() as u64, "the magic")?;
     let version = cursor.u32("the version")?;
     check_version(file, version)?;
@@ -68,8 +69,10 @@ pub(crate) fn read(file: &str, bytes: &[u8]) -> Result<Parsed, FormatError> {
     }
 
     // A table that ends less than an alignment before the end of the file leaves an empty data section.
-    let data_start = cursor.position().checked_next_multiple_of(alignment).unwrap_or(bytes.len()).min(bytes.len());
-    let section = Section { start: data_start, n_bytes: bytes.len() - data_start, alignment };
+    let n_bytes = head.n_bytes();
+    let data_start =
+        (cursor.position() as u64).checked_next_multiple_of(alignment as u64).unwrap_or(n_bytes).min(n_bytes);
+    let section = Section { start: data_start, n_bytes: n_bytes - data_start, alignment };
     let tensors = raw_tensors
         .into_iter()
         .map(|raw| {
@@ -275,8 +278,8 @@ fn read_tensor<'a>(file: &str, cursor: &mut Cursor<'a>, number: usize) -> Result
 /// The part of the file that holds tensor data.
 struct Section {
     /// Bytes from the start of the file.
-    start: usize,
-    n_bytes: usize,
+    start: u64,
+    n_bytes: u64,
     alignment: usize,
 }
 
@@ -306,24 +309,22 @@ impl Section {
             return Err(TensorProblem::Misaligned { offset: raw.offset, alignment: self.alignment });
         }
         // Of elements of unknown size, the start can be checked.
-        let least_n_bytes = n_bytes.unwrap_or(0);
-        let start = usize::try_from(raw.offset).ok();
-        let end = start.and_then(|start| start.checked_add(least_n_bytes)).filter(|&end| end <= self.n_bytes);
-        match (start, end) {
-            (Some(start), Some(_)) => {
+        let least_n_bytes = n_bytes.unwrap_or(0) as u64;
+        match raw.offset.checked_add(least_n_bytes).filter(|&end| end <= self.n_bytes) {
+            Some(_) => {
                 let (name, shape) = (raw.name.into(), shape.into());
                 Ok(TensorEntry {
                     name,
                     stored,
                     shape,
                     part: 0,
-                    start: self.start + start,
+                    start: self.start + raw.offset,
                     n_bytes,
                     strided: None,
                     replaced: None,
                 })
             }
-            _ => Err(TensorProblem::OutOfBounds {
+            None => Err(TensorProblem::OutOfBounds {
                 offset: raw.offset,
                 n_bytes: least_n_bytes,
                 section_n_bytes: self.n_bytes,

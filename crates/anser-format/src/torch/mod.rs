@@ -278,7 +278,7 @@ fn place(
             end.max(n_elements)
         )));
     }
-    let start = range.start + offset * element_n_bytes;
+    let start = (range.start + offset * element_n_bytes) as u64;
     let n_bytes = Some(n_elements * element_n_bytes);
     let strided = (!is_contiguous(&shape, &strides) && n_elements > 0)
         .then(|| Arc::new(Strided::new(shape.clone(), strides, element_n_bytes)));

@@ -40,7 +40,23 @@ pub(crate) struct DeviceLayout {
 
 /// The layout of a matrix. That of F32 takes reading all of it, see [`is_f16`].
 pub(crate) fn layout(weight: &Weight) -> DeviceLayout {
-    layout_of(weight, weight.dtype() == DType::F32 && is_f16(weight.bytes()))
+    layout_of(weight, weight.dtype() == DType::F32 && holds_f16(weight))
+}
+
+/// Whether F16 holds all numbers of an F32 matrix exactly. One that cannot be read is told when it is uploaded.
+fn holds_f16(weight: &Weight) -> bool {
+    /// Bytes to read at once of a matrix that is not in memory.
+    const AT_ONCE: usize = 4 << 20;
+
+    if weight.is_in_memory() {
+        return is_f16(weight.bytes());
+    }
+    let n_rows = (AT_ONCE / weight.row_n_bytes().max(1)).max(1);
+    let mut scratch = vec![];
+    (0..weight.n_rows()).step_by(n_rows).all(|start| {
+        let rows = start..(start + n_rows).min(weight.n_rows());
+        weight.fetch_rows(rows, &mut scratch).is_ok_and(is_f16)
+    })
 }
 
 /// The layout of a matrix. `is_f16`: whether it is F32, and F16 holds all of its numbers exactly.

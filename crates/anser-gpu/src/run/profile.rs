@@ -97,7 +97,7 @@ impl Gpu {
     pub(crate) async fn time_dispatches(&self, program: &Program, step: &Step<'_>) -> Result<Vec<f64>, GpuError> {
         let n = self.n_dispatches(program, step);
         let encode = |at: usize, pass: &mut wgpu::ComputePass| program.bound[at].encode(pass, Sizes::new(step));
-        self.write_inputs(step, &program.schedule);
+        self.write_inputs(step, &program.schedule)?;
         self.device().time_passes(n, encode).await
     }
 

@@ -124,7 +124,7 @@ impl Gpu {
         let is_settled = weights.residency.is_settled()?;
         let recurs = step.tokens.len() <= MAX_RECORDED_TOKENS || step.sequences.len() == step.tokens.len();
         let submit = || {
-            self.write_inputs(step, &program.schedule);
+            self.write_inputs(step, &program.schedule)?;
             if !is_settled {
                 return self.submit_as_resident(weights, program, &recording, staging.as_ref());
             }
@@ -277,7 +277,10 @@ impl Gpu {
     }
 
     /// Sends the embeddings of the step's tokens and the plan's inputs.
-    pub(crate) fn write_inputs(&self, step: &Step, schedule: &Schedule) {
+    ///
+    /// # Errors
+    /// If a row of the embedding table cannot be read.
+    pub(crate) fn write_inputs(&self, step: &Step, schedule: &Schedule) -> Result<(), GpuError> {
         let write = |id: ValueId, data: &[f32]| {
             if let Some(wgpu::BufferBinding { buffer, offset, .. }) = self.buffers.value(schedule, id) {
                 self.device.queue.write_buffer(buffer, offset, bytemuck::cast_slice(data));
@@ -287,8 +290,10 @@ impl Gpu {
             if let Op::Embed { table, out } = &node.op {
                 let table = self.plan.weight(*table);
                 let mut rows = vec![0.0; step.tokens.len() * table.n_cols()];
+                let mut scratch = vec![];
                 for (row, &id) in rows.chunks_exact_mut(table.n_cols()).zip(step.tokens) {
-                    dequantize(table.dtype(), table.row(id as usize), row);
+                    let bytes = table.row_in(id as usize, &mut scratch);
+                    dequantize(table.dtype(), bytes.map_err(|e| GpuError::File { reason: e.to_string() })?, row);
                 }
                 write(*out, &rows);
             }
@@ -296,6 +301,7 @@ impl Gpu {
         for (id, data) in step.inputs {
             write(*id, data);
         }
+        Ok(())
     }
 
     /// The staging buffer, with room for `n_bytes`; `None` if there is nothing to read.

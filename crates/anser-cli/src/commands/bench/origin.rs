@@ -21,7 +21,7 @@ pub(super) struct Origin {
     /// Name and version of the GPU's driver; none for the processor.
     driver: Option<String>,
     /// Bytes of all files of the model.
-    model_n_bytes: usize,
+    model_n_bytes: u64,
     /// The storage types of its tensors, the one with the most bytes first.
     dtype: String,
 }
