@@ -27,6 +27,7 @@ export interface AnswerPiece {
 export class Answer implements AsyncIterable<AnswerPiece> {
   readonly #pieces: AsyncGenerator<AnswerPiece, void, undefined>;
   #reason: FinishReason | null = null;
+  #nTokens = 0;
 
   /** @internal */
   constructor(begin: () => Promise<Generation>, end: (content: string) => void) {
@@ -36,6 +37,11 @@ export class Answer implements AsyncIterable<AnswerPiece> {
   /** Why the answer ended; null while it goes on. */
   get reason(): FinishReason | null {
     return this.#reason;
+  }
+
+  /** Tokens drawn so far. */
+  get nTokens(): number {
+    return this.#nTokens;
   }
 
   [Symbol.asyncIterator](): AsyncGenerator<AnswerPiece, void, undefined> {
@@ -54,7 +60,8 @@ export class Answer implements AsyncIterable<AnswerPiece> {
     let whole = "";
     let failed = true;
     try {
-      for await (const { text: content, reasoning = "" } of generation.steps()) {
+      for await (const { text: content, reasoning = "", tokens } of generation.steps()) {
+        this.#nTokens += tokens.length;
         whole += content;
         if (content !== "" || reasoning !== "") yield { content, reasoning };
       }

@@ -195,9 +195,10 @@ test(shared, "a conversation remembers, answers anew and ends its turns", async 
     }
     const last = chat.messages.at(-1);
     await model.close();
-    return { reason: first.reason, firstText, again, second, same, messages, kept, last, leftReason: left.reason };
+    return { nTokens: first.nTokens, reason: first.reason, firstText, again, second, same, messages, kept, last, leftReason: left.reason };
   });
   assert.equal(found.reason, "turn");
+  assert.ok(found.nTokens > 3);
   assert.ok(found.firstText.length > 0);
   assert.equal(found.again, found.firstText);
   assert.equal(found.same, found.second);
@@ -279,4 +280,29 @@ test(shared, "probabilities, embeddings and errors", async (page) => {
   });
   assert.equal(found.works, true);
   assert.equal(found.after, "option");
+});
+
+test(shared, "a vocabulary comes with a model that carries none", async (page) => {
+  const found = await page.evaluate(async () => {
+    const url = "/fixtures/tiny/tiny-v7.st";
+    const bare = await anser.load(url);
+    const without = await bare.encode("abc").catch(({ code, message }) => ({ code, message }));
+    const fed = await (await bare.session()).feed([7, 201], { logits: "last" });
+    await bare.close();
+    const line = (byte) => `${byte + 1} b'\\x${byte.toString(16).padStart(2, "0")}' 1`;
+    const vocabulary = new Blob([Array.from({ length: 256 }, (_, byte) => line(byte)).join("\n")]);
+    const model = await anser.load(url, { vocabulary });
+    const ids = await model.encode("abé");
+    const text = await model.decode(ids);
+    await model.close();
+    const damaged = await anser.load(url, { vocabulary: new Blob(["1 x"]) }).catch(({ code, message }) => ({ code, message }));
+    return { without, nVocab: fed.logits.length, ids: [...ids], text, damaged };
+  });
+  assert.equal(found.without.code, "tokenizer");
+  assert.match(found.without.message, /name a vocabulary file/);
+  assert.equal(found.nVocab, 300);
+  assert.deepEqual(found.ids, [98, 99, 0xc3 + 1, 0xa9 + 1]);
+  assert.equal(found.text, "abé");
+  assert.equal(found.damaged.code, "option");
+  assert.match(found.damaged.message, /^vocabulary: /);
 });

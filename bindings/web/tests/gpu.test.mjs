@@ -48,6 +48,7 @@ test(shared, "a GPU computes what the command computes, and draws the same token
   assert.deepEqual(found.onDevice, found.onHost);
   assert.deepEqual(found.sampled[0], found.sampled[1]);
   assert.ok(difference(found.next, found.again) < 1e-3);
+  assert.ok(found.memory < 40 << 20, `the weights are on the device alone, but the engine has taken ${found.memory} bytes`);
   assert.deepEqual(found.phases, ["download", "upload"]);
 });
 

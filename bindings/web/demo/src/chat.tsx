@@ -50,19 +50,19 @@ export function ChatView({ model, isShown }: { model: Model; isShown: boolean })
     running.current = controller;
     follow();
     const start = performance.now();
-    let [first, n] = [0, 0];
+    let first = 0;
     try {
       conversation.current ??= await model.chat({ thinking });
       const answer = ask(conversation.current, controller.signal);
       let content = "";
       for await (const piece of answer) {
-        if (n++ === 0) first = performance.now();
+        first ||= performance.now();
         content += piece.content;
         change((last) => ({ ...last, content: last.content + piece.content, reasoning: last.reasoning + piece.reasoning }));
       }
-      const seconds = (performance.now() - first) / 1000;
+      const [n, seconds] = [answer.nTokens, (performance.now() - first) / 1000];
       const speed = n > 5 ? ` · ${number(n / seconds)} tokens/s` : "";
-      const waited = n > 0 ? ` · first after ${number((first - start) / 1000)} s` : "";
+      const waited = first > 0 ? ` · first after ${Math.round(first - start)} ms` : "";
       const reason = answer.reason ?? "stop";
       const cut = reason === "length" ? "greatest length reached · " : reason === "cancelled" ? "stopped · " : "";
       change((last) => ({ ...last, end: reason, figures: `${cut}${count(n, "token")}${speed}${waited}` }));

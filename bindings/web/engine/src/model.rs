@@ -1,7 +1,7 @@
 //! A loaded model.
 
 use crate::error::{refused, thrown};
-use crate::file::FileBuilder;
+use crate::file::{FileBuilder, Reader};
 use crate::options::{self, Embed, Load, Reply, Turn, parse, template_name};
 use crate::progress::Listener;
 use crate::session::Session;
@@ -9,6 +9,7 @@ use anser::chat::{ChatTemplate, Message, Opening};
 use anser::{StateLayout, Tokenizer};
 use anser_format::ModelFile;
 use serde::Serialize;
+use std::sync::Arc;
 use wasm_bindgen::prelude::*;
 
 /// A model, ready to run.
@@ -71,16 +72,27 @@ impl Model {
         vocabulary: Option<Vec<u8>>,
         progress: js_sys::Function,
     ) -> Result<Model, JsValue> {
-        let load: Load = parse("options", &options)?;
-        let mut options = load.options().map_err(thrown)?;
-        let refuse = |e| refused(&format!("vocabulary: {e}"));
-        options.tokenizer = vocabulary.map(|bytes| Tokenizer::from_vocab_file(&bytes)).transpose().map_err(refuse)?;
         let (name, bytes) = file.finish()?;
         let file = ModelFile::from_bytes(&name, bytes).map_err(|e| thrown(e.into()))?;
-        let listener = Listener::new(progress);
-        options.on_load = Some(listener.on_load());
-        let inner = anser::Model::from_file_async(file, &options).await.map_err(thrown)?;
-        Ok(Model { inner })
+        Model::of_file(file, options, vocabulary, progress).await
+    }
+
+    /// [`Model::load`] of a file whose bytes stay where they are: `read(offset, length)` returns them at once. The processor cannot run such
+    /// a model.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub async fn load_from_reader(
+        name: String,
+        n_bytes: f64,
+        read: js_sys::Function,
+        options: String,
+        vocabulary: Option<Vec<u8>>,
+        progress: js_sys::Function,
+    ) -> Result<Model, JsValue> {
+        let reader = Box::new(Reader::new(read, n_bytes as u64));
+        let file = ModelFile::from_reader(&name, reader).map_err(|e| thrown(e.into()))?;
+        Model::of_file(file, options, vocabulary, progress).await
     }
 
     /// The model's name, sizes, device and state, as JSON.
@@ -171,6 +183,22 @@ impl Model {
 }
 
 impl Model {
+    async fn of_file(
+        file: Arc<ModelFile>,
+        options: String,
+        vocabulary: Option<Vec<u8>>,
+        progress: js_sys::Function,
+    ) -> Result<Model, JsValue> {
+        let load: Load = parse("options", &options)?;
+        let mut options = load.options().map_err(thrown)?;
+        let refuse = |e| refused(&format!("vocabulary: {e}"));
+        options.tokenizer = vocabulary.map(|bytes| Tokenizer::from_vocab_file(&bytes)).transpose().map_err(refuse)?;
+        let listener = Listener::new(progress);
+        options.on_load = Some(listener.on_load());
+        let inner = anser::Model::from_file_async(file, &options).await.map_err(thrown)?;
+        Ok(Model { inner })
+    }
+
     fn template(&self, reply: Reply) -> ChatTemplate {
         reply.template.map_or_else(|| self.inner.chat_template(), options::Template::into)
     }

@@ -3,7 +3,7 @@
 import init, { FileBuilder, Model, memory_n_bytes, type Session } from "../engine/anser_web.js";
 import { AnserError, asAnserError, cancelled } from "../errors.js";
 import type { Arguments, CallName, Calls, Progress, Result } from "../protocol.js";
-import type { Candidate, GenerationStep, FinishReason, ModelInfo } from "../types.js";
+import type { Candidate, DeviceChoice, GenerationStep, FinishReason, ModelInfo } from "../types.js";
 import { openSource, type Source } from "./source.js";
 import { askForSubgroups } from "./subgroups.js";
 
@@ -21,6 +21,9 @@ const CHUNK_LEN = { cpu: 128, gpu: 1024 };
 const N_EMBEDDED = 16;
 /** Bytes of a file that move at once. */
 const PIECE_N_BYTES = 4 << 20;
+
+/** Bytes by which the kind of a file is known. */
+const HEAD_LEN = 9;
 
 export class Engine {
   #model: Model | null = null;
@@ -77,22 +80,41 @@ export class Engine {
     // If the download fails first, nobody waits for it.
     started.catch(() => {});
     const file = await openSource(source, cache, context);
+    let isKept = false;
     try {
       await started.catch((thrown) => {
         throw new AnserError("engine", `the module of the engine cannot be loaded: ${String(thrown)}`, { cause: thrown });
       });
       const words = vocabulary ? await readSmall(await openSource(vocabulary, cache, context)) : null;
-      const builder = await read(file, context);
       const tell = (loaded: number, total: number) => {
         context.onProgress({ phase: "upload", loaded, total });
         return context.signal.aborted;
       };
-      const model = await Model.load(builder, JSON.stringify(engine), words, tell);
+      const notices = [...file.notices];
+      let model: Model | null = null;
+      const isRead = file.read !== undefined && isReadable(file.read(0, HEAD_LEN));
+      const onDevice = await hasDevice(engine.device);
+      if (isRead && onDevice) {
+        // The weights go to the GPU without the engine's memory, and the file stays open for rows that are read later.
+        try {
+          const read = (offset: number, length: number) => file.read?.(offset, length);
+          model = await Model.load_from_reader(file.name, file.nBytes, read, JSON.stringify(engine), words, tell);
+          isKept = true;
+        } catch (thrown) {
+          const { code, message } = asAnserError(thrown);
+          if (engine.device !== "auto" || (code !== "device" && code !== "memory" && code !== "lost")) throw thrown;
+          notices.push(`the model runs on the processor, since the GPU cannot run it: ${message}`);
+        }
+      }
+      if (!model) {
+        const options = engine.device === "auto" && (isRead || !onDevice) ? { ...engine, device: "cpu" } : engine;
+        model = await Model.load(await read(file, context), JSON.stringify(options), words, tell);
+      }
       this.#model = model;
-      this.#info = { ...(JSON.parse(model.info()) as Omit<ModelInfo, "notices">), notices: file.notices };
+      this.#info = { ...(JSON.parse(model.info()) as Omit<ModelInfo, "notices">), notices };
       return this.#info;
     } finally {
-      file.close();
+      if (!isKept) file.close();
     }
   }
 
@@ -155,6 +177,20 @@ export class Engine {
     if (!session) throw new AnserError("option", "the session is closed");
     return session;
   }
+}
+
+/** Whether a file of this beginning is read piece by piece: GGUF and safetensors are, `.pth` is not. */
+function isReadable(head: Uint8Array): boolean {
+  const text = String.fromCharCode(...head);
+  return text.startsWith("GGUF") || text[8] === "{";
+}
+
+/** Whether a model with this choice is to run on a GPU. `auto` wants none in software. */
+async function hasDevice(device: DeviceChoice): Promise<boolean> {
+  if (device !== "auto") return device !== "cpu";
+  const { gpu } = navigator as { gpu?: { requestAdapter(options: object): Promise<{ info?: { isFallbackAdapter?: boolean } } | null> } };
+  const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
+  return adapter != null && adapter.info?.isFallbackAdapter !== true;
 }
 
 /** The whole file, in the engine's memory. */

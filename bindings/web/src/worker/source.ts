@@ -12,6 +12,8 @@ export interface Source {
   name: string;
   nBytes: number;
   notices: string[];
+  /** Bytes at once, where that can be: the engine then reads what it needs when it needs it. */
+  read?(offset: number, length: number): Uint8Array;
   /** All bytes, in order, in pieces of at most `n` bytes or as they come. */
   pieces(n: number): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
   close(): void;
@@ -31,6 +33,7 @@ export function ofBlob(name: string, blob: Blob): Source {
     name,
     nBytes: blob.size,
     notices: [],
+    read: (offset, length) => new Uint8Array(new FileReaderSync().readAsArrayBuffer(blob.slice(offset, offset + length))),
     async *pieces(n) {
       for (let start = 0; start < blob.size; start += n) {
         const piece = await blob
@@ -53,6 +56,10 @@ export function ofHandle(name: string, handle: FileSystemSyncAccessHandle, notic
     name,
     nBytes,
     notices,
+    read(offset, length) {
+      const bytes = new Uint8Array(length);
+      return bytes.subarray(0, handle.read(bytes, { at: offset }));
+    },
     *pieces(n) {
       const piece = new Uint8Array(n);
       for (let at = 0; at < nBytes; ) {

@@ -44,11 +44,23 @@ fn store_16<T: Lane>(x: v128, out: &mut [T]) {
     unsafe { v128_store(out.as_mut_ptr().cast(), x) }
 }
 
+/// 2¹¹², the quotient of the units of both exponents of F16 and f32; subnormal numbers come out right, too.
+const RESCALE: f32 = f32::from_bits(0x7780_0000);
+
+/// One F16. Browsers make a vector of constants anew wherever it is used, so that a single number is faster without.
+#[inline(always)]
+fn one_f16(bits: [u8; 2]) -> f32 {
+    let bits = u32::from(u16::from_le_bytes(bits));
+    let (magnitude, sign) = ((bits & 0x7fff) << 13, (bits & 0x8000) << 16);
+    // Infinities and NaNs are rare: a branch that is foreseen.
+    let scaled =
+        if bits & 0x7c00 == 0x7c00 { magnitude | 0x7f80_0000 } else { (f32::from_bits(magnitude) * RESCALE).to_bits() };
+    f32::from_bits(scaled | sign)
+}
+
 /// Four F16 in the low halves of lanes, as f32.
 #[inline(always)]
 fn f16_to_f32(x: v128) -> v128 {
-    /// 2¹¹², the quotient of the units of both exponents; subnormal numbers come out right, too.
-    const RESCALE: f32 = f32::from_bits(0x7780_0000);
     let scaled = f32x4_mul(i32x4_shl(v128_and(x, i32x4_splat(0x7fff)), 13), f32x4_splat(RESCALE));
     let is_special = i32x4_eq(v128_and(x, i32x4_splat(0x7c00)), i32x4_splat(0x7c00));
     let special = v128_and(is_special, i32x4_splat(0x7f80_0000));
@@ -78,7 +90,7 @@ fn split_signed(x: v128) -> (v128, v128) {
 /// [`split_signed`] of unsigned bytes.
 #[inline(always)]
 fn split_unsigned(x: v128) -> (v128, v128) {
-    (v128_and(x, i16x8_splat(0xff)), u16x8_shr(x, 8))
+    (u16x8_shr(i16x8_shl(x, 8), 8), u16x8_shr(x, 8))
 }
 
 #[inline(always)]
@@ -186,7 +198,7 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn f16(self, bits: [u8; 2]) -> f32 {
-        f32x4_extract_lane::<0>(f16_to_f32(i32x4_splat(u16::from_le_bytes(bits).into())))
+        one_f16(bits)
     }
 
     #[inline(always)]
@@ -284,7 +296,7 @@ impl Simd for Simd128 {
 
     #[inline(always)]
     fn splat_f16(self, bits: [u8; 2]) -> Pair {
-        [f16_to_f32(i32x4_splat(u16::from_le_bytes(bits).into())); 2]
+        self.splat(one_f16(bits))
     }
 
     #[inline(always)]
