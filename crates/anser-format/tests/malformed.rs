@@ -6,7 +6,7 @@ mod common;
 
 use std::process::Command;
 
-use anser_format::ModelFile;
+use anser_format::{FormatError, ModelFile, ReadAt};
 use common::{fixture, walk};
 use peak_alloc::PeakAlloc;
 
@@ -48,6 +48,20 @@ const BROKEN_AS_MODELS: [&str; 31] = [
     "s_dtype_unknown.st",
 ];
 
+/// A file that is read piece by piece.
+struct Pieces(Vec<u8>);
+
+impl ReadAt for Pieces {
+    fn n_bytes(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> std::io::Result<()> {
+        into.copy_from_slice(&self.0[offset as usize..][..into.len()]);
+        Ok(())
+    }
+}
+
 #[test]
 fn broken_files_are_refused_within_bounds() {
     let folder = tempfile::tempdir().unwrap();
@@ -87,6 +101,14 @@ fn broken_files_are_refused_within_bounds() {
                 if !error.to_string().contains(name) {
                     failures.push(format!("the error does not name the file {name}: {error}"));
                 }
+            }
+        }
+        // A file that is read piece by piece is refused for the same reason; one of them is a folder.
+        if let Ok(bytes) = std::fs::read(&path) {
+            let said = |opened: Result<_, FormatError>| opened.map(drop).map_err(|error| error.to_string());
+            let read = said(ModelFile::from_reader(name, Box::new(Pieces(bytes.clone()))));
+            if read != said(ModelFile::from_bytes(name, bytes)) {
+                failures.push(format!("{name}: read piece by piece it is {read:?}"));
             }
         }
         let should_open = match expect {

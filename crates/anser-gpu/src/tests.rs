@@ -255,6 +255,23 @@ fn write_kernels() {
     std::fs::write(format!("{folder}/kernels.json"), serde_json::to_string_pretty(&list).unwrap()).unwrap();
 }
 
+/// A browser's compiler wants to be told of subgroups, and must not be told of them where the device has none.
+#[test]
+fn kernels_that_use_subgroups_are_known() {
+    let mut n_found = 0;
+    for (key, kernel) in kernels() {
+        let text = kernel.source();
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+        let is_operation = |rest: &str| rest.starts_with(|c: char| c.is_ascii_uppercase());
+        let uses = code.flat_map(|line| line.split("subgroup").skip(1).map(str::to_owned).collect::<Vec<_>>());
+        let uses =
+            uses.into_iter().any(|rest| is_operation(&rest) || rest.starts_with("_id") || rest.starts_with("_size"));
+        assert_eq!(kernel.uses_subgroups(), uses, "{key}");
+        n_found += usize::from(uses);
+    }
+    assert!(n_found > 100, "{n_found}");
+}
+
 /// Runs a schedule on names instead of numbers: every unit must find in memory what it reads, and write elsewhere.
 fn check_memory(plan: &Plan, schedule: &Schedule) {
     let is_made = |id| plan.nodes.iter().any(|node| node.op.outputs().contains(&id));

@@ -19,3 +19,4 @@ mod malformed;
 mod rows;
 mod sessions;
 mod states;
+mod waiting;
