@@ -23,7 +23,7 @@ mod vocabulary;
 
 const VOCABULARY_FILE: &str = "vocab/rwkv_vocab_v20230424.txt";
 
-/// World models have 2^16 ids; the file names 1 to 65,529, the others have no text.
+/// As in the library. The file names 1 to 65,529, the others have no text.
 const WORLD_VOCAB_SIZE: usize = 1 << 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -33,6 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         println!("cargo::rerun-if-changed=src/{module}.rs");
     }
 
+    if env::var_os("CARGO_FEATURE_WORLD_VOCAB").is_none() {
+        return Ok(());
+    }
     let mut tokens = vocab_text::parse(&fs::read_to_string(VOCABULARY_FILE)?)?;
     tokens.resize(WORLD_VOCAB_SIZE, None);
     let buffer = vocabulary::VocabularyBuf::collect(tokens.into_iter().map(Ok))?;

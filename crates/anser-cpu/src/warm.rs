@@ -184,7 +184,8 @@ fn matrix(op: &Op) -> Option<WeightId> {
     }
 }
 
-#[cfg(test)]
+// WebAssembly has no threads, and opens no files.
+#[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests {
     use super::*;
     use anser_format::ModelFile;

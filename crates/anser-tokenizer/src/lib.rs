@@ -61,6 +61,7 @@ mod utf8_stream;
 mod vocab_json;
 mod vocab_text;
 mod vocabulary;
+#[cfg(feature = "world-vocab")]
 mod world;
 
 pub use escape::{EscapeError, unescape_gguf_token};

@@ -11,7 +11,9 @@ use crate::bpe::{self, Bpe, Parts, Pattern};
 use crate::escape::unescape_gguf_token;
 use crate::index::IndexBuf;
 use crate::vocabulary::{Vocabulary, VocabularyBuf, VocabularyError};
-use crate::{encode, index_build, vocab_json, vocab_text, world};
+#[cfg(feature = "world-vocab")]
+use crate::world;
+use crate::{encode, index_build, vocab_json, vocab_text};
 
 /// GGUF's `tokenizer.ggml.token_type` of control tokens, which steer a model. A text never encodes to one.
 const GGUF_TYPE_CONTROL: i32 = 3;
@@ -33,6 +35,7 @@ pub struct Tokenizer(Source);
 
 #[derive(Clone)]
 enum Source {
+    #[cfg(feature = "world-vocab")]
     World,
     Own(Arc<Tables>),
     Bpe(Arc<Bpe>),
@@ -44,6 +47,9 @@ struct Tables {
 }
 
 impl Tokenizer {
+    /// The number of ids of the RWKV World vocabulary.
+    pub const WORLD_VOCAB_SIZE: usize = 1 << 16;
+
     /// The RWKV World tokenizer, 65,536 ids. Its tables are part of the program, so this call takes no time.
     ///
     /// ```
@@ -52,6 +58,7 @@ impl Tokenizer {
     /// assert_eq!(ids, [33155, 45, 40213, 34]);
     /// assert_eq!(world.decode(&ids).unwrap(), b"Hello, world!");
     /// ```
+    #[cfg(feature = "world-vocab")]
     #[must_use]
     pub fn world() -> Self {
         Self(Source::World)
@@ -162,6 +169,7 @@ impl Tokenizer {
 
     fn from_vocabulary(vocabulary: VocabularyBuf) -> Result<Self, VocabularyError> {
         let view = vocabulary.view();
+        #[cfg(feature = "world-vocab")]
         if view.offsets == world::VOCABULARY.offsets && view.text == world::VOCABULARY.text {
             return Ok(Self::world());
         }
@@ -171,6 +179,7 @@ impl Tokenizer {
 
     fn vocabulary(&self) -> Vocabulary<'_> {
         match &self.0 {
+            #[cfg(feature = "world-vocab")]
             Source::World => world::VOCABULARY,
             Source::Own(tables) => tables.vocabulary.view(),
             Source::Bpe(bpe) => bpe.vocabulary(),
@@ -180,6 +189,7 @@ impl Tokenizer {
     /// Appends the ids of the first `n_bytes` bytes of `text`, or of somewhat more, and returns the text after them.
     fn encode_some<'a>(&self, text: &'a [u8], n_bytes: usize, ids: &mut Vec<u32>) -> &'a [u8] {
         match &self.0 {
+            #[cfg(feature = "world-vocab")]
             Source::World => encode::encode(world::INDEX, text, n_bytes, ids),
             Source::Own(tables) => encode::encode(tables.index.view(), text, n_bytes, ids),
             Source::Bpe(bpe) => bpe.encode(text, n_bytes, ids),
@@ -241,7 +251,9 @@ impl Tokenizer {
     #[must_use]
     pub fn special_token(&self, name: &str) -> Option<u32> {
         match &self.0 {
-            Source::World | Source::Own(_) => None,
+            #[cfg(feature = "world-vocab")]
+            Source::World => None,
+            Source::Own(_) => None,
             Source::Bpe(bpe) => bpe.special_token(name),
         }
     }
@@ -256,7 +268,9 @@ impl Tokenizer {
     #[must_use]
     pub fn is_bpe(&self) -> bool {
         match self.0 {
-            Source::World | Source::Own(_) => false,
+            #[cfg(feature = "world-vocab")]
+            Source::World => false,
+            Source::Own(_) => false,
             Source::Bpe(_) => true,
         }
     }
@@ -284,7 +298,7 @@ pub struct DecodeError {
     pub vocab_size: usize,
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "world-vocab"))]
 mod tests {
     use super::*;
 

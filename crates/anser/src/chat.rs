@@ -142,7 +142,7 @@ impl From<Thinking> for Opening {
 
 impl Opening {
     /// The text, which has no space at its end and no `>`: models write that `>` in one token with what follows.
-    pub(crate) fn text(self, template: ChatTemplate) -> &'static str {
+    pub fn text(self, template: ChatTemplate) -> &'static str {
         match (template, self) {
             (ChatTemplate::G1, Opening::Answer(Thinking::Off)) => "Assistant:",
             (ChatTemplate::G1, Opening::Answer(Thinking::On(_))) => "Assistant: <think",

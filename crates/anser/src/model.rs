@@ -237,6 +237,8 @@ impl Model {
         };
         let (config, plan, executor, chosen) = set_up(&file, options).await?;
         let heads = Heads::of(&file, config.n_embd)?;
+        let given = options.tokenizer.clone().map(|tokenizer| vocabulary::of_size(tokenizer, config.n_vocab));
+        let tokenizer = given.map_or_else(OnceLock::new, OnceLock::from);
         let model = Model {
             inner: Arc::new(Inner {
                 layout: Arc::new(plan.state.clone()),
@@ -248,7 +250,7 @@ impl Model {
                 config,
                 plan,
                 vocabulary: options.vocabulary.clone(),
-                tokenizer: OnceLock::new(),
+                tokenizer,
                 #[cfg(feature = "grammar")]
                 grammars: OnceLock::new(),
                 fingerprint: OnceLock::new(),

@@ -4,6 +4,7 @@ use crate::device::Device;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::lora::Lora;
 use crate::progress::OnLoad;
+use anser_tokenizer::Tokenizer;
 use std::path::PathBuf;
 
 /// The options of loading a model.
@@ -18,6 +19,8 @@ pub struct Options {
     pub embedding_cache_n_bytes: usize,
     /// A vocabulary file, instead of the file's own; see [`read_vocabulary`](crate::read_vocabulary).
     pub vocabulary: Option<PathBuf>,
+    /// The model's tokenizer, in the place of any other. It must have no token that the model lacks.
+    pub tokenizer: Option<Tokenizer>,
     /// Round no activations to 8 or 16 bits: slower, and as close to the model's formulas as floats are. Without it,
     /// products of quantized weights take activations in 8 bits (`docs/performance.md` says what that costs).
     pub exact: bool,

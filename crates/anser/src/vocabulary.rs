@@ -35,17 +35,32 @@ pub(crate) fn of_model(model: &Model, given: Option<&Path>) -> Result<Tokenizer,
         read_vocabulary(path).map_err(|e| format!("vocabulary {e}"))?
     } else if let Some(tokens) = model.file().metadata("tokenizer.ggml.tokens") {
         gguf_tokenizer(model.file(), tokens)?
-    } else if n_vocab == Tokenizer::world().vocab_size() {
-        Tokenizer::world()
+    } else if let Some(world) = world(n_vocab) {
+        world
     } else if let Some(path) = vocabulary_beside(model.name()) {
         read_vocabulary(&path).map_err(|e| format!("vocabulary {e}"))?
     } else {
         return Err(format!(
-            "the file has no tokenizer, and its vocabulary of {n_vocab} is not the World one of {}; \
+            "the file has no tokenizer, and its vocabulary of {n_vocab} is {} the World one of {}; \
              name a vocabulary file, or give token ids instead of text",
-            Tokenizer::world().vocab_size()
+            if cfg!(feature = "world-vocab") { "not" } else { "none that this build has, like" },
+            Tokenizer::WORLD_VOCAB_SIZE
         ));
     };
+    of_size(tokenizer, n_vocab)
+}
+
+/// The World vocabulary's tokenizer, if that has so many tokens and this build has its tables.
+#[cfg_attr(not(feature = "world-vocab"), allow(unused_variables, reason = "there are no tables"))]
+fn world(n_vocab: usize) -> Option<Tokenizer> {
+    #[cfg(feature = "world-vocab")]
+    return (n_vocab == Tokenizer::WORLD_VOCAB_SIZE).then(Tokenizer::world);
+    #[cfg(not(feature = "world-vocab"))]
+    None
+}
+
+/// The tokenizer, if the model's vocabulary has all of its tokens. Errors: the reason, in words.
+pub(crate) fn of_size(tokenizer: Tokenizer, n_vocab: usize) -> Result<Tokenizer, String> {
     if tokenizer.vocab_size() > n_vocab {
         let found = tokenizer.vocab_size();
         return Err(format!("the tokenizer has {found} tokens, the model only {n_vocab}"));

@@ -10,7 +10,11 @@ use std::sync::LazyLock;
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
 pub(crate) mod pool;
+// WebAssembly with simd128 has better ones, which tests compare with these.
+#[cfg(any(test, not(all(target_arch = "wasm32", target_feature = "simd128"))))]
 mod portable;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod wasm32_simd128;
 #[cfg(target_arch = "x86_64")]
 mod x86_avx2;
 #[cfg(target_arch = "x86_64")]
@@ -227,6 +231,9 @@ pub(crate) fn run<K: Kernel>(kernel: K) -> K::Output {
     if let Some(neon) = aarch64::Neon::detect() {
         return portable::Portable(neon).call(kernel);
     }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    return wasm32_simd128::Simd128.call(kernel);
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
     portable::Portable(()).call(kernel)
 }
 
@@ -248,7 +255,7 @@ pub(crate) fn name() -> &'static str {
     if aarch64::Neon::detect().is_some() {
         return "NEON dotprod";
     }
-    "portable"
+    if cfg!(all(target_arch = "wasm32", target_feature = "simd128")) { "simd128" } else { "portable" }
 }
 
 /// The prefetch distance, in bytes, for weights that a kernel reads once. The processor's own prefetcher does not cross
@@ -291,7 +298,7 @@ pub(crate) fn portable_for_tests() -> impl Narrow {
     portable::Portable(())
 }
 
-/// Runs a kernel with the portable vectors and, on x86-64, with every kind of vectors that this processor has, for tests.
+/// Runs a kernel with the portable vectors and, on x86-64 and WebAssembly, with every kind of vectors that this processor has, for tests.
 #[cfg(test)]
 pub(crate) fn run_all<K: Kernel + Clone>(kernel: K) -> Vec<K::Output> {
     let mut results = vec![portable::Portable(()).call(kernel.clone())];
@@ -301,5 +308,7 @@ pub(crate) fn run_all<K: Kernel + Clone>(kernel: K) -> Vec<K::Output> {
         results.extend(x86_avx2::AvxVnni::detect().map(|simd| simd.call(kernel.clone())));
         results.extend(x86_avx512::Avx512::detect().map(|simd| simd.call(kernel.clone())));
     }
+    #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+    results.push(wasm32_simd128::Simd128.call(kernel.clone()));
     results
 }
