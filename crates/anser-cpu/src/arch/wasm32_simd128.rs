@@ -47,7 +47,7 @@ fn store_16<T: Lane>(x: v128, out: &mut [T]) {
 /// 2¹¹², the quotient of the units of both exponents of F16 and f32; subnormal numbers come out right, too.
 const RESCALE: f32 = f32::from_bits(0x7780_0000);
 
-/// One F16. Browsers make a vector of constants anew wherever it is used, so that a single number is faster without.
+/// One F16. As a vector it would take five vector constants.
 #[inline(always)]
 fn one_f16(bits: [u8; 2]) -> f32 {
     let bits = u32::from(u16::from_le_bytes(bits));
