@@ -76,10 +76,11 @@ fn what_is_fed_without_blocking_gives_the_same_numbers() {
         let fed = wait(other.feed_chunked_async(&tokens[3..], want, 2, progress)).unwrap();
         assert_eq!(fed, expected);
         assert_eq!(told.last(), Some(&(tokens.len() - 3, tokens.len() - 3)));
-        let cancelled = wait(other.feed_for_async(&tokens, Want::LOGITS, |_, _| ControlFlow::Break(())));
-        // All tokens fit in one step, after which there is nothing to cancel.
-        assert!(cancelled.is_ok());
-        blocking.feed(&tokens).unwrap();
+        let cancel = |_, _| ControlFlow::Break(());
+        assert!(matches!(blocking.feed_chunked(&tokens, Want::LOGITS, 2, cancel), Err(Error::Cancelled)));
+        let cancelled = wait(other.feed_chunked_async(&tokens, Want::LOGITS, 2, cancel));
+        assert!(matches!(cancelled, Err(Error::Cancelled)));
+        assert_eq!(other.n_tokens(), blocking.n_tokens());
 
         let names = ["blocks.0.att.r", "blocks.1.att.k"];
         let read = |activations: Vec<anser::Activation>| activations.into_iter().map(|a| a.data).collect::<Vec<_>>();
