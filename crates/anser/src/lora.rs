@@ -153,7 +153,7 @@ fn compute<T: Sync, R: Send>(
     std::thread::scope(|scope| {
         // Where the system starts no further thread, this one does all.
         let others: Vec<_> = (1..n_threads)
-            .filter_map(|_| std::thread::Builder::new().name("anser-merge".into()).spawn_scoped(scope, &work).ok())
+            .filter_map(|_| std::thread::Builder::new().name("anser-merge".into()).spawn_scoped(scope, work).ok())
             .collect();
         let mut all = work()?;
         for other in others {
