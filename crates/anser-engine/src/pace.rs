@@ -10,6 +10,8 @@ pub(crate) struct Pace {
     decode_s: BTreeMap<u32, Estimate>,
     /// What chunks of prompts take beyond the time of drawing, by the logarithm to base 2 of their tokens.
     chunks: BTreeMap<u32, Chunk>,
+    /// Whether the last step read prompts. A device has drawn ahead meanwhile, so that the next step seems to take next to no time.
+    has_just_read: bool,
     /// Seconds of a request from its first step to its end.
     request_s: Option<f64>,
 }
@@ -75,10 +77,14 @@ impl Estimate {
 impl Pace {
     /// The most tokens of prompts for the next step, in which `n_drawing` texts draw and `n_reading` others have prompts to read: as
     /// many as take 1.8 times as long as drawing does, or 10 ms, and up to three times as many where more texts read than draw. Where
-    /// no text draws tokens, none is delayed, and a step has as many tokens as the executor prefers.
+    /// no text draws tokens, none is delayed, and a step has as many tokens as the executor prefers. None before steps that only draw for
+    /// about so many texts were measured twice: three steps, of which the first one does not count.
     pub(crate) fn max_prompt_tokens(&self, n_drawing: usize, n_reading: usize) -> usize {
         if n_drawing == 0 {
             return usize::MAX;
+        }
+        if self.decode_s.get(&n_drawing.ilog2()).is_none_or(|seconds| seconds.is_first) {
+            return 0;
         }
         let burst = (n_reading as f64 / n_drawing as f64).clamp(1.0, MAX_BURST);
         let time = burst * (MAX_CHUNK * self.decode_s(n_drawing)).max(MIN_CHUNK_S);
@@ -121,10 +127,11 @@ impl Pace {
     /// Notes the time of a step.
     pub(crate) fn has_stepped(&mut self, n_drawing: usize, n_prompt_tokens: usize, elapsed: Duration) {
         let elapsed = elapsed.as_secs_f64();
+        let has_just_read = std::mem::replace(&mut self.has_just_read, n_prompt_tokens > 0);
         if n_prompt_tokens > 0 {
             let of_prompts = (elapsed - self.decode_s(n_drawing)).max(0.1 * elapsed);
             self.has_read(n_prompt_tokens, of_prompts);
-        } else if let Some(bucket) = n_drawing.checked_ilog2() {
+        } else if let Some(bucket) = n_drawing.checked_ilog2().filter(|_| !has_just_read) {
             let add = |estimate: &mut Estimate| _ = estimate.add(elapsed);
             self.decode_s.entry(bucket).and_modify(add).or_insert(Estimate::of_first(elapsed));
         }
@@ -166,27 +173,35 @@ mod tests {
     use super::{FIRST_CHUNK_LEN, MIN_CHUNK_LEN, Pace};
     use std::time::Duration;
 
+    /// Some texts draw in `ms`, after a step whose tokens were drawn before.
+    fn draw(pace: &mut Pace, n_drawing: usize, ms: f64) {
+        for ms in [0.1, ms, ms] {
+            pace.has_stepped(n_drawing, 0, Duration::from_secs_f64(1e-3 * ms));
+        }
+    }
+
     #[test]
     fn chunks_take_in_proportion_to_drawing_or_10_ms() {
         let ms = |ms: u64| Duration::from_millis(ms);
         let mut pace = Pace::default();
-        assert_eq!((pace.max_prompt_tokens(0, 9), pace.max_prompt_tokens(3, 1)), (usize::MAX, FIRST_CHUNK_LEN));
+        assert_eq!((pace.max_prompt_tokens(0, 9), pace.max_prompt_tokens(3, 1)), (usize::MAX, 0));
+        draw(&mut pace, 3, 1.0);
+        assert_eq!(pace.max_prompt_tokens(3, 1), FIRST_CHUNK_LEN);
         pace.has_stepped(0, 1000, ms(7000));
         assert_eq!(pace.max_prompt_tokens(3, 1), FIRST_CHUNK_LEN, "kernels may have been compiled");
         pace.has_stepped(0, 1000, ms(100));
-        assert_eq!(pace.max_prompt_tokens(1, 1), 96, "100 tokens take 10 ms");
-        pace.has_stepped(5, 0, ms(50));
+        assert_eq!(pace.max_prompt_tokens(3, 1), 96, "100 tokens take 10 ms");
+        draw(&mut pace, 5, 50.0);
         assert_eq!(pace.max_prompt_tokens(5, 1), 896, "900 tokens take 1.8 times 50 ms");
         // Twice as many texts read as draw, or many more.
         assert_eq!((pace.max_prompt_tokens(5, 10), pace.max_prompt_tokens(5, 1000)), (1792, 2688));
         // A step of 60 ms in which drawing takes 50 has read 100 tokens in 10 ms, as before.
         pace.has_stepped(5, 100, ms(60));
         assert!((864..=896).contains(&pace.max_prompt_tokens(5, 1)));
-        // More texts take longer to draw; a number that was not measured takes as long as the next smaller one.
-        pace.has_stepped(64, 0, ms(100));
+        // More texts take longer to draw. Sixteen have not drawn yet.
+        draw(&mut pace, 64, 100.0);
         assert!((1760..=1792).contains(&pace.max_prompt_tokens(127, 1)));
-        assert!((864..=896).contains(&pace.max_prompt_tokens(16, 1)));
-        assert!((864..=896).contains(&pace.max_prompt_tokens(1, 1)));
+        assert_eq!(pace.max_prompt_tokens(16, 1), 0);
         // A device that gets slower is noticed.
         for _ in 0..90 {
             pace.has_stepped(0, 1000, Duration::from_secs(1000));
@@ -202,7 +217,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         let mut lens = vec![];
         for _ in 0..20 {
-            pace.has_stepped(8, 0, Duration::from_millis(3));
+            draw(&mut pace, 8, 3.0);
             let len = pace.max_prompt_tokens(8, 1);
             lens.push(len);
             let ms = if seen.insert(len.ilog2()) { 1000.0 } else { 2.0 + 0.05 * len as f64 };
@@ -223,7 +238,7 @@ mod tests {
             pace.has_stepped(20, 2, Duration::from_millis(63));
             let mut lens = vec![];
             for step in 0..200 {
-                pace.has_stepped(20, 0, Duration::from_secs_f64(5.5e-3));
+                draw(&mut pace, 20, 5.5);
                 let len = pace.max_prompt_tokens(20, 1);
                 lens.push(len);
                 let is_spoilt = step < 20 && spoilt.is_some_and(|spoilt| len >= spoilt);
