@@ -106,10 +106,7 @@ pub enum Error {
 impl Error {
     /// Whether the device had no room for what was asked, so that it may succeed later or with fewer sequences.
     pub fn is_out_of_memory(&self) -> bool {
-        match self {
-            Error::Gpu(anser_gpu::GpuError::OutOfMemory { .. } | anser_gpu::GpuError::Limit { .. }) => true,
-            _ => false,
-        }
+        matches!(self, Error::Gpu(anser_gpu::GpuError::OutOfMemory { .. } | anser_gpu::GpuError::Limit { .. }))
     }
 
     /// Whether the device is gone, so that the model must be loaded again.

@@ -50,6 +50,7 @@ mod progress;
 mod recent;
 mod rerank;
 mod rows;
+mod running;
 mod session;
 mod state_file;
 mod state_import;

@@ -15,18 +15,14 @@ use crate::lora::{Lora, with_loras};
 use crate::now::now;
 use crate::options::Options;
 use crate::process::OfProcess;
+use crate::running::Running;
 use crate::session::Session;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::tune::BackgroundTuner;
 use crate::vocabulary::{self, DocumentTokens};
-use anser_cpu::SlotId;
 use anser_format::{FileKind, MetaValue, ModelFile};
 use anser_model::{Config, Identity, Plan, State, StateLayout};
 use anser_tokenizer::Tokenizer;
 use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
-#[cfg(not(target_arch = "wasm32"))]
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 /// What messages call a file of a model among its inputs.
@@ -56,7 +52,7 @@ struct Inner {
     #[cfg(feature = "grammar")]
     grammars: OnceLock<Result<Compiler, String>>,
     fingerprint: OnceLock<String>,
-    executor: OfProcess<Running>,
+    running: OfProcess<Running>,
     identity: OnceLock<Arc<Identity>>,
     digest: OnceLock<String>,
     /// The files that the model is read from: description, name and identity of each.
@@ -68,78 +64,6 @@ struct Inner {
     chosen: String,
     /// `chosen` with the executor's notices about the device, once they are known.
     device: OnceLock<String>,
-}
-
-/// An executor that several threads use, one at a time. It is a trait so that a compiler which asks whether a [`Model`] may go to
-/// another thread need not look through all types of the graphics driver, which are nested too deeply for its usual limit.
-pub(crate) trait SharedExecutor: OfAnyThread {
-    /// Waits for the executor. The lock's poison is ignored: a panic in another thread's step leaves only buffers that the next
-    /// step overwrites.
-    #[cfg(not(target_arch = "wasm32"))]
-    fn lock(&self) -> MutexGuard<'_, Executor>;
-
-    /// The executor, if nobody else uses it.
-    fn try_lock(&self) -> Option<MutexGuard<'_, Executor>>;
-}
-
-/// What any thread may use; in a browser, whose GPU belongs to one worker, everything.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) trait OfAnyThread: Send + Sync {}
-
-#[cfg(not(target_arch = "wasm32"))]
-impl<T: Send + Sync> OfAnyThread for T {}
-
-/// What any thread may use; in a browser, whose GPU belongs to one worker, everything.
-#[cfg(target_arch = "wasm32")]
-pub(crate) trait OfAnyThread {}
-
-#[cfg(target_arch = "wasm32")]
-impl<T> OfAnyThread for T {}
-
-impl SharedExecutor for Mutex<Executor> {
-    #[cfg(not(target_arch = "wasm32"))]
-    fn lock(&self) -> MutexGuard<'_, Executor> {
-        Mutex::lock(self).unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn try_lock(&self) -> Option<MutexGuard<'_, Executor>> {
-        match Mutex::try_lock(self) {
-            Ok(executor) => Some(executor),
-            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(std::sync::TryLockError::WouldBlock) => None,
-        }
-    }
-}
-
-/// The executor, and what else runs for it. Fields are dropped in their order: the thread ends before the executor.
-struct Running {
-    #[cfg(not(target_arch = "wasm32"))]
-    _tuner: Option<BackgroundTuner>,
-    executor: Arc<dyn SharedExecutor>,
-    /// Uses of the executor so far.
-    #[cfg(not(target_arch = "wasm32"))]
-    n_uses: Arc<AtomicU64>,
-    /// Whether it answers later, as a browser's GPU does.
-    #[cfg(target_arch = "wasm32")]
-    waits: bool,
-    /// States that nobody needs any more, while a call that waits for the GPU had the executor.
-    #[cfg(target_arch = "wasm32")]
-    unneeded: Mutex<Vec<SlotId>>,
-}
-
-impl Running {
-    #[cfg(target_arch = "wasm32")]
-    fn new(executor: Executor, _: &Arc<ModelFile>) -> Running {
-        let waits = matches!(executor, Executor::Gpu(_));
-        Running { executor: Arc::new(Mutex::new(executor)), waits, unneeded: Mutex::default() }
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    fn new(executor: Executor, file: &Arc<ModelFile>) -> Running {
-        let executor: Arc<dyn SharedExecutor> = Arc::new(Mutex::new(executor));
-        let n_uses = Arc::new(AtomicU64::new(0));
-        Running { _tuner: BackgroundTuner::start(&executor, &n_uses, file), executor, n_uses }
-    }
 }
 
 impl std::fmt::Debug for Model {
@@ -242,7 +166,7 @@ impl Model {
         let model = Model {
             inner: Arc::new(Inner {
                 layout: Arc::new(plan.state.clone()),
-                executor: OfProcess::new(Running::new(executor, &file)),
+                running: OfProcess::new(Running::new(executor, &file)),
                 documents: DocumentTokens::of(&file, config.n_vocab),
                 file,
                 #[cfg(not(target_arch = "wasm32"))]
@@ -329,7 +253,7 @@ impl Model {
     /// # Errors
     /// [`Error::Forked`] in a child that was forked after the model was loaded.
     pub fn check_process(&self) -> Result<(), Error> {
-        self.inner.executor.get().map(drop)
+        self.running().map(drop)
     }
 
     /// A new session with a fresh state.
@@ -535,6 +459,14 @@ impl Model {
         self.embeddings().stats()
     }
 
+    /// The executor with what belongs to it.
+    ///
+    /// # Errors
+    /// [`Error::Forked`] in a child that was forked after the model was loaded.
+    pub(crate) fn running(&self) -> Result<&Running, Error> {
+        self.inner.running.get()
+    }
+
     /// Whether `other` is a clone of this loaded model.
     pub(crate) fn is(&self, other: &Model) -> bool {
         Arc::ptr_eq(&self.inner, &other.inner)
@@ -574,64 +506,6 @@ impl Model {
                 ),
             }),
         }
-    }
-
-    /// The executor, for a step. Every function that reads weights takes the executor from here, so that a model whose
-    /// files changed computes nothing any more.
-    ///
-    /// # Errors
-    /// If a file of the model has changed since it was opened; as [`Model::executor`].
-    pub(crate) fn executor_for_step(&self) -> Result<MutexGuard<'_, Executor>, Error> {
-        let executor = self.executor()?;
-        self.inner.file.check_unchanged()?;
-        Ok(executor)
-    }
-
-    /// The executor, for functions that read no weights.
-    ///
-    /// # Errors
-    /// [`Error::Forked`], before the lock is taken; in a browser [`Error::Busy`] while another call has it and waits for the GPU.
-    pub(crate) fn executor(&self) -> Result<MutexGuard<'_, Executor>, Error> {
-        let running = self.inner.executor.get()?;
-        #[cfg(not(target_arch = "wasm32"))]
-        {
-            running.n_uses.fetch_add(1, Ordering::Relaxed);
-            Ok(running.executor.lock())
-        }
-        #[cfg(target_arch = "wasm32")]
-        {
-            let mut executor = running.executor.try_lock().ok_or(Error::Busy)?;
-            let mut unneeded = running.unneeded.lock().unwrap_or_else(PoisonError::into_inner);
-            unneeded.drain(..).for_each(|slot| executor.drop_state(slot));
-            Ok(executor)
-        }
-    }
-
-    /// Frees a state. A forked child has none.
-    pub(crate) fn drop_state(&self, slot: SlotId) {
-        match self.executor() {
-            Ok(mut executor) => executor.drop_state(slot),
-            #[cfg(target_arch = "wasm32")]
-            Err(Error::Busy) => {
-                let running = self.inner.executor.get();
-                running.iter().for_each(|running| {
-                    running.unneeded.lock().unwrap_or_else(PoisonError::into_inner).push(slot);
-                });
-            }
-            Err(_) => {}
-        }
-    }
-
-    /// Checks that a function may wait for the executor.
-    ///
-    /// # Errors
-    /// [`Error::MustWait`] for a GPU in a browser.
-    pub(crate) fn may_block(&self) -> Result<(), Error> {
-        #[cfg(target_arch = "wasm32")]
-        if self.inner.executor.get()?.waits {
-            return Err(Error::MustWait);
-        }
-        Ok(())
     }
 }
 

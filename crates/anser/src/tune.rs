@@ -2,7 +2,8 @@
 
 use crate::device::Executor;
 use crate::error::Error;
-use crate::model::{Model, SharedExecutor};
+use crate::model::Model;
+use crate::running::SharedExecutor;
 use anser_format::ModelFile;
 use anser_gpu::{DeviceKind, Gpu, GpuError, TunedStep, Tuner};
 use std::ops::ControlFlow;
