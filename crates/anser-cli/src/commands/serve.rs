@@ -158,7 +158,8 @@ fn served_models(args: &ServeArgs) -> Result<Vec<ServedModel>, Failure> {
         let limits = |model: &Model, options| limits(args, path, model, options, n_served, turns.clone());
         let mut adapted = vec![];
         for NamedAdapter { name, lora, .. } in adapters {
-            let options = ModelOptions { lora: [&options.lora[..], &[lora.clone()]].concat(), ..options.clone() };
+            let options =
+                ModelOptions { lora: [&options.lora[..], std::slice::from_ref(lora)].concat(), ..options.clone() };
             let model = model.with_options(&options)?;
             adapted.push(ServedModel {
                 names: names.iter().map(|of_model| format!("{of_model}:{name}")).collect(),
