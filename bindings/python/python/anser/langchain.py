@@ -19,7 +19,7 @@ from typing import Any, Literal, Union
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.embeddings import Embeddings
 from langchain_core.exceptions import OutputParserException
-from langchain_core.language_models import BaseChatModel, LanguageModelInput
+from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -111,6 +111,10 @@ class ChatAnser(BaseChatModel):
     def _identifying_params(self) -> dict[str, Any]:
         return {"model": self.model.name, "fingerprint": self.model.fingerprint, "thinking": self.thinking, **self._options()}
 
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        name = kwargs.get("model", self.model.name)
+        return LangSmithParams(**{**super()._get_ls_params(stop=stop, **kwargs), "ls_model_name": name})
+
     def _options(self) -> dict[str, Any]:
         names = set(GenerateOptions.__annotations__) & set(type(self).model_fields)
         return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
@@ -128,11 +132,9 @@ class ChatAnser(BaseChatModel):
 
         tool_choice is "auto" (the default: a call or words), "any", "required" or True (a call), "none", or the name of the function to call.
         A call that is required is valid by the function's schema, token by token; with parallel_tool_calls it may be several. One that
-        max_tokens cuts is no call: its JSON so far is the content of the answer, with the finish_reason "length". strict=False, which
-        would not enforce the schema, is an error.
+        max_tokens cuts is no call: its JSON so far is the content of the answer, with the finish_reason "length". strict is there for
+        programs that pass it: what is required follows its schema in any case.
         """
-        if strict is False:
-            raise ValueError("strict: a required call always follows its schema: expected True or None, found False")
         functions = [convert_to_openai_tool(tool) for tool in tools]
         calling.choose(functions, tool_choice)
         return self.bind(tools=functions, tool_choice=tool_choice, parallel_tool_calls=parallel_tool_calls, **kwargs)
@@ -143,14 +145,18 @@ class ChatAnser(BaseChatModel):
         *,
         include_raw: bool = False,
         method: Literal["json_schema", "function_calling", "json_mode"] = "json_schema",
+        strict: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, Any]:
         """The model with answers of a form: a Pydantic class, a TypedDict, or a JSON schema as a dict.
 
         With the method "json_schema" the answer is valid by the schema, token by token; "json_mode" makes it any JSON object, and
         "function_calling" the arguments of a call. An answer that max_tokens cuts is an OutputParserException. include_raw=True gives a
-        dict with "raw", "parsed" and "parsing_error". Further options are those of a call.
+        dict with "raw", "parsed" and "parsing_error". strict is as in bind_tools(). Further options are those of a call.
         """
+        has_name = not isinstance(schema, dict) or "title" in schema or "name" in schema
+        about = {"kwargs": {"method": method}, "schema": convert_to_openai_tool(schema) if has_name else schema}
+        kwargs = {"ls_structured_output_format": about, **kwargs}
         if method == "function_calling":
             tool = self.bind_tools([schema], tool_choice="any", **kwargs)
             return _parsed(tool, lambda message: _arguments(message, schema), include_raw)
@@ -163,6 +169,7 @@ class ChatAnser(BaseChatModel):
         self, messages: list[BaseMessage], stop: list[str] | None, options: dict[str, Any]
     ) -> tuple[Generation, calling.CallReader]:
         """The generation of an answer, and what reads its calls."""
+        options.pop("ls_structured_output_format", None)  # What a trace says of the form.
         functions = options.pop("tools", None) or []
         choice = options.pop("tool_choice", None)
         parallel = options.pop("parallel_tool_calls", False)
@@ -189,7 +196,7 @@ class ChatAnser(BaseChatModel):
     ) -> ChatResult:
         generation, reader = self._begin(messages, stop, kwargs)
         with generation:
-            return _result(generation, generation.text(), reader)
+            return _result(generation, generation.text(), reader, self.model.name)
 
     async def _agenerate(
         self,
@@ -201,7 +208,7 @@ class ChatAnser(BaseChatModel):
         generation, reader = self._begin(messages, stop, kwargs)
         async with generation:
             text = "".join([piece async for piece in generation])
-        return _result(generation, text, reader)
+        return _result(generation, text, reader, self.model.name)
 
     def _stream(
         self,
@@ -215,7 +222,7 @@ class ChatAnser(BaseChatModel):
             for piece in generation:
                 if words := reader.push(piece):
                     yield ChatGenerationChunk(message=AIMessageChunk(content=words))
-        yield _last_chunk(generation, reader)
+        yield _last_chunk(generation, reader, self.model.name)
 
     async def _astream(
         self,
@@ -229,7 +236,7 @@ class ChatAnser(BaseChatModel):
             async for piece in generation:
                 if words := reader.push(piece):
                     yield ChatGenerationChunk(message=AIMessageChunk(content=words))
-        yield _last_chunk(generation, reader)
+        yield _last_chunk(generation, reader, self.model.name)
 
 
 def _message(message: BaseMessage) -> Message:
@@ -260,7 +267,7 @@ def _text(message: BaseMessage) -> str:
         kind = "text" if isinstance(block, str) else block.get("type")
         if kind == "text":
             texts.append(block if isinstance(block, str) else block["text"])
-        elif not (isinstance(message, AIMessage) and kind in ("reasoning", "tool_call", "tool_call_chunk")):
+        elif not (isinstance(message, AIMessage) and kind in ("reasoning", "tool_call", "tool_call_chunk", "tool_use")):
             raise ValueError(f"messages: the model reads text, found a block of type {kind!r}")
     return "".join(texts)
 
@@ -269,7 +276,16 @@ def _json_schema(schema: dict[str, Any] | type) -> dict[str, Any]:
     if isinstance(schema, dict):
         function = schema.get("function", schema)
         return dict(function["parameters"] if "parameters" in function else function)
-    return schema.model_json_schema() if issubclass(schema, BaseModel) else convert_to_json_schema(schema)
+    if issubclass(schema, BaseModel):
+        return schema.model_json_schema()
+    if _is_pydantic_1(schema):
+        return dict(schema.schema())  # type: ignore[attr-defined]
+    return convert_to_json_schema(schema)
+
+
+def _is_pydantic_1(schema: Any) -> bool:
+    """Whether a class is one of pydantic.v1, which is not imported for it: on the latest Python that warns."""
+    return callable(getattr(schema, "parse_obj", None)) and callable(getattr(schema, "schema", None))
 
 
 def _usage(generation: Generation) -> UsageMetadata:
@@ -282,27 +298,28 @@ def _usage(generation: Generation) -> UsageMetadata:
     )
 
 
-def _about(generation: Generation) -> dict[str, Any]:
-    """What an answer says of itself beside its text and its calls."""
+def _about(generation: Generation, name: str) -> dict[str, Any]:
+    """What an answer says of itself beside its text and its calls; name is the model's."""
     reasoning = {"reasoning_content": generation.reasoning} if generation.reasoning else {}
-    return {"additional_kwargs": reasoning, "usage_metadata": _usage(generation)}
+    metadata = {"model_name": name, "model_provider": "anser"}
+    return {"additional_kwargs": reasoning, "usage_metadata": _usage(generation), "response_metadata": metadata}
 
 
-def _result(generation: Generation, text: str, reader: calling.CallReader) -> ChatResult:
+def _result(generation: Generation, text: str, reader: calling.CallReader, name: str) -> ChatResult:
     words, calls = reader.read(text)
     tool_calls = [ToolCall(name=call.name, args=call.arguments, id=_fresh_id()) for call in calls]
-    message = AIMessage(content=words, tool_calls=tool_calls, **_about(generation))
+    message = AIMessage(content=words, tool_calls=tool_calls, **_about(generation, name))
     info = {"finish_reason": generation.finish_reason}
     return ChatResult(generations=[ChatGeneration(message=message, generation_info=info)])
 
 
-def _last_chunk(generation: Generation, reader: calling.CallReader) -> ChatGenerationChunk:
+def _last_chunk(generation: Generation, reader: calling.CallReader, name: str) -> ChatGenerationChunk:
     words, calls = reader.finish()
     chunks = [
         ToolCallChunk(type="tool_call_chunk", name=call.name, args=json.dumps(call.arguments), id=_fresh_id(), index=index)
         for index, call in enumerate(calls)
     ]
-    message = AIMessageChunk(content=words, tool_call_chunks=chunks, chunk_position="last", **_about(generation))
+    message = AIMessageChunk(content=words, tool_call_chunks=chunks, chunk_position="last", **_about(generation, name))
     return ChatGenerationChunk(message=message, generation_info={"finish_reason": generation.finish_reason})
 
 
@@ -330,10 +347,10 @@ def _arguments(message: BaseMessage, schema: dict[str, Any] | type) -> Any:
 
 
 def _of_class(value: Any, schema: dict[str, Any] | type, text: str) -> Any:
-    if isinstance(schema, dict) or not issubclass(schema, BaseModel):
+    if isinstance(schema, dict) or not (issubclass(schema, BaseModel) or _is_pydantic_1(schema)):
         return value
     try:
-        return schema.model_validate(value)
+        return schema.model_validate(value) if issubclass(schema, BaseModel) else schema.parse_obj(value)  # type: ignore[attr-defined]
     except ValueError as error:
         raise OutputParserException(f"the answer is not valid: {error}", llm_output=text) from error
 
