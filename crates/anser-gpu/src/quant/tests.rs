@@ -62,7 +62,7 @@ fn repacked(layout: DeviceLayout, matrix: &Weight, rows: std::ops::Range<usize>)
 
 #[test]
 fn layouts_keep_the_values() {
-    let matrices = matrices();
+    let matrices: Vec<_> = matrices().into_iter().filter(|matrix| matrix.n_rows() >= 3).collect();
     for matrix in &matrices {
         let (dtype, n_cols, layout) = (matrix.dtype(), matrix.n_cols(), layout(matrix));
         assert_eq!(layout.dtype, kept(dtype).on_device.dtype);
