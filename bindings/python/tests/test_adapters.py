@@ -39,7 +39,7 @@ def test_wrong_adapters_are_told() -> None:
     with pytest.raises(anser.OptionError, match="unknown key 'beta'"):
         anser.load(base, device="cpu", lora={"path": "x", "beta": 1})  # type: ignore[arg-type]
     with pytest.raises(anser.OptionError, match="form: expected \"merge\" or \"beside\""):
-        anser.load(base, device="cpu", lora={"path": "x", "form": "near"})  # type: ignore[typeddict-item]
+        anser.load(base, device="cpu", lora={"path": "x", "form": "near"})  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="lora: alpha: expected a number"):
         anser.load(base, device="cpu", lora={"path": "x", "alpha": "12"})  # type: ignore[arg-type]
 
