@@ -8,17 +8,17 @@ use std::path::Path;
 use std::{env, fs};
 
 #[path = "src/escape.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "this program writes the tables and does not read them")]
 mod escape;
 #[path = "src/index.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "this program writes the tables and does not read them")]
 mod index;
 #[path = "src/index_build.rs"]
 mod index_build;
 #[path = "src/vocab_text.rs"]
 mod vocab_text;
 #[path = "src/vocabulary.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, reason = "this program writes the tables and does not read them")]
 mod vocabulary;
 
 const VOCABULARY_FILE: &str = "vocab/rwkv_vocab_v20230424.txt";

@@ -30,7 +30,7 @@ export class Answer implements AsyncIterable<AnswerPiece> {
   #nTokens = 0;
 
   /** @internal */
-  constructor(begin: () => Promise<Generation>, end: (content: string) => void) {
+  constructor(begin: () => Promise<Generation>, end: (content: string, failed: boolean) => void) {
     this.#pieces = this.#run(begin, end);
   }
 
@@ -55,7 +55,10 @@ export class Answer implements AsyncIterable<AnswerPiece> {
     return text;
   }
 
-  async *#run(begin: () => Promise<Generation>, end: (content: string) => void): AsyncGenerator<AnswerPiece, void, undefined> {
+  async *#run(
+    begin: () => Promise<Generation>,
+    end: (content: string, failed: boolean) => void,
+  ): AsyncGenerator<AnswerPiece, void, undefined> {
     const generation = await begin();
     let whole = "";
     let failed = true;
@@ -68,10 +71,8 @@ export class Answer implements AsyncIterable<AnswerPiece> {
       failed = false;
     } finally {
       await generation.steps().return();
-      if (!failed || whole !== "") {
-        this.#reason = (await generation.finished.catch(() => null))?.reason ?? "cancelled";
-        end(whole);
-      }
+      if (!failed || whole !== "") this.#reason = (await generation.finished.catch(() => null))?.reason ?? "cancelled";
+      end(whole, failed);
     }
   }
 }
@@ -143,8 +144,10 @@ export class Conversation {
   }
 
   #answer(options: GenerateOptions, change: () => void): Answer {
-    const n = this.#messages.length;
+    let before: Message[] = [];
+    const restore = () => this.#messages.splice(0, this.#messages.length, ...before);
     const begin = async () => {
+      before = [...this.#messages];
       change();
       try {
         const { opening } = await this.#readTurns(options.signal);
@@ -153,11 +156,16 @@ export class Conversation {
         return this.#work.answer(this.#encode(opening), options, this.#reply);
       } catch (error) {
         // A turn that could not be read is none.
-        this.#messages.splice(Math.min(n, this.#messages.length));
+        restore();
         throw error;
       }
     };
-    return new Answer(begin, (content) => this.#messages.push({ role: "assistant", content }));
+    return new Answer(begin, (content, failed) => {
+      const replaces = this.#messages.length < before.length;
+      // Where nothing was written, a turn whose answer failed is none, and the answer that was to be replaced stays.
+      if (content === "" && (failed || replaces)) restore();
+      else this.#messages.push({ role: "assistant", content });
+    });
   }
 
   /** Lets `#base` read all turns. */

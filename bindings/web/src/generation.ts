@@ -44,7 +44,7 @@ export class Generation implements AsyncIterable<string> {
   constructor(connection: Connection, session: number, prompt: Promise<Uint32Array>, wire: WireGenerate, signal?: AbortSignal) {
     const { promise, resolve, reject } = withResolvers<Finished>();
     this.finished = promise;
-    // Whoever iterates hears of the error; nobody need look at both.
+    // The iterator throws the error, too. A program that never looks at `finished` must not get it a second time, as unhandled.
     promise.catch(() => {});
     this.#steps = steps(connection, session, prompt, wire, signal, resolve, reject);
   }

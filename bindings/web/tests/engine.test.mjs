@@ -182,6 +182,8 @@ test(shared, "a conversation remembers, answers anew and ends its turns", async 
     const first = chat.say("Hello! Who are you?", options);
     const firstText = await first.text();
     const again = await chat.regenerate(options).text();
+    const nothing = await chat.regenerate({ ...options, signal: AbortSignal.abort() }).text();
+    const stayed = chat.messages.map(({ content }) => content).slice(1);
     const second = await chat.say("What is 17 + 26?", options).text();
     const messages = chat.messages.map(({ role, content }) => [role, content]);
     // The same conversation read at once.
@@ -195,12 +197,13 @@ test(shared, "a conversation remembers, answers anew and ends its turns", async 
     }
     const last = chat.messages.at(-1);
     await model.close();
-    return { nTokens: first.nTokens, reason: first.reason, firstText, again, second, same, messages, kept, last, leftReason: left.reason };
+    return { nTokens: first.nTokens, reason: first.reason, firstText, again, nothing, stayed, second, same, messages, kept, last, leftReason: left.reason };
   });
   assert.equal(found.reason, "turn");
   assert.ok(found.nTokens > 3);
   assert.ok(found.firstText.length > 0);
   assert.equal(found.again, found.firstText);
+  assert.deepEqual([found.nothing, found.stayed], ["", ["Hello! Who are you?", found.again]]);
   assert.equal(found.same, found.second);
   assert.match(found.second, /43/);
   assert.deepEqual(found.messages.map(([role]) => role), ["system", "user", "assistant", "user", "assistant"]);

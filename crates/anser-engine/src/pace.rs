@@ -77,8 +77,8 @@ impl Estimate {
 impl Pace {
     /// The most tokens of prompts for the next step, in which `n_drawing` texts draw and `n_reading` others have prompts to read: as
     /// many as take 1.8 times as long as drawing does, or 10 ms, and up to three times as many where more texts read than draw. Where
-    /// no text draws tokens, none is delayed, and a step has as many tokens as the executor prefers. None before steps that only draw for
-    /// about so many texts were measured twice: three steps, of which the first one does not count.
+    /// no text draws tokens, none is delayed, and a step has as many tokens as the executor prefers. It has none as long as fewer
+    /// than two steps that only drew for `n_drawing` texts (by power of two) were measured; the first such step after a prompt is not.
     pub(crate) fn max_prompt_tokens(&self, n_drawing: usize, n_reading: usize) -> usize {
         if n_drawing == 0 {
             return usize::MAX;

@@ -163,7 +163,8 @@ fn parse(name: &str, head: &Head) -> Result<Parsed, FormatError> {
     }
 }
 
-/// Reads tensors as small as a model's vectors into memory: whoever needs them needs all of them, and has no way to wait or to fail there.
+/// Reads the tensors that are as small as a model's vectors into memory. Kernels on the host and the upload of vectors take their elements
+/// as slices, where the file could neither be waited for nor be reported as unreadable.
 fn keep_small(name: &str, bytes: &FileBytes, tensors: &mut [TensorEntry]) -> Result<(), FormatError> {
     /// Six vectors in one tensor, of the largest models, in F32.
     const MAX_N_BYTES: u64 = 128 << 10;

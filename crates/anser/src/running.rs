@@ -20,7 +20,7 @@ pub(crate) trait SharedExecutor: OfAnyThread {
     #[cfg(not(target_arch = "wasm32"))]
     fn lock(&self) -> MutexGuard<'_, Executor>;
 
-    /// The executor, if nobody else uses it.
+    /// The executor; `None` while another call has it.
     fn try_lock(&self) -> Option<MutexGuard<'_, Executor>>;
 }
 
@@ -53,8 +53,9 @@ impl SharedExecutor for Mutex<Executor> {
     }
 }
 
-/// An executor in use by one call. It is kept while the call waits, unlike a bare lock: natively, where others wait for it, the call blocks
-/// and lets no other run in its place; in a browser, where others run meanwhile, nobody waits for it, and they are told that it is busy.
+/// The lock of the executor that one call holds, also across an await. Natively the call blocks its thread there, so that threads which wait
+/// for the lock wait no longer than for a step. In a browser other calls run during the await; they do not wait for the lock, and end
+/// with [`Error::Busy`].
 pub(crate) struct InUse<'a>(MutexGuard<'a, Executor>);
 
 impl Deref for InUse<'_> {
@@ -82,7 +83,7 @@ pub(crate) struct Running {
     /// Whether it answers later, as a browser's GPU does.
     #[cfg(target_arch = "wasm32")]
     waits: bool,
-    /// States that nobody needs any more, while a call that waits for the GPU had the executor.
+    /// States of sessions that were dropped while another call had the executor. The next call that takes it frees them.
     #[cfg(target_arch = "wasm32")]
     unneeded: Mutex<Vec<SlotId>>,
 }

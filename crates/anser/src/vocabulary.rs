@@ -50,7 +50,7 @@ pub(crate) fn of_model(model: &Model, given: Option<&Path>) -> Result<Tokenizer,
     of_size(tokenizer, n_vocab)
 }
 
-/// The World vocabulary's tokenizer, if that has so many tokens and this build has its tables.
+/// The World vocabulary's tokenizer; `None` if the model has another number of tokens, or if this build has no tables of it.
 #[cfg_attr(not(feature = "world-vocab"), allow(unused_variables, reason = "there are no tables"))]
 fn world(n_vocab: usize) -> Option<Tokenizer> {
     #[cfg(feature = "world-vocab")]

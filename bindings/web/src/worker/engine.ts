@@ -77,7 +77,7 @@ export class Engine {
   async #load({ source, cache, vocabulary, engine, wasm }: Arguments<"load">, context: Context): Promise<ModelInfo> {
     askForSubgroups();
     const started = wasm === null ? init() : init({ module_or_path: wasm });
-    // If the download fails first, nobody waits for it.
+    // If the download fails first, this function ends without awaiting `started`, whose failure would then count as unhandled.
     started.catch(() => {});
     const file = await openSource(source, cache, context);
     let isKept = false;

@@ -41,29 +41,9 @@ impl ModelFile {
         for Replacement { name, dtype, bytes } in replacements {
             let found = self.tensor_index.find(&self.tensors, tensor_name, &name);
             let entry = &mut tensors[found.unwrap_or_else(|| panic!("{}: no tensor {name}", self.name))];
-            let n_cols = entry.shape.last().copied().unwrap_or(1);
-            let n_rows = entry.shape.iter().rev().skip(1).product::<usize>();
-            assert_eq!(dtype.row_n_bytes(n_cols).map(|n| n * n_rows), Some(bytes.len()), "{}: {name}", self.name);
-            *entry = TensorEntry {
-                stored: dtype.into(),
-                start: 0,
-                n_bytes: Some(bytes.len()),
-                strided: None,
-                replaced: Some(bytes.into()),
-                ..entry.clone()
-            };
+            *entry = self.in_memory(entry.name.clone(), dtype, entry.shape.clone(), entry.part, bytes);
         }
-        Arc::new(ModelFile {
-            name: self.name.clone(),
-            kind: self.kind,
-            parts: self.parts.clone(),
-            tensors,
-            tensor_index: self.tensor_index.clone(),
-            metadata: self.metadata.clone(),
-            metadata_index: self.metadata_index.clone(),
-            n_in_files: self.n_in_files,
-            variant: Some(variant.into()),
-        })
+        self.with_tensors(tensors, variant)
     }
 
     /// The same model with further tensors in memory, such as an adapter's low-rank pairs, instead of those that it had been given before.
@@ -78,20 +58,24 @@ impl ModelFile {
             panic!("{}: {} is added twice", self.name, pair[0].name);
         }
         let mut tensors = self.tensors[..self.n_in_files].to_vec();
-        tensors.extend(additions.into_iter().map(|Addition { name, dtype, shape, bytes }| {
-            let (n_cols, n_rows) = (shape.last().copied().unwrap_or(1), shape.iter().rev().skip(1).product::<usize>());
-            assert_eq!(dtype.row_n_bytes(n_cols).map(|n| n * n_rows), Some(bytes.len()), "{}: {name}", self.name);
-            TensorEntry {
-                name: name.into(),
-                stored: dtype.into(),
-                shape: shape.into(),
-                part: 0,
-                start: 0,
-                n_bytes: Some(bytes.len()),
-                strided: None,
-                replaced: Some(bytes.into()),
-            }
-        }));
+        tensors.extend(
+            additions.into_iter().map(|Addition { name, dtype, shape, bytes }| {
+                self.in_memory(name.into(), dtype, shape.into(), 0, bytes)
+            }),
+        );
+        self.with_tensors(tensors, variant)
+    }
+
+    /// A tensor whose elements are `bytes`; it counts as one of part `part`.
+    fn in_memory(&self, name: Box<str>, dtype: DType, shape: Box<[usize]>, part: usize, bytes: Vec<u8>) -> TensorEntry {
+        let (n_cols, n_rows) = (shape.last().copied().unwrap_or(1), shape.iter().rev().skip(1).product::<usize>());
+        assert_eq!(dtype.row_n_bytes(n_cols).map(|n| n * n_rows), Some(bytes.len()), "{}: {name}", self.name);
+        let (n_bytes, replaced) = (Some(bytes.len()), Some(bytes.into()));
+        TensorEntry { name, stored: dtype.into(), shape, part, start: 0, n_bytes, strided: None, replaced }
+    }
+
+    /// The same files with other tensors.
+    fn with_tensors(&self, tensors: Vec<TensorEntry>, variant: &str) -> Arc<ModelFile> {
         Arc::new(ModelFile {
             name: self.name.clone(),
             kind: self.kind,

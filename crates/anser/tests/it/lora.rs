@@ -210,6 +210,11 @@ fn what_does_not_fit_is_told_by_name() {
     with(&[(down, &[64, 2]), (up, &[64, 2])]).unwrap();
     for (tensors, expected) in [
         (&[(down, &[64, 2][..])][..], "B of the low-rank pair is missing"),
+        (&[(down, &[64, 0]), (up, &[64, 0])], "blocks.0.att.key.lora.0: expected shape no dimension of 0"),
+        (
+            &[(down, &[64, 2]), (up, &[64, 2]), ("blocks.1.att.key.disha", &[0, 64])],
+            "blocks.1.att.key.disha: expected shape no dimension of 0",
+        ),
         (&[(down, &[64, 2]), (up, &[64, 3])], "expected shape [64, 2] for this model, found [64, 3]"),
         (&[(down, &[63, 2]), (up, &[64, 2])], "expected shape [64, _] for this model, found [63, 2]"),
         (&[(down, &[64, 2]), (up, &[64, 2]), ("blocks.0.att.kee", &[64])], "blocks.0.att.kee: no tensor of the model"),
