@@ -3,14 +3,15 @@
 const TAKES_MATRICES: bool = true;
 
 fn load_residuals(place: Corner, i: u32, j: u32) -> MatC {
-    return coopLoad<MatC>(&residual[corner(place, i, j)], target_rows.n_total);
+    return coopLoadT<MatC>(&residual[corner(place, i, j)], target_rows.n_total);
 }
 
 fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {
-    let pitch = target_rows.n_total;
-    coopStore(sums, &out[corner(place, i, j)], pitch);
+    let at = corner(place, i, j) / 4u;
+    let pitch = target_rows.n_total / 4u;
+    coopStoreT(sums, &vec4s_out[at], pitch);
 }
 
-fn stage(sums: MatC, place: Corner) {
-    coopStore(sums, &staging[place.staging], 16u);
+fn stage(sums: MatC, first: u32, lane: u32) {
+    coopStoreT(sums, &staging[first], 16u);
 }

@@ -8,13 +8,13 @@
 // share of the next. Follows gemm/matrices_*.wgsl, which has the matrices and the entry point, gemm/weights_*.wgsl, which
 // fetches the weights, gemm/tile_rows.wgsl unless they lie in panels, and gemm/out_*.wgsl, which takes the sums.
 
-@group(0) @binding(1) var<storage, read> input: array<Chunk>; // x, [T, ROW_CHUNKS], see halve.wgsl
+@group(0) @binding(1) var<storage, read> input: array<vec4<u32>>; // x in halves, [T, ROW_CHUNKS], see halve.wgsl
 
 override SUBGROUP_LEN: u32; // threads of a subgroup
 override SUBGROUPS_M: u32;
 override SUBGROUPS_N: u32;
-override FRAGMENTS_M: u32; // 1, 2 or 4
-override FRAGMENTS_N: u32; // 1, 2 or 4
+override FRAGMENTS_M: u32; // 1, 2, 4 or 5
+override FRAGMENTS_N: u32; // 1 or 2
 override K_STEP: u32;      // a multiple of 16
 override N_SPLITS: u32;    // workgroups that share the columns; each has at least one step
 
@@ -33,21 +33,24 @@ override PITCH: u32 = K_STEP / 4u + 2u;
 
 override N_WEIGHT_TILE: u32 = TILE_M * PITCH;
 override N_INPUT_TILE: u32 = TILE_N * PITCH;
-override N_STAGING: u32 = SUBGROUPS_M * SUBGROUPS_N * 256u;
 var<workgroup> weight_tile: array<vec4<f16>, N_WEIGHT_TILE>; // [TILE_M, PITCH], or columns of rows
 var<workgroup> input_tile: array<vec4<f16>, N_INPUT_TILE>;   // [TILE_N, PITCH]
 
-// Eight columns.
-struct Chunk {
-    a: vec4<f16>,
-    b: vec4<f16>,
+// A thread's chunks of a step, each of eight halves. Memory is read 16 bytes at a time, which WGSL has no vector of halves for.
+struct Chunks {
+    c0: vec4<u32>,
+    c1: vec4<u32>,
+    c2: vec4<u32>,
+    c3: vec4<u32>,
+    c4: vec4<u32>,
 }
 
-struct Chunks {
-    c0: Chunk,
-    c1: Chunk,
-    c2: Chunk,
-    c3: Chunk,
+fn first_halves(chunk: vec4<u32>) -> vec4<f16> {
+    return vec4<f16>(vec4<f32>(unpack2x16float(chunk.x), unpack2x16float(chunk.y)));
+}
+
+fn last_halves(chunk: vec4<u32>) -> vec4<f16> {
+    return vec4<f16>(vec4<f32>(unpack2x16float(chunk.z), unpack2x16float(chunk.w)));
 }
 
 // Where a step's chunk lies from the start of a row; the last step may end beyond the row.
@@ -63,11 +66,17 @@ fn is_beyond(s: u32, local: u32) -> bool {
     return ROW_CHUNKS % STEP_CHUNKS != 0u && s * STEP_CHUNKS + local % STEP_CHUNKS >= ROW_CHUNKS;
 }
 
+// Where a thread's chunks begin.
+struct Starts {
+    first: vec4<u32>,
+    fifth: u32,
+}
+
 // The starts of the rows that a thread's chunks are in.
-fn share_rows(first: u32, n: u32, local: u32) -> vec4<u32> {
+fn share_rows(first: u32, n: u32, local: u32) -> Starts {
     let row = first + local / STEP_CHUNKS;
     let rows = vec4<u32>(row, row + SHARE_ROWS, row + 2u * SHARE_ROWS, row + 3u * SHARE_ROWS);
-    return min(rows, vec4<u32>(n - 1u)) * ROW_CHUNKS;
+    return Starts(min(rows, vec4<u32>(n - 1u)) * ROW_CHUNKS, min(row + 4u * SHARE_ROWS, n - 1u) * ROW_CHUNKS);
 }
 
 fn fetch_input(rows: vec4<u32>, at: u32) -> Chunks {
@@ -83,9 +92,9 @@ fn fetch_input(rows: vec4<u32>, at: u32) -> Chunks {
     return chunks;
 }
 
-fn put_input(chunk: Chunk, at: u32) {
-    input_tile[at] = chunk.a;
-    input_tile[at + 1u] = chunk.b;
+fn put_input(chunk: vec4<u32>, at: u32) {
+    input_tile[at] = first_halves(chunk);
+    input_tile[at + 1u] = last_halves(chunk);
 }
 
 // Writes the thread's share of step `s` to workgroup memory.
@@ -110,7 +119,7 @@ struct Corner {
     row: u32, // of their corner
     token: u32,
     split: u32,
-    staging: u32, // start of the subgroup's staging memory
+    subgroup: u32,
     lane: u32,
 }
 
@@ -121,31 +130,25 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
     // Corner of the subgroup's part of the tile.
     let m = subgroup / SUBGROUPS_N * 16u * FRAGMENTS_M;
     let n = subgroup % SUBGROUPS_N * 16u * FRAGMENTS_N;
-    let place = Corner(first_row + m, first_token + n, workgroup.z, subgroup * 256u, lane);
+    let place = Corner(first_row + m, first_token + n, workgroup.z, subgroup, lane);
     // Whether the sums go to memory as they are.
-    let is_plain = (target_rows.epilogue & (ACTIVATION_MASK | HAS_BIAS)) == 0u;
+    let is_plain = (epilogue() & (ACTIVATION_MASK | HAS_BIAS)) == 0u;
     let is_whole = first_row + TILE_M <= target_rows.n_rows && first_token + TILE_N <= n_tokens();
     let is_aligned = (target_rows.n_total | target_rows.first) % 4u == 0u;
     let is_direct = TAKES_ALL_MATRICES || (TAKES_MATRICES && is_plain && is_whole && is_aligned);
 
-    // Sums of fragment column 0, 1, 2, 3.
+    // Sums of 16 rows, 0 to 4, for the first and the second 16 tokens.
     var c00 = MatC();
     var c10 = MatC();
     var c20 = MatC();
     var c30 = MatC();
+    var c40 = MatC();
     var c01 = MatC();
     var c11 = MatC();
     var c21 = MatC();
     var c31 = MatC();
-    var c02 = MatC();
-    var c12 = MatC();
-    var c22 = MatC();
-    var c32 = MatC();
-    var c03 = MatC();
-    var c13 = MatC();
-    var c23 = MatC();
-    var c33 = MatC();
-    if !TAKES_ALL_MATRICES && is_direct && (target_rows.epilogue & HAS_RESIDUAL) != 0u {
+    var c41 = MatC();
+    if !TAKES_ALL_MATRICES && is_direct && (epilogue() & HAS_RESIDUAL) != 0u {
         c00 = load_residuals(place, 0u, 0u);
         if FRAGMENTS_M > 1u {
             c10 = load_residuals(place, 1u, 0u);
@@ -153,6 +156,9 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
         if FRAGMENTS_M > 2u {
             c20 = load_residuals(place, 2u, 0u);
             c30 = load_residuals(place, 3u, 0u);
+        }
+        if FRAGMENTS_M > 4u {
+            c40 = load_residuals(place, 4u, 0u);
         }
         if FRAGMENTS_N > 1u {
             c01 = load_residuals(place, 0u, 1u);
@@ -163,29 +169,14 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
                 c21 = load_residuals(place, 2u, 1u);
                 c31 = load_residuals(place, 3u, 1u);
             }
-        }
-        if FRAGMENTS_N > 2u {
-            c02 = load_residuals(place, 0u, 2u);
-            if FRAGMENTS_M > 1u {
-                c12 = load_residuals(place, 1u, 2u);
-            }
-            if FRAGMENTS_M > 2u {
-                c22 = load_residuals(place, 2u, 2u);
-                c32 = load_residuals(place, 3u, 2u);
-            }
-            c03 = load_residuals(place, 0u, 3u);
-            if FRAGMENTS_M > 1u {
-                c13 = load_residuals(place, 1u, 3u);
-            }
-            if FRAGMENTS_M > 2u {
-                c23 = load_residuals(place, 2u, 3u);
-                c33 = load_residuals(place, 3u, 3u);
+            if FRAGMENTS_M > 4u {
+                c41 = load_residuals(place, 4u, 1u);
             }
         }
     }
 
     let weight_rows = weight_rows(first_row, local);
-    let input_rows = share_rows(first_token, n_tokens(), local);
+    let input_rows = share_rows(first_token, n_tokens(), local).first;
     let first_step = workgroup.z * SPLIT_STEPS;
     let end = min(first_step + SPLIT_STEPS, N_STEPS);
     var w = fetch_weights(weight_rows, first_step, local);
@@ -200,56 +191,40 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
             x = fetch_input(input_rows, chunk_at(s + 1u, local));
         }
         for (var k = 0u; k < K_STEP / 4u; k += 4u) {
-            let at = n * PITCH + k;
-            let b0 = load_input(at);
-            var b1 = b0;
-            var b2 = b0;
-            var b3 = b0;
+            let a0 = load_input(n * PITCH + k);
+            var a1 = a0;
             if FRAGMENTS_N > 1u {
-                b1 = load_input(at + 16u * PITCH);
+                a1 = load_input((n + 16u) * PITCH + k);
             }
-            if FRAGMENTS_N > 2u {
-                b2 = load_input(at + 32u * PITCH);
-                b3 = load_input(at + 48u * PITCH);
-            }
-            let a0 = weight_matrix(m, k);
+            let b0 = weight_matrix(m, k);
             c00 = coopMultiplyAdd(a0, b0, c00);
             if FRAGMENTS_N > 1u {
-                c01 = coopMultiplyAdd(a0, b1, c01);
-            }
-            if FRAGMENTS_N > 2u {
-                c02 = coopMultiplyAdd(a0, b2, c02);
-                c03 = coopMultiplyAdd(a0, b3, c03);
+                c01 = coopMultiplyAdd(a1, b0, c01);
             }
             if FRAGMENTS_M > 1u {
-                let a1 = weight_matrix(m + 16u, k);
-                c10 = coopMultiplyAdd(a1, b0, c10);
+                let b1 = weight_matrix(m + 16u, k);
+                c10 = coopMultiplyAdd(a0, b1, c10);
                 if FRAGMENTS_N > 1u {
                     c11 = coopMultiplyAdd(a1, b1, c11);
                 }
-                if FRAGMENTS_N > 2u {
-                    c12 = coopMultiplyAdd(a1, b2, c12);
-                    c13 = coopMultiplyAdd(a1, b3, c13);
-                }
             }
             if FRAGMENTS_M > 2u {
-                let a2 = weight_matrix(m + 32u, k);
-                c20 = coopMultiplyAdd(a2, b0, c20);
+                let b2 = weight_matrix(m + 32u, k);
+                c20 = coopMultiplyAdd(a0, b2, c20);
                 if FRAGMENTS_N > 1u {
-                    c21 = coopMultiplyAdd(a2, b1, c21);
+                    c21 = coopMultiplyAdd(a1, b2, c21);
                 }
-                if FRAGMENTS_N > 2u {
-                    c22 = coopMultiplyAdd(a2, b2, c22);
-                    c23 = coopMultiplyAdd(a2, b3, c23);
-                }
-                let a3 = weight_matrix(m + 48u, k);
-                c30 = coopMultiplyAdd(a3, b0, c30);
+                let b3 = weight_matrix(m + 48u, k);
+                c30 = coopMultiplyAdd(a0, b3, c30);
                 if FRAGMENTS_N > 1u {
-                    c31 = coopMultiplyAdd(a3, b1, c31);
+                    c31 = coopMultiplyAdd(a1, b3, c31);
                 }
-                if FRAGMENTS_N > 2u {
-                    c32 = coopMultiplyAdd(a3, b2, c32);
-                    c33 = coopMultiplyAdd(a3, b3, c33);
+            }
+            if FRAGMENTS_M > 4u {
+                let b4 = weight_matrix(m + 64u, k);
+                c40 = coopMultiplyAdd(a0, b4, c40);
+                if FRAGMENTS_N > 1u {
+                    c41 = coopMultiplyAdd(a1, b4, c41);
                 }
             }
         }
@@ -264,6 +239,9 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
             write_matrix(c20, place, 2u, 0u);
             write_matrix(c30, place, 3u, 0u);
         }
+        if FRAGMENTS_M > 4u {
+            write_matrix(c40, place, 4u, 0u);
+        }
         if FRAGMENTS_N > 1u {
             write_matrix(c01, place, 0u, 1u);
             if FRAGMENTS_M > 1u {
@@ -273,23 +251,8 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
                 write_matrix(c21, place, 2u, 1u);
                 write_matrix(c31, place, 3u, 1u);
             }
-        }
-        if FRAGMENTS_N > 2u {
-            write_matrix(c02, place, 0u, 2u);
-            if FRAGMENTS_M > 1u {
-                write_matrix(c12, place, 1u, 2u);
-            }
-            if FRAGMENTS_M > 2u {
-                write_matrix(c22, place, 2u, 2u);
-                write_matrix(c32, place, 3u, 2u);
-            }
-            write_matrix(c03, place, 0u, 3u);
-            if FRAGMENTS_M > 1u {
-                write_matrix(c13, place, 1u, 3u);
-            }
-            if FRAGMENTS_M > 2u {
-                write_matrix(c23, place, 2u, 3u);
-                write_matrix(c33, place, 3u, 3u);
+            if FRAGMENTS_M > 4u {
+                write_matrix(c41, place, 4u, 1u);
             }
         }
     } else {
@@ -301,6 +264,9 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
             finish(c20, place, 2u, 0u);
             finish(c30, place, 3u, 0u);
         }
+        if FRAGMENTS_M > 4u {
+            finish(c40, place, 4u, 0u);
+        }
         if FRAGMENTS_N > 1u {
             finish(c01, place, 0u, 1u);
             if FRAGMENTS_M > 1u {
@@ -310,23 +276,8 @@ fn run(workgroup: vec3<u32>, local: u32, subgroup: u32, lane: u32) {
                 finish(c21, place, 2u, 1u);
                 finish(c31, place, 3u, 1u);
             }
-        }
-        if FRAGMENTS_N > 2u {
-            finish(c02, place, 0u, 2u);
-            if FRAGMENTS_M > 1u {
-                finish(c12, place, 1u, 2u);
-            }
-            if FRAGMENTS_M > 2u {
-                finish(c22, place, 2u, 2u);
-                finish(c32, place, 3u, 2u);
-            }
-            finish(c03, place, 0u, 3u);
-            if FRAGMENTS_M > 1u {
-                finish(c13, place, 1u, 3u);
-            }
-            if FRAGMENTS_M > 2u {
-                finish(c23, place, 2u, 3u);
-                finish(c33, place, 3u, 3u);
+            if FRAGMENTS_M > 4u {
+                finish(c41, place, 4u, 1u);
             }
         }
     }

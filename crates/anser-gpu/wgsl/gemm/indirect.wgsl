@@ -8,6 +8,6 @@ fn load_residuals(place: Corner, i: u32, j: u32) -> MatC {
 
 fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {}
 
-fn stage(sums: MatC, place: Corner) {
-    coopStore(sums, &staging[place.staging], 16u);
+fn stage(sums: MatC, first: u32, lane: u32) {
+    coopStoreT(sums, &staging[first], 16u);
 }

@@ -8,8 +8,8 @@ fn load_residuals(place: Corner, i: u32, j: u32) -> MatC {
 
 fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {}
 
-fn stage(sums: MatC, place: Corner) {
+fn stage(sums: MatC, first: u32, lane: u32) {
     for (var i = 0u; i < 256u / SUBGROUP_LEN; i++) {
-        staging[place.staging + place.lane + i * SUBGROUP_LEN] = sums.sums[i];
+        staging[first + lane + i * SUBGROUP_LEN] = sums.sums[i];
     }
 }

@@ -1,8 +1,8 @@
 // The matrices of gemm.wgsl as cooperative matrices: a subgroup of SUBGROUP_LEN threads has one in its registers.
 
-alias MatA = coop_mat16x16<f16, A>; // 16 rows of weights, 16 columns
-alias MatB = coop_mat16x16<f16, B>; // 16 columns of 16 tokens
-alias MatC = coop_mat16x16<f32, C>; // sums of 16 rows for 16 tokens
+alias MatA = coop_mat16x16<f16, A>; // 16 tokens, 16 columns
+alias MatB = coop_mat16x16<f16, B>; // 16 columns of 16 rows of weights
+alias MatC = coop_mat16x16<f32, C>; // sums of 16 tokens for 16 rows
 
 @compute @workgroup_size(WORKGROUP)
 fn main(
@@ -15,16 +15,16 @@ fn main(
 }
 
 // Weights from vec4 `at` of their tile, whose rows lie PITCH apart.
-fn load_rows(at: u32) -> MatA {
-    return coopLoadT<MatA>(&weight_tile[at], PITCH);
+fn load_rows(at: u32) -> MatB {
+    return coopLoad<MatB>(&weight_tile[at], PITCH);
 }
 
 // Weights from vec4 `at` of a tile whose columns lie `pitch` apart.
-fn load_columns(at: u32, pitch: u32) -> MatA {
-    return coopLoad<MatA>(&weight_tile[at], pitch);
+fn load_columns(at: u32, pitch: u32) -> MatB {
+    return coopLoadT<MatB>(&weight_tile[at], pitch);
 }
 
 // Inputs from vec4 `at` of their tile.
-fn load_input(at: u32) -> MatB {
-    return coopLoad<MatB>(&input_tile[at], PITCH);
+fn load_input(at: u32) -> MatA {
+    return coopLoadT<MatA>(&input_tile[at], PITCH);
 }

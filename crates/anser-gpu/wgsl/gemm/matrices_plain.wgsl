@@ -3,13 +3,13 @@
 // inputs is where it lies in its tile, which stays as it is until the next barrier; each thread has some of the sums.
 
 struct MatA {
-    at: u32,
-    row_step: u32,    // halves from a row to the next
-    column_step: u32, // halves from a column to the next
+    at: u32, // tokens
 }
 
 struct MatB {
-    at: u32,
+    at: u32,          // weights
+    row_step: u32,    // halves from a row to the next
+    column_step: u32, // halves from a column to the next
 }
 
 const MAX_SUMS: u32 = 64u; // SUBGROUP_LEN is at least 4
@@ -26,17 +26,17 @@ fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_i
     run(workgroup, local, local / SUBGROUP_LEN, matrix_lane);
 }
 
-fn load_rows(at: u32) -> MatA {
-    return MatA(4u * at, 4u * PITCH, 1u);
+fn load_rows(at: u32) -> MatB {
+    return MatB(4u * at, 4u * PITCH, 1u);
 }
 
 // Weights from vec4 `at` of a tile whose columns lie `pitch` apart.
-fn load_columns(at: u32, pitch: u32) -> MatA {
-    return MatA(4u * at, 1u, 4u * pitch);
+fn load_columns(at: u32, pitch: u32) -> MatB {
+    return MatB(4u * at, 1u, 4u * pitch);
 }
 
-fn load_input(at: u32) -> MatB {
-    return MatB(4u * at);
+fn load_input(at: u32) -> MatA {
+    return MatA(4u * at);
 }
 
 fn weight_at(i: u32) -> f32 {
@@ -52,11 +52,11 @@ fn coopMultiplyAdd(a: MatA, b: MatB, c: MatC) -> MatC {
     var result = c;
     for (var i = 0u; i < 256u / SUBGROUP_LEN; i++) {
         let e = matrix_lane + i * SUBGROUP_LEN;
-        let row = a.at + e % 16u * a.row_step;
-        let token = b.at + e / 16u * 4u * PITCH;
+        let row = b.at + e % 16u * b.row_step;
+        let token = a.at + e / 16u * 4u * PITCH;
         var sum = 0.0;
         for (var k = 0u; k < 16u; k++) {
-            sum += weight_at(row + k * a.column_step) * input_at(token + k);
+            sum += weight_at(row + k * b.column_step) * input_at(token + k);
         }
         result.sums[i] += sum;
     }

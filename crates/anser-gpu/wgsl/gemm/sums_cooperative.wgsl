@@ -2,5 +2,5 @@
 
 fn write_matrix(sums: MatC, place: Corner, i: u32, j: u32) {
     let pitch = n_padded_rows();
-    coopStore(sums, &sums_out[corner(place, i, j)], pitch);
+    coopStoreT(sums, &sums_out[corner(place, i, j)], pitch);
 }

@@ -1,4 +1,5 @@
-// What follows the product: out `[T, R]` = residual + activation(product + bias). Follows matmul/activation.wgsl.
+// What follows the product: out `[T, R]` = residual + activation(product + bias). Follows matmul/activation.wgsl and
+// matmul/epilogue_*.wgsl, which says which of these there are.
 //
 // A dispatch may compute only a row range of a matrix of R rows that is split over several buffers.
 
@@ -24,7 +25,7 @@ fn n_tokens() -> u32 {
 }
 
 fn load_bias(row: u32) -> f32 {
-    if (target_rows.epilogue & HAS_BIAS) != 0u {
+    if (epilogue() & HAS_BIAS) != 0u {
         return bias[target_rows.first + row];
     }
     return 0.0;
@@ -35,12 +36,12 @@ fn out_index(row: u32, token: u32) -> u32 {
 }
 
 fn load_residual(row: u32, token: u32) -> f32 {
-    if (target_rows.epilogue & HAS_RESIDUAL) != 0u {
+    if (epilogue() & HAS_RESIDUAL) != 0u {
         return residual[out_index(row, token)];
     }
     return 0.0;
 }
 
 fn activate(z: f32) -> f32 {
-    return activation(z, target_rows.epilogue);
+    return activation(z, epilogue());
 }

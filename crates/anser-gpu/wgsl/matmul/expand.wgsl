@@ -1,5 +1,5 @@
-// Weights in halves: rows of N_COLS, padded with zeros to whole pieces of 16 columns. One thread per unit; workgroups are
-// numbered along x, then y. Follows halves.wgsl.
+// Weights in halves: rows of N_COLS, padded with zeros to whole pieces of 16 columns. One thread per piece, so that
+// neighbours write side by side; workgroups are numbered along x, then y. Follows halves.wgsl.
 
 @group(0) @binding(1) var<storage, read_write> halves: array<vec4<u32>>; // [n_rows, N_PIECES, 2]
 
@@ -23,16 +23,12 @@ fn eight_halves(low_weights: vec4<f32>, high_weights: vec4<f32>) -> vec4<u32> {
 @compute @workgroup_size(WORKGROUP)
 fn main(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) local: u32) {
     let id = (workgroup.x + GRID_WIDTH * workgroup.y) * WORKGROUP + local;
-    if id >= sizes.x * N_UNITS {
+    if id >= sizes.x * N_PIECES {
         return;
     }
-    let row = id / N_UNITS;
-    let u = id % N_UNITS;
-    let unit = load_unit(ROW_LEN * row, u);
-    for (var p = 0u; p < UNIT_PIECES; p++) {
-        let values = unit_values(unit, u, p);
-        let to = 2u * (row * N_PIECES + unit_piece(u, p));
-        halves[to] = eight_halves(values.a, values.b);
-        halves[to + 1u] = eight_halves(values.c, values.d);
-    }
+    let row = id / N_PIECES;
+    let i = piece_unit(id % N_PIECES);
+    let values = unit_values(load_unit(ROW_LEN * row, i.u), i.u, i.p);
+    halves[2u * id] = eight_halves(values.a, values.b);
+    halves[2u * id + 1u] = eight_halves(values.c, values.d);
 }

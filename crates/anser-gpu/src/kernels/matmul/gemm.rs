@@ -17,7 +17,7 @@ pub(crate) struct GemmShape {
     pub(crate) subgroup_len: u32,
     /// Subgroups over the rows and over the tokens.
     pub(crate) subgroups: [u32; 2],
-    /// Matrices of a subgroup over the rows and over the tokens: 1, 2 or 4 each.
+    /// Matrices of a subgroup over the rows, 1, 2, 4 or 5, and over the tokens, 1 or 2.
     pub(crate) fragments: [u32; 2],
     /// Columns of a step.
     pub(crate) k_step: u32,
@@ -69,16 +69,20 @@ impl GemmShape {
 
     /// Whether a device has the threads and the memory for a workgroup, and every thread its share of a step.
     pub(crate) fn fits(self, features: &Features) -> bool {
+        /// Subgroups that stage a matrix at the same time, see `wgsl/gemm/out_product.wgsl`.
+        const MAX_STAGING: u32 = 4;
+
         let ([tile_rows, tile_tokens], workgroup) = (self.tile(), self.workgroup());
-        let n_bytes = 2 * (self.k_step + 8) * (tile_rows + tile_tokens) + 4 * 256 * (workgroup / self.subgroup_len);
-        let has_share = |rows: u32| {
-            [1, 2, 4].contains(&(rows * self.k_step / 8 / workgroup))
-                && (rows * self.k_step / 8).is_multiple_of(workgroup)
+        let n_staging = (workgroup / self.subgroup_len).min(MAX_STAGING);
+        let n_bytes = 2 * (self.k_step + 8) * (tile_rows + tile_tokens) + 4 * 256 * n_staging;
+        let has_share = |rows: u32, shares: &[u32]| {
+            let n_chunks = rows * self.k_step / 8;
+            n_chunks.is_multiple_of(workgroup) && shares.contains(&(n_chunks / workgroup))
         };
         let has_units = self.k_step == 64 && [1, 2].map(|n| n * workgroup / 2).contains(&tile_rows);
-        let has_weights = if self.decodes { has_units } else { has_share(tile_rows) };
+        let has_weights = if self.decodes { has_units } else { has_share(tile_rows, &[1, 2, 4, 5]) };
         let fits_device = workgroup <= features.max_workgroup_len && n_bytes <= features.max_workgroup_n_bytes;
-        fits_device && has_weights && has_share(tile_tokens)
+        fits_device && has_weights && has_share(tile_tokens, &[1, 2, 4])
     }
 
     /// The shapes for a matrix `[n_rows, n_cols]` and `n_tokens` tokens; none if the device runs none.
@@ -111,15 +115,16 @@ impl GemmShape {
     /// All tiles that are no larger than `n_tokens` tokens ask for.
     fn tiles(n_tokens: u32, decodes: bool, features: &Features) -> Vec<GemmShape> {
         /// Subgroups, their matrices, and columns of a step.
-        const TILES: [([u32; 2], [u32; 2], u32); 8] = [
+        const TILES: [([u32; 2], [u32; 2], u32); 9] = [
             ([4, 1], [1, 1], 64),
             ([4, 1], [1, 2], 64),
             ([2, 2], [2, 2], 64),
+            ([1, 4], [5, 1], 64),
             ([2, 4], [2, 2], 64),
+            ([2, 4], [5, 1], 64),
             ([2, 4], [4, 2], 64),
             ([2, 4], [4, 2], 32),
-            ([2, 2], [4, 4], 32),
-            ([2, 4], [4, 4], 32),
+            ([2, 4], [5, 2], 64),
         ];
 
         let Some(subgroup_len) = features.matrix_subgroup_len() else { return vec![] };
@@ -169,8 +174,12 @@ impl GemmShape {
         const TALL: usize = 4096;
         /// Up to this number of columns, writing takes longer than summing, and small tiles are written by more threads.
         const SHORT: usize = 512;
-        /// Tiles for each core from which on large ones are worth it, and smaller ones.
-        const LARGE: f64 = 0.97;
+        /// Subgroups and matrices of the largest tile, 160 rows for 128 tokens. Its threads have so many registers that a core runs one
+        /// workgroup at a time,
+        const LARGE: ([u32; 2], [u32; 2]) = ([2, 4], [5, 2]);
+        /// so that this number of workgroups for each core fills the device.
+        const FULL: f64 = 0.97;
+        /// Tiles for each core from which on large ones are worth it.
         const SMALLER: f64 = 0.15;
 
         // Subgroups, their matrices, columns of a step, and the tiles that they must come to: from large tiles, which read
@@ -183,7 +192,7 @@ impl GemmShape {
             _ if n_cols <= SHORT => &[([2, 2], [2, 2], 64, 1)],
             (true, _) => &[([2, 4], [4, 2], 64, smaller), ([2, 2], [2, 2], 64, 1)],
             (false, _) => &[
-                ([2, 4], [4, 4], 32, features.per_core(LARGE)),
+                (LARGE.0, LARGE.1, 64, smaller),
                 ([2, 4], [4, 2], 64, smaller),
                 ([2, 4], [4, 2], 32, smaller),
                 ([2, 2], [2, 2], 64, 1),
@@ -203,6 +212,7 @@ impl GemmShape {
         let of_cores = |n: f64| features.per_core(n);
         let uneven = of_cores(UNEVEN.start)..of_cores(UNEVEN.end);
         let wanted = match n_cols >= LONG {
+            _ if (shape.subgroups, shape.fragments) == LARGE => of_cores(FULL) / n_tiles,
             true if is_square => of_cores(MANY_SQUARE_LONG) / n_tiles,
             false if is_square && n_rows > TALL => of_cores(MANY_SQUARE) / n_tiles,
             _ if n_tokens <= FEW_TOKENS && n_rows > TALL => of_cores(MANY_LONG).div_ceil(n_tiles),
@@ -226,7 +236,7 @@ pub(crate) fn multiplies_halves(features: &Features) -> bool {
 /// The shapes for a product, the best without a measurement first; none if the device has no matrices of the right kind.
 pub(super) fn candidates(op: &MatMul, features: &Features) -> Vec<GemmShape> {
     /// Up to this number of tokens, decoding every weight once for each tile costs less than expanding it to halves once.
-    const MAX_DECODE_TOKENS: u32 = 1024;
+    const MAX_DECODE_TOKENS: u32 = 128;
     /// Matrices that are larger in halves are not expanded: not every device can bind them.
     const MAX_EXPANDED_N_BYTES: usize = 128 << 20;
 
@@ -315,8 +325,9 @@ fn multiply(
 
 /// The kernel that adds up what the workgroups which share columns have summed.
 fn sum(op: &MatMul, shape: GemmShape, split: usize, rows: &Range<usize>) -> Dispatch {
-    /// Threads, each with an element.
-    const WORKGROUP: u32 = 256;
+    /// Threads, each with this number of rows.
+    const WORKGROUP: u32 = 128;
+    const N_ROWS: u32 = 4;
 
     let [tile_rows, tile_tokens] = shape.tile();
     let sums = sums(op, shape, split, rows);
@@ -325,7 +336,7 @@ fn sum(op: &MatMul, shape: GemmShape, split: usize, rows: &Range<usize>) -> Disp
     let residual = op.residual.map_or(sums.clone(), Binding::Value);
     let bindings = vec![sums, sizes, bias, residual, out(op), Binding::Step, target_rows(op, rows)];
     let tokens = Extent::Rows { rows: op.rows, per_workgroup: 1 };
-    let grid = [Extent::Fixed((rows.len() as u32).div_ceil(WORKGROUP)), tokens, Extent::Fixed(1)];
+    let grid = [Extent::Fixed((rows.len() as u32).div_ceil(N_ROWS * WORKGROUP)), tokens, Extent::Fixed(1)];
     spec::sum(op).constant("WORKGROUP", f64::from(WORKGROUP)).dispatch(bindings, grid)
 }
 
@@ -355,15 +366,15 @@ fn expansions(op: &MatMul, shape: GemmShape) -> Vec<Dispatch> {
 
 /// Brings a row range of the matrix into halves.
 fn expand(op: &MatMul, split: usize, rows: &Range<usize>) -> Dispatch {
-    /// Threads, each with a unit.
+    /// Threads, each with a piece.
     const WORKGROUP: u32 = 128;
     /// GRID_WIDTH of `wgsl/matmul/expand.wgsl`.
     const GRID_WIDTH: u32 = 1 << 15;
 
     let kernel = spec::expand(op).constant("WORKGROUP", f64::from(WORKGROUP));
     let sizes = Binding::Constants(Arc::from([rows.len() as u32, 0, 0, 0]));
-    let n_units = rows.len() * op.n_units();
-    let n = n_units.div_ceil(WORKGROUP as usize) as u32;
+    let n_pieces = rows.len() * op.n_cols.div_ceil(PIECE_LEN);
+    let n = n_pieces.div_ceil(WORKGROUP as usize) as u32;
     let grid = [Extent::Fixed(n.min(GRID_WIDTH)), Extent::Fixed(n.div_ceil(GRID_WIDTH)), Extent::Fixed(1)];
     kernel.dispatch(vec![Binding::Matrix { weight: op.weight, split }, expanded(op, split, rows), sizes], grid)
 }

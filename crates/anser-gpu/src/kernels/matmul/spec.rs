@@ -1,11 +1,11 @@
 //! The kernels of products as [`KernelSpec`]s.
 
-use super::MatMul;
 use super::gemm::GemmShape;
 use super::held::HeldShape;
 use super::lanes::VecShape;
 use super::sparse::SparseShape;
 use super::tiled::TiledShape;
+use super::{MatMul, epilogue_word};
 use crate::device::features::Matrices;
 use crate::device::kernel::{Access, KernelSpec, Module, wgsl};
 use crate::quant::{DeviceType, PANEL_LEN, kept};
@@ -20,7 +20,8 @@ pub(super) fn tiled(op: &MatMul, shape: TiledShape) -> KernelSpec {
     let is_in_panels = op.layout.panel_len == PANEL_LEN;
     let mut modules = vec![wgsl!("step.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(if is_in_panels { PANEL_MODULES } else { device_type.modules });
-    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl"), input_module(op.n_cols)]);
+    modules.extend([wgsl!("matmul/epilogue_uniform.wgsl"), wgsl!("matmul/activation.wgsl")]);
+    modules.extend([wgsl!("matmul/epilogue.wgsl"), input_module(op.n_cols)]);
     modules.push(wgsl!("matmul/tile_f32.wgsl"));
     modules.push(match is_in_panels {
         true => wgsl!("matmul/tile_panels.wgsl"),
@@ -57,7 +58,8 @@ pub(super) fn gemm(op: &MatMul, shape: GemmShape, matrices: Matrices) -> KernelS
         ],
     };
     let mut modules = vec![enable, wgsl!("step.wgsl"), wgsl!("halves.wgsl"), of_matrices];
-    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
+    modules.extend([wgsl!("matmul/epilogue_constant.wgsl"), wgsl!("matmul/activation.wgsl")]);
+    modules.push(wgsl!("matmul/epilogue.wgsl"));
     match (shape.decodes, op.layout.panel_len) {
         (true, _) => {
             modules.push(wgsl!("weight/words.wgsl"));
@@ -76,7 +78,7 @@ pub(super) fn gemm(op: &MatMul, shape: GemmShape, matrices: Matrices) -> KernelS
         (false, true) => modules.extend([wgsl!("gemm/out_halves.wgsl"), indirect]),
     }
     if shape.n_splits == 1 {
-        modules.push(wgsl!("gemm/out_product.wgsl"));
+        modules.extend([wgsl!("gemm/out_rows.wgsl"), wgsl!("gemm/out_product.wgsl")]);
     }
     modules.push(wgsl!("gemm/gemm.wgsl"));
     let access = [Access::Read, Access::Read, Access::Read, Access::Read, Access::ReadWrite];
@@ -88,6 +90,7 @@ pub(super) fn gemm(op: &MatMul, shape: GemmShape, matrices: Matrices) -> KernelS
         ("FRAGMENTS_N", shape.fragments[1]),
         ("K_STEP", shape.k_step),
         ("N_SPLITS", shape.n_splits),
+        ("EPILOGUE", if shape.n_splits > 1 { 0 } else { epilogue_word(op) }),
         ("OUTPUTS", u32::from(op.rows == Rows::Outputs)),
     ];
     let kernel = KernelSpec::new(op.layout.device_type().labels.gemm, modules).constant("N_COLS", op.n_cols as f64);
@@ -99,8 +102,8 @@ pub(super) fn gemm(op: &MatMul, shape: GemmShape, matrices: Matrices) -> KernelS
 ///
 /// Bindings: sums, sizes, bias, residual, out, step, target rows.
 pub(super) fn sum(op: &MatMul) -> KernelSpec {
-    let mut modules =
-        vec![wgsl!("step.wgsl"), wgsl!("halves.wgsl"), wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")];
+    let mut modules = vec![wgsl!("step.wgsl"), wgsl!("halves.wgsl"), wgsl!("matmul/epilogue_constant.wgsl")];
+    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
     match op.in_halves[1] {
         true => {
             modules.insert(0, wgsl!("enable/f16.wgsl"));
@@ -108,9 +111,11 @@ pub(super) fn sum(op: &MatMul) -> KernelSpec {
         }
         false => modules.push(wgsl!("gemm/out_floats.wgsl")),
     }
-    modules.push(wgsl!("gemm/sum.wgsl"));
+    modules.extend([wgsl!("gemm/out_rows.wgsl"), wgsl!("gemm/sum.wgsl")]);
     let access = [Access::Read, Access::Uniform, Access::Read, Access::Read, Access::ReadWrite];
-    let kernel = KernelSpec::new("sum", modules).constant("OUTPUTS", f64::from(op.rows == Rows::Outputs));
+    let kernel = KernelSpec::new("sum", modules)
+        .constant("OUTPUTS", f64::from(op.rows == Rows::Outputs))
+        .constant("EPILOGUE", f64::from(epilogue_word(op)));
     kernel.access(&[&access[..], &[Access::Uniform; 2]].concat())
 }
 
@@ -284,7 +289,8 @@ pub(super) fn held(
 pub(super) fn sparse(op: &MatMul, shape: SparseShape) -> KernelSpec {
     let mut modules = vec![wgsl!("step.wgsl"), wgsl!("weight/words.wgsl")];
     modules.extend(PANEL_MODULES);
-    modules.extend([wgsl!("matmul/activation.wgsl"), wgsl!("matmul/epilogue.wgsl")]);
+    modules.extend([wgsl!("matmul/epilogue_uniform.wgsl"), wgsl!("matmul/activation.wgsl")]);
+    modules.push(wgsl!("matmul/epilogue.wgsl"));
     modules.extend([wgsl!("lanes/subgroup.wgsl"), wgsl!("lanes/fold.wgsl"), wgsl!("matmul/sparse.wgsl")]);
     use Access::{Read, ReadWrite, Uniform};
     KernelSpec::new(op.layout.device_type().labels.sparse, modules)
