@@ -15,9 +15,12 @@ const PREFERENCES = {
   "toolkit.telemetry.reportingpolicy.firstRun": false,
 };
 
+/** WebGPU where Firefox does not give it to pages yet, on whatever driver there is. */
+const WEBGPU = { "dom.webgpu.enabled": true, "dom.webgpu.workers.enabled": true, "gfx.webgpu.force-enabled": true, "gfx.webgpu.ignore-blocklist": true };
+
 /** Starts Firefox with a profile on `server`; pages have as much of playwright's interface as tests of the engine use. */
-export async function startFirefox(profile, server) {
-  const preferences = Object.entries(PREFERENCES).map(([name, value]) => `user_pref("${name}", ${value});\n`);
+export async function startFirefox(profile, server, { gpu = false } = {}) {
+  const preferences = Object.entries({ ...PREFERENCES, ...(gpu ? WEBGPU : { "dom.webgpu.enabled": false }) }).map(([name, value]) => `user_pref("${name}", ${value});\n`);
   await writeFile(join(profile, "user.js"), preferences.join(""));
   const tasks = [];
   const waiting = new Map();

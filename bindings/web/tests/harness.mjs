@@ -41,7 +41,7 @@ export function browserFor({ args = [], isolated = false } = {}) {
     };
     shared.server = await serve(folders, { isolated });
     if (process.env.FIREFOX) {
-      shared.context = await startFirefox(profile, shared.server);
+      shared.context = await startFirefox(profile, shared.server, { gpu: args === SOFTWARE_GPU });
       return;
     }
     shared.context = await chromium.launchPersistentContext(profile, {

@@ -5,7 +5,7 @@ import type { WireSource } from "../protocol.js";
 import type { CacheChoice } from "../types.js";
 import { openDownload, streamed } from "./download.js";
 import type { Context } from "./engine.js";
-import { openFile } from "./store.js";
+import { fileAt, reading } from "./store.js";
 
 /** A file whose bytes can be read. */
 export interface Source {
@@ -27,7 +27,7 @@ export interface Source {
 /** The source; what is not here yet is downloaded. */
 export async function openSource(source: WireSource, cache: CacheChoice, context: Context): Promise<Source> {
   if ("blob" in source) return ofBlob(source.name, source.blob);
-  if ("opfs" in source) return ofHandle(source.opfs, await openFile(source.opfs), []);
+  if ("opfs" in source) return ofKept(source.opfs, await fileAt(source.opfs));
   if (cache === "none") return streamed(source.url, [], context);
   return openDownload(source.url, cache, context);
 }
@@ -106,13 +106,26 @@ class BlobPieces {
   }
 }
 
-/** A file of the origin's private file system, read without copies on the way. */
-export function ofHandle(name: string, handle: FileSystemSyncAccessHandle, notices: string[]): Source {
+/**
+ * A file of the origin's private file system. In a browser without handles that are for reading alone (Firefox), where another tab has the
+ * file open, it is read as a blob.
+ */
+export async function ofKept(name: string, file: FileSystemFileHandle): Promise<Source> {
+  try {
+    return ofHandle(name, await reading(file));
+  } catch (thrown) {
+    if (!(thrown instanceof DOMException && thrown.name === "NoModificationAllowedError")) throw thrown;
+    return ofBlob(name, await file.getFile());
+  }
+}
+
+/** A file that is read without copies on the way. */
+function ofHandle(name: string, handle: FileSystemSyncAccessHandle): Source {
   const nBytes = handle.getSize();
   return {
     name,
     nBytes,
-    notices,
+    notices: [],
     read: (offset, into) => handle.read(into, { at: offset }),
     *pieces(n) {
       const piece = new Uint8Array(n);
