@@ -62,7 +62,7 @@ export function browserFor({ args = [], isolated = false } = {}) {
 
 /** A test with a page of its own, which fails if a script of the page throws. `path` is the page; the empty one has `anser` as a global. */
 export function test(shared, name, run, { path = "/blank.html", chromiumOnly = false } = {}) {
-  nodeTest(name, { skip: chromiumOnly && process.env.FIREFOX ? "it asks for what only Chromium does" : false }, async () => {
+  nodeTest(name, { skip: chromiumOnly && process.env.FIREFOX ? "it needs what Chromium alone does" : false }, async () => {
     const page = await shared.context.newPage();
     const broken = [];
     page.on("pageerror", (error) => broken.push(String(error)));
