@@ -50,4 +50,28 @@ function cases() {
     assert.match(found.third, /43/);
     assert.equal(found.wrong, "option");
   });
+
+  const page = async (page) => {
+    const tabs = page.getByRole("tablist");
+    const button = page.getByRole("button", { name: /Load the demo model/ });
+    await tabs.or(button).first().waitFor();
+    if (await button.isVisible()) await button.click();
+    await tabs.waitFor();
+    await page.evaluate(() => navigator.serviceWorker.ready);
+    await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+    await shared.context.setOffline(true);
+    try {
+      await page.reload();
+      await tabs.waitFor();
+      assert.equal(await page.evaluate(() => crossOriginIsolated), true);
+      await page.getByRole("textbox", { name: "Message" }).fill("Hello! Who are you?");
+      await page.keyboard.press("Enter");
+      const answer = page.locator(".answer:not([aria-busy=true])");
+      await answer.waitFor();
+      assert.ok((await answer.locator(".markdown").textContent()).length > 0);
+    } finally {
+      await shared.context.setOffline(false);
+    }
+  };
+  test(shared, "the demo page has its threads without a network, too", page, { path: "/demo/index.html", chromiumOnly: true });
 }
