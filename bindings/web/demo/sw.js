@@ -3,14 +3,19 @@
 const CACHE = "anser-page-" + __VERSION__;
 const FILES = __FILES__;
 
-addEventListener("install", (event) => {
-  event.waitUntil(
-    caches
-      .open(CACHE)
-      .then((cache) => cache.addAll(FILES.map((file) => new Request(file, { cache: "no-cache" }))))
-      .then(() => skipWaiting()),
-  );
-});
+/** The module with threads and its scripts, which only a page that is cross-origin isolated uses. */
+const isThreaded = (file) => /(^|\/)(thread|threaded|anser_web_threads_bg)-/.test(file);
+
+async function keep() {
+  const cache = await caches.open(CACHE);
+  const add = (files) => cache.addAll(files.map((file) => new Request(file, { cache: "no-cache" })));
+  await add(FILES.filter((file) => !isThreaded(file)));
+  const { headers } = await cache.match("./");
+  if (headers.has("cross-origin-opener-policy") && headers.has("cross-origin-embedder-policy")) await add(FILES.filter(isThreaded));
+  await skipWaiting();
+}
+
+addEventListener("install", (event) => event.waitUntil(keep()));
 
 addEventListener("activate", (event) => {
   const isOld = (name) => name.startsWith("anser-page-") && name !== CACHE;

@@ -1,5 +1,6 @@
 import { Connection } from "./connection.js";
 import { Conversation, type ChatOptions } from "./conversation.js";
+import { hasDevice, usualThreads } from "./device.js";
 import { AnserError } from "./errors.js";
 import type { EngineOptions, WireSource } from "./protocol.js";
 import { Session, tokenIds } from "./session.js";
@@ -21,15 +22,20 @@ export interface LoadOptions {
   vocabulary?: ModelSource;
   /** Bytes of GPU memory for weights; the others stream in every step. By default as many as there are. */
   gpuMemory?: number;
+  /** Threads of the processor, where the page is cross-origin isolated and the package is built with them. By default as many as help. */
+  threads?: number;
   cache?: CacheChoice;
   /** Ask the browser never to remove what this site keeps. Some ask the user. */
   persist?: boolean;
   /** Ends loading. What was downloaded is kept. */
   signal?: AbortSignal;
   onProgress?(progress: LoadProgress): void;
-  /** Makes the worker, for bundlers that find it another way: it runs the module `anser-web/worker`. */
+  /**
+   * Makes the worker, for bundlers that find it another way: it runs the module `anser-web/worker`, or `anser-web/worker-threaded`, which
+   * has threads and no GPU.
+   */
   worker?: () => Worker;
-  /** Where the engine's module is, if not beside the worker. */
+  /** Where the engine's module is, if not beside the worker: the one for that worker. Without `worker` it is the one without threads. */
   wasm?: string | URL;
 }
 
@@ -38,21 +44,39 @@ const DEMO = "demo-q8_0.gguf";
 /** Loads a model into a worker of its own. */
 export async function load(source: ModelSource, options: LoadOptions = {}): Promise<Model> {
   const { signal, onProgress, device = "auto", cache = "auto", exact, gpuMemory, vocabulary, wasm } = options;
-  const engine: EngineOptions = { device };
+  const engine: EngineOptions = { device, threads: threads(options.threads) };
   if (exact !== undefined) engine.exact = exact;
   if (gpuMemory !== undefined) engine.gpuMemory = gpuMemory;
   // Whether it promises that is the browser's to say.
   if (options.persist) await navigator.storage?.persist?.().catch(() => false);
-  const worker = options.worker?.() ?? new Worker(new URL("./worker/main.js", import.meta.url), { type: "module", name: "anser" });
+  const onDevice = await hasDevice(device);
+  const isThreaded = !onDevice && wasm === undefined && engine.threads > 1;
+  const worker = options.worker?.() ?? (isThreaded ? threadedWorker() : plainWorker());
   const connection = new Connection(worker);
   try {
-    const args = { source: wireSource(source), vocabulary: vocabulary === undefined ? null : wireSource(vocabulary), cache, engine, wasm: wasm === undefined ? null : absolute(wasm) };
+    const args = { source: wireSource(source), vocabulary: vocabulary === undefined ? null : wireSource(vocabulary), cache, engine, onDevice, wasm: wasm === undefined ? null : absolute(wasm) };
     const progress = onProgress && ((progress: { phase: string }) => onProgress(progress as LoadProgress));
     return new Model(connection, await connection.call("load", args, { signal, onProgress: progress }));
   } catch (error) {
     connection.close();
     throw error;
   }
+}
+
+function plainWorker(): Worker {
+  return new Worker(new URL("./worker/main.js", import.meta.url), { type: "module", name: "anser" });
+}
+
+function threadedWorker(): Worker {
+  return new Worker(new URL("./worker/threaded.js", import.meta.url), { type: "module", name: "anser" });
+}
+
+/** The number of threads: one where the page may not share memory. */
+function threads(wanted: number | undefined): number {
+  if (wanted !== undefined && (!Number.isInteger(wanted) || wanted < 1)) {
+    throw new AnserError("option", `threads: expected a whole number from 1 on, found ${wanted}`);
+  }
+  return globalThis.crossOriginIsolated === true ? (wanted ?? usualThreads()) : 1;
 }
 
 function wireSource(source: ModelSource): WireSource {

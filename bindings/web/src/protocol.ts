@@ -12,6 +12,8 @@ export interface EngineOptions {
   device: DeviceChoice;
   exact?: boolean;
   gpuMemory?: number;
+  /** Threads of the processor. */
+  threads: number;
 }
 
 /** A generation's options, as the engine reads them. */
@@ -32,7 +34,7 @@ export interface WireReply {
 
 /** All calls: arguments and result. `session` is a session's number. */
 export interface Calls {
-  load(args: { source: WireSource; cache: CacheChoice; vocabulary: WireSource | null; engine: EngineOptions; wasm: string | null }): ModelInfo;
+  load(args: { source: WireSource; cache: CacheChoice; vocabulary: WireSource | null; engine: EngineOptions; onDevice: boolean; wasm: string | null }): ModelInfo;
   encode(args: { text: string }): Uint32Array;
   decode(args: { ids: Uint32Array }): string;
   embed(args: { texts: string[]; options: EmbedOptions }): Float32Array[];

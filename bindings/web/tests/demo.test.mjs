@@ -140,6 +140,13 @@ test(shared, "after the first visit it works without a network", async (page) =>
   await page.evaluate(() => navigator.serviceWorker.ready);
   // The worker has the files once it controls the page.
   await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
+  // The module with threads is of no use to a page that is not isolated.
+  const nModules = await page.evaluate(async () => {
+    const names = [];
+    for (const name of await caches.keys()) names.push(...(await (await caches.open(name)).keys()).map(({ url }) => url));
+    return names.filter((url) => url.endsWith(".wasm")).length;
+  });
+  assert.equal(nModules, 1);
   await shared.context.setOffline(true);
   try {
     await page.reload();

@@ -131,7 +131,7 @@ test(shared, "too little room is said, and is an error where the file must be ke
   } finally {
     await session.send("Storage.overrideQuotaForOrigin", { origin: server.url });
   }
-});
+}, { chromiumOnly: true });
 
 test(shared, "files of the user and of the private file system", async (page) => {
   const texts = await page.evaluate(async (url) => {

@@ -9,6 +9,7 @@ import { after, before, test as nodeTest } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { chromium } from "playwright-core";
+import { startFirefox } from "./firefox.mjs";
 import { serve } from "./server.mjs";
 
 const here = fileURLToPath(new URL(".", import.meta.url));
@@ -25,19 +26,24 @@ export async function anser(...args) {
   return stdout;
 }
 
-/** Starts a browser for this file's tests. The origin's private file system needs a profile on disk. */
-export function browserFor({ args = [] } = {}) {
+/** Starts Chromium, or the Firefox that FIREFOX names, for this file's tests. The origin's private file system needs a profile on disk. */
+export function browserFor({ args = [], isolated = false } = {}) {
   const shared = { context: null, server: null };
   let profile;
   before(async () => {
     profile = await mkdtemp(join(tmpdir(), "anser-web-"));
-    shared.server = await serve({
+    const folders = {
       "": here,
       dist: join(here, "../dist"),
       models: join(REPOSITORY, "models"),
       fixtures: join(REPOSITORY, "fixtures"),
       demo: join(here, "../demo/dist"),
-    });
+    };
+    shared.server = await serve(folders, { isolated });
+    if (process.env.FIREFOX) {
+      shared.context = await startFirefox(profile, shared.server, { gpu: args === SOFTWARE_GPU });
+      return;
+    }
     shared.context = await chromium.launchPersistentContext(profile, {
       executablePath: process.env.CHROMIUM,
       args: [...ARGUMENTS, ...args],
@@ -55,8 +61,8 @@ export function browserFor({ args = [] } = {}) {
 }
 
 /** A test with a page of its own, which fails if a script of the page throws. `path` is the page; the empty one has `anser` as a global. */
-export function test(shared, name, run, { path = "/blank.html" } = {}) {
-  nodeTest(name, async () => {
+export function test(shared, name, run, { path = "/blank.html", chromiumOnly = false } = {}) {
+  nodeTest(name, { skip: chromiumOnly && process.env.FIREFOX ? "it needs what Chromium alone does" : false }, async () => {
     const page = await shared.context.newPage();
     const broken = [];
     page.on("pageerror", (error) => broken.push(String(error)));

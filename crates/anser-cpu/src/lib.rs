@@ -48,9 +48,18 @@ mod matmul;
 mod older;
 pub mod ops;
 mod schedule;
+#[cfg(any(all(test, not(target_arch = "wasm32")), all(target_arch = "wasm32", target_feature = "atomics")))]
+mod team;
 mod tiles;
 mod values;
 mod walk;
 mod warm;
+#[cfg(not(all(target_arch = "wasm32", target_feature = "atomics")))]
+mod workers;
+
+#[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+use team as workers;
 
 pub use executor::{Cpu, CpuError, MemoryUse, Mode, Options, Profile, SlotId};
+#[cfg(any(all(test, not(target_arch = "wasm32")), all(target_arch = "wasm32", target_feature = "atomics")))]
+pub use team::{lend_thread, n_lent_threads, report_crashed_thread};

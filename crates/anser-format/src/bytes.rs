@@ -2,8 +2,10 @@
 
 use crate::error::FormatError;
 use std::cell::Cell;
+use std::future::{Future, ready};
 use std::io;
 use std::ops::Range;
+use std::pin::Pin;
 
 /// A file that is read piece by piece, such as one that a browser keeps.
 pub trait ReadAt: Send + Sync {
@@ -15,6 +17,13 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// If they cannot be read; [`io::ErrorKind::UnexpectedEof`] if the file has become shorter.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()>;
+
+    /// Gets `n_bytes` bytes from `offset` on ready, which [`ReadAt::read_at`] is to read next: for files that are read in a better way where
+    /// that may wait. What fails here fails again there.
+    fn prepare(&self, offset: u64, n_bytes: u64) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        let _ = (offset, n_bytes);
+        Box::pin(ready(()))
+    }
 }
 
 /// The bytes of a whole file.
@@ -78,6 +87,13 @@ impl FileBytes {
             FileBytes::Static(bytes) => Ok(in_memory(bytes)),
             FileBytes::Owned(bytes) => Ok(in_memory(bytes)),
             FileBytes::Fetched(reader) => read(scratch, &|out| reader.read_at(range.start, out)),
+        }
+    }
+
+    /// Gets the bytes in `range` ready, which [`FileBytes::fetch`] is to read next.
+    pub(crate) async fn prepare(&self, range: Range<u64>) {
+        if let FileBytes::Fetched(reader) = self {
+            reader.prepare(range.start, range.end - range.start).await;
         }
     }
 

@@ -152,6 +152,15 @@ impl Weight {
         self.tensor.fetch(start + rows.start * n..start + rows.end * n, scratch)
     }
 
+    /// Gets the bytes of `rows` ready, which [`Weight::fetch_rows`] is to read next, where that may wait.
+    ///
+    /// # Panics
+    /// If a row is beyond the last one.
+    pub async fn prepare_rows(&self, rows: std::ops::Range<usize>) {
+        let (n, start) = (self.row_n_bytes(), self.bytes.start);
+        self.tensor.prepare(start + rows.start * n..start + rows.end * n).await;
+    }
+
     /// Bytes of row `row`: where they are mapped or in memory, else read into `scratch`.
     ///
     /// # Errors

@@ -45,11 +45,11 @@ export async function loadModel(source: ModelSource): Promise<void> {
   }
 }
 
-/** Loads the demo model at once if it is here, since that takes no network. */
+/** Begins to load the demo model if it is here, since that takes no network. */
 export async function loadKept(): Promise<void> {
   const demo = new URL("demo-q8_0.gguf", document.baseURI).href;
   const kept = await cached();
-  if (kept.some(({ url, isComplete }) => url === demo && isComplete)) await loadModel("demo");
+  if (kept.some(({ url, isComplete }) => url === demo && isComplete)) void loadModel("demo");
 }
 
 export function messageOf(error: unknown): string {

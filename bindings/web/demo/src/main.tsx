@@ -12,8 +12,8 @@ import { loadKept } from "./engine";
 
 applyTheme();
 const root = document.querySelector("#page");
-if (root) render(<App />, root);
-void loadKept();
+// The page does not offer what it is about to do by itself.
+void loadKept().finally(() => root && render(<App />, root));
 if (import.meta.env.PROD && "serviceWorker" in navigator) {
   // Without it the page works as long as there is a network.
   navigator.serviceWorker.register("./sw.js").catch(() => {});

@@ -3,16 +3,37 @@
 use crate::error::refused;
 use anser_format::ReadAt;
 use std::cell::RefCell;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
 
-thread_local! {
-    /// The functions that read files. An engine's file may be sent to other threads, which a function of JavaScript must not: so the file
-    /// knows only its place here.
-    static READERS: RefCell<Vec<Option<js_sys::Function>>> = const { RefCell::new(vec![]) };
+#[wasm_bindgen]
+extern "C" {
+    /// A file that JavaScript reads.
+    #[wasm_bindgen(
+        typescript_type = "{ read(offset: number, into: Uint8Array): number; prepare(offset: number, length: number): Promise<void> }"
+    )]
+    #[derive(Debug, Clone)]
+    pub type FileReader;
+
+    /// Fills `into`, which is this module's memory, with the bytes from `offset` on, at once. Returns how many there were.
+    #[wasm_bindgen(method, structural, catch)]
+    fn read(this: &FileReader, offset: f64, into: &mut [u8]) -> Result<f64, JsValue>;
+
+    /// Gets bytes ready that are read next. What fails fails again when they are read.
+    #[wasm_bindgen(method, structural, catch)]
+    fn prepare(this: &FileReader, offset: f64, n_bytes: f64) -> Result<js_sys::Promise, JsValue>;
 }
 
-/// A file that a function of JavaScript reads: `read(offset, length)` returns a `Uint8Array` at once.
+thread_local! {
+    /// The readers of files. An engine's file may be sent to other threads, which an object of JavaScript must not: so the file knows
+    /// only its place here.
+    static READERS: RefCell<Vec<Option<FileReader>>> = const { RefCell::new(vec![]) };
+}
+
+/// A file that JavaScript reads.
 #[derive(Debug)]
 pub(crate) struct Reader {
     place: usize,
@@ -20,11 +41,15 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(read: js_sys::Function, n_bytes: u64) -> Reader {
+    pub(crate) fn new(reader: FileReader, n_bytes: u64) -> Reader {
         READERS.with_borrow_mut(|readers| {
-            readers.push(Some(read));
+            readers.push(Some(reader));
             Reader { place: readers.len() - 1, n_bytes }
         })
+    }
+
+    fn file(&self) -> Option<FileReader> {
+        READERS.with_borrow(|readers| readers.get(self.place).cloned().flatten())
     }
 }
 
@@ -34,19 +59,24 @@ impl ReadAt for Reader {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        let read = READERS.with_borrow(|readers| readers.get(self.place).cloned().flatten());
-        let read = read.ok_or_else(|| io::Error::other("the file is closed"))?;
-        let bytes = read.call2(&JsValue::NULL, &(offset as f64).into(), &(into.len() as f64).into());
-        let bytes = bytes.map_err(|thrown| {
+        let reader = self.file().ok_or_else(|| io::Error::other("the file is closed"))?;
+        let n_read = reader.read(offset as f64, into).map_err(|thrown| {
             let message = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
             io::Error::other(message.unwrap_or_else(|| "it cannot be read".into()))
         })?;
-        let bytes = bytes.dyn_into::<js_sys::Uint8Array>().map_err(|_| io::Error::other("no bytes were returned"))?;
-        if bytes.length() as usize != into.len() {
+        if n_read != into.len() as f64 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        bytes.copy_to(into);
         Ok(())
+    }
+
+    fn prepare(&self, offset: u64, n_bytes: u64) -> Pin<Box<dyn Future<Output = ()> + '_>> {
+        Box::pin(async move {
+            let promise = self.file().map(|file| file.prepare(offset as f64, n_bytes as f64));
+            if let Some(Ok(promise)) = promise {
+                let _ = JsFuture::from(promise).await;
+            }
+        })
     }
 }
 

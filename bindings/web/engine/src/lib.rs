@@ -53,3 +53,32 @@ pub fn memory_n_bytes() -> f64 {
 pub fn instructions() -> String {
     anser_cpu::Cpu::instructions().into()
 }
+
+/// The module itself, which threads start from. It is compiled once.
+#[wasm_bindgen]
+pub fn compiled_module() -> JsValue {
+    wasm_bindgen::module()
+}
+
+/// Lends the calling thread to the processor's executor, for as long as the module is there. Returns at once in a build without threads.
+#[wasm_bindgen]
+pub fn lend_thread() {
+    #[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+    anser_cpu::lend_thread();
+}
+
+/// The number of lent threads that have nothing to do.
+#[wasm_bindgen]
+pub fn n_lent_threads() -> usize {
+    #[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+    return anser_cpu::n_lent_threads();
+    #[cfg(not(all(target_arch = "wasm32", target_feature = "atomics")))]
+    0
+}
+
+/// Tells the executor that a lent thread has crashed, so that it does not wait for it.
+#[wasm_bindgen]
+pub fn report_crashed_thread() {
+    #[cfg(all(target_arch = "wasm32", target_feature = "atomics"))]
+    anser_cpu::report_crashed_thread();
+}

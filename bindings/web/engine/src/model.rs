@@ -1,7 +1,7 @@
 //! A loaded model.
 
 use crate::error::{refused, thrown};
-use crate::file::{FileBuilder, Reader};
+use crate::file::{FileBuilder, FileReader, Reader};
 use crate::options::{self, Embed, Load, Reply, Turn, parse, template_name};
 use crate::progress::Listener;
 use crate::session::Session;
@@ -77,20 +77,20 @@ impl Model {
         Model::of_file(file, options, vocabulary, progress).await
     }
 
-    /// [`Model::load`] of a file whose bytes stay where they are: `read(offset, length)` returns them at once. The processor cannot run such
-    /// a model.
+    /// [`Model::load`] of a file whose bytes stay where they are: `file.read(offset, into)` copies them into the engine's
+    /// memory at once. The processor cannot run such a model.
     ///
     /// # Errors
     /// As [`Model::load`].
     pub async fn load_from_reader(
         name: String,
         n_bytes: f64,
-        read: js_sys::Function,
+        file: FileReader,
         options: String,
         vocabulary: Option<Vec<u8>>,
         progress: js_sys::Function,
     ) -> Result<Model, JsValue> {
-        let reader = Box::new(Reader::new(read, n_bytes as u64));
+        let reader = Box::new(Reader::new(file, n_bytes as u64));
         let file = ModelFile::from_reader(&name, reader).map_err(|e| thrown(e.into()))?;
         Model::of_file(file, options, vocabulary, progress).await
     }

@@ -29,6 +29,13 @@ pub(crate) struct Load {
     pub(crate) exact: bool,
     /// The bytes of GPU memory for weights.
     pub(crate) gpu_memory: Option<u64>,
+    /// Threads of the processor, of which all but one were lent.
+    #[serde(default = "one_thread")]
+    pub(crate) threads: usize,
+}
+
+fn one_thread() -> usize {
+    1
 }
 
 impl Load {
@@ -36,12 +43,18 @@ impl Load {
     ///
     /// Errors: a device that there is none of.
     pub(crate) fn options(self) -> Result<anser::Options, anser::Error> {
-        let Load { device, exact, gpu_memory } = self;
+        let Load { device, exact, gpu_memory, threads } = self;
         let device = match device.strip_prefix("webgpu") {
             Some(rest) => format!("gpu{rest}"),
             None => device,
         };
-        Ok(anser::Options { device: device.parse()?, n_threads: Some(1), exact, gpu_memory, ..Default::default() })
+        Ok(anser::Options {
+            device: device.parse()?,
+            n_threads: Some(threads),
+            exact,
+            gpu_memory,
+            ..Default::default()
+        })
     }
 }
 

@@ -4,8 +4,8 @@ import { AnserError, cancelled } from "../errors.js";
 import { PIECE_LEN, type Kept } from "../kept.js";
 import type { CacheChoice } from "../types.js";
 import type { Context } from "./engine.js";
-import { ofHandle, type Source } from "./source.js";
-import { folder, keyOf, Notes, reading } from "./store.js";
+import { ofKept, type Source } from "./source.js";
+import { folder, keyOf, Notes } from "./store.js";
 
 /** Ranges that are requested at a time. */
 const N_AT_A_TIME = 4;
@@ -38,8 +38,7 @@ export async function openDownload(url: string, cache: CacheChoice, context: Con
       if (cache === "opfs") throw new AnserError("quota", text, { cause: thrown });
       return streamed(url, [`${text}: it is downloaded again next time`], context);
     }
-    const file = await place.getFileHandle(`${key}.data`);
-    return ofHandle(nameOf(url), await reading(file), []);
+    return ofKept(nameOf(url), await place.getFileHandle(`${key}.data`));
   });
 }
 

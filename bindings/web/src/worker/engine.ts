@@ -1,11 +1,20 @@
 // The engine's handles and the calls on them.
 
-import init, { FileBuilder, Model, memory_n_bytes, type Session } from "../engine/anser_web.js";
+import type * as module from "../engine/anser_web.js";
 import { AnserError, asAnserError, cancelled } from "../errors.js";
 import type { Arguments, CallName, Calls, Progress, Result } from "../protocol.js";
-import type { Candidate, DeviceChoice, GenerationStep, FinishReason, ModelInfo } from "../types.js";
+import type { Candidate, GenerationStep, FinishReason, ModelInfo } from "../types.js";
 import { openSource, type Source } from "./source.js";
 import { askForSubgroups } from "./subgroups.js";
+
+/** The engine's module: functions and classes. */
+export type Module = typeof module;
+type FileBuilder = module.FileBuilder;
+type Model = module.Model;
+type Session = module.Session;
+
+/** Starts threads for the module with this memory, and returns how many there are. */
+type StartThreads = (engine: Module, memory: WebAssembly.Memory, n: number) => Promise<number>;
 
 /** What a call has beside its arguments. */
 export interface Context {
@@ -26,10 +35,17 @@ const PIECE_N_BYTES = 4 << 20;
 const HEAD_LEN = 9;
 
 export class Engine {
+  readonly #module: Module;
+  readonly #startThreads: StartThreads | null;
   #model: Model | null = null;
   #info: ModelInfo | null = null;
   readonly #sessions = new Map<number, Session>();
   #next = 0;
+
+  constructor(module: Module, startThreads: StartThreads | null = null) {
+    this.#module = module;
+    this.#startThreads = startThreads;
+  }
 
   async call<K extends CallName>(name: K, args: Arguments<K>, context: Context): Promise<Result<K>> {
     try {
@@ -50,7 +66,7 @@ export class Engine {
     embed: (args, context) => this.#embed(args, context),
     render: ({ messages, reply }) => JSON.parse(this.#loaded.render(JSON.stringify(messages), JSON.stringify(reply))),
     encodePrompt: ({ prompt, reply }) => this.#loaded.encode_prompt(prompt, JSON.stringify(reply)),
-    memory: () => memory_n_bytes(),
+    memory: () => this.#module.memory_n_bytes(),
     session: () => this.#keep(this.#loaded.session()),
     feed: (args, context) => this.#feed(args, context),
     nTokens: ({ session }) => this.#session(session).n_tokens(),
@@ -74,15 +90,16 @@ export class Engine {
     },
   };
 
-  async #load({ source, cache, vocabulary, engine, wasm }: Arguments<"load">, context: Context): Promise<ModelInfo> {
+  async #load({ source, cache, vocabulary, engine, onDevice, wasm }: Arguments<"load">, context: Context): Promise<ModelInfo> {
     askForSubgroups();
+    const { default: init, Model } = this.#module;
     const started = wasm === null ? init() : init({ module_or_path: wasm });
     // If the download fails first, this function ends without awaiting `started`, whose failure would then count as unhandled.
     started.catch(() => {});
     const file = await openSource(source, cache, context);
     let isKept = false;
     try {
-      await started.catch((thrown) => {
+      const { memory } = await started.catch((thrown) => {
         throw new AnserError("engine", `the module of the engine cannot be loaded: ${String(thrown)}`, { cause: thrown });
       });
       const words = vocabulary ? await readSmall(await openSource(vocabulary, cache, context)) : null;
@@ -92,13 +109,15 @@ export class Engine {
       };
       const notices = [...file.notices];
       let model: Model | null = null;
-      const isRead = file.read !== undefined && isReadable(file.read(0, HEAD_LEN));
-      const onDevice = await hasDevice(engine.device);
+      const isRead = file.read !== undefined && isReadable(file);
       if (isRead && onDevice) {
         // The weights go to the GPU without the engine's memory, and the file stays open for rows that are read later.
         try {
-          const read = (offset: number, length: number) => file.read?.(offset, length);
-          model = await Model.load_from_reader(file.name, file.nBytes, read, JSON.stringify(engine), words, tell);
+          const reader = {
+            read: (offset: number, into: Uint8Array) => file.read?.(offset, into) ?? 0,
+            prepare: async (offset: number, length: number) => file.prepare?.(offset, length),
+          };
+          model = await Model.load_from_reader(file.name, file.nBytes, reader, JSON.stringify({ ...engine, threads: 1 }), words, tell);
           isKept = true;
         } catch (thrown) {
           const { code, message } = asAnserError(thrown);
@@ -107,8 +126,10 @@ export class Engine {
         }
       }
       if (!model) {
-        const options = engine.device === "auto" && (isRead || !onDevice) ? { ...engine, device: "cpu" } : engine;
-        model = await Model.load(await read(file, context), JSON.stringify(options), words, tell);
+        const device = engine.device === "auto" && (isRead || !onDevice) ? "cpu" : engine.device;
+        const threads = (await this.#startThreads?.(this.#module, memory, engine.threads)) ?? 1;
+        const whole = await read(new this.#module.FileBuilder(file.name, file.nBytes), file, context);
+        model = await Model.load(whole, JSON.stringify({ ...engine, device, threads }), words, tell);
       }
       this.#model = model;
       this.#info = { ...(JSON.parse(model.info()) as Omit<ModelInfo, "notices">), notices };
@@ -180,22 +201,15 @@ export class Engine {
 }
 
 /** Whether a file of this beginning is read piece by piece: GGUF and safetensors are, `.pth` is not. */
-function isReadable(head: Uint8Array): boolean {
+function isReadable(file: Source): boolean {
+  const head = new Uint8Array(HEAD_LEN);
+  file.read?.(0, head);
   const text = String.fromCharCode(...head);
   return text.startsWith("GGUF") || text[8] === "{";
 }
 
-/** Whether a model with this choice is to run on a GPU. `auto` wants none in software. */
-async function hasDevice(device: DeviceChoice): Promise<boolean> {
-  if (device !== "auto") return device !== "cpu";
-  const { gpu } = navigator as { gpu?: { requestAdapter(options: object): Promise<{ info?: { isFallbackAdapter?: boolean } } | null> } };
-  const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() => null);
-  return adapter != null && adapter.info?.isFallbackAdapter !== true;
-}
-
 /** The whole file, in the engine's memory. */
-async function read(file: Source, { signal }: Context): Promise<FileBuilder> {
-  const builder = new FileBuilder(file.name, file.nBytes);
+async function read(builder: FileBuilder, file: Source, { signal }: Context): Promise<FileBuilder> {
   for await (const piece of file.pieces(PIECE_N_BYTES)) {
     if (signal.aborted) throw cancelled(file.name);
     builder.push(piece);

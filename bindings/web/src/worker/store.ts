@@ -20,14 +20,14 @@ export async function reading(file: FileSystemFileHandle): Promise<FileSystemSyn
 }
 
 /** The file at `path` in the origin's private file system. */
-export async function openFile(path: string): Promise<FileSystemSyncAccessHandle> {
+export async function fileAt(path: string): Promise<FileSystemFileHandle> {
   try {
     const names = path.split("/").filter((name) => name !== "");
     let at = await navigator.storage.getDirectory();
     for (const name of names.slice(0, -1)) at = await at.getDirectoryHandle(name);
-    return await reading(await at.getFileHandle(names.at(-1) ?? ""));
+    return await at.getFileHandle(names.at(-1) ?? "");
   } catch (cause) {
-    throw new AnserError("model", `${path}: no such file in this site's private file system, or another tab has it open`, { cause });
+    throw new AnserError("model", `${path}: no such file in this site's private file system`, { cause });
   }
 }
 

@@ -4,6 +4,9 @@
 //! microsecond: an idle worker polls one word of memory for about half a millisecond before it sleeps, and yields its
 //! core between polls after the first 20 µs. The caller waits only for workers that have taken a task. With more
 //! threads than cores, the threads that the system runs take the tasks.
+//!
+//! In a browser there is neither a clock nor a way to yield here, and workers are threads that scripts have lent (`team.rs`): polls
+//! are counted instead.
 #![allow(unsafe_code)]
 
 use std::any::Any;
@@ -12,19 +15,24 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::{Duration, Instant};
 
-/// The number of times that an idle worker polls the ticket before it begins to yield its core between polls: some 20 µs.
-const N_IDLE_SPINS: usize = 600;
+use crate::workers::{Worker, rest};
+
+/// The number of times that an idle worker polls the ticket before it begins to yield its core between polls: some 20 µs; in a browser,
+/// before it sleeps, some 0.3 ms.
+const N_IDLE_SPINS: usize = if cfg!(target_arch = "wasm32") { 200_000 } else { 600 };
 /// The time for which it goes on polling, with a `yield_now` between polls, before it sleeps. The scheduler often wakes
 /// a sleeping worker on the core of the thread that wakes it, although another core is free (on virtual machines, for
 /// example). Two threads that sleep and wake each other stay on one core, while the scheduler moves two runnable
 /// threads apart. The bound is a time and no number of polls, because on a busy core each `yield_now` lasts a time
 /// slice of every other thread there, some milliseconds.
+#[cfg(not(target_arch = "wasm32"))]
 const IDLE_YIELDS: Duration = Duration::from_micros(500);
 /// The number of times that the caller polls the count of finished tasks before it begins to yield its core between polls.
-const N_WAIT_SPINS: usize = 300;
+const N_WAIT_SPINS: usize = if cfg!(target_arch = "wasm32") { 20_000 } else { 300 };
 
 /// The function that the workers call with the index of a task.
 type Job = *const (dyn Fn(usize) + Sync);
@@ -105,12 +113,15 @@ impl Shared {
             }
             std::hint::spin_loop();
         }
-        let start = Instant::now();
-        while start.elapsed() < IDLE_YIELDS {
-            if is_called() {
-                return true;
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let start = Instant::now();
+            while start.elapsed() < IDLE_YIELDS {
+                if is_called() {
+                    return true;
+                }
+                thread::yield_now();
             }
-            thread::yield_now();
         }
         false
     }
@@ -119,7 +130,7 @@ impl Shared {
 /// A pool of threads. The thread that calls it is one of them.
 pub(crate) struct Pool {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    workers: Vec<Worker>,
     /// The process that started the workers. A forked child has this value, too, but none of the threads.
     process: u32,
 }
@@ -145,8 +156,7 @@ impl Pool {
         let mut pool = Pool { shared, workers: vec![], process: process() };
         for i in 0..n_workers {
             let shared = pool.shared.clone();
-            let thread = thread::Builder::new().name(format!("anser-cpu-{i}"));
-            pool.workers.push(thread.spawn(move || shared.serve(i))?);
+            pool.workers.push(Worker::start(i, move || shared.serve(i))?);
         }
         Ok(pool)
     }
@@ -190,7 +200,7 @@ impl Pool {
             if n_looks < N_WAIT_SPINS {
                 std::hint::spin_loop();
             } else {
-                thread::yield_now();
+                rest();
             }
         }
         let panic = shared.panic.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -216,8 +226,7 @@ impl Drop for Pool {
         }
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
-            // A worker catches the panics of its tasks, so that it cannot have one of its own.
-            let _ = worker.join();
+            worker.join();
         }
     }
 }

@@ -194,6 +194,24 @@ impl Tensor {
         self.fetch_from_part(start + range.start as u64..start + range.end as u64, scratch)
     }
 
+    /// Gets what [`Tensor::fetch`] is to read next ready, where that may wait. Elements that the file has in another order are not.
+    ///
+    /// # Panics
+    /// If `range` goes beyond the tensor.
+    pub async fn prepare(&self, range: Range<usize>) {
+        assert!(range.start <= range.end && range.end <= self.n_bytes(), "{range:?} of {}", self.name());
+        let is_stored = match &self.form {
+            Form::AsStored => self.entry().strided.as_ref().is_none_or(|strided| strided.is_contiguous()),
+            Form::Strided(strided) => strided.is_contiguous(),
+            Form::Computed(_) => false,
+        };
+        if is_stored && self.entry().replaced.is_none() {
+            let start = self.entry().start;
+            let range = start + range.start as u64..start + range.end as u64;
+            self.file.parts[self.entry().part].bytes.prepare(range).await;
+        }
+    }
+
     /// The bytes in `range` of the part that the tensor lies in.
     fn fetch_from_part<'a>(&'a self, range: Range<u64>, scratch: &'a mut Vec<u8>) -> Result<&'a [u8], FormatError> {
         let Part { name, bytes } = &self.file.parts[self.entry().part];

@@ -130,14 +130,14 @@ impl Chunk {
 
     /// Hands its bytes to `write`, with their offsets in the chunk. They are read a little at a time, so that they pass
     /// through the processor's cache only.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn read(
         &self,
         plan: &Plan,
         scratch: &mut Scratch,
         mut write: impl FnMut(usize, &[u8]),
     ) -> Result<(), FormatError> {
-        /// In a browser a call costs more than the cache saves.
-        const AT_ONCE: u64 = if cfg!(target_arch = "wasm32") { STAGING_N_BYTES } else { 256 << 10 };
+        const AT_ONCE: u64 = 256 << 10;
 
         for part in self.parts.iter().flat_map(|part| part.clone().split(plan, AT_ONCE)) {
             let at = (part.offset - self.offset) as usize;
@@ -288,9 +288,14 @@ impl Stream {
         /// A device takes so much in some hundredths of a second.
         const MAX_ON_THE_WAY: u64 = 64 << 20;
 
-        let write = |at: usize, bytes: &[u8]| device.queue.write_buffer(target, chunk.offset + at as u64, bytes);
-        let read = device.guard(|| "uploading weights".into(), || chunk.read(plan, &mut self.scratch, write))?;
-        read.map_err(|e| GpuError::File { reason: e.to_string() })?;
+        // A part at once: a call costs more than the processor's cache would save.
+        for part in &chunk.parts {
+            let weight = &plan.weights[part.weight];
+            weight.prepare_rows(part.rows.clone()).await;
+            let bytes = part.bytes(weight, &mut self.scratch);
+            let bytes = bytes.map_err(|e| GpuError::File { reason: e.to_string() })?;
+            device.guard(|| "uploading weights".into(), || device.queue.write_buffer(target, part.offset, bytes))?;
+        }
         self.n_sent += chunk.n_bytes;
         let is_full = self.n_sent >= MAX_ON_THE_WAY;
         if is_full {
