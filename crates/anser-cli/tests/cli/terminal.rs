@@ -91,7 +91,7 @@ fn a_person_is_told_once_that_the_demo_model_answers() {
     let remark = "the built-in demo model answers";
     let seen = written(anser().args(["generate", "-n", "2", "x"]));
     assert_eq!(seen.matches(remark).count(), 1, "{seen}");
-    let model = crate::harness::fixture("tiny/tiny-v7.st");
+    let model = crate::harness::fixture("../models/demo-q8_0.gguf");
     let seen = written(anser().args(["generate", "-n", "2", "-m"]).arg(model).arg("x"));
     assert_eq!(seen.matches(remark).count(), 0, "{seen}");
 }
