@@ -79,9 +79,10 @@ GENERATE = re.compile(r"    def (generate|generate_batch|chat)\(self, /, (\w+: .
 
 def generate() -> str:
     """The stubs of the module as it is compiled from the sources."""
+    # As scripts/test-python compiles it, so that nothing is compiled twice.
     with tempfile.TemporaryDirectory() as out:
         manifest = str(HERE / "Cargo.toml")
-        command = ["maturin", "generate-stubs", "--profile", "dev", "--manifest-path", manifest, "--out", out, "--quiet"]
+        command = ["maturin", "generate-stubs", "--profile", "dev", "--features", "test-features", "--manifest-path", manifest, "--out", out, "--quiet"]
         subprocess.run(command, check=True)
         (file,) = Path(out).rglob("*.pyi")
         return file.read_text()

@@ -1,4 +1,4 @@
-//! Tells the command which commit it is built from, for the results of `anser bench --json`.
+//! Tells the command which commit and target it is built from, for `anser --version` and the results of `anser bench --json`.
 //!
 //! `ANSER_COMMIT` is the first of these that is there: the variable of that name in the build's environment, for builds
 //! from an archive; the commit of the git repository that holds this workspace; the word `unknown`.
@@ -12,6 +12,7 @@ fn main() {
     let named = std::env::var("ANSER_COMMIT").ok().filter(|name| !name.is_empty());
     let commit = named.or_else(from_git).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=ANSER_COMMIT={commit}");
+    println!("cargo:rustc-env=ANSER_TARGET={}", std::env::var("TARGET").unwrap_or_default());
 }
 
 /// The first twelve digits of the commit's hash; `+changes` follows if a crate or the manifest of the workspace differs

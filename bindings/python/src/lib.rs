@@ -8,6 +8,7 @@
 #![recursion_limit = "256"]
 
 mod arrays;
+mod command;
 mod detached;
 mod error;
 mod generation;
@@ -35,6 +36,8 @@ mod python_module {
     #[expect(non_upper_case_globals, reason = "Python's name for it")]
     pub(crate) const __version__: &str = env!("CARGO_PKG_VERSION");
 
+    #[pymodule_export]
+    use crate::command::run_command;
     #[pymodule_export]
     use crate::generation::Generation;
     #[pymodule_export]

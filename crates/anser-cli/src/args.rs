@@ -28,6 +28,7 @@ pub(crate) use serve::{NamedAdapter, ServeArgs, TunedState};
 pub(crate) use usage::parse;
 
 use crate::input::TokenIds;
+use anser::Device;
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -87,8 +88,11 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     Tune(TuneArgs),
     Devices(DevicesArgs),
+    SelfTest(SelfTestArgs),
     DebugPlan(DebugPlanArgs),
     Completions(CompletionsArgs),
+    #[command(hide = true)]
+    Pages(PagesArgs),
 }
 
 impl Command {
@@ -132,7 +136,7 @@ impl Command {
             Command::Imatrix(_) => (vec![], false),
             Command::Tune(args) => of(&mut args.model),
             Command::DebugPlan(args) => of(&mut args.model),
-            Command::Devices(_) | Command::Completions(_) => (vec![], false),
+            Command::Devices(_) | Command::SelfTest(_) | Command::Completions(_) | Command::Pages(_) => (vec![], false),
         }
     }
 }
@@ -489,6 +493,25 @@ Environment:
 
 Switches take 1, true, yes, on, or 0, false, no, off; a variable that is empty counts as not set.";
 
+/// Test whether models run right on this machine's devices
+///
+/// Runs the demo model on the processor and on every hardware GPU, and compares logits and tokens with those that another program, written
+/// by others, computes for it. It takes seconds. The lines that it prints are what a report of wrong output should have.
+#[derive(Debug, Args)]
+#[command(after_help = SELF_TEST_HELP)]
+pub(crate) struct SelfTestArgs {
+    /// Test this device alone, as for other commands: cpu, gpu, gpu:1 or gpu:NAME
+    #[arg(long, value_name = "DEVICE", value_parser = groups::device)]
+    pub(crate) device: Option<Device>,
+}
+
+const SELF_TEST_HELP: &str = "\
+Examples:
+  anser self-test                 the processor and all hardware GPUs
+  anser self-test --device gpu:0  the first adapter, if it is a software one, too
+
+The exit code is 1 if a check failed.";
+
 /// Compare a GPU's kernels with the plain loops of the processor
 ///
 /// Reads a text in one step on both, and names the first operation whose results differ by more than --bound. This is for
@@ -526,6 +549,22 @@ Examples:
   anser completions bash > ~/.local/share/bash-completion/completions/anser
   anser completions zsh > ~/.zfunc/_anser        with fpath+=~/.zfunc in .zshrc
   anser completions fish > ~/.config/fish/completions/anser.fish";
+
+/// Write the help of all commands as pages, for packages and the book
+#[derive(Debug, Args)]
+pub(crate) struct PagesArgs {
+    /// The form of the pages
+    pub(crate) form: PageForm,
+    /// The folder to write them to
+    pub(crate) folder: PathBuf,
+}
+
+/// The form of pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PageForm {
+    Man,
+    Markdown,
+}
 
 /// Reads `--tokens`.
 fn token_ids(text: &str) -> Result<TokenIds, String> {

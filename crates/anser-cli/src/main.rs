@@ -1,34 +1,11 @@
-//! `anser`: RWKV models at a terminal. This program reads options and prints results; the library `anser` does the work.
-
-// wgpu's types are nested more than 128 levels deep, as in the library.
-#![recursion_limit = "256"]
-
-mod args;
-#[cfg(target_os = "linux")]
-mod bus_error;
-mod commands;
-#[cfg(feature = "hub")]
-mod hub;
-mod input;
-mod interrupt;
-mod memory;
-mod npy;
-mod output;
-mod pieces;
-mod printable;
-mod report;
-mod svg;
-mod term;
+//! The program `anser`.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     quiet_device_select();
-    // While the process has one thread: see there.
-    #[cfg(target_os = "linux")]
-    bus_error::install();
-    interrupt::install();
-    report::exit_code(args::parse().and_then(commands::run))
+    anser_cli::report_bus_errors();
+    ExitCode::from(anser_cli::run(std::env::args_os().collect()))
 }
 
 /// Switches Mesa's Vulkan layer for device selection off on machines without a desktop.

@@ -2,7 +2,6 @@
 
 use crate::term;
 use anser::sampler::SamplerError;
-use std::process::ExitCode;
 
 /// Exit code of a failure: of a file, of a device, of damaged numbers.
 pub(crate) const FAILURE: u8 = 1;
@@ -65,21 +64,21 @@ impl From<SamplerError> for Failure {
 }
 
 /// Prints the message of a failure, if there is one, and returns the exit code.
-pub(crate) fn exit_code(outcome: Result<(), Failure>) -> ExitCode {
+pub(crate) fn exit_code(outcome: Result<(), Failure>) -> u8 {
     match outcome {
-        Ok(()) | Err(Failure::PipeClosed) => ExitCode::SUCCESS,
-        Err(Failure::Interrupted) => ExitCode::from(INTERRUPTED),
+        Ok(()) | Err(Failure::PipeClosed) => 0,
+        Err(Failure::Interrupted) => INTERRUPTED,
         Err(Failure::Usage(message)) => {
             term::complain(&message);
-            ExitCode::from(USAGE)
+            USAGE
         }
         Err(Failure::Run(message)) => {
             term::complain(&message);
-            ExitCode::from(FAILURE)
+            FAILURE
         }
         Err(Failure::Loss(message)) => {
             term::complain(&message);
-            ExitCode::from(LOSS)
+            LOSS
         }
     }
 }

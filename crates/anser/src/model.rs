@@ -103,8 +103,7 @@ impl Model {
     /// If the device cannot be used.
     #[cfg(feature = "embedded-model")]
     pub fn embedded(options: &Options) -> Result<Model, Error> {
-        static DEMO: &[u8] = include_bytes!("../../../models/demo-q8_0.gguf");
-        Model::from_file(ModelFile::from_static("demo", DEMO)?, options)
+        Model::from_file(ModelFile::from_static("demo", anser_demo::MODEL)?, options)
     }
 
     /// A model in an open file. [`Options::in_memory`] has no effect here: the caller opened the file mapped or in memory.

@@ -13,7 +13,7 @@ from numpy import float32, uint32
 from numpy.typing import ArrayLike, NDArray
 from typing import Final, final
 
-__all__ = ["__version__", "CacheStats", "Fed", "Generation", "MemoryUse", "Model", "PrefixCache", "Reranker", "Session", "State", "Tokenizer", "load"]
+__all__ = ["__version__", "CacheStats", "Fed", "Generation", "MemoryUse", "Model", "PrefixCache", "Reranker", "Session", "State", "Tokenizer", "load", "run_command"]
 
 __version__: Final[str]
 """
@@ -761,4 +761,10 @@ def load(path: StrPath | None = None, device: str | None = None, gpu_memory: int
     ANSER_GPU_NO_DRAWING=1 each turn a feature of GPUs off.
 
     A process that was forked after load() cannot use the model (DeviceError): call load() in the child.
+    """
+
+def run_command(arguments: Sequence[str], /) -> int:
+    """
+    Runs the command anser with these arguments, of which the first is the name of the program, and returns its exit code. Results are written
+    to the process's standard output, and Ctrl-C is the command's from now on: this is for a process that does nothing else.
     """

@@ -3,7 +3,7 @@
 use super::numbers::{number, size, whole};
 use crate::input::{self, TokenIds};
 use crate::report::Failure;
-use crate::term::Progress;
+use crate::term::{self, Progress};
 use anser::environment;
 use anser::{Device, Error, Grammar, LoadProgress, Lora, Model, OnLoad, Options, SamplerOptions, SamplerOrder};
 use clap::Args;
@@ -15,6 +15,9 @@ use std::sync::{Mutex, PoisonError};
 
 /// Names the built-in model; a file of this name is `./demo`.
 pub(super) const DEMO: &str = "demo";
+
+const DEMO_REMARK: &str = "the built-in demo model answers: it is tiny and knows a few synthetic stories, chats and e-mails; \
+    -m FILE or -m hf:OWNER/REPO takes a real one (anser help chat)";
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model")]
@@ -63,8 +66,11 @@ pub(crate) struct OpeningArgs {
 }
 
 impl ModelArgs {
-    /// Loads the model, with a progress bar if that takes long.
+    /// Loads the model, with a progress bar if that takes long. A person at a terminal is told if it is the built-in one.
     pub(crate) fn load(&self) -> Result<Model, Failure> {
+        if self.model.as_os_str() == DEMO {
+            term::remark(DEMO_REMARK);
+        }
         self.opening.load(&self.model)
     }
 
@@ -167,7 +173,7 @@ fn demo(_options: &Options) -> Result<Model, Failure> {
     Err(Failure::Usage("this build has no built-in model; name a model file with --model".into()))
 }
 
-fn device(name: &str) -> Result<Device, String> {
+pub(super) fn device(name: &str) -> Result<Device, String> {
     name.parse().map_err(|error| match error {
         anser::Error::Option { reason, .. } => reason,
         other => other.to_string(),

@@ -1,17 +1,24 @@
 //! Reads the command line, and reports errors in it in one line.
 
 use super::Cli;
+use crate::output::Output;
 use crate::report::Failure;
+use crate::version;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Command, CommandFactory, Parser};
+use std::ffi::OsString;
 
-/// Reads the arguments. Prints help or version if the arguments ask for them, and returns `Ok(None)` then.
-pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
-    let error = match Cli::try_parse() {
+/// Reads the arguments, of which the first is the name of the program. Prints help or version if the arguments ask for them, and returns `Ok(None)` then.
+pub(crate) fn parse(arguments: Vec<OsString>) -> Result<Option<Cli>, Failure> {
+    let error = match Cli::try_parse_from(&arguments) {
         Ok(cli) => return Ok(Some(cli)),
         Err(error) => error,
     };
     match error.kind() {
+        ErrorKind::DisplayVersion if arguments.iter().any(|argument| argument == "--version") => {
+            Output::new().write(version::long())?;
+            Ok(None)
+        }
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
             Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Err(Failure::PipeClosed),
             Err(e) => Err(Failure::about("standard output", e)),
@@ -23,10 +30,10 @@ pub(crate) fn parse() -> Result<Option<Cli>, Failure> {
         }
         kind => {
             let told = match kind {
-                ErrorKind::InvalidUtf8 => not_utf8(),
+                ErrorKind::InvalidUtf8 => not_utf8(&arguments),
                 _ => one_line(&error.to_string()),
             };
-            let command = command_in_question();
+            let command = command_in_question(&arguments);
             let tip = match (error.get(ContextKind::InvalidArg), &command) {
                 (Some(ContextValue::String(arg)), Some(command))
                     if kind == ErrorKind::UnknownArgument && !arg.starts_with('-') =>
@@ -67,10 +74,10 @@ fn one_line(message: &str) -> String {
 
 /// A message that names the options whose value is not UTF-8, since clap does not tell which one is wrong. Options that take file
 /// names accept any bytes, but are named, too, if their value is not UTF-8.
-fn not_utf8() -> String {
+fn not_utf8(arguments: &[OsString]) -> String {
     let mut options = vec![];
     let mut before = String::new();
-    for argument in std::env::args_os().skip(1) {
+    for argument in arguments.iter().skip(1) {
         let text = argument.to_string_lossy().into_owned();
         if argument.to_str().is_none() {
             match text.split_once('=') {
@@ -87,9 +94,9 @@ fn not_utf8() -> String {
     }
 }
 
-/// The command that the arguments begin with.
-fn command_in_question() -> Option<Command> {
-    let name = std::env::args_os().nth(1)?;
+/// The command that `arguments`, after the name of the program, begin with.
+fn command_in_question(arguments: &[OsString]) -> Option<Command> {
+    let name = arguments.get(1)?;
     Cli::command().find_subcommand(name).cloned()
 }
 

@@ -13,8 +13,10 @@ mod imatrix;
 mod inspect;
 mod logits;
 mod mix;
+mod pages;
 mod perplexity;
 mod rerank;
+mod self_test;
 #[cfg(feature = "serve")]
 mod serve;
 mod state;
@@ -52,8 +54,10 @@ pub(crate) fn run(cli: Option<Cli>) -> Result<(), Failure> {
         Command::Bench(args) => bench::run(&args),
         Command::Tune(args) => tune::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::SelfTest(args) => self_test::run(&args),
         Command::DebugPlan(args) => debug_plan::run(&args),
         Command::Completions(args) => completions::run(&args),
+        Command::Pages(args) => pages::run(&args),
     }
 }
 

@@ -85,6 +85,17 @@ fn text_of_a_model_does_not_steer_the_terminal() {
     assert!(status.success() && seen.contains("\\u{1b}\\u{1b}") && !seen.contains('\u{1b}'), "{seen:?}");
 }
 
+/// A pipe is not told, since scripts read standard error, too: `quiet` of the other tests.
+#[test]
+fn a_person_is_told_once_that_the_demo_model_answers() {
+    let remark = "the built-in demo model answers";
+    let seen = written(anser().args(["generate", "-n", "2", "x"]));
+    assert_eq!(seen.matches(remark).count(), 1, "{seen}");
+    let model = crate::harness::fixture("../models/demo-q8_0.gguf");
+    let seen = written(anser().args(["generate", "-n", "2", "-m"]).arg(model).arg("x"));
+    assert_eq!(seen.matches(remark).count(), 0, "{seen}");
+}
+
 #[test]
 fn half_a_character_is_a_byte_in_a_pipe_and_a_replacement_at_a_terminal() {
     // Token 227 is byte 0xe2, the first one of a character of three.

@@ -21,6 +21,7 @@ const COMMANDS: &[&str] = &[
     "bench",
     "tune",
     "devices",
+    "self-test",
     "debug-plan",
     "completions",
 ];
@@ -42,7 +43,55 @@ fn every_command_explains_itself_with_examples() {
         assert!(!help.contains('\x1b'), "no colours in a pipe");
         assert_eq!(run(&["help", *command]).text(), help);
     }
-    assert!(run(&["--version"]).text().starts_with("anser "));
+}
+
+#[test]
+fn the_version_tells_commit_features_and_devices() {
+    let short = run(&["-V"]).text();
+    assert_eq!(short, concat!("anser ", env!("CARGO_PKG_VERSION"), "\n"));
+    let long = run(&["--version"]).text();
+    let begin = format!("{short}commit {}\nfeatures embedded-model, hub, serve\ntarget ", env!("ANSER_COMMIT"));
+    assert!(long.starts_with(&begin), "{long}");
+    assert!(long.contains("\ndevice cpu: "), "{long}");
+    let devices = run(&["devices", "--json"]).json();
+    for device in devices.as_array().unwrap() {
+        let line = format!("\ndevice {}: {} (", device["device"].as_str().unwrap(), device["name"].as_str().unwrap());
+        assert!(long.contains(&line), "{line}: {long}");
+    }
+}
+
+#[test]
+fn the_self_test_passes_on_the_processor() {
+    let report = run(&["self-test", "--device", "cpu"]).text();
+    assert!(report.starts_with(&run(&["--version"]).text()), "{report}");
+    // Six prompts in floats and with rounded activations, and the tokens that follow three of them.
+    assert!(report.contains("all 15 checks passed") && report.matches("  ok ").count() == 15, "{report}");
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&["pages", "man", folder.path().to_str().unwrap()]).quiet();
+    for command in COMMANDS {
+        let page = std::fs::read_to_string(folder.path().join(format!("anser-{command}.1"))).unwrap();
+        assert!(page.contains(".SH OPTIONS") && page.contains("Example"), "{command}: {page}");
+    }
+    assert!(!folder.path().join("anser-pages.1").exists(), "it is no command for people");
+}
+
+/// Afterwards: `anser pages markdown docs/commands`.
+#[test]
+fn the_book_has_the_help_of_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    run(&["pages", "markdown", folder.path().to_str().unwrap()]).quiet();
+    let book = fixture("../docs/commands");
+    for command in COMMANDS {
+        let name = format!("{command}.md");
+        let page = std::fs::read_to_string(folder.path().join(&name)).unwrap();
+        let committed = std::fs::read_to_string(book.join(&name)).unwrap_or_default();
+        assert!(page == committed, "docs/commands/{name} is not the help of this command");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), COMMANDS.len());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use crate::commands::inspect::dtype_uses;
 use crate::printable::printable;
+use crate::version::processor_name;
 use anser::{GpuDevice, Model};
 use serde::Serialize;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -42,13 +43,6 @@ impl Origin {
             dtype: printable(&dtypes.join(", ")),
         }
     }
-}
-
-/// The name of the first processor, as Linux has it.
-fn processor_name() -> Option<String> {
-    let processors = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let (_, name) = processors.lines().find(|line| line.starts_with("model name"))?.split_once(':')?;
-    Some(printable(name.trim()))
 }
 
 /// The point in time `seconds` after 1970 began, in UTC.
