@@ -6,7 +6,9 @@ use crate::model::{Model, Opened};
 use crate::progress::Progress;
 use crate::values::{self, Given};
 use anser::{CancelToken, Device, Error, OnLoad, Options, environment};
+use anser_engine::Turns;
 use anser_hub::{Event, Hub, HubError, ModelName, Settings};
+use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 use std::ops::ControlFlow;
@@ -128,9 +130,36 @@ pub(crate) fn load(
     };
     let is_told = progress.is_some();
     let mut progress = Progress::new(py, progress)?;
+    let kept = options.clone();
     let model = py.detach(|| watched(source, options, is_told, &mut progress));
-    let opened = Opened { arguments: Some(arguments.unbind()), state_cache_n_bytes };
+    let turns = Turns::default();
+    let opened = Opened { arguments: Some(arguments.unbind()), options: kept, state_cache_n_bytes, turns };
     progress.first(model).map(|model| Model::opened(model, opened))
+}
+
+/// `model`, which was opened as `opened` says, with other adapters, or without any if `lora` is None.
+pub(crate) fn with_lora(
+    py: Python<'_>,
+    model: &anser::Model,
+    opened: &Opened,
+    lora: &Bound<'_, PyAny>,
+) -> PyResult<Model> {
+    let Some(arguments) = &opened.arguments else {
+        let reason = "a session's model takes no adapters: ask the model that load() returned";
+        return Err(PyTypeError::new_err(reason));
+    };
+    let loras = if lora.is_none() { vec![] } else { lora::adapters(lora)? };
+    let arguments = arguments.bind(py).copy()?;
+    arguments.set_item("lora", lora::absolute(py, &loras)?)?;
+    let options = Options { lora: loras, ..opened.options.clone() };
+    let model = py.detach(|| model.with_options(&options)).map_err(exception)?;
+    let opened = Opened {
+        arguments: Some(arguments.unbind()),
+        options,
+        state_cache_n_bytes: opened.state_cache_n_bytes,
+        turns: opened.turns.clone(),
+    };
+    Ok(Model::opened(model, opened))
 }
 
 /// The device that a caller names, else the environment's, else the usual choice.

@@ -12,10 +12,10 @@ use crate::session::{self, Fed, Session};
 use crate::side_by_side::{self, Starts};
 use crate::state::{self, State};
 use crate::values::Given;
-use crate::{progress, tokenizer, tokens, values};
+use crate::{load, progress, tokenizer, tokens, values};
 use anser::chat::Thinking;
 use anser::{EmbedOptions, Layer, Pooling, TaskHead, Want};
-use anser_engine::{Event, Keep, Request, Saved, Start, Work};
+use anser_engine::{Event, Keep, Request, Saved, Start, Turns, Work};
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -35,8 +35,12 @@ pub(crate) struct Model(Detached<anser::Model>, OnceLock<Detached<Arc<Service>>>
 pub(crate) struct Opened {
     /// The arguments of `load`; `None` for a model that a session has handed out.
     pub(crate) arguments: Option<Py<PyDict>>,
+    /// What the arguments and the environment say, without `on_load`.
+    pub(crate) options: anser::Options,
     /// The bytes of states after turns that its engine keeps.
     pub(crate) state_cache_n_bytes: usize,
+    /// Of its engine and those of the same model with other adapters, which run on the same cores.
+    pub(crate) turns: Turns,
 }
 
 #[pymethods]
@@ -471,6 +475,17 @@ impl Model {
         Ok(State::new(py, state.map_err(exception)?, &self.0))
     }
 
+    /// The same model with other adapters, which are given as to load(); None: without any. The other options are those of load().
+    ///
+    /// On the CPU both models use one mapping of the file, so that the other one takes the memory of its states, its adapters, and the
+    /// matrices into which they are merged; pairs beside quantized matrices take little. On a GPU each has its weights there. Calls
+    /// that are batched take steps in turns with those of the other one, so that threads and tasks may use several adapters at the
+    /// same time. States and sessions are each model's own.
+    #[pyo3(signature = (lora: "StrPath | LoraDict | Sequence[StrPath | LoraDict] | None") -> "Model")]
+    fn with_lora(&self, lora: &Bound<'_, PyAny>) -> PyResult<Model> {
+        load::with_lora(lora.py(), &self.0, &self.2, lora)
+    }
+
     #[pyo3(signature = () -> "tuple[Callable[..., object], tuple[object, ...]]")]
     fn __reduce__<'py>(slf: &Bound<'py, Model>) -> PyResult<Bound<'py, PyAny>> {
         let (py, model) = (slf.py(), slf.get());
@@ -506,7 +521,7 @@ impl Model {
         // In a forked child, a thread of the parent that was starting it does not exist.
         self.0.check_process().map_err(exception)?;
         service::end_at_exit(py)?;
-        Ok(py.detach(|| Arc::clone(self.1.get_or_init(|| Service::start(&self.0, self.2.state_cache_n_bytes)))))
+        Ok(py.detach(|| Arc::clone(self.1.get_or_init(|| Service::start(&self.0, &self.2)))))
     }
 
     /// Where a request of the engine begins.

@@ -5,6 +5,7 @@
 
 use crate::detached::Detached;
 use crate::error::{DeviceError, exception};
+use crate::model::Opened;
 use anser::{Error, Model};
 use anser_engine::{CacheLimits, Delivery, Engine, Event, Failure, Limits, Refusal, Request, Ticket};
 use pyo3::exceptions::PyRuntimeError;
@@ -46,10 +47,10 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    /// Starts an engine for `model` that keeps up to `state_cache_n_bytes` bytes of states after turns of chats. The engine's thread, and
-    /// the thread that wakes asyncio tasks, end when the last handle of the service is dropped.
-    pub(crate) fn start(model: &Model, state_cache_n_bytes: usize) -> Detached<Arc<Service>> {
-        let service = Arc::new(Service::of(model, state_cache_n_bytes));
+    /// Starts an engine for `model`, which was opened as `opened` says. The engine's thread, and the thread that wakes asyncio tasks, end
+    /// when the last handle of the service is dropped.
+    pub(crate) fn start(model: &Model, opened: &Opened) -> Detached<Arc<Service>> {
+        let service = Arc::new(Service::of(model, opened));
         // A fork may have left the lock locked: then this engine is not ended before the process is.
         if let Ok(mut all) = RUNNING.try_lock() {
             all.retain(|service| service.strong_count() > 0);
@@ -58,7 +59,7 @@ impl Service {
         Detached::new(service)
     }
 
-    fn of(model: &Model, state_cache_n_bytes: usize) -> Service {
+    fn of(model: &Model, opened: &Opened) -> Service {
         // Whoever iterates over a text may take any time, and any number of threads and tasks may ask.
         let limits = Limits {
             max_waiting: Some(usize::MAX),
@@ -66,7 +67,8 @@ impl Service {
             max_prompt_tokens: usize::MAX,
             max_wait: Duration::MAX,
             max_parked: Duration::MAX,
-            cache: CacheLimits { host_n_bytes: state_cache_n_bytes, ..CacheLimits::default() },
+            cache: CacheLimits { host_n_bytes: opened.state_cache_n_bytes, ..CacheLimits::default() },
+            turns: Some(opened.turns.clone()),
             ..Limits::default()
         };
         let (arrivals, arrived) = channel();

@@ -1,12 +1,15 @@
 """Adapters merged at load, heads of embedding models, and rerankers, against the values of fixtures/formats."""
 
+import itertools
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import FIXTURES, read_safetensors
+from numpy.typing import NDArray
 
 import anser
 
@@ -30,6 +33,42 @@ def test_an_adapter_gives_the_logits_of_merged_weights(lora: Any, name: str) -> 
     for loaded in (model, pickle.loads(pickle.dumps(model))):
         logits = loaded.session().feed([1, 2, 3, 50, 79]).logits
         assert np.abs(logits - expected).max() < 0.02
+
+
+def test_models_with_other_adapters_share_the_file_and_answer_side_by_side() -> None:
+    base = anser.load(FORMATS / "gguf" / "f7-f16.gguf", device="cpu", exact=True)
+    lora = base.with_lora({"path": TUNED / "f7-lora.gguf", "form": "beside"})
+    half = lora.with_lora([{"path": TUNED / "f7-lora.gguf", "scale": 0.5}])
+    expected = read_safetensors(FORMATS / "expected.safetensors")
+    ids = [1, 2, 3, 50, 79]
+
+    def logits(model: anser.Model) -> "NDArray[np.float32]":
+        return model.session().feed(ids).logits
+
+    for model, name in ((lora, "f7.lora"), (half, "f7.lorahalf")):
+        for loaded in (model, pickle.loads(pickle.dumps(model))):
+            assert np.abs(logits(loaded) - expected[f"{name}.p1.logits"]).max() < 0.02
+        # The adapter changes the logits by more than its bound, so that the base model has none of it.
+        assert np.abs(logits(base) - expected[f"{name}.p1.logits"]).max() > 0.02
+    assert (logits(lora.with_lora(None)) == logits(base)).all()
+    assert lora.fingerprint != base.fingerprint != half.fingerprint
+
+    # Each alone, then all at the same time: the engines take turns, and no request sees another one's weights.
+    models = [base, lora, half]
+    text = [*ids, *range(4, 68)]
+    alone = [model.score(text)[1:] for model in models]
+    assert all(np.abs(a - b).max() > 0.02 for a, b in itertools.combinations(alone, 2))
+    with ThreadPoolExecutor(12) as pool:
+        together = list(pool.map(lambda model: model.score(text)[1:], models * 4))
+    for scores, expected_scores in zip(together, alone * 4):
+        assert np.abs(scores - expected_scores).max() < 1e-4
+
+    with pytest.raises(anser.StateError):
+        lora.session().restore(base.state(ids))
+    with pytest.raises(TypeError, match="a session's model takes no adapters"):
+        base.session().model.with_lora(None)
+    with pytest.raises(anser.OptionError, match="unknown key 'beta'"):
+        base.with_lora({"path": "x", "beta": 1})  # type: ignore[typeddict-unknown-key]
 
 
 def test_wrong_adapters_are_told() -> None:

@@ -58,10 +58,9 @@ fn errors_are_at_most_ggmls() {
             let plain = rmse(&src, &ours, std::iter::repeat(1.0)) / told("rmse");
             let weighted = rmse(&src, &ours, weights()) / told("weighted_rmse");
             println!("{key:<16} of ggml's error: plain {plain:.4}, weighted {weighted:.4}");
-            // Q8_0 has ggml's bits. Without a matrix the columns' importance is not known, so that it is luck on which side of ggml's
-            // the weighted error lies.
+            // Q8_0 has ggml's bits. With a matrix the plain error grows on purpose.
             let exact = if dtype == DType::Q8_0 { 1e-4 } else { 0.0 };
-            let bounds = if matrix.is_some() { [f64::INFINITY, 1.0] } else { [1.0, 1.05] };
+            let bounds = if matrix.is_some() { [f64::INFINITY, 1.0] } else { [1.0, 1.0] };
             if plain > bounds[0] + exact || weighted > bounds[1] + exact {
                 failures.push(format!("{key}: plain {plain:.4}, weighted {weighted:.4}"));
             }

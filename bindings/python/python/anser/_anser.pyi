@@ -474,6 +474,15 @@ class Model:
 
         progress is called as (texts done, total), or is a bar such as tqdm's. The calls of other threads and tasks share the steps.
         """
+    def with_lora(self, /, lora: StrPath | LoraDict | Sequence[StrPath | LoraDict] | None) -> Model:
+        """
+        The same model with other adapters, which are given as to load(); None: without any. The other options are those of load().
+
+        On the CPU both models use one mapping of the file, so that the other one takes the memory of its states, its adapters, and the
+        matrices into which they are merged; pairs beside quantized matrices take little. On a GPU each has its weights there. Calls
+        that are batched take steps in turns with those of the other one, so that threads and tasks may use several adapters at the
+        same time. States and sessions are each model's own.
+        """
 
 @final
 class PrefixCache:

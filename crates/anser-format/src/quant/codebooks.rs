@@ -34,14 +34,16 @@ pub(super) const fn unsigned_words<const N: usize>(entries: &[u16; N], n_bits: u
     words
 }
 
-/// The signs of eight elements as a mask of bytes: all ones where the bit of `signs` is set.
-const SIGN_MASKS: [u64; 256] = {
-    let mut masks = [0; 256];
+/// The signs of eight elements as masks of bytes: all ones where the bit of the index is set. For 128 indices the bit of the last element makes
+/// the number of negative ones even.
+const fn sign_masks<const N: usize>() -> [u64; N] {
+    let mut masks = [0; N];
     let mut signs = 0;
-    while signs < 256 {
+    while signs < N {
+        let last = if N == 128 { signs.count_ones() as usize % 2 } else { 0 };
         let mut i = 0;
         while i < 8 {
-            if signs >> i & 1 == 1 {
+            if (signs | last << 7) >> i & 1 == 1 {
                 masks[signs] |= 0xff << (8 * i);
             }
             i += 1;
@@ -49,23 +51,26 @@ const SIGN_MASKS: [u64; 256] = {
         signs += 1;
     }
     masks
-};
-
-/// Eight magnitudes with 128 added, as bytes; negative where a bit of `signs` is set, again with 128 added.
-///
-/// The bytes are 128 + m with 0 < m < 128. Their complement is 127 − m, and adding 1 carries into no other byte.
-#[inline(always)]
-pub(super) fn signed(word: u64, signs: u8) -> u64 {
-    static MASKS: [u64; 256] = SIGN_MASKS;
-    let mask = MASKS[usize::from(signs)];
-    (word ^ mask) + (mask & 0x0101_0101_0101_0101)
 }
 
-/// The signs of eight elements of which seven are stored in the low bits of `seven`: an even number of elements is negative.
+/// Eight magnitudes with 128 added, as bytes; negative where a bit of `signs` is set, again with 128 added.
 #[inline(always)]
-pub(super) fn eight_signs(seven: u32) -> u8 {
-    let seven = (seven & 127) as u8;
-    seven | ((seven.count_ones() as u8 & 1) << 7)
+pub(super) fn signed(word: u64, signs: u8) -> u64 {
+    static MASKS: [u64; 256] = sign_masks();
+    negative_at(word, MASKS[usize::from(signs)])
+}
+
+/// The same where seven of the signs are stored, in the low bits of `seven`: an even number of elements is negative.
+#[inline(always)]
+pub(super) fn signed_evenly(word: u64, seven: u32) -> u64 {
+    static MASKS: [u64; 128] = sign_masks();
+    negative_at(word, MASKS[(seven & 127) as usize])
+}
+
+/// The bytes are 128 + m with 0 < m < 128. Their complement is 127 − m, and adding 1 carries into no other byte.
+#[inline(always)]
+fn negative_at(word: u64, mask: u64) -> u64 {
+    (word ^ mask) + (mask & 0x0101_0101_0101_0101)
 }
 
 /// The codebook of IQ2_XXS: two bits an element.

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::codebook::CodebookBlock;
-use super::codebooks::{IQ2_MAGNITUDES, IQ2_XS, eight_signs, signed, unsigned_words};
+use super::codebooks::{IQ2_MAGNITUDES, IQ2_XS, signed_evenly, unsigned_words};
 use super::fields::{bytes_at, f16_at};
 use super::iq2_s::steps_of_nibbles;
 use crate::tensor::DType;
@@ -50,7 +50,7 @@ impl CodebookBlock<74, 16> for BlockIq2Xs {
     fn unsigned_quants(&self, out: &mut [u8; 256]) {
         for (out, code) in out.as_chunks_mut::<8>().0.iter_mut().zip(self.qs.as_chunks().0) {
             let code = u16::from_le_bytes(*code);
-            *out = signed(GRID[usize::from(code & 511)], eight_signs(u32::from(code >> 9))).to_le_bytes();
+            *out = signed_evenly(GRID[usize::from(code & 511)], u32::from(code >> 9)).to_le_bytes();
         }
     }
 }

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::codebook::CodebookBlock;
-use super::codebooks::{IQ2_MAGNITUDES, IQ2_XXS, eight_signs, signed, unsigned_words};
+use super::codebooks::{IQ2_MAGNITUDES, IQ2_XXS, signed_evenly, unsigned_words};
 use super::fields::{bytes_at, f16_at};
 use crate::tensor::DType;
 
@@ -58,7 +58,7 @@ impl CodebookBlock<66, 8> for BlockIq2Xxs {
             let signs = self.signs_step(s);
             for (g, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
                 let entry = usize::from(self.qs[8 * s + g]);
-                *out = signed(GRID[entry], eight_signs(signs >> (7 * g))).to_le_bytes();
+                *out = signed_evenly(GRID[entry], signs >> (7 * g)).to_le_bytes();
             }
         }
     }

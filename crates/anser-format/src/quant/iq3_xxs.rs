@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::codebook::CodebookBlock;
-use super::codebooks::{IQ3_XXS, IQ3_XXS_MAGNITUDES, eight_signs, signed, unsigned_words};
+use super::codebooks::{IQ3_XXS, IQ3_XXS_MAGNITUDES, signed_evenly, unsigned_words};
 use super::fields::{bytes_at, f16_at};
 use crate::tensor::DType;
 
@@ -63,7 +63,7 @@ impl CodebookBlock<98, 8> for BlockIq3Xxs {
             let signs = self.signs_step(s);
             for (e, out) in out.as_chunks_mut::<8>().0.iter_mut().enumerate() {
                 let entry = |i: usize| GRID[usize::from(self.qs[8 * s + 2 * e + i])];
-                *out = signed(entry(0) | entry(1) << 32, eight_signs(signs >> (7 * e))).to_le_bytes();
+                *out = signed_evenly(entry(0) | entry(1) << 32, signs >> (7 * e)).to_le_bytes();
             }
         }
     }

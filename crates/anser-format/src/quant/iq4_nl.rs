@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::fields::{bytes_at, concat, f16_at};
-use super::fit::{Table, Weighted, fit_scaled_single};
+use super::fit::{Table, Weighted, fit_scaled_single, magnitudes};
 use crate::tensor::DType;
 
 /// The values that the 4-bit indices of IQ4_NL and IQ4_XS stand for: denser around zero, where weights are.
@@ -46,9 +46,10 @@ impl BlockIq4Nl {
         concat(&[&self.d.to_le_bytes(), &self.qs])
     }
 
-    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    /// A block of small squared error, in which each element counts by its weight, or by its magnitude; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockIq4Nl {
-        let (d, levels) = fit_scaled_single::<Table, 32>(Weighted { values, weights });
+        let usual = magnitudes(values, 2.0);
+        let (d, levels) = fit_scaled_single::<Table, 32>(Weighted::or_usual(values, weights, &usual));
         BlockIq4Nl::pack(d, &levels)
     }
 

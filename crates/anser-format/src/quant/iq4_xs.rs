@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::fields::{bytes_at, concat, f16_at};
-use super::fit::{ScaledBlock, Table, Weighted, fit_scaled_block};
+use super::fit::{ScaledBlock, Table, Weighted, fit_scaled_block, magnitudes};
 use super::iq4_nl::{IQ4_VALUES, index};
 use crate::tensor::DType;
 
@@ -69,9 +69,10 @@ impl BlockIq4Xs {
         concat(&[&self.d.to_le_bytes(), &self.scales_h, &self.scales_l, &self.qs])
     }
 
-    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    /// A block of small squared error, in which each element counts by its weight, or by its magnitude; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockIq4Xs {
-        let block = Weighted { values, weights };
+        let usual = magnitudes(values, 2.0);
+        let block = Weighted::or_usual(values, weights, &usual);
         let ScaledBlock { d, scales, levels } = fit_scaled_block::<Table, 8, 32>(block, 32.0);
         BlockIq4Xs::pack(d, &scales, &levels)
     }

@@ -68,7 +68,7 @@ impl BlockQ2K {
 
     /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ2K {
-        let block = Weighted { values, weights };
+        let block = Weighted::new(values, weights);
         let AffineBlock { d, dmin, scales, mins, quants } = fit_affine_block::<16, 16, 3, 15>(block);
         BlockQ2K::pack(d, dmin, &scales, &mins, &quants)
     }

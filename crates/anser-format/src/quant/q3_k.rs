@@ -74,7 +74,7 @@ impl BlockQ3K {
 
     /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ3K {
-        let block = Weighted { values, weights };
+        let block = Weighted::new(values, weights);
         let ScaledBlock { d, scales, levels } = fit_scaled_block::<Linear<4>, 16, 16>(block, 32.0);
         BlockQ3K::pack(d, &scales, &levels)
     }

@@ -45,7 +45,7 @@ impl BlockQ4_0 {
 
     /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockQ4_0 {
-        let (d, quants) = fit_scaled_single::<Linear<8>, 32>(Weighted { values, weights });
+        let (d, quants) = fit_scaled_single::<Linear<8>, 32>(Weighted::new(values, weights));
         BlockQ4_0::pack(d, &quants)
     }
 

@@ -3,7 +3,7 @@
 use half::f16;
 
 use super::fields::{bytes_at, concat, f16_at};
-use super::fit::{Weighted, fit_affine_single};
+use super::fit::{Weighted, fit_affine_single, magnitudes};
 use crate::tensor::DType;
 
 /// 32 elements in 20 bytes: element i = q · `d` + `m`, q = 0..=15.
@@ -45,9 +45,11 @@ impl BlockQ4_1 {
         concat(&[&self.d.to_le_bytes(), &self.m.to_le_bytes(), &self.qs])
     }
 
-    /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
+    /// A block of small squared error, in which each element counts by its weight, or by its magnitude; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockQ4_1 {
-        let ([d, m], quants) = fit_affine_single(Weighted { values, weights }, 15);
+        let usual = magnitudes(values, 0.05);
+        let block = Weighted::or_usual(values, weights, &usual).finely();
+        let ([d, m], quants) = fit_affine_single(block, 15);
         BlockQ4_1::pack(d, m, &quants)
     }
 

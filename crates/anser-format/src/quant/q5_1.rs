@@ -55,7 +55,8 @@ impl BlockQ5_1 {
 
     /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 32], weights: Option<&[f32; 32]>) -> BlockQ5_1 {
-        let ([d, m], quants) = fit_affine_single(Weighted { values, weights }, 31);
+        let block = Weighted::new(values, weights).finely();
+        let ([d, m], quants) = fit_affine_single(block, 31);
         BlockQ5_1::pack(d, m, &quants)
     }
 

@@ -75,7 +75,7 @@ impl BlockQ5K {
 
     /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ5K {
-        let block = Weighted { values, weights };
+        let block = Weighted::new(values, weights);
         let AffineBlock { d, dmin, scales, mins, quants } = fit_affine_block::<8, 32, 31, 63>(block);
         BlockQ5K::pack(d, dmin, &scales, &mins, &quants)
     }

@@ -62,7 +62,7 @@ impl BlockQ6K {
 
     /// A block of small squared error, in which each element counts by its weight; values must be finite and at most 65504.
     pub fn quantize(values: &[f32; 256], weights: Option<&[f32; 256]>) -> BlockQ6K {
-        let block = Weighted { values, weights };
+        let block = Weighted::new(values, weights);
         let ScaledBlock { d, scales, levels } = fit_scaled_block::<Linear<32>, 16, 16>(block, 128.0);
         BlockQ6K::pack(d, scales, &levels)
     }

@@ -64,11 +64,10 @@ pub(in super::super) fn fit_affine_block<
 
     let (mut d, mut dmin) = (scales.unit, mins.unit);
     let (mut scales, mut mins) = (scales.multiples, mins.multiples);
-    if block.effort().tries_neighbours {
-        for (s, block) in block.sub_blocks::<LEN>().enumerate() {
-            let error = |scale: f32, min: f32| error(block, [d.to_f32() * scale, dmin.to_f32() * min], max_quant);
-            (scales[s], mins[s]) = better_neighbour(scales[s], mins[s], max_scale, error);
-        }
+    let neighbours = if block.effort.is_far { &NEIGHBOURS[..] } else { &NEIGHBOURS[..N_NEAR] };
+    for (s, block) in block.sub_blocks::<LEN>().enumerate() {
+        let error = |scale: f32, min: f32| error(block, [d.to_f32() * scale, dmin.to_f32() * min], max_quant);
+        (scales[s], mins[s]) = better_neighbour(scales[s], mins[s], max_scale, neighbours, error);
     }
     let mut quants = [[0.0; LEN]; N_SUB];
     let quantize = |quants: &mut [[f32; LEN]; N_SUB], d: f16, dmin: f16| {
@@ -90,21 +89,32 @@ pub(in super::super) fn fit_affine_block<
     AffineBlock { d, dmin, scales: scales.map(|scale| scale as u8), mins: mins.map(|min| min as u8), quants: flat }
 }
 
-/// The scale and minimum, of those that differ by at most one multiple, that give the smallest error.
-fn better_neighbour(scale: f32, min: f32, max: f32, error: impl Fn(f32, f32) -> f32) -> (f32, f32) {
+/// The changes of a scale and a minimum that are tried; a scale that grows wants a minimum that does.
+const NEIGHBOURS: [(f32, f32); 10] = [
+    (-1.0, -1.0),
+    (-1.0, 0.0),
+    (0.0, -1.0),
+    (0.0, 1.0),
+    (1.0, 0.0),
+    (1.0, 1.0),
+    (-1.0, 1.0),
+    (1.0, -1.0),
+    (-2.0, 0.0),
+    (2.0, 0.0),
+];
+/// The first of them are tried in every search.
+const N_NEAR: usize = 6;
+
+/// The scale and minimum, of these and their neighbours, that give the smallest error.
+fn better_neighbour(
+    scale: f32,
+    min: f32,
+    max: f32,
+    neighbours: &[(f32, f32)],
+    error: impl Fn(f32, f32) -> f32,
+) -> (f32, f32) {
     let mut best = (error(scale, min), scale, min);
-    for (by_scale, by_min) in [
-        (-1.0, -1.0),
-        (-1.0, 0.0),
-        (-1.0, 1.0),
-        (0.0, -1.0),
-        (0.0, 1.0),
-        (1.0, -1.0),
-        (1.0, 0.0),
-        (1.0, 1.0),
-        (-2.0, 0.0),
-        (2.0, 0.0),
-    ] {
+    for (by_scale, by_min) in neighbours {
         let (scale, min) = (scale + by_scale, min + by_min);
         if (0.0..=max).contains(&scale) && (0.0..=max).contains(&min) {
             let error = error(scale, min);
@@ -229,9 +239,11 @@ fn fit<const LEN: usize, const IS_BELOW_ZERO: bool>(block: Weighted<LEN>, max_qu
             *best = [residual, scale, offset, sum_wq, sum_wqq];
         }
     };
-    let effort = block.effort();
+    let effort = block.effort;
+    // Without a matrix, no two elements count so differently that it pays to leave the other half of the levels unused.
+    let least = if effort.is_far { 0.5 } else { max_quant / 2.0 };
     for change in effort.trials {
-        if max_quant + change > 0.5 {
+        if max_quant + change > least {
             attempt(&mut best, (max_quant + change) / range, 0.0);
         }
     }

@@ -1,10 +1,10 @@
 //! The search for scales and minima that all quantizers but Q8_0's share.
 //!
-//! A block's error is Σ w (x − y)², where w is the importance of an element's column, or 1. Each (sub-)block is tried with several
+//! A block's error is Σ w (x − y)², where w is the importance of an element's column, or else 1 or a weight by magnitude. Each (sub-)block is tried with several
 //! step sizes around "the range divided by the number of levels". Rounding to a step size fixes the levels; for fixed levels
 //! the best scale (and minimum) is a least-squares problem with a closed solution and a closed residual. [`shared`] then
-//! finds the number whose multiples represent the scales of all sub-blocks best, and the levels are computed once more
-//! for what the block stores.
+//! finds the number whose multiples represent the scales of all sub-blocks best; the multiples beside the nearest ones are tried, and the
+//! levels are computed once more for what the block stores.
 //!
 //! Loops have fixed lengths and sums have eight lanes, so that they vectorise without reordering of floats.
 
@@ -24,13 +24,19 @@ struct Effort {
     trials: &'static [f32],
     /// How often the levels are computed anew for the best scale found.
     n_refinements: usize,
-    /// Whether neighbours of the stored scales are tried with the error that they really give.
-    tries_neighbours: bool,
+    /// Whether neighbours of the stored scales two multiples away are tried with the error that they really give, too.
+    is_far: bool,
 }
 
-/// Without a matrix all elements count the same, and the best step size is near the obvious one.
+/// Without a matrix the best step size is near the obvious one.
 const PLAIN: Effort =
-    Effort { trials: &[-0.9, -0.6, -0.3, 0.0, 0.3, 0.6, 0.9, 1.2], n_refinements: 1, tries_neighbours: false };
+    Effort { trials: &[-1.6, -1.1, -0.7, -0.3, 0.0, 0.3, 0.7, 1.1, 1.6], n_refinements: 2, is_far: false };
+
+/// For blocks without sub-blocks, whose search takes little time.
+const FINE: Effort = Effort {
+    trials: &[-2.0, -1.6, -1.3, -1.0, -0.8, -0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7],
+    ..PLAIN
+};
 
 /// With a matrix a few columns count a hundred times more than others, and the best step size is the one that represents those.
 const WEIGHTED: Effort = Effort {
@@ -39,27 +45,61 @@ const WEIGHTED: Effort = Effort {
         0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.3, 2.6, 3.0, 3.5, 4.0, 5.0,
     ],
     n_refinements: 3,
-    tries_neighbours: true,
+    is_far: true,
 };
 
 /// Values and the weights of their errors, in a block of `N`.
 #[derive(Clone, Copy)]
 pub(super) struct Weighted<'a, const N: usize> {
-    pub(super) values: &'a [f32; N],
+    values: &'a [f32; N],
     /// `None`: all errors count the same.
-    pub(super) weights: Option<&'a [f32; N]>,
+    weights: Option<&'a [f32; N]>,
+    effort: Effort,
 }
 
-impl<const N: usize> Weighted<'_, N> {
-    fn effort(&self) -> Effort {
-        if self.weights.is_some() { WEIGHTED } else { PLAIN }
+/// The weights of errors whose importance is not known, for types whose levels fit large values badly: |x| / r + `floor`, where r is the root
+/// mean square of the values.
+pub(super) fn magnitudes<const N: usize>(values: &[f32; N], floor: f32) -> [f32; N] {
+    let inverse = inverse_or_zero((dot(values, values) / N as f32).sqrt());
+    // The values are so small that their squares vanish.
+    if inverse == 0.0 || !inverse.is_finite() {
+        return [1.0; N];
+    }
+    values.map(|value| value.abs() * inverse + floor)
+}
+
+impl<'a, const N: usize> Weighted<'a, N> {
+    /// Values whose errors count by these weights, or all the same.
+    pub(super) fn new(values: &'a [f32; N], weights: Option<&'a [f32; N]>) -> Weighted<'a, N> {
+        Weighted { values, weights, effort: if weights.is_some() { WEIGHTED } else { PLAIN } }
+    }
+
+    /// Values whose errors count by these weights, or else by the `usual` ones.
+    pub(super) fn or_usual(
+        values: &'a [f32; N],
+        weights: Option<&'a [f32; N]>,
+        usual: &'a [f32; N],
+    ) -> Weighted<'a, N> {
+        match weights {
+            Some(_) => Weighted::new(values, weights),
+            None => Weighted { values, weights: Some(usual), effort: PLAIN },
+        }
+    }
+
+    /// With a finer search, unless it is the finest already.
+    pub(super) fn finely(self) -> Weighted<'a, N> {
+        Weighted { effort: if self.effort.is_far { self.effort } else { FINE }, ..self }
     }
 
     /// The block in sub-blocks of `LEN`.
     fn sub_blocks<const LEN: usize>(&self) -> impl ExactSizeIterator<Item = Weighted<'_, LEN>> {
-        let weights = self.weights.map(|weights| weights.as_chunks::<LEN>().0);
+        let (weights, effort) = (self.weights.map(|weights| weights.as_chunks::<LEN>().0), self.effort);
         let values = self.values.as_chunks::<LEN>().0.iter();
-        values.enumerate().map(move |(s, values)| Weighted { values, weights: weights.map(|weights| &weights[s]) })
+        values.enumerate().map(move |(s, values)| Weighted {
+            values,
+            weights: weights.map(|weights| &weights[s]),
+            effort,
+        })
     }
 
     /// Σ w

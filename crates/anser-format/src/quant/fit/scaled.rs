@@ -87,15 +87,14 @@ pub(in super::super) fn fit_scaled_block<L: Levels, const N_SUB: usize, const LE
     let range = [-max_scale, max_scale - 1.0];
     let scales = share(&fitted.map(|(scale, _)| scale), &fitted.map(|(_, stiffness)| stiffness), range);
     let (mut d, mut scales) = (scales.unit, scales.multiples);
-    if block.effort().tries_neighbours {
-        for (scale, block) in scales.iter_mut().zip(block.sub_blocks::<LEN>()) {
-            let best = [0.0, -1.0, 1.0, -2.0, 2.0]
-                .map(|by| within(*scale + by, range[0], range[1]))
-                .map(|scale| (error::<L, LEN>(block, d.to_f32() * scale), scale))
-                .into_iter()
-                .reduce(|best, next| if next.0 < best.0 { next } else { best });
-            *scale = best.map_or(*scale, |(_, scale)| scale);
-        }
+    let neighbours: &[f32] = if block.effort.is_far { &[0.0, -1.0, 1.0, -2.0, 2.0] } else { &[0.0, -1.0, 1.0] };
+    for (scale, block) in scales.iter_mut().zip(block.sub_blocks::<LEN>()) {
+        let best = neighbours
+            .iter()
+            .map(|by| within(*scale + by, range[0], range[1]))
+            .map(|scale| (error::<L, LEN>(block, d.to_f32() * scale), scale))
+            .reduce(|best, next| if next.0 < best.0 { next } else { best });
+        *scale = best.map_or(*scale, |(_, scale)| scale);
     }
     let mut levels = [[0.0; LEN]; N_SUB];
     let quantize = |levels: &mut [[f32; LEN]; N_SUB], d: f16| {
@@ -175,7 +174,7 @@ fn fit<L: Levels, const LEN: usize>(block: Weighted<LEN>) -> (f32, f32) {
             *best = [gain, sum_wqx / sum_wqq, sum_wqq];
         }
     };
-    let effort = block.effort();
+    let effort = block.effort;
     for change in effort.trials {
         attempt(&mut best, (L::EXTREME - change * L::STEP) / extreme);
         attempt(&mut best, (L::OTHER_EXTREME + change * L::STEP) / extreme);
