@@ -235,8 +235,12 @@ pub(crate) fn multiplies_halves(features: &Features) -> bool {
 
 /// The shapes for a product, the best without a measurement first; none if the device has no matrices of the right kind.
 pub(super) fn candidates(op: &MatMul, features: &Features) -> Vec<GemmShape> {
-    /// Up to this number of tokens, decoding every weight once for each tile costs less than expanding it to halves once.
+    /// Up to this number of tokens, decoding every weight once for each tile costs less than expanding it to halves once; and this
+    /// one for small matrices, whose expansion takes a dispatch that is not full.
     const MAX_DECODE_TOKENS: u32 = 128;
+    const MAX_DECODE_TOKENS_OF_SMALL: u32 = 1024;
+    /// Elements of a matrix that is not small.
+    const SMALL: usize = 3 << 20;
     /// Matrices that are larger in halves are not expanded: not every device can bind them.
     const MAX_EXPANDED_N_BYTES: usize = 128 << 20;
 
@@ -245,10 +249,11 @@ pub(super) fn candidates(op: &MatMul, features: &Features) -> Vec<GemmShape> {
     }
     let (n_tokens, sizes) = (op.class.0, [op.n_rows, op.n_cols]);
     let is_large = op.n_rows * op.n_cols * 2 > MAX_EXPANDED_N_BYTES;
-    let decodes = op.layout.dtype != DType::F16 && (n_tokens <= MAX_DECODE_TOKENS || is_large);
+    let max_decode_tokens = if op.n_rows * op.n_cols < SMALL { MAX_DECODE_TOKENS_OF_SMALL } else { MAX_DECODE_TOKENS };
+    let decodes = op.layout.dtype != DType::F16 && (n_tokens <= max_decode_tokens || is_large);
     let mut shapes = GemmShape::candidates(sizes, n_tokens, decodes, features);
     // Where the two ways take about as long, a measurement decides between them, too.
-    let is_near = (MAX_DECODE_TOKENS / 4..=2 * MAX_DECODE_TOKENS).contains(&n_tokens);
+    let is_near = (MAX_DECODE_TOKENS / 4..=2 * max_decode_tokens).contains(&n_tokens);
     if is_near && !is_large && op.layout.dtype != DType::F16 {
         shapes.extend(GemmShape::usual(sizes, n_tokens, !decodes, features));
     }
