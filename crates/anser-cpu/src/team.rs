@@ -19,7 +19,7 @@ struct Idle {
 
 /// The threads that wait for an executor.
 static IDLE: Mutex<Vec<Idle>> = Mutex::new(vec![]);
-/// Whether a lent thread has crashed: what it was to compute never will be.
+/// Whether a lent thread has crashed, so that its task is never finished.
 static HAS_CRASHED: AtomicBool = AtomicBool::new(false);
 
 fn idle() -> MutexGuard<'static, Vec<Idle>> {
