@@ -68,7 +68,7 @@ def test_models_with_other_adapters_share_the_file_and_answer_side_by_side() -> 
     with pytest.raises(TypeError, match="a session's model takes no adapters"):
         base.session().model.with_lora(None)
     with pytest.raises(anser.OptionError, match="unknown key 'beta'"):
-        base.with_lora({"path": "x", "beta": 1})  # type: ignore[typeddict-unknown-key]
+        base.with_lora({"path": "x", "beta": 1})  # type: ignore[arg-type]
 
 
 def test_wrong_adapters_are_told() -> None:
