@@ -12,7 +12,10 @@ fn main() {
     let named = std::env::var("ANSER_COMMIT").ok().filter(|name| !name.is_empty());
     let commit = named.or_else(from_git).unwrap_or_else(|| "unknown".into());
     println!("cargo:rustc-env=ANSER_COMMIT={commit}");
-    println!("cargo:rustc-env=ANSER_TARGET={}", std::env::var("TARGET").unwrap_or_default());
+    println!(
+        "cargo:rustc-env=ANSER_TARGET={}",
+        std::env::var("TARGET").expect("cargo tells a build script the target")
+    );
 }
 
 /// The first twelve digits of the commit's hash; `+changes` follows if a crate or the manifest of the workspace differs

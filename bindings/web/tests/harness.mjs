@@ -78,6 +78,22 @@ export function test(shared, name, run, { path = "/blank.html", chromiumOnly = f
   });
 }
 
+/** The answer of the demo page, which the service worker has kept, to a message, after it was opened anew without a network. */
+export async function answerWithoutNetwork(page, context) {
+  await context.setOffline(true);
+  try {
+    await page.reload();
+    await page.getByRole("tablist").waitFor();
+    await page.getByRole("textbox", { name: "Message" }).fill("Hello! Who are you?");
+    await page.keyboard.press("Enter");
+    const answer = page.locator(".answer:not([aria-busy=true])");
+    await answer.waitFor();
+    return await answer.locator(".markdown").textContent();
+  } finally {
+    await context.setOffline(false);
+  }
+}
+
 /** The largest difference of two rows of numbers. */
 export function difference(a, b) {
   assert.equal(a.length, b.length);

@@ -20,8 +20,8 @@ pub trait ReadAt: Send + Sync {
 
     /// Gets `n_bytes` bytes from `offset` on ready, which [`ReadAt::read_at`] is to read next: for files that are read in a better way where
     /// that may wait. What fails here fails again there.
+    #[expect(unused_variables, reason = "most files are read at once, and need nothing before")]
     fn prepare(&self, offset: u64, n_bytes: u64) -> Pin<Box<dyn Future<Output = ()> + '_>> {
-        let _ = (offset, n_bytes);
         Box::pin(ready(()))
     }
 }

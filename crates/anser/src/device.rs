@@ -11,6 +11,7 @@ use anser_gpu::{DeviceChoice, Drawer, Drawing, DrawnFor, Gpu, GpuError, GpuOptio
 use anser_model::{Plan, State, StateLayout, Step};
 #[cfg(target_arch = "wasm32")]
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::ControlFlow;
 #[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
@@ -20,6 +21,13 @@ use std::sync::{Arc, Weak};
 use std::sync::{Mutex, PoisonError};
 
 /// The device to run a model on: `auto`, `cpu`, `gpu`, `gpu:NUMBER` or `gpu:NAME`.
+///
+/// ```
+/// for name in ["auto", "cpu", "gpu", "gpu:1", "gpu:llvmpipe"] {
+///     assert_eq!(name.parse::<anser::Device>()?.to_string(), name);
+/// }
+/// # Ok::<(), anser::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Device {
@@ -31,6 +39,17 @@ pub enum Device {
     Cpu,
     /// A GPU. A software adapter is used only if its number or name is given. A browser has one GPU, which it may be told by number.
     Gpu(DeviceChoice),
+}
+
+/// As [`Device::from_str`] reads it.
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Auto => f.write_str("auto"),
+            Device::Cpu => f.write_str("cpu"),
+            Device::Gpu(choice) => choice.fmt(f),
+        }
+    }
 }
 
 impl FromStr for Device {

@@ -74,6 +74,7 @@ impl ReadAt for Reader {
         Box::pin(async move {
             let promise = self.file().map(|file| file.prepare(offset as f64, n_bytes as f64));
             if let Some(Ok(promise)) = promise {
+                // What fails here fails again in `read_at`, which tells it.
                 let _ = JsFuture::from(promise).await;
             }
         })

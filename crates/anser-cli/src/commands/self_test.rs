@@ -13,11 +13,11 @@ use std::time::Instant;
 /// Written by `fixtures/make_self_test.py`, which says where the values come from.
 const EXPECTED: &str = include_str!("self_test/expected.json");
 
-/// The largest normalised mean squared error of logits in floats: that of another order of sums, times a hundred.
+/// The largest normalised mean squared error of logits that a device may have which computes in floats and adds in its own order.
 const EXACT_BOUND: f64 = 1e-8;
 /// The same where activations are rounded to 8 or 16 bits.
 const ROUNDED_BOUND: f64 = 1e-3;
-/// The error of one operation from which on a GPU's kernel is named.
+/// A GPU's operation whose error is larger than this is named in the report.
 const OPERATION_BOUND: f64 = 1e-4;
 
 /// A prompt and what follows it.
@@ -74,7 +74,7 @@ pub(crate) fn run(args: &SelfTestArgs) -> Result<(), Failure> {
                 .and_then(|model| test(&model, exact, &cases, &mut count, &mut output));
             match tested {
                 Ok(()) => {}
-                Err(Failure::Run(message)) => count.check(&mut output, false, &format!("{device:?}: {message}"))?,
+                Err(Failure::Run(message)) => count.check(&mut output, false, &format!("{device}: {message}"))?,
                 Err(other) => return Err(other),
             }
         }
@@ -90,7 +90,7 @@ fn cases() -> Result<Vec<Case>, Failure> {
     serde_json::from_str(EXPECTED).map_err(|error| Failure::about("the expected values of this build", error))
 }
 
-/// The processor and all GPUs but software.
+/// The processor and all GPUs but software ones.
 fn devices() -> Vec<Device> {
     let hardware = GpuDevice::list().into_iter().filter(|report| report.kind != anser::DeviceKind::Software);
     let gpus = hardware.map(|report| Device::Gpu(anser::DeviceChoice::Number(report.number)));

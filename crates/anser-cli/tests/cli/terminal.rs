@@ -85,7 +85,7 @@ fn text_of_a_model_does_not_steer_the_terminal() {
     assert!(status.success() && seen.contains("\\u{1b}\\u{1b}") && !seen.contains('\u{1b}'), "{seen:?}");
 }
 
-/// A pipe is not told, since scripts read standard error, too: `quiet` of the other tests.
+/// Where standard error is a pipe, nothing is said: other tests run the command so and want it empty.
 #[test]
 fn a_person_is_told_once_that_the_demo_model_answers() {
     let remark = "the built-in demo model answers";

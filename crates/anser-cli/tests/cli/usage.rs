@@ -79,7 +79,7 @@ fn every_command_has_a_manual_page() {
     assert!(!folder.path().join("anser-pages.1").exists(), "it is no command for people");
 }
 
-/// Afterwards: `anser pages markdown docs/commands`.
+/// After a change to a command's help, `anser pages markdown docs/commands` writes its page anew.
 #[test]
 fn the_book_has_the_help_of_every_command() {
     let folder = tempfile::tempdir().unwrap();
@@ -88,7 +88,8 @@ fn the_book_has_the_help_of_every_command() {
     for command in COMMANDS {
         let name = format!("{command}.md");
         let page = std::fs::read_to_string(folder.path().join(&name)).unwrap();
-        let committed = std::fs::read_to_string(book.join(&name)).unwrap_or_default();
+        let committed =
+            std::fs::read_to_string(book.join(&name)).unwrap_or_else(|e| panic!("docs/commands/{name}: {e}"));
         assert!(page == committed, "docs/commands/{name} is not the help of this command");
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), COMMANDS.len());

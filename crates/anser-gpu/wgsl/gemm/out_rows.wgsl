@@ -1,5 +1,5 @@
-// Sums of whole rows become results: what follows the product, four neighbouring rows of a token at a time, since memory is written
-// fastest by 8 or 16 bytes. Follows halves.wgsl, matmul/epilogue.wgsl and gemm/out_floats.wgsl or gemm/out_halves.wgsl.
+// Sums of whole rows become results: what follows the product, four neighbouring rows of a token at a time.
+// Follows halves.wgsl, matmul/epilogue.wgsl and gemm/out_floats.wgsl or gemm/out_halves.wgsl.
 
 fn result(r: u32, t: u32, sum: f32) -> f32 {
     return load_residual(r, t) + activate(finite_sum(sum) + load_bias(r));

@@ -174,10 +174,9 @@ impl GemmShape {
         const TALL: usize = 4096;
         /// Up to this number of columns, writing takes longer than summing, and small tiles are written by more threads.
         const SHORT: usize = 512;
-        /// Subgroups and matrices of the largest tile, 160 rows for 128 tokens. Its threads have so many registers that a core runs one
-        /// workgroup at a time,
+        /// Subgroups and matrices of the largest tile, 160 rows for 128 tokens.
         const LARGE: ([u32; 2], [u32; 2]) = ([2, 4], [5, 2]);
-        /// so that this number of workgroups for each core fills the device.
+        /// Workgroups of the largest tile for each core that fill the device. Their threads take so many registers that a core runs one at a time.
         const FULL: f64 = 0.97;
         /// Tiles for each core from which on large ones are worth it.
         const SMALLER: f64 = 0.15;
@@ -235,9 +234,9 @@ pub(crate) fn multiplies_halves(features: &Features) -> bool {
 
 /// The shapes for a product, the best without a measurement first; none if the device has no matrices of the right kind.
 pub(super) fn candidates(op: &MatMul, features: &Features) -> Vec<GemmShape> {
-    /// Up to this number of tokens, decoding every weight once for each tile costs less than expanding it to halves once; and this
-    /// one for small matrices, whose expansion takes a dispatch that is not full.
+    /// Up to this number of tokens, decoding every weight once for each tile costs less than expanding it to halves once.
     const MAX_DECODE_TOKENS: u32 = 128;
+    /// The same for small matrices, whose expansion has too few workgroups to fill the device.
     const MAX_DECODE_TOKENS_OF_SMALL: u32 = 1024;
     /// Elements of a matrix that is not small.
     const SMALL: usize = 3 << 20;
